@@ -1,0 +1,20 @@
+"""Errors that a person can mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(Exception):
+    """Something the user can put right.
+
+    The message is one or two sentences: what is wrong, with which value, and the way out. A page shows it
+    in place; the command line prints it and exits 2. Every other exception is a defect and keeps its traceback.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not among `known`, with the nearest spelling as a proposal."""
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

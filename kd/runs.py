@@ -1,0 +1,219 @@
+"""Runs on disk: the folder is the only channel between the engine and whoever watches.
+
+A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
+validation), `resume.pt` (while unfinished), `probes/` (stage maps per epoch), `evaluation.json`, `predictions.npz`,
+and `summary.json`, written last. Status is derived from these and from a lock, never stored.
+"""
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kd.errors import UsageError, unknown
+from kd.places import Places, default_places
+from kd.spec import RunSpec
+
+QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
+    "queued", "running", "finished", "failed", "cancelled", "interrupted")
+_LIFECYCLE = ("queued", "started", "failed", "cancelled")
+# Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
+_probe = threading.Lock()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write so that a reader, or a kill at any moment, sees the old file or the new one."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step (same promise as `write_json`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A handle on one run folder; holds no state of its own."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec(self) -> RunSpec:
+        return RunSpec.from_json(json.loads((self.path / "spec.json").read_text()))
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def resume_state(self) -> Path:
+        return self.path / "resume.pt"
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, oldest first: `{"event": name, "time": unix seconds, …}`."""
+        try:
+            lines = (self.path / "events.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [event for event in map(_parse, lines) if event is not None]
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """One event per finished epoch; an epoch that was repeated after a kill counts once, the later."""
+        found = {event["epoch"]: event for event in self.events() if event["event"] == "epoch"}
+        return [found[number] for number in sorted(found)]
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one event. A line torn by a kill is closed first, so it costs only itself."""
+        path = self.path / "events.jsonl"
+        line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
+        with path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """Result of a finished run, else None."""
+        return _read_json(self.path / "summary.json")
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Test metrics, once they are there."""
+        return _read_json(self.path / "evaluation.json")
+
+    @property
+    def status(self) -> str:
+        """One of STATUSES."""
+        if (self.path / "summary.json").exists():
+            return FINISHED
+        last = self.last("queued", "started", "failed", "cancelled")
+        name = last["event"] if last else ""
+        if name in (FAILED, CANCELLED):
+            return name
+        if not self.held():
+            # The owner may have ended between the two looks: its last word is in the events before its lock is free.
+            return FINISHED if (self.path / "summary.json").exists() else self._ended() or INTERRUPTED
+        return RUNNING if name == "started" else QUEUED
+
+    def _ended(self) -> str | None:
+        last = self.last(*_LIFECYCLE)
+        return last["event"] if last and last["event"] in (FAILED, CANCELLED) else None
+
+    def last(self, *names: str) -> dict[str, Any] | None:
+        """The latest event of one of these names."""
+        return next((event for event in reversed(self.events()) if event["event"] in names), None)
+
+    def lock(self) -> FileLock:
+        """A fresh, unheld lock on this run; whoever queues or trains it holds one (any thread may release it)."""
+        return FileLock(self.path / ".lock", thread_local=False)
+
+    def held(self) -> bool:
+        """Whether some process queues or trains this run now."""
+        lock = self.lock()
+        with _probe:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return True
+            lock.release()
+            return False
+
+    def request_cancel(self) -> None:
+        """Ask whoever runs this to stop; works from any process."""
+        (self.path / "cancel").touch()
+
+    def cancel_requested(self) -> bool:
+        return (self.path / "cancel").exists()
+
+    def clear_cancel(self) -> None:
+        (self.path / "cancel").unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+class Store:
+    """All runs under one root."""
+
+    def __init__(self, places: Places | None = None) -> None:
+        self.places = places or default_places()
+
+    @property
+    def path(self) -> Path:
+        return self.places.runs
+
+    def create(self, spec: RunSpec) -> Run:
+        """The run of this spec: the folder that is there, or a new one."""
+        run = Run(self.path / spec.id)
+        if not (run.path / "spec.json").exists():
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_json(run.path / "spec.json", spec.to_json())
+        return run
+
+    def __iter__(self) -> Iterator[Run]:
+        """Runs, latest first. Folders that are no run (no readable spec) are passed over."""
+        found = [(path.stat().st_mtime, path.parent) for path in self.path.glob("*/spec.json")]
+        return (Run(path) for _, path in sorted(found, reverse=True))
+
+    def __getitem__(self, run_id: str) -> Run:
+        """The run with this id, or with this unambiguous beginning of one. Raises UsageError."""
+        if re.fullmatch(r"[\w.-]+", run_id) and (self.path / run_id / "spec.json").exists():
+            return Run(self.path / run_id)
+        near = [run for run in self if run.id.startswith(run_id)] if run_id else []
+        if len(near) == 1:
+            return near[0]
+        if near:
+            raise UsageError(f"{run_id!r} is the beginning of {len(near)} runs: {', '.join(r.id for r in near[:5])}. "
+                             "Type more of it.")
+        ids = [run.id for run in self]
+        raise unknown("run", run_id, ids) if ids else UsageError(f"There is no run {run_id!r}: the store "
+                                                                 f"{self.path} is empty.")
+
+    def __contains__(self, run_id: str) -> bool:
+        return bool(re.fullmatch(r"[\w.-]+", run_id)) and (self.path / run_id / "spec.json").exists()
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run's folder. Raises UsageError while it is queued or running, or when other runs need it."""
+        run = self[run_id]
+        if run.held():
+            raise UsageError(f"{run.id} is {run.status}: cancel it first.")
+        pupils = [other.id for other in self if other.spec.teacher == run.id]
+        if pupils:
+            raise UsageError(f"{run.id} is the teacher of {', '.join(pupils)}: delete those first.")
+        # Renamed first, so that a kill in the middle never leaves half a run that looks whole.
+        grave = run.path.with_name(f".deleted-{run.id}-{time.time_ns()}")
+        os.replace(run.path, grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "event" in value else None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None

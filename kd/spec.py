@@ -1,0 +1,117 @@
+"""The settings of one run: every field with its unit, range and reason.
+
+The same texts are the help of the form and of the flags.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from kd.errors import UsageError, unknown
+
+
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
+            choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field with its meaning and its allowed values (bounds are inclusive)."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides what a run computes. Frozen, checked when made, the same as JSON.
+
+    Raises UsageError when a value is outside its range.
+    """
+
+    data: str = setting("phantom-brain", "Data set: a phantom's name, a class folder, a zip of one, or a MedMNIST .npz.")
+    data_fingerprint: str = setting("", "Digest of the data set's content, filled in when the run is planned.")
+    image_size: int = setting(96, "Working size in pixels; every image is fitted into a square of this side.",
+                              low=28, high=512)
+    data_fraction: float = setting(1.0, "Share of the training images used, drawn per class (and whole groups at a "
+                                   "time where groups are known).", low=0.01, high=1.0)
+    model: str = setting("plain", "plain, truncated, or the name of a timm model.")
+    depth: int = setting(5, "plain: number of convolution layers. truncated: stages kept after the stem.",
+                         low=1, high=12)
+    width: int = setting(16, "plain: channels of the first layer, doubled each time the picture is halved.",
+                         low=4, high=128)
+    base: str = setting("", "truncated: the timm model whose first stages are kept.")
+    pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
+                              ".safetensors or .pth file.")
+    pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
+    normalisation: str = setting("model", "Input scaling the weights expect: model (what timm states), imagenet "
+                                 "(mean .485 .456 .406), half (mean = std = .5).", choices=("model", "imagenet", "half"))
+    method: str = setting("supervised", "How the student learns: the name of a distillation method.")
+    method_args: Mapping[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
+    teacher: str = setting("", "Run id of the teacher; empty for a run without one.")
+    epochs: int = setting(20, "Passes over the training images. Long schedules are what makes distillation pay.",
+                          low=1, high=1000)
+    batch_size: int = setting(32, "Images per step, over all processes.", low=2, high=4096)
+    learning_rate: float = setting(2e-3, "Peak step size of AdamW.", low=1e-6, high=1.0)
+    weight_decay: float = setting(0.05, "AdamW's decoupled decay.", low=0.0, high=1.0)
+    schedule: str = setting("one-cycle", "one-cycle (warm up, then anneal) or cosine (anneal only).",
+                            choices=("one-cycle", "cosine"))
+    views: int = setting(30, "Augmented views per image, numbered and seeded, the same for teacher and student; "
+                         "0 trains on the plain images.", low=0, high=1000)
+    precision: str = setting("32-true", "Arithmetic: 32-true, bf16-mixed (faster where the processor has it), "
+                             "16-mixed (GPU).", choices=("32-true", "bf16-mixed", "16-mixed"))
+    seed: int = setting(0, "Seed of initial weights and data order.", low=0, high=2**31 - 1)
+    device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), item)
+        object.__setattr__(self, "method_args", {k: float(v) for k, v in sorted(self.method_args.items())})
+
+    @property
+    def id(self) -> str:
+        """Readable prefix and a hash of all fields: equal settings are the same run folder."""
+        digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]
+        words = (Path(self.data.split(":", 1)[0]).stem, self.model_label, self.method)
+        return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
+
+    @property
+    def model_label(self) -> str:
+        """The model in a few letters: `plain5`, `resnet18-first3`, `densenet121`."""
+        if self.model == "plain":
+            return f"plain{self.depth}" + ("" if self.width == 16 else f"w{self.width}")
+        if self.model == "truncated":
+            return f"{self.base}-first{self.depth}"
+        return self.model
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only; `from_json` gives an equal spec back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The spec that `to_json` wrote. Raises UsageError for unknown fields (a newer version's file, say)."""
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown("setting", name, known)
+        return cls(**values)
+
+
+def _check(name: str, value: Any, item: Any) -> None:
+    """Raise UsageError unless `value` has the type of the field's default and lies in its range."""
+    if name == "method_args":
+        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in value.values()):
+            raise UsageError(f"method_args must be finite numbers, not {dict(value)}.")
+        return
+    kind = type(item.default)
+    right = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+    if not right or isinstance(value, bool):
+        raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}.")
+    low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
+    if choices and value not in choices:
+        raise unknown(name, value, choices)
+    if low is not None and not low <= value <= high:
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}.")
