@@ -1,0 +1,35 @@
+"""What every test shares: a root of its own, one computing thread, and the real pictures where they are at hand."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Read by torch when it is first imported, also in processes that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the project's runs and data, nor another test's; none waits for the machine's worker."""
+    root = tmp_path / "root"
+    monkeypatch.setenv("KD_LENS_ROOT", str(root))
+    monkeypatch.setenv("KD_LENS_LOCK", str(tmp_path / "worker.lock"))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Thread counts change the last digit of a sum, so no test inherits another's."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real data sets and weights beside the repository."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not (path / "data").is_dir():
+        pytest.skip(f"no real data sets: {path / 'data'} is not there")
+    return path
