@@ -56,6 +56,13 @@ class Run:
     def spec(self) -> RunSpec:
         return RunSpec.from_json(json.loads((self.path / "spec.json").read_text()))
 
+    def readable(self) -> bool:
+        """Whether this version understands the run's spec."""
+        try:
+            return bool(self.spec)
+        except (OSError, ValueError, TypeError, UsageError):
+            return False
+
     @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
@@ -103,7 +110,7 @@ class Run:
         """One of STATUSES."""
         if (self.path / "summary.json").exists():
             return FINISHED
-        last = self.last("queued", "started", "failed", "cancelled")
+        last = self.last(*_LIFECYCLE)
         name = last["event"] if last else ""
         if name in (FAILED, CANCELLED):
             return name
@@ -115,6 +122,22 @@ class Run:
     def _ended(self) -> str | None:
         last = self.last(*_LIFECYCLE)
         return last["event"] if last and last["event"] in (FAILED, CANCELLED) else None
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Where a running run stands, renewed about every second: phase, and in training epoch, epochs, step, steps,
+        images_per_second, seconds_left. Empty before the first word."""
+        return _read_json(self.path / "progress.json") or {}
+
+    def report(self, phase: str, **values: Any) -> None:
+        """Renew `progress`."""
+        write_json(self.path / "progress.json", {"phase": phase, "time": time.time(), **values})
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed, in words; empty when it did not."""
+        last = self.last(*_LIFECYCLE)
+        return last.get("reason", "") if last and last["event"] == FAILED else ""
 
     def last(self, *names: str) -> dict[str, Any] | None:
         """The latest event of one of these names."""
@@ -170,8 +193,8 @@ class Store:
 
     def __iter__(self) -> Iterator[Run]:
         """Runs, latest first. Folders that are no run (no readable spec) are passed over."""
-        found = [(path.stat().st_mtime, path.parent) for path in self.path.glob("*/spec.json")]
-        return (Run(path) for _, path in sorted(found, reverse=True))
+        found = [(path.stat().st_mtime, path.parent) for path in self.path.glob("[!.]*/spec.json")]
+        return (run for run in (Run(path) for _, path in sorted(found, reverse=True)) if run.readable())
 
     def __getitem__(self, run_id: str) -> Run:
         """The run with this id, or with this unambiguous beginning of one. Raises UsageError."""

@@ -1,0 +1,113 @@
+"""The command line: `python -m kd VERB …`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import Field, fields
+from typing import Any
+
+from kd.errors import UsageError
+
+TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
+               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "precision", "seed", "device")
+NOT_FLAGS = ("data", "method_args")
+EXAMPLES = """examples:
+  python -m kd demo
+  python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
+  python -m kd compare STUDENT_RUN --image scan.jpg --out out/
+
+Not for clinical use."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message[0].upper()}{message[1:]}. See python -m kd {self.prog.split(' ')[-1]} --help."
+                         .replace("kd kd", "kd"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and flags; the specs' flags and their help are read off the dataclasses."""
+    from kd.distill import Request
+    from kd.spec import RunSpec
+
+    top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
+                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    out = {"--out": {"required": True, "metavar": "DIR", "help": "Folder for the figure, the maps and the numbers."}}
+    image = {"--image": {"required": True, "metavar": "FILE", "help": "A picture; any size and mode."},
+             "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
+    _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
+          {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
+    _verb(verbs, "datasets", "The data sets at hand.")
+    _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
+    train = _verb(verbs, "train", "Train one model from the labels.")
+    train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
+    train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
+    _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS))
+    distill = _verb(verbs, "distill", "Train teacher, control and student.")
+    distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
+    _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
+    _knobs(distill)
+    _verb(verbs, "evaluate", "Score a run on its test images.", {"run": {}})
+    _verb(verbs, "explain", "Explain one picture by one run.", {
+        "run": {}, **image, **out, "--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."},
+        "--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}})
+    _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out})
+    _verb(verbs, "list", "All runs, latest first.")
+    for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
+                       ("resume", "Go on with a run that ended early.")):
+        _verb(verbs, name, help, {"run": {}})
+    return top
+
+
+def _verb(verbs: Any, name: str, help: str, arguments: dict[str, dict[str, Any]] | None = None) -> Any:
+    verb = verbs.add_parser(name, help=help, description=help)
+    for flag, options in (arguments or {}).items():
+        verb.add_argument(flag, **options)
+    verb.add_argument("--json", action="store_true", help="Print the result as one JSON object on the last line.")
+    verb.add_argument("--root", metavar="DIR", help="Where checkpoints/ and data/ lie (default: this project).")
+    return verb
+
+
+def _flags(verb: Any, items: Iterable[Field[Any]]) -> None:
+    """One flag per field; a default of None leaves the field to the dataclass."""
+    for item in items:
+        default = f" (default {item.default})" if item.default != "" else ""
+        verb.add_argument("--" + item.name.replace("_", "-"), type=type(item.default), default=None,
+                          metavar=item.name.upper(), help=(item.metadata["help"] + default).replace("%", "%%"))
+
+
+def _knobs(verb: Any) -> None:
+    """One flag per hyper-parameter that any method has."""
+    from kd.methods import METHODS
+
+    meanings: dict[str, list[str]] = {}
+    for name in METHODS:
+        for knob, facts in METHODS[name].facts.knobs.items():
+            meanings.setdefault(knob, []).append(f"{name}: {facts.help} Default {facts.default:g}.")
+    for knob, texts in meanings.items():
+        verb.add_argument("--" + knob.replace("_", "-"), dest=f"knob_{knob}", type=float, metavar=knob.upper(),
+                          help=" ".join(texts).replace("%", "%%"))
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
+    from kd.commands import as_text, run_verb
+
+    try:
+        args = parser().parse_args(words)
+        result = run_verb(args)
+        print(json.dumps(result, allow_nan=False) if args.json else as_text(result))
+    except UsageError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kd: interrupted. python -m kd list shows the run; python -m kd resume RUN goes on with it.",
+              file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

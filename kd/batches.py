@@ -1,0 +1,59 @@
+"""From a split's memory map to batches of tensors: no worker processes, no decoding."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kd import views
+from kd.datasets.base import Split
+
+
+class Batch(NamedTuple):
+    """images: RGB [B, 3, S, S] in 0..1. target: labels [B]."""
+
+    images: Tensor
+    target: Tensor
+
+
+class TrainBatches:
+    """The training images of one run, epoch by epoch.
+
+    subset: indices into the split. The order depends on (seed, epoch) alone and the view on (image, epoch) alone, so
+    an epoch can be repeated after a kill. With several processes each takes its share of the same global batch.
+    """
+
+    def __init__(self, split: Split, subset: NDArray[np.int64], batch_size: int, seed: int, view_count: int,
+                 flip: bool, rank: int = 0, world: int = 1) -> None:
+        self.split, self.subset, self.seed = split, subset, seed
+        self.view_count, self.flip = view_count, flip
+        self.rank, self.world = rank, world
+        self.batch_size = min(batch_size, len(subset)) // world * world
+        if self.batch_size < world:
+            raise ValueError(f"{len(subset)} images cannot be shared among {world} processes")
+
+    def __len__(self) -> int:
+        """Steps per epoch. The remainder is left out: it differs each epoch, and batch norm needs full batches."""
+        return len(self.subset) // self.batch_size
+
+    def epoch(self, number: int, device: torch.device) -> Iterator[Batch]:
+        """The batches of one epoch, on `device`."""
+        order = np.random.default_rng((self.seed, number)).permutation(self.subset)
+        for step in range(len(self)):
+            whole = order[step * self.batch_size:(step + 1) * self.batch_size]
+            yield self._batch(whole[self.rank::self.world], number, device)
+
+    def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
+        images = to_tensor(self.split.images[index], device)
+        if self.view_count:
+            view = views.view_number(epoch, index, self.view_count)
+            images = views.augment(images, index, view, self.flip)
+        return Batch(images, torch.from_numpy(self.split.labels[index]).to(device))
+
+
+def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [N, S, S, 3] to float RGB [N, 3, S, S] in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255

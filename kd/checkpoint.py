@@ -1,0 +1,42 @@
+"""The state from which an interrupted run goes on as if nothing had happened."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from kd.errors import UsageError
+from kd.runs import Run, write_bytes
+
+
+@dataclass
+class Progress:
+    """How far a run has come. `seconds` counts training time over all attempts."""
+
+    epoch: int = 0
+    best_epoch: int = -1
+    best_score: tuple[float, float] = (float("-inf"), float("-inf"))
+    seconds: float = 0.0
+
+
+def save(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write the resume state in one step. It holds plain tensors and numbers only."""
+    buffer = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}, buffer)
+    write_bytes(run.resume_state, buffer.getvalue())
+
+
+def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put the last saved state into `model` and `optimizer`; a fresh Progress when there is none."""
+    if not run.resume_state.exists():
+        return Progress()
+    try:
+        state: dict[str, Any] = torch.load(run.resume_state, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:
+        raise UsageError(f"The saved state of {run.id} cannot be read ({type(error).__name__}). "
+                         f"Delete the run and start it again.") from error
+    return Progress(**state["progress"])

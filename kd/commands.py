@@ -1,0 +1,201 @@
+"""What each verb of the command line does. Words go to stderr, results to stdout."""
+
+import json
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kd import datasets
+from kd.errors import UsageError
+from kd.jobs import execute, one_per_machine
+from kd.places import Places
+from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
+
+Result = dict[str, Any]
+
+
+def tell(text: str) -> None:
+    """A word for the person, never part of the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def as_text(result: Result) -> str:
+    """A result for people: a table where it is a list of rows or of arms, else indented JSON."""
+    rows = next(iter(result.values())) if len(result) == 1 else [
+        {"": name, **arm} for name, arm in result.items() if isinstance(arm, dict) and "run" in arm]
+    if not isinstance(rows, list) or not rows:
+        return json.dumps(result, indent=2, ensure_ascii=False) if rows or len(result) > 1 else "none"
+    return pd.DataFrame(rows).fillna("").to_string(index=False)
+
+
+def train_here(runs: Iterable[Run], store: Store) -> None:
+    """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
+    for run in runs:
+        if run.status == FINISHED:
+            tell(f"{run.id}: finished before, used again")
+            continue
+        if run.status in (QUEUED, RUNNING):
+            raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
+        with run.lock(), one_per_machine(run), _Follower(run):
+            run.clear_cancel()
+            status = execute(run, store)
+        if status != FINISHED:
+            raise UsageError(f"{run.id} {status}. {run.reason}".strip())
+
+
+class _Follower:
+    """Prints a run's epochs as they appear in its folder."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.done = run, threading.Event()
+        self.seen = len(run.events())
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        tell(f"{self.run.id}: training")
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        while not self.done.wait(1.0):
+            self._tell_new()
+        self._tell_new()
+
+    def _tell_new(self) -> None:
+        events = self.run.events()
+        for event in events[self.seen:]:
+            if event["event"] == "epoch":
+                tell(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
+                     f"val accuracy {event['val_accuracy']:.3f}  {event['images_per_second']:.0f} images/s")
+        self.seen = len(events)
+
+
+def brief(run: Run) -> Result:
+    """What `train` and `distill` say of a run."""
+    summary = run.summary or {}
+    keys = ("accuracy", "macro_f1", "parameters", "flops", "seconds")
+    return {"run": run.id, "status": run.status, **{key: summary[key] for key in keys if key in summary}}
+
+
+def demo(args: Namespace, store: Store) -> Result:
+    from kd import demo as script
+
+    trio = script.plan(store)
+    train_here(trio.runs, store)
+    out = Path(args.out or "out/demo")
+    result = script.compare(trio.student, store, out)
+    tell(f"Comparison figure: {out / 'comparison.png'}")
+    return {**{part: brief(getattr(trio, part)) for part in ("teacher", "control", "student")}, "comparison": result}
+
+
+def list_datasets(args: Namespace, store: Store) -> Result:
+    return {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
+                         for entry in datasets.available(store.places)]}
+
+
+def list_models(args: Namespace, store: Store) -> Result:
+    from kd import models
+
+    found = models.search(args.pattern)
+    if not found:
+        raise UsageError(f"No convolutional timm model matches {args.pattern!r}. Try a part of a name, such as resnet.")
+    return {"models": [vars(entry) for entry in found]}
+
+
+def train(args: Namespace, store: Store) -> Result:
+    from kd.distill import single
+
+    run = store.create(single(_settings(args), store))
+    train_here([run], store)
+    return brief(run)
+
+
+def distill(args: Namespace, store: Store) -> Result:
+    from kd import distill as planning
+
+    trio = planning.plan(planning.Request(**_settings(args)), store)
+    train_here(trio.runs, store)
+    return {part: brief(getattr(trio, part)) for part in ("teacher", "control", "student")}
+
+
+def evaluate(args: Namespace, store: Store) -> Result:
+    from kd import evaluate as verb
+
+    run = store[args.run]
+    return {"run": run.id, **verb.evaluate(run, store)}
+
+
+def explain(args: Namespace, store: Store) -> Result:
+    from kd import explain as verb
+    from kd.datasets.pixels import decode
+
+    run = store[args.run]
+    image = decode(Path(args.image), run.spec.image_size)
+    explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
+    explanation.save(Path(args.out), image)
+    return explanation.to_json()
+
+
+def compare(args: Namespace, store: Store) -> Result:
+    from kd import compare as verb
+    from kd.datasets.pixels import decode
+
+    run = store[args.run]
+    comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target)
+    comparison.save(Path(args.out))
+    tell(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
+    return comparison.to_json()
+
+
+def list_runs(args: Namespace, store: Store) -> Result:
+    return {"runs": [brief(run) for run in store]}
+
+
+def show(args: Namespace, store: Store) -> Result:
+    run = store[args.run]
+    return {"run": run.id, "status": run.status, "reason": run.reason, "path": str(run.path), "bytes": run.size(),
+            "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
+
+
+def delete(args: Namespace, store: Store) -> Result:
+    run = store[args.run]
+    store.delete(run.id)
+    return {"deleted": run.id}
+
+
+def resume(args: Namespace, store: Store) -> Result:
+    run = store[args.run]
+    teacher = run.spec.teacher
+    train_here([store[teacher], run] if teacher else [run], store)
+    return brief(run)
+
+
+def _settings(args: Namespace) -> dict[str, Any]:
+    """The dataclass fields among the flags; the method's own settings gathered under `method_args`."""
+    values = {key: value for key, value in vars(args).items()
+              if key not in ("verb", "json", "root") and value is not None and not key.startswith("knob_")}
+    knobs = {key.removeprefix("knob_"): value for key, value in vars(args).items()
+             if key.startswith("knob_") and value is not None}
+    return {**values, "method_args": knobs} if knobs else values
+
+
+VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
+    "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
+    "evaluate": evaluate, "explain": explain, "compare": compare, "list": list_runs, "show": show, "delete": delete,
+    "resume": resume}
+
+
+def run_verb(args: Namespace) -> Result:
+    """Carry out one verb in the store that `--root` names (default: the project's own folders)."""
+    from kd.places import default_places
+
+    return VERBS[args.verb](args, Store(Places(Path(args.root).resolve()) if args.root else default_places()))

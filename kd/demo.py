@@ -1,0 +1,29 @@
+"""A small distillation on drawn phantoms: from nothing to a comparison figure in about a minute."""
+
+from pathlib import Path
+from typing import Any
+
+from kd.datasets import open_dataset
+from kd.distill import Request, Trio
+from kd.distill import plan as plan_request
+from kd.runs import Run, Store
+
+# The teacher is one of timm's smallest; it trains from scratch within seconds at this size.
+REQUEST = Request(data="phantom-brain:count=600", teacher="resnet10t", student="plain", depth=5,
+                  epochs=8, image_size=64)
+
+
+def plan(store: Store) -> Trio:
+    """The demo's teacher, control and student."""
+    return plan_request(REQUEST, store)
+
+
+def compare(student: Run, store: Store, out: Path) -> dict[str, Any]:
+    """Compare the demo's models on the first test image that shows a tumour, and write figure, maps and numbers."""
+    from kd import compare as verb
+
+    test = open_dataset(student.spec.data, student.spec.image_size, store.places).test
+    shown = next(number for number in range(len(test)) if test.masks is not None and test.masks[number].any())
+    comparison = verb.compare(store, student, test.images[shown])
+    comparison.save(out)
+    return comparison.to_json()

@@ -1,0 +1,185 @@
+"""A distillation is three runs: teacher, control (the same student without a teacher), student."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kd import datasets
+from kd.errors import UsageError
+from kd.runs import FINISHED, Run, Store
+from kd.spec import RunSpec, setting
+
+# Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
+TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 4e-3
+
+
+def _like(name: str) -> Any:
+    """A field with RunSpec's default, range and meaning."""
+    item = next(item for item in fields(RunSpec) if item.name == name)
+    return field(default=item.default, metadata=item.metadata)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person chooses; the form's fields and the flags of `distill`."""
+
+    data: str = _like("data")
+    teacher: str = setting("resnet18", "A timm model's name, or the id of a finished run to learn from.")
+    teacher_weights: str = setting("none", "Teacher's starting weights: none (random), hub (timm's, needs a network), "
+                                   "or a local .safetensors or .pth file.")
+    teacher_epochs: int = setting(0, "The teacher's passes over the data; 0 for as many as the student.",
+                                  low=0, high=1000)
+    normalisation: str = _like("normalisation")
+    student: str = setting("plain", "plain (convolution layers), truncated (the teacher's first stages), or timm:NAME.")
+    student_weights: str = setting("none", "Student's starting weights: none, hub, a file, or teacher (truncated only: "
+                                   "the first stages of the trained teacher).")
+    depth: int = _like("depth")
+    width: int = _like("width")
+    method: str = setting("kd", "The distillation method.")
+    method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
+    epochs: int = _like("epochs")
+    image_size: int = _like("image_size")
+    batch_size: int = _like("batch_size")
+    data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
+                                   "teacher sees all.", low=0.01, high=1.0)
+    views: int = _like("views")
+    seed: int = _like("seed")
+    precision: str = _like("precision")
+    device: str = _like("device")
+
+
+@dataclass(frozen=True)
+class Trio:
+    """The three runs of a distillation, in the order in which they train."""
+
+    teacher: Run
+    control: Run
+    student: Run
+
+    @property
+    def runs(self) -> tuple[Run, Run, Run]:
+        return self.teacher, self.control, self.student
+
+
+def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
+    """Teacher, control and student specs of a request, checked; touches no run folder. Raises UsageError."""
+    from kd.methods import METHODS, complete  # torch: not for pages that only read runs
+
+    if not METHODS[request.method].needs_teacher:
+        raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
+                         "student anyway. Choose a distillation method such as 'kd'.")
+    teacher = _teacher_spec(request, store)
+    control = _student_spec(request, teacher, store)
+    student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
+                      teacher=teacher.id)
+    return teacher, control, student
+
+
+def plan(request: Request, store: Store) -> Trio:
+    """The runs of a request; those with the same settings that are there already are found again, not repeated."""
+    teacher, control, student = (store.create(spec) for spec in specs(request, store))
+    return Trio(teacher, control, student)
+
+
+def control_of(store: Store, student: Run) -> Run | None:
+    """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
+    spec = replace(student.spec, method="supervised", method_args={}, teacher="")
+    return store[spec.id] if student.spec.teacher and spec.id in store else None
+
+
+def trio_of(store: Store, student: Run) -> Trio | None:
+    """Teacher, control and student of a student run, where all three are there."""
+    control = control_of(store, student)
+    if control is None or student.spec.teacher not in store:
+        return None
+    return Trio(store[student.spec.teacher], control, student)
+
+
+def _common(request: Request, store: Store) -> dict[str, Any]:
+    places = store.places
+    reference = datasets.resolve(request.data, places)
+    return {"data": reference, "data_fingerprint": datasets.fingerprint(reference, places),
+            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "seed", "precision",
+                                                         "device")}}
+
+
+def _teacher_spec(request: Request, store: Store) -> RunSpec:
+    from kd.models import check_cnn
+
+    if request.teacher in store:
+        return _reused(store[request.teacher], request, store)
+    check_cnn(request.teacher)
+    weights = start_from(request.teacher_weights)
+    rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
+    return RunSpec(model=request.teacher, **weights, normalisation=request.normalisation, learning_rate=rate,
+                   epochs=request.teacher_epochs or request.epochs, **_common(request, store))
+
+
+def _reused(run: Run, request: Request, store: Store) -> RunSpec:
+    """A finished run as teacher. Its data set must be the student's; its picture size becomes the student's."""
+    common = _common(request, store)
+    if run.status != FINISHED:
+        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
+    if run.spec.data_fingerprint != common["data_fingerprint"]:
+        raise UsageError(f"The teacher {run.id} was trained on {run.spec.data}, not on this {common['data']}. "
+                         "Choose the same data set.")
+    if run.spec.image_size != request.image_size:
+        raise UsageError(f"The teacher {run.id} works at {run.spec.image_size} px, the student at "
+                         f"{request.image_size} px. Set the image size to {run.spec.image_size}.")
+    return run.spec
+
+
+def _student_spec(request: Request, teacher: RunSpec, store: Store) -> RunSpec:
+    """The control's spec; the student's differs from it in method and teacher only."""
+    from kd.models import check_cnn
+
+    common = {**_common(request, store), "epochs": request.epochs, "data_fraction": request.data_fraction,
+              "learning_rate": STUDENT_RATE}
+    if request.student == "plain":
+        return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
+    if request.student_weights != "none":
+        common["learning_rate"] = FINE_TUNE_RATE
+    if request.student == "truncated":
+        weights = start_from(_teacher_weights(request, teacher, store))
+        return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
+                       normalisation=teacher.normalisation, **common)
+    name = request.student.removeprefix("timm:")
+    check_cnn(name)
+    return RunSpec(model=name, **start_from(request.student_weights), **common)
+
+
+def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
+    """`teacher` as a student's starting weights means the trained teacher's file, so it must have been trained."""
+    if request.student_weights != "teacher":
+        return request.student_weights
+    if teacher.id not in store or store[teacher.id].status != FINISHED:
+        raise UsageError("Starting from the teacher's weights needs a trained teacher. Train it first "
+                         "(python -m kd train), then name its run as the teacher.")
+    return str(store[teacher.id].weights)
+
+
+def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
+    """The checked spec of one run learnt from the labels. Settings are RunSpec's fields by name."""
+    from kd.models import check_cnn
+
+    spec = RunSpec(**{**settings, **start_from(settings.get("pretrained", "none"))})
+    if "learning_rate" not in settings:
+        small = spec.model in ("plain", "truncated") and spec.pretrained == "none"
+        rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
+        spec = replace(spec, learning_rate=rate)
+    if spec.model not in ("plain", "truncated"):
+        spec = replace(spec, model=spec.model.removeprefix("timm:"))
+        check_cnn(spec.model)
+    reference = datasets.resolve(spec.data, store.places)
+    return replace(spec, data=reference, data_fingerprint=datasets.fingerprint(reference, store.places))
+
+
+def start_from(source: str) -> dict[str, str]:
+    """The two spec fields that name starting weights: `none`, `hub`, or a file with its digest."""
+    from kd.models import weights
+
+    if source in ("none", "hub"):
+        return {"pretrained": source}
+    path = Path(source).expanduser().resolve()
+    return {"pretrained": str(path), "pretrained_fingerprint": weights.fingerprint(path)}

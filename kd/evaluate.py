@@ -1,0 +1,53 @@
+"""The test set's verdict on one run."""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd import metrics
+from kd.batches import to_tensor
+from kd.datasets import open_dataset
+from kd.datasets.base import Split
+from kd.errors import UsageError
+from kd.models import skeleton, weights
+from kd.models.base import Classifier
+from kd.runs import Run, Store, write_bytes, write_json
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
+    """Logits [N, K] of a split's plain images. The caller has set the model to eval."""
+    parts = [model(to_tensor(split.images[start:start + BATCH], device)).logits.float().cpu()
+             for start in range(0, len(split), BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def load(run: Run, classes: int) -> Classifier:
+    """The run's model with its best weights, in eval mode. Raises UsageError when there are none yet."""
+    if not run.weights.exists():
+        raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it.")
+    model = skeleton(run.spec, classes)
+    weights.load(model, run.weights)
+    return model.eval()
+
+
+def evaluate(run: Run, store: Store) -> dict[str, Any]:
+    """Score the run's best weights on its test split; writes `evaluation.json` and `predictions.npz`."""
+    spec = run.spec
+    data = open_dataset(spec.data, spec.image_size, store.places)
+    return record(run, predict(load(run, len(data.classes)), data.test), data.test)
+
+
+def record(run: Run, logits: NDArray[np.float32], test: Split) -> dict[str, Any]:
+    """Write test logits and their scores beside the run, and return the scores."""
+    scores = {"images": len(test), **metrics.summarise(logits, test.labels)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=logits, labels=test.labels, names=np.array(test.names))
+    write_bytes(run.path / "predictions.npz", buffer.getvalue())
+    write_json(run.path / "evaluation.json", scores)
+    return scores

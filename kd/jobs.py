@@ -1,0 +1,242 @@
+"""One queue and one worker thread: training that never touches the page's thread.
+
+A queued run is one whose lock this process holds and whose last event is `queued`; it runs once that is `started`.
+Nothing else is kept, so every page of every server reads the same state off the folders, and what a dead server
+leaves behind is *interrupted*. A second lock, one per machine, keeps two servers from training at once.
+"""
+
+import atexit
+import getpass
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kd.errors import UsageError
+from kd.places import Places, default_places
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+
+PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests
+FAREWELL = 20.0  # seconds a stopping server waits for the worker to leave its batch
+
+
+def machine_lock() -> FileLock:
+    """The lock that whoever trains on this machine holds (KD_LENS_LOCK names another file, for tests)."""
+    default = Path(tempfile.gettempdir()) / f"kd-lens-{getpass.getuser()}.lock"
+    return FileLock(os.environ.get("KD_LENS_LOCK", default), thread_local=False)
+
+
+def execute(run: Run, store: Store, stopping: Callable[[], bool] = lambda: False) -> str:
+    """Train one run whose lock the caller holds, and record how it ended; returns the status.
+
+    A cancel request ends it as cancelled; an error as failed, with a reason in words; `stopping` (the server goes
+    down) leaves it interrupted, to be resumed.
+    """
+    from kd.train import Stopped, train  # here, because it imports torch and pages import this module
+
+    try:
+        train(run, store, lambda: stopping() or run.cancel_requested())
+    except Stopped:
+        if not run.cancel_requested():
+            return INTERRUPTED
+        run.log(CANCELLED)
+        return CANCELLED
+    except UsageError as error:
+        run.log(FAILED, reason=str(error))
+        return FAILED
+    except Exception as error:
+        run.log(FAILED, reason=_in_words(error), traceback=traceback.format_exc())
+        return FAILED
+    finally:
+        run.clear_cancel()
+    return FINISHED
+
+
+def _in_words(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return f"The machine ran out of memory ({text}). Take a smaller batch, image size or model."
+    if isinstance(error, OSError) and error.errno == 28:
+        return f"The disk is full ({text}). Delete runs or data caches, then resume."
+    return f"Something went wrong inside the program ({text}). The traceback is in the run's events.jsonl."
+
+
+class Queue:
+    """The runs that this process has been asked for, in order; one worker thread takes them one by one."""
+
+    def __init__(self, places: Places) -> None:
+        self.store = Store(places)
+        self._waiting: list[tuple[Run, FileLock]] = []
+        self._current: Run | None = None
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._worker: threading.Thread | None = None
+        atexit.register(self.stop)
+
+    def submit(self, runs: Iterable[Run]) -> list[Run]:
+        """Queue these runs in order and return those newly queued.
+
+        Runs that are finished, or already queued or running anywhere, are passed over.
+        """
+        added = []
+        with self._changed:
+            for run in runs:
+                lock = run.lock()
+                if run.status in (FINISHED, RUNNING, QUEUED) or not _take(lock):
+                    continue
+                run.clear_cancel()
+                run.log("queued")
+                self._waiting.append((run, lock))
+                added.append(run)
+            self._start()
+            self._changed.notify_all()
+        return added
+
+    def resume(self, run: Run) -> list[Run]:
+        """Queue a run that ended early, after its teacher where that has not finished either."""
+        teacher = run.spec.teacher
+        before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
+        return self.submit([*before, run])
+
+    def cancel(self, run: Run) -> None:
+        """Ask a run to stop, wherever it runs, and take it and those that wait for it as a teacher off this queue."""
+        with self._changed:
+            dropped = [pair for pair in self._waiting if run.id in (pair[0].id, pair[0].spec.teacher)]
+            self._waiting = [pair for pair in self._waiting if pair not in dropped]
+            for waiting, lock in dropped:
+                waiting.log(CANCELLED)
+                lock.release()
+        if run.held():
+            run.request_cancel()
+
+    @property
+    def waiting(self) -> list[Run]:
+        """The queued runs of this process, next one first."""
+        with self._changed:
+            return [run for run, _ in self._waiting]
+
+    @property
+    def current(self) -> Run | None:
+        """The run in training in this process."""
+        return self._current
+
+    def join(self, timeout: float) -> bool:
+        """Wait until nothing is queued or running; whether that came in time (seconds)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and self._current is None, timeout)
+
+    def stop(self) -> None:
+        """Leave the batch in hand and end the worker: queued and running runs become interrupted."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._worker and self._worker is not threading.current_thread():
+            self._worker.join(FAREWELL)
+
+    def _start(self) -> None:
+        if self._worker is None or not self._worker.is_alive():
+            # A daemon, or a live run would keep the server from ending; `stop` runs at exit and gives it time.
+            self._worker = threading.Thread(target=self._work, name="kd-lens-worker", daemon=True)
+            self._worker.start()
+
+    def _work(self) -> None:
+        while (pair := self._next()) is not None:
+            run, lock = pair
+            try:
+                self._train(run)
+            except Exception:  # whatever it is (a full disk while logging, say), the next run gets its turn
+                logging.getLogger(__name__).exception("%s could not be run", run.id)
+            finally:
+                with self._changed:
+                    lock.release()
+                    self._current = None
+                    self._changed.notify_all()
+                _collect()
+
+    def _train(self, run: Run) -> None:
+        with one_per_machine(run, lambda: self._stopping.is_set() or run.cancel_requested()) as ours:
+            if ours:
+                _leave_a_core_to_the_pages()
+                execute(run, self.store, self._stopping.is_set)
+            elif run.cancel_requested():
+                run.log(CANCELLED)
+                run.clear_cancel()
+
+    def _next(self) -> tuple[Run, FileLock] | None:
+        """The next run, once there is one; None when the server stops. Drops runs that were cancelled elsewhere."""
+        with self._changed:
+            while not self._stopping.is_set():
+                for run in [run for run, _ in self._waiting if run.cancel_requested()]:
+                    self.cancel(run)
+                    run.clear_cancel()
+                if self._waiting:
+                    pair = self._waiting.pop(0)
+                    self._current = pair[0]
+                    return pair
+                self._changed.wait()
+        return None
+
+
+@contextmanager
+def one_per_machine(run: Run, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the machine's lock while the block trains `run`; while another program trains, say so and wait.
+
+    Gives False, without the lock, when `give_up` said so first.
+    """
+    lock = machine_lock()
+    while not (ours := _take(lock, 0.0)) and not give_up():
+        run.report("waiting: another program trains on this machine")
+        time.sleep(PATIENCE)
+    try:
+        yield ours
+    finally:
+        if ours:
+            lock.release()
+
+
+def _take(lock: FileLock, timeout: float = 2.0) -> bool:
+    """Acquire or not; patient enough by default to outlast somebody's probe of the lock."""
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return False
+    return True
+
+
+def _leave_a_core_to_the_pages() -> None:
+    """On this thread only; two busy threads on two cores would make every page wait."""
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+
+def _collect() -> None:
+    """Streamlit's own collection is switched off (it stalls training), so tidy up where nobody waits."""
+    import gc
+
+    gc.collect()
+
+
+def queue(places: Places | None = None) -> Queue:
+    """This process's queue for a root.
+
+    It lives in a synthetic module: caches can be cleared by any visitor, and a reload evicts real modules, and
+    either would leave a second worker beside a live one.
+    """
+    home = sys.modules.setdefault("_kd_lens_queues", types.ModuleType("_kd_lens_queues"))
+    guard: threading.Lock = home.__dict__.setdefault("guard", threading.Lock())
+    with guard:
+        queues: dict[Path, Queue] = home.__dict__.setdefault("queues", {})
+        key = (places or default_places()).root
+        if key not in queues:
+            queues[key] = Queue(places or default_places())
+        return queues[key]

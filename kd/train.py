@@ -1,0 +1,243 @@
+"""Training one run, from its spec to its summary."""
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning_fabric
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from kd import __version__, checkpoint, evaluate, metrics, probes
+from kd.batches import Batch, TrainBatches, to_tensor
+from kd.checkpoint import Progress
+from kd.datasets import open_dataset, take_fraction
+from kd.datasets.base import Dataset
+from kd.errors import UsageError
+from kd.methods import METHODS, Method
+from kd.methods import build as build_method
+from kd.models import build as build_model
+from kd.models import cost, weights
+from kd.models.base import Classifier
+from kd.observation import Observation, stage_map
+from kd.runs import FINISHED, Run, Store, write_json
+from kd.spec import RunSpec
+
+REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
+
+
+class Stopped(Exception):
+    """Training ended between two batches because it was asked to."""
+
+
+def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Train `run` as its spec says and return its summary; goes on from its resume state where there is one.
+
+    Same spec, same machine, same number of threads: same weights, also across a kill and a resume. The epoch is
+    chosen on validation, the summary reports on test. Raises UsageError for what the user can mend and Stopped when
+    `should_stop`, asked between batches, says so.
+    """
+    spec = run.spec
+    fabric = _fabric(spec)
+    chief = fabric.is_global_zero
+    say = run.report if chief else (lambda *_, **__: None)
+    if chief:
+        run.log("started", device=str(fabric.device), threads=torch.get_num_threads(), world=fabric.world_size,
+                versions=versions())
+    data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: say(phase, share=share))
+    _check_unchanged(spec, data)
+    say("building the models")
+    model = build_model(spec, len(data.classes))
+    teacher = _teacher(spec, store, data, fabric)
+    method = build_method(spec.method, spec.method_args)
+    optimizer = torch.optim.AdamW(_decay_groups(model, spec.weight_decay), lr=spec.learning_rate)
+    progress = checkpoint.restore(run, model, optimizer)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    batches = _batches(spec, data, fabric)
+    watched = probes.store_images(run, data.val)
+
+    for epoch in range(progress.epoch, spec.epochs):
+        began = time.perf_counter()
+        torch.manual_seed(spec.seed * 100_003 + epoch)  # dropout, where a model has it, goes on the same after a resume
+        pulse = _Pulse(say, spec.epochs, epoch, len(batches), batches.batch_size, should_stop)
+        terms = _epoch(fabric, wrapped, teacher, method, optimizer, pulse(batches.epoch(epoch, fabric.device)),
+                       _rates(spec, epoch, len(batches)))
+        model.eval()
+        scores = metrics.summarise(evaluate.predict(model, data.val, fabric.device), data.val.labels)
+        progress.seconds += time.perf_counter() - began
+        progress.epoch = epoch + 1
+        if chief:
+            _keep(run, model, optimizer, progress, scores)
+            probes.store_maps(run, epoch, _stage_maps(model, watched, fabric.device))
+            run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
+                    val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
+                    images_per_second=pulse.speed, seconds=progress.seconds)
+        fabric.barrier()
+
+    say("testing")
+    weights.load(model, run.weights)
+    logits = evaluate.predict(model.eval(), data.test, fabric.device)
+    return _finish(run, data, progress, logits) if chief else {}
+
+
+def _fabric(spec: RunSpec) -> Fabric:
+    """Device, precision and processes. Started by `fabric run`, the launcher's own choice of these holds."""
+    launched = bool(int(os.environ.get("LT_CLI_USED", "0")))
+    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1, "precision": spec.precision}
+    try:
+        fabric = Fabric(**choice)
+    except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise UsageError(f"device={spec.device} with precision={spec.precision} cannot be had on this machine "
+                         f"({error}). Try device=auto and precision=32-true.") from error
+    fabric.launch()
+    return fabric
+
+
+def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
+    if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
+        raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
+                         "the old content back.")
+
+
+def _teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> Classifier | None:
+    """The frozen teacher in eval mode, or None. Raises UsageError unless it is finished and knows these classes."""
+    if not METHODS[spec.method].needs_teacher:
+        return None
+    if not spec.teacher:
+        raise UsageError(f"Method {spec.method!r} needs a teacher. Name a finished run, or choose 'supervised'.")
+    run = store[spec.teacher]
+    if run.status != FINISHED:
+        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
+    known = (run.summary or {})["classes"]
+    if known != list(data.classes):
+        raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
+                         f"{', '.join(data.classes)}. Choose a teacher of this data set.")
+    return evaluate.load(run, len(data.classes)).requires_grad_(False).to(fabric.device)
+
+
+def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
+    subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
+    return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.facts.flip,
+                        fabric.global_rank, fabric.world_size)
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay for kernels and matrices only: pulling biases and batch-norm gains to zero does nothing good."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+
+
+def learning_rate(step: int, steps: int, peak: float, schedule: str) -> float:
+    """Rate at one step. One-cycle rises over the first fifth from a tenth of the peak; both anneal by a half cosine."""
+    done = (step + 0.5) / steps
+    rise = 0.2 if schedule == "one-cycle" else 0.0
+    if done < rise:
+        return peak * (0.1 + 0.9 * done / rise)
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+
+def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
+    return (learning_rate(epoch * steps + step, spec.epochs * steps, spec.learning_rate, spec.schedule)
+            for step in range(steps))
+
+
+class _Pulse:
+    """Wraps an epoch's batches: asks whether to stop, measures images/s, and reports about once a second."""
+
+    def __init__(self, say: Callable[..., None], epochs: int, epoch: int, steps: int, batch: int,
+                 should_stop: Callable[[], bool]) -> None:
+        self.say, self.should_stop = say, should_stop
+        self.epochs, self.epoch, self.steps, self.batch = epochs, epoch, steps, batch
+        self.speed = 0.0
+
+    def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        began = told = time.perf_counter()
+        self._report(0)
+        for step, batch in enumerate(batches):
+            if self.should_stop():
+                raise Stopped
+            yield batch
+            now = time.perf_counter()
+            self.speed = (step + 1) * self.batch / (now - began)
+            if now - told > REPORT_EVERY:
+                told = now
+                self._report(step + 1)
+
+    def _report(self, step: int) -> None:
+        left = self.steps * (self.epochs - self.epoch) - step
+        self.say("training", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps,
+                 images_per_second=self.speed,
+                 seconds_left=left * self.batch / self.speed if self.speed else None)
+
+
+def _epoch(fabric: Fabric, model: nn.Module, teacher: Classifier | None, method: Method,
+           optimizer: torch.optim.Optimizer, batches: Iterator[Batch], rates: Iterator[float]) -> dict[str, float]:
+    """One pass; returns each loss term's mean."""
+    model.train()
+    sums: dict[str, torch.Tensor] = {}
+    steps = 0
+    for batch, rate in zip(batches, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        terms = method(model(batch.images), _observe(fabric, teacher, batch), batch.target)
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(torch.stack(list(terms.values())).sum())
+        optimizer.step()
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value.detach()
+        steps += 1
+    means = {name: (total / steps).item() for name, total in sums.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
+    return means
+
+
+def _observe(fabric: Fabric, teacher: Classifier | None, batch: Batch) -> Observation | None:
+    if teacher is None:
+        return None
+    with torch.no_grad(), fabric.autocast():
+        logits, stages = teacher(batch.images)
+    return Observation(logits.float(), tuple(stage.float() for stage in stages))
+
+
+def _stage_maps(model: nn.Module, images: np.ndarray, device: torch.device) -> list[np.ndarray]:
+    with torch.inference_mode():
+        return [stage_map(stage).float().cpu().numpy() for stage in model(to_tensor(images, device)).stages]
+
+
+def _keep(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
+          scores: dict[str, Any]) -> None:
+    """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights."""
+    score = (scores["macro_f1"], -scores["loss"])
+    if score > progress.best_score:
+        progress.best_score, progress.best_epoch = score, progress.epoch - 1
+        weights.save(model, run.weights)
+    checkpoint.save(run, model, optimizer, progress)
+
+
+def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray) -> dict[str, Any]:
+    """Record the test scores and write the summary, which makes the run a finished one."""
+    scores = evaluate.record(run, logits, data.test)
+    price = cost.cost(run.spec, len(data.classes))
+    summary = {"classes": list(data.classes), "data": data.describe(), "accuracy": scores["accuracy"],
+               "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
+               "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
+               "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
+               "versions": versions()}
+    write_json(run.path / "summary.json", summary)
+    run.resume_state.unlink(missing_ok=True)
+    return summary
+
+
+def versions() -> dict[str, str]:
+    """What computed this run."""
+    import timm
+
+    return {"kd-lens": __version__, "python": platform.python_version(), "torch": torch.__version__,
+            "timm": timm.__version__, "machine": platform.machine()}
