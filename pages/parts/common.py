@@ -1,0 +1,106 @@
+"""Small things that every page needs: the store, errors in place, human numbers, one colour per role."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from kd.errors import UsageError
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
+from kd.spec import RunSpec
+
+TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
+# Okabe and Ito's palette: told apart with every common colour vision, and readable on light and dark.
+COLOURS = {TEACHER: "#0072B2", CONTROL: "#999999", STUDENT: "#D55E00"}
+STATUS = {  # status -> (icon, st.badge colour)
+    QUEUED: (":material/schedule:", "gray"), RUNNING: (":material/play_circle:", "blue"),
+    FINISHED: (":material/check_circle:", "green"), FAILED: (":material/error:", "red"),
+    CANCELLED: (":material/cancel:", "gray"), INTERRUPTED: (":material/pause_circle:", "orange"),
+}
+
+
+def store() -> Store:
+    """The runs under this installation's root; cheap, made anew for every script run."""
+    return Store()
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Show what goes wrong in the block in place: a UsageError in its own words, anything else in short.
+
+    The traceback of anything else goes to the server's log. Streamlit's own control flow (rerun, stop) passes.
+    """
+    try:
+        yield
+    except UsageError as error:
+        st.error(str(error), icon=":material/error:")
+    except Exception as error:
+        logging.getLogger("kd_lens").exception("a page failed")
+        st.error(f"Something went wrong inside the program ({type(error).__name__}). The server's log has the details.",
+                 icon=":material/bug_report:")
+
+
+def role(spec: RunSpec) -> str:
+    """What a run is in a distillation: a student learns from a teacher; a small undistilled net is a control."""
+    if spec.teacher:
+        return STUDENT
+    return CONTROL if spec.model in ("plain", "truncated") else TEACHER
+
+
+def count(number: float | None) -> str:
+    """Parameters, FLOPs, images: `38.6 M`; a dash where unknown."""
+    if number is None:
+        return "–"
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e5, "M")):
+        if abs(number) >= limit:
+            scale = 1e6 if unit == "M" else limit
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.8 s`, `42 s`, `3 min 20 s`, `2 h 5 min`; a dash where unknown."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 and whole % 60 else "")
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(number: float | None) -> str:
+    """Bytes on disk: `3.2 MB`."""
+    if number is None:
+        return "–"
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def percent(share: float | None) -> str:
+    """`97.5 %` of a share in 0..1."""
+    return "–" if share is None else f"{share * 100:.1f} %"
+
+
+def points(difference: float | None) -> str | None:
+    """`+1.2 points` of a difference of two shares, for a metric's delta; None where unknown."""
+    return None if difference is None else f"{difference * 100:+.1f} points"
+
+
+def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
+    """The same quiet dress for every chart: legend on top, no frame, room for labels."""
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None})
+    figure.update_xaxes(automargin=True, zeroline=False)
+    figure.update_yaxes(automargin=True, zeroline=False)
+    return figure
+
+
+CHART = {"displayModeBar": False, "scrollZoom": False}  # plotly's toolbar only distracts here

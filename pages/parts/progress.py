@@ -1,0 +1,35 @@
+"""How far a run is, in words and as a share."""
+
+from kd.runs import QUEUED, RUNNING, Run, Store
+from pages.parts.common import duration, role
+
+
+def active(runs: Store) -> list[Run]:
+    """Runs that are queued or in training, in any process."""
+    return [run for run in runs if run.status in (QUEUED, RUNNING)]
+
+
+def share(run: Run) -> float:
+    """Finished share of the run's present phase, 0..1."""
+    now = run.progress
+    if now.get("steps"):
+        done = now["epoch"] * now["steps"] + now["step"]
+        return min(1.0, max(0.0, done / (now["epochs"] * now["steps"])))
+    return min(1.0, max(0.0, float(now.get("share") or 0.0)))
+
+
+def words(run: Run) -> str:
+    """`43 % · 2 min left`, or the phase where there is nothing to count."""
+    if run.status == QUEUED:
+        return "waiting"
+    now = run.progress
+    if not now.get("steps"):
+        part = f" · {share(run):.0%}" if now.get("share") else ""
+        return now.get("phase", "starting") + part
+    left = now.get("seconds_left")
+    return f"{share(run) * 100:.0f} %" + (f" · {duration(left)} left" if left is not None else "")
+
+
+def label(run: Run) -> str:
+    """The run in a few letters: role and model."""
+    return f"{role(run.spec)} {run.spec.model_label}"
