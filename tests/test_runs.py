@@ -1,0 +1,147 @@
+import json
+import multiprocessing
+import threading
+
+import pytest
+
+from kd import runs
+from kd.errors import UsageError
+from kd.runs import Store
+from kd.spec import RunSpec
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def run(store):
+    return store.create(RunSpec())
+
+
+def test_the_same_spec_is_the_same_folder(store, run):
+    assert store.create(RunSpec()).path == run.path
+    assert store.create(RunSpec(seed=1)).path != run.path
+    assert run.spec == RunSpec()
+
+
+def test_status_is_derived(store, run):
+    assert run.status == runs.INTERRUPTED
+    lock = run.lock()
+    with lock:
+        run.log("queued")
+        assert run.status == runs.QUEUED
+        run.log("started")
+        assert run.status == runs.RUNNING
+    assert run.status == runs.INTERRUPTED
+    run.log("failed", reason="no disk")
+    assert (run.status, run.reason) == (runs.FAILED, "no disk")
+    run.log("queued")
+    assert (run.status, run.reason) == (runs.INTERRUPTED, "")
+    run.log("cancelled")
+    assert run.status == runs.CANCELLED
+    runs.write_json(run.path / "summary.json", {"accuracy": 1.0})
+    assert run.status == runs.FINISHED
+
+
+def test_many_probes_at_once_do_not_take_each_other_for_the_owner(run):
+    run.log("started")
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.extend(run.status for _ in range(30))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {runs.INTERRUPTED}
+
+
+def _hold(run, ready, done):
+    with run.lock():
+        ready.set()
+        done.wait(30)
+
+
+def test_a_lock_of_another_process_counts_and_dies_with_it(run):
+    run.log("started")
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(run, ready, done))
+    other.start()
+    assert ready.wait(30)
+    assert run.status == runs.RUNNING
+    other.kill()
+    other.join()
+    assert run.status == runs.INTERRUPTED
+
+
+def test_a_torn_line_costs_only_itself(run):
+    run.log("started")
+    with (run.path / "events.jsonl").open("a") as file:
+        file.write('{"event": "epo')
+    run.log("epoch", epoch=0)
+    assert [event["event"] for event in run.events()] == ["started", "epoch"]
+
+
+def test_an_epoch_repeated_after_a_kill_counts_once(run):
+    for epoch, loss in ((0, 3.0), (1, 2.0), (1, 2.5), (2, 1.0)):
+        run.log("epoch", epoch=epoch, loss=loss)
+    assert [event["loss"] for event in run.epochs()] == [3.0, 2.5, 1.0]
+
+
+def test_json_with_nan_is_refused_and_leaves_the_old_file(run):
+    runs.write_json(run.path / "x.json", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        runs.write_json(run.path / "x.json", {"a": float("nan")})
+    assert json.loads((run.path / "x.json").read_text()) == {"a": 1}
+
+
+def test_lookup_by_beginning(store, run):
+    assert store[run.id[:-3]].id == run.id
+    store.create(RunSpec(seed=1))
+    with pytest.raises(UsageError, match="beginning of 2 runs"):
+        store[run.id[:10]]
+    with pytest.raises(UsageError, match="Unknown run"):
+        store["nothing"]
+    with pytest.raises(UsageError, match="Unknown run"):
+        store["../../etc"]
+
+
+def test_an_empty_store_says_so(store):
+    with pytest.raises(UsageError, match="empty"):
+        store["x"]
+    assert list(store) == []
+
+
+def test_delete(store, run):
+    with run.lock(), pytest.raises(UsageError, match="cancel it first"):
+        store.delete(run.id)
+    pupil = store.create(RunSpec(method="kd", teacher=run.id))
+    with pytest.raises(UsageError, match=f"teacher of {pupil.id}"):
+        store.delete(run.id)
+    store.delete(pupil.id)
+    store.delete(run.id)
+    assert list(store) == []
+    assert list(store.path.iterdir()) == []
+
+
+def test_a_run_of_another_version_is_passed_over(store, run):
+    other = store.path / "newer"
+    other.mkdir()
+    (other / "spec.json").write_text('{"quantum": 1}')
+    (store.path / "junk").mkdir()
+    assert [found.id for found in store] == [run.id]
+
+
+def test_cancel_request_crosses_processes_by_a_file(run):
+    assert not run.cancel_requested()
+    run.request_cancel()
+    assert runs.Run(run.path).cancel_requested()
+    run.clear_cancel()
+    assert not run.cancel_requested()
+
+
+def test_progress(run):
+    assert run.progress == {}
+    run.report("training", epoch=2)
+    assert (run.progress["phase"], run.progress["epoch"]) == ("training", 2)

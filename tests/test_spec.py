@@ -1,0 +1,61 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from kd.errors import UsageError
+from kd.spec import RunSpec
+
+
+def test_round_trip_through_json():
+    spec = RunSpec(method="kd", method_args={"temperature": 4, "alpha": 0.1}, teacher="t", image_size=64)
+    again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert again.id == spec.id
+    assert hash(again) == hash(spec)
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(RunSpec) if item.name != "method_args"])
+def test_every_field_has_help_and_changes_the_id(name):
+    item = next(item for item in fields(RunSpec) if item.name == name)
+    assert item.metadata["help"].endswith(".")
+    choices = item.metadata["choices"]
+    changed = choices[-1] if choices else "other" if isinstance(item.default, str) else item.metadata["low"]
+    assert replace(RunSpec(), **{name: changed}).id != RunSpec().id or changed == item.default
+    if item.metadata["high"] is not None:
+        assert replace(RunSpec(), **{name: item.metadata["high"]}) != replace(RunSpec(), **{name: item.metadata["low"]})
+
+
+def test_method_settings_change_the_id_and_their_order_does_not():
+    assert RunSpec(method_args={"a": 1, "b": 2}).id == RunSpec(method_args={"b": 2.0, "a": 1.0}).id
+    assert RunSpec(method_args={"a": 1}).id != RunSpec(method_args={"a": 2}).id
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"epochs": 0}, "epochs must be between 1 and 1000, not 0"),
+    ({"epochs": True}, "epochs must be a int, not True"),
+    ({"epochs": 2.5}, "epochs must be a int"),
+    ({"data_fraction": 0.0}, "data_fraction must be between"),
+    ({"learning_rate": float("nan")}, "learning_rate must be between"),
+    ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+    ({"method_args": {"alpha": float("inf")}}, "finite"),
+])
+def test_values_out_of_range_are_refused_with_the_way_out(change, words):
+    with pytest.raises(UsageError, match=words):
+        RunSpec(**change)
+
+
+def test_a_field_of_another_version_is_named():
+    with pytest.raises(UsageError, match="Unknown setting 'epoch'. Did you mean 'epochs'"):
+        RunSpec.from_json({"epoch": 3})
+
+
+def test_ids_are_readable_and_safe_as_folder_names():
+    spec = RunSpec(data="/home/ä b/Brain Tumor (2).zip", model="densenet121.tv_in1k", method="kd")
+    assert spec.id.startswith("brain_tumor_2-densenet121_tv_in1k-kd-")
+    assert RunSpec(data="/höhle/ß").id.startswith("x-plain5-")
+
+
+def test_labels_say_the_depth():
+    assert RunSpec(depth=7).model_label == "plain7"
+    assert RunSpec(model="truncated", base="resnet18", depth=2).model_label == "resnet18-first2"

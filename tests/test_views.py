@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from kd import views
+
+
+@pytest.fixture
+def images():
+    return torch.rand(6, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_view_is_the_same_in_any_batch(images):
+    index, view = np.arange(6), np.array([0, 3, 1, 7, 2, 5])
+    together = views.augment(images, index, view, flip=True)
+    for i in range(6):
+        alone = views.augment(images[i:i + 1], index[i:i + 1], view[i:i + 1], flip=True)
+        assert torch.equal(alone[0], together[i])
+
+
+def test_views_and_images_differ(images):
+    same = images[:1].expand(4, -1, -1, -1)
+    of_one = views.augment(same, np.zeros(4, np.int64), np.arange(4), flip=False)
+    of_many = views.augment(same, np.arange(4), np.zeros(4, np.int64), flip=False)
+    for batch in (of_one, of_many):
+        assert all(not torch.allclose(batch[0], batch[i]) for i in range(1, 4))
+
+
+def test_values_stay_in_range_and_black_stays_black(images):
+    out = views.augment(images, np.arange(6), np.arange(6), flip=True)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert views.augment(torch.zeros(1, 3, 40, 40), np.zeros(1, np.int64), np.ones(1, np.int64), True).max() == 0
+
+
+def test_flips_only_where_allowed():
+    """A picture bright on its left half stays so in every view unless flips are allowed."""
+    picture = torch.zeros(1, 3, 40, 40)
+    picture[..., :20] = 1
+    index, view = np.zeros(60, np.int64), np.arange(60)
+    batch = picture.expand(60, -1, -1, -1)
+
+    def left_is_brighter(flip):
+        out = views.augment(batch, index, view, flip).mean(dim=(1, 2))
+        return (out[:, :20].mean(1) > out[:, 20:].mean(1)).float().mean().item()
+
+    assert left_is_brighter(False) == 1
+    assert 0.25 < left_is_brighter(True) < 0.75
+
+
+def test_crops_keep_at_least_half_of_the_picture():
+    """Without rotation's empty corners, a bright picture stays bright: the crop lies inside."""
+    out = views.augment(torch.ones(50, 3, 40, 40), np.arange(50), np.arange(50), True)
+    assert out[:, :, 10:30, 10:30].min() > 0.7
+
+
+def test_every_image_cycles_through_all_its_views():
+    index = np.arange(20)
+    seen = np.stack([views.view_number(epoch, index, 5) for epoch in range(5)])
+    assert (np.sort(seen, axis=0) == np.arange(5)[:, None]).all()
+    assert len(set(seen[0])) > 1
