@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["noskip"]
+
 # Read by torch when it is first imported, also in processes that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
