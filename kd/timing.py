@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,11 +26,21 @@ class Timing:
 
 def measure(call: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> Timing:
     """Run `call` `warmup` + `repeats` times and time the latter by the wall clock."""
-    for _ in range(warmup):
-        call()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return Timing(statistics.median(seconds), min(seconds), max(seconds), repeats, warmup)
+    return summarise(measure_in_turn([call], repeats, warmup)[0], warmup)
+
+
+def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int = 5, warmup: int = 1) -> list[list[float]]:
+    """Seconds of `repeats` runs of each call. The calls take turns, so what slows the machine slows all alike."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(warmup + repeats):
+        for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                taken.append(time.perf_counter() - start)
+    return seconds
+
+
+def summarise(seconds: Sequence[float], warmup: int = 1) -> Timing:
+    """The Timing of these counted repetitions."""
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds), warmup)

@@ -1,0 +1,103 @@
+"""Class activation maps weighted by gradients: Grad-CAM."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd.explainers.base import Explainer, ExplainerFacts
+from kd.models.base import Classifier
+
+
+class GradientCam(Explainer):
+    """Base of the maps made from a stage's features and the gradient of the class score there.
+
+    A subclass gives `combine` and, where one exists, `closed_form`.
+    """
+
+    @abstractmethod
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """Raw maps [..., H, W] from features and gradients, both [..., C, H, W]."""
+
+    def closed_form(self, features: Tensor, targets: Tensor, linear: nn.Linear) -> Tensor | None:
+        """Raw maps of the last stage in front of global average pooling and `linear`, or None: take the gradient."""
+        return None
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        last = len(model.stages) - 1
+        if any(stage != last for stage in stages):
+            seen = gradients_from_image(model, images, targets, stages)
+            return [self.combine(*pair) for pair in seen]
+        with torch.no_grad():
+            features = model.extract((images - model.mean) / model.std)[-1]
+            maps = None if model.linear is None else self.closed_form(features, targets, model.linear)
+        if maps is None:
+            maps = self.combine(*gradients_of_head(model, features, targets))
+        return [maps] * len(stages)
+
+
+def gradients_of_head(model: Classifier, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The last stage's features and the gradient of the targets' logits there: only the head is differentiated.
+
+    features: [N, C, H, W]. Both results are [N, C, H, W], or [N, T, C, H, W] for targets [N, T].
+    """
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        # A head may work in place, which autograd forbids on a leaf.
+        [gradients] = _differentiate(model.head(leaf.clone()), targets, [leaf])
+    return _beside(features.detach(), targets), gradients
+
+
+def gradients_from_image(model: Classifier, images: Tensor, targets: Tensor,
+                         stages: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """(features, gradients) of each stage as in `gradients_of_head`, from one forward and one backward.
+
+    The graph hangs on the picture, so frozen models work, and the backward ends at the earliest stage asked for.
+    """
+    with torch.enable_grad():
+        logits, features = model(images.detach().requires_grad_())
+        chosen = [features[stage] for stage in stages]
+        gradients = _differentiate(logits, targets, chosen)
+    return [(_beside(one.detach(), targets), gradient) for one, gradient in zip(chosen, gradients, strict=True)]
+
+
+def _differentiate(logits: Tensor, targets: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Gradients of the logits of `targets` with respect to each input; a backward per target column.
+
+    `autograd.grad` with named inputs touches no `.grad`, also where the model's parameters are trainable.
+    """
+    columns = targets if targets.ndim == 2 else targets[:, None]
+    # Images do not meet in eval mode, so the sum over the batch has each image's own gradient.
+    scores = logits.gather(1, columns).sum(dim=0)
+    rows = [torch.autograd.grad(score, inputs, retain_graph=number < len(scores) - 1)
+            for number, score in enumerate(scores)]
+    if targets.ndim == 1:
+        return list(rows[0])
+    return [torch.stack(row, dim=1) for row in zip(*rows, strict=True)]
+
+
+def _beside(features: Tensor, targets: Tensor) -> Tensor:
+    """Features [N, C, H, W] given the target axis of [N, T] targets, where there is one."""
+    return features if targets.ndim == 1 else features[:, None]
+
+
+class GradCam(GradientCam):
+    """`ReLU(Σ_c α_c·F_c)`, where α_c is the gradient of the class logit averaged over the grid (Selvaraju 2017).
+
+    Raw maps are at least 0. In front of average pooling and a linear layer α_c is `w_kc / (h·w)`: every class from one
+    forward pass.
+    """
+
+    facts = ExplainerFacts(
+        "Grad-CAM", "Selvaraju 2017, arXiv 1610.02391", True,
+        "Bright where the stage's features speak for the target class; what speaks against it is not shown.")
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        return (gradients.mean(dim=(-2, -1), keepdim=True) * features).sum(dim=-3).relu()
+
+    def closed_form(self, features: Tensor, targets: Tensor, linear: nn.Linear) -> Tensor:
+        columns = targets if targets.ndim == 2 else targets[:, None]
+        area = features.shape[-2] * features.shape[-1]
+        maps = torch.einsum("nchw,ntc->nthw", features, linear.weight[columns]).relu() / area
+        return maps if targets.ndim == 2 else maps[:, 0]

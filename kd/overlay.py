@@ -1,0 +1,51 @@
+"""Heat maps as pictures, in numpy."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd.errors import unknown
+
+COLORMAPS = ("inferno", "viridis", "turbo", "jet", "gray")
+OPACITY = 0.5
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float = OPACITY,
+            colormap: str = COLORMAPS[0]) -> NDArray[np.uint8]:
+    """The picture [H, W, 3] blended with the coloured map: opacity 0 is the picture alone, 1 the map alone.
+
+    heat: [h, w] in 0..1 at its native grid. Raises ValueError when opacity is outside 0..1, else as `colour`.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
+    height, width = image.shape[:2]
+    blend = (1 - opacity) * image + opacity * colour(heat, (height, width), colormap).astype(np.float32)
+    return (blend + 0.5).astype(np.uint8)
+
+
+def colour(heat: NDArray[np.floating], size: int | tuple[int, int],
+           name: str = COLORMAPS[0]) -> NDArray[np.uint8]:
+    """The map [h, w] in 0..1, raised to `size` (a side, or height and width) and coloured: RGB [H, W, 3].
+
+    Raises UsageError when there is no such colour map. The colours of a legend: `colour(ramp[None], (10, 256))`.
+    """
+    return lookup(name)[(raise_to(heat, size) * 255 + 0.5).astype(np.uint8)]
+
+
+def raise_to(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray[np.float32]:
+    """The map [h, w] in 0..1 at `size`, bilinear with pixel centres aligned; never scaled again."""
+    height, width = (size, size) if isinstance(size, int) else size
+    raised = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(raised), 0.0, 1.0)
+
+
+@lru_cache
+def lookup(name: str) -> NDArray[np.uint8]:
+    """The 256 colours [256, 3] of a colour map. Raises UsageError when it is not one of COLORMAPS."""
+    if name not in COLORMAPS:
+        raise unknown("colour map", name, COLORMAPS)
+    import matplotlib  # costs a third of a second: only for who draws
+
+    return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)

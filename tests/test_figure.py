@@ -1,0 +1,85 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd.errors import UsageError
+from kd.figure import Bars, Row, Sheet, Tile, draw
+
+RANDOM = np.random.default_rng(0)
+
+
+def sheet(stages=3, classes=("yes", "no"), models=2, notes=("A note.",)):
+    heat = RANDOM.random((6, 6))
+    tiles = tuple(Tile(f"layer {number + 1} · 6×6", heat) for number in range(stages))
+    rows = (Row("Teacher", "facts", Tile("Grad-CAM", heat), ()),
+            *(Row(f"Student {number}", "facts", Tile("Grad-CAM", heat), tiles) for number in range(models - 1)))
+    share = np.full(len(classes), 1 / len(classes))
+    image = RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    return Sheet(image, rows, classes, tuple(Bars(f"m{n}", share, "#2f4b7c") for n in range(models)), 0, notes, "times")
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("stages", [1, 5, 12])
+def test_the_figure_grows_with_the_stages_and_stays_inside_its_edges(stages):
+    drawn = pixels(draw(sheet(stages)))
+    assert drawn.shape[0] > 500
+    assert drawn.shape[1] > 1500
+    assert drawn.std() > 10
+    for edge in (drawn[:20], drawn[-20:], drawn[:, :20], drawn[:, -20:]):
+        assert (edge == 255).all()
+
+
+def test_twelve_stages_wrap_instead_of_shrinking():
+    five, twelve = pixels(draw(sheet(5))), pixels(draw(sheet(12)))
+    assert twelve.shape[0] > five.shape[0] + 200
+    assert twelve.shape[1] < five.shape[1] * 1.5
+
+
+def test_long_names_many_classes_and_formula_signs_do_not_break_it():
+    names = tuple(f"a very long class name with $x_{{{number}$ and a tail of its own {number}" for number in range(30))
+    many = sheet(2, names, models=3, notes=("A note in plain words that says what the maps do not show. " * 6,) * 4)
+    drawn = pixels(draw(many))
+    assert (drawn[:, -20:] == 255).all()
+    assert drawn.shape[0] < 2500
+
+
+def test_a_blank_map_is_drawn_as_blank_not_as_colour():
+    seen = sheet(1)
+    blank = replace(seen, rows=tuple(replace(row, lead=replace(row.lead, blank=True),
+                                             tiles=tuple(replace(tile, blank=True) for tile in row.tiles))
+                                     for row in seen.rows), image=np.full((32, 32, 3), 90, np.uint8))
+    there = replace(seen, image=blank.image)
+    right = slice(520, None)  # beyond the left panel; the colour bar is coloured in both
+
+    def coloured(png):
+        part = pixels(png)[:, right]
+        return (np.ptp(part, axis=2) > 60).sum()
+
+    assert coloured(draw(blank)) < coloured(draw(there)) / 2
+
+
+def test_undefined_probabilities_are_said_not_raised():
+    seen = sheet(1)
+    bad = replace(seen, bars=tuple(replace(bar, probabilities=np.array([np.nan, np.nan])) for bar in seen.bars))
+    assert pixels(draw(bad)).std() > 10
+
+
+def test_choices_are_checked_and_change_the_picture():
+    seen = sheet(1)
+    assert (pixels(draw(seen, 0.9)) != pixels(draw(seen, 0.1))).any()
+    with pytest.raises(UsageError, match="colour map"):
+        draw(seen, 0.5, "rainbow")
+
+
+def test_threads_draw_the_same_figure():
+    seen = sheet(2)
+    alone = draw(seen)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(png == alone for png in threads.map(lambda _: draw(seen), range(6)))
