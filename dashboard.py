@@ -1,5 +1,138 @@
 """Home: what is here, and what to do first."""
 
-from pages.parts import chrome
+import streamlit as st
 
-chrome.page("Home", ":material/home:")
+from kd import demo
+from kd.jobs import queue
+from kd.runs import FAILED, INTERRUPTED
+from pages.parts import cards, chrome, links, listing
+from pages.parts.cards import Trial
+from pages.parts.common import store, usage_errors
+from pages.parts.listing import Entry
+
+CARDS = 6
+
+
+def main() -> None:
+    """Draw the page: one click for a newcomer; what trains and what came of it for everybody else."""
+    chrome.page("Home", ":material/home:")
+    entries = listing.entries(store())
+    trials = cards.trials(entries, store())
+    st.title("KD Lens", anchor=False)
+    st.markdown("Distil a large image classifier into a small one, and see whether the small one still looks at the "
+                "same evidence.")
+    if not entries:
+        first_steps()
+    else:
+        toolbar()
+        attention(entries)
+        running(entries)
+        results([trial for trial in trials if not trial.active])
+    how_it_works()
+
+
+def first_steps() -> None:
+    """The empty state: the demo, or one's own pictures."""
+    with st.grid(2, min_column_width=320):
+        with st.container(border=True, height="stretch"):
+            st.subheader("See it work", anchor=False)
+            st.markdown("Three short trainings on drawn brain scans: a teacher, a five-layer student taught by it, and "
+                        "the same student without a teacher. It takes about a minute and needs no data.")
+            demo_button("primary")
+        with st.container(border=True, height="stretch"):
+            st.subheader("Use your own pictures", anchor=False)
+            st.markdown("A folder or a zip with one folder per class, or a MedMNIST file. Look at what is in it first, "
+                        "then choose a teacher and a student.")
+            with st.container(horizontal=True):
+                links.data(label="Open a data set")
+                links.distil(label="Set up a distillation")
+
+
+def toolbar() -> None:
+    """The next steps for somebody who has runs already."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if links.exists("pages/distill.py") and st.button("New distillation", type="primary", icon=":material/add:"):
+            st.switch_page("pages/distill.py")
+        links.data(label="Browse data")
+        links.run(label="All runs")
+        demo_button("tertiary")
+
+
+def demo_button(kind: str) -> None:
+    """Queue the demo's three runs; those that are there already are not repeated."""
+    if st.button("Start the demo", type=kind, icon=":material/play_arrow:"):  # type: ignore[arg-type]
+        with usage_errors(), st.spinner("Preparing the demo …"):
+            added = queue(store().places).submit(demo.plan(store()).runs)
+            if not added:
+                st.toast("The demo has run already: its result is below.", icon=":material/info:")
+                return
+            st.rerun()
+
+
+def attention(entries: list[Entry]) -> None:
+    """Runs that wait for a decision."""
+    interrupted = [entry for entry in entries if entry.status == INTERRUPTED]
+    failed = [entry for entry in entries if entry.status == FAILED]
+    if interrupted:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(f"{_runs(len(interrupted))} interrupted when the server stopped. Nothing is lost: "
+                       "it goes on from the last full epoch.", icon=":material/pause_circle:", width="stretch")
+            links.run(interrupted[0].run.id, "Resume")
+    if failed:
+        st.error(f"{failed[0].title} on {listing.data_name(failed[0].spec)} failed. {failed[0].run.reason}",
+                 icon=":material/error:")
+
+
+def _runs(number: int) -> str:
+    return "One run was" if number == 1 else f"{number} runs were"
+
+
+def running(entries: list[Entry]) -> None:
+    """What trains now, renewed while it does."""
+    ids = [entry.run.id for entry in entries if entry.active]
+    if ids:
+        st.subheader("In training", anchor=False)
+        st.fragment(_running, run_every=chrome.POLL)(ids)
+
+
+def _running(ids: list[str]) -> None:
+    entries = listing.entries(store())
+    if [entry.run.id for entry in entries if entry.active and entry.run.id in ids] != ids:
+        st.rerun()  # one has ended: the cards below change too
+    shown: set[str] = set()
+    for trial in cards.trials(entries, store()):
+        if trial.active:
+            cards.live(trial)
+            shown |= {entry.run.id for entry in trial.arms.values()}
+    for entry in entries:
+        if entry.active and entry.run.id not in shown:
+            cards.live(Trial({entry.role: entry}))
+
+
+def results(trials: list[Trial]) -> None:
+    """The latest distillations as cards."""
+    if not trials:
+        return
+    st.subheader("Latest distillations", anchor=False)
+    grid = st.grid(2, min_column_width=430)
+    for number, trial in enumerate(trials[:CARDS]):
+        with grid, st.container(border=True, height="stretch"):
+            cards.result(trial, first=number == 0)
+    if len(trials) > CARDS:
+        links.run(label=f"All {len(trials)} distillations")
+
+
+def how_it_works() -> None:
+    """The idea in three sentences, and whose it is."""
+    st.subheader("How it works", anchor=False)
+    with st.grid(3, min_column_width=240):
+        st.markdown("**1 · Teach**  \nA large network, the *teacher*, learns to classify the pictures.")
+        st.markdown("**2 · Distil**  \nA *student* of a few layers learns from the labels and from the teacher's "
+                    "softened answers. A *control*, the same student without a teacher, shows what distilling bought.")
+        st.markdown("**3 · Compare**  \nThe teacher's Grad-CAM heat map beside the student's feature maps, layer by "
+                    "layer, for the same picture: do they look at the same place?")
+    st.caption("After [KD-FMV](https://arxiv.org/abs/2502.15959) (Jiang et al., AAAI-25) and "
+               "[MED-TEX](https://arxiv.org/abs/2008.02593) (Nguyen-Duc et al., ISBI 2022).")
+
+
+main()

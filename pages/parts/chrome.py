@@ -3,9 +3,7 @@
 import streamlit as st
 
 from kd.jobs import queue
-from kd.places import PROJECT
-from kd.runs import RUNNING, Run, Store
-from pages.parts import progress, warmup
+from pages.parts import links, listing, progress, warmup
 from pages.parts.common import store
 
 # (script, label, icon) in the order in which a person needs them.
@@ -26,43 +24,31 @@ def page(title: str, icon: str) -> None:
     what waits in it, and starts the imports that later pages need.
     """
     st.set_page_config(page_title=f"KD Lens · {title}", page_icon=icon, layout="wide")
-    places = store().places
-    queue(places)
+    queue(store().places)
     warmup.start()
     with st.sidebar:
         st.markdown("### KD Lens")
-        for script, label, symbol in PAGES:
-            if exists(script):
-                st.page_link(script, label=label, icon=symbol, width="stretch")
+        with st.container(gap="xxsmall"):
+            for script, label, symbol in PAGES:
+                if links.exists(script):
+                    st.page_link(script, label=label, icon=symbol, width="stretch")
         banner()
         st.caption(":material/health_and_safety: Not for clinical use")
 
 
-def exists(script: str) -> bool:
-    """Whether this page is part of the installation."""
-    return (PROJECT / script).exists()
-
-
 def banner() -> None:
     """What is in training now, renewed while something is; draws nothing when the machine is idle."""
-    busy = active(store())
-    if busy:
+    if listing.active(store()):
         st.fragment(_banner, run_every=POLL)()
 
 
-def active(runs: Store) -> list[Run]:
-    """Runs queued or in training in any process, the one in training first."""
-    return sorted(progress.active(runs), key=lambda run: run.status != RUNNING)
-
-
 def _banner() -> None:
-    busy = active(store())
+    busy = listing.active(store())
     if not busy:
         st.rerun()  # the page below still shows it as running
-    run = busy[0]
+    first = busy[0]
     with st.container(border=True, gap="xsmall"):
-        st.progress(progress.share(run), text=f"**{progress.label(run)}** · {progress.words(run)}")
+        st.progress(progress.share(first.run), text=f"**{first.title}**  \n{progress.words(first.run)}")
         if len(busy) > 1:
             st.caption(f"{len(busy) - 1} more waiting")
-        if exists("pages/distill.py"):
-            st.page_link("pages/distill.py", label="Watch", icon=":material/monitoring:", query_params={"run": run.id})
+        links.watch(first.run.id)

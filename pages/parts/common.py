@@ -12,13 +12,17 @@ from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, S
 from kd.spec import RunSpec
 
 TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
-# Okabe and Ito's palette: told apart with every common colour vision, and readable on light and dark.
-COLOURS = {TEACHER: "#0072B2", CONTROL: "#999999", STUDENT: "#D55E00"}
+# After Okabe and Ito: told apart with every common colour vision, and readable on light and dark.
+COLOURS = {TEACHER: "#0072B2", CONTROL: "#8A8F94", STUDENT: "#D55E00"}
+MARKS = {TEACHER: ":blue[●]", CONTROL: ":gray[●]", STUDENT: ":orange[●]"}  # the same hues, in Markdown
 STATUS = {  # status -> (icon, st.badge colour)
     QUEUED: (":material/schedule:", "gray"), RUNNING: (":material/play_circle:", "blue"),
     FINISHED: (":material/check_circle:", "green"), FAILED: (":material/error:", "red"),
     CANCELLED: (":material/cancel:", "gray"), INTERRUPTED: (":material/pause_circle:", "orange"),
 }
+# Where only plain text can stand, as in the cells of a table.
+STATUS_WORDS = {QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished", FAILED: "✕ failed",
+                CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
 
 
 def store() -> Store:
@@ -43,7 +47,10 @@ def usage_errors() -> Iterator[None]:
 
 
 def role(spec: RunSpec) -> str:
-    """What a run is in a distillation: a student learns from a teacher; a small undistilled net is a control."""
+    """The likely role of a run seen alone: a student learns from a teacher; a small undistilled net is a control.
+
+    Among all runs `listing.entries` knows better.
+    """
     if spec.teacher:
         return STUDENT
     return CONTROL if spec.model in ("plain", "truncated") else TEACHER
@@ -89,9 +96,14 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share * 100:.1f} %"
 
 
-def points(difference: float | None) -> str | None:
-    """`+1.2 points` of a difference of two shares, for a metric's delta; None where unknown."""
-    return None if difference is None else f"{difference * 100:+.1f} points"
+def points(value: float, reference: float) -> str:
+    """`+1.2 points`: how far one share lies above another."""
+    return f"{(value - reference) * 100:+.1f} points".replace("-", "−")
+
+
+def times(larger: float, smaller: float) -> str:
+    """`28×`: how often the smaller number goes into the larger."""
+    return f"{larger / smaller:.{0 if larger >= 10 * smaller else 1}f}×" if smaller else "–"
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:

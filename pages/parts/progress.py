@@ -1,12 +1,7 @@
 """How far a run is, in words and as a share."""
 
-from kd.runs import QUEUED, RUNNING, Run, Store
-from pages.parts.common import duration, role
-
-
-def active(runs: Store) -> list[Run]:
-    """Runs that are queued or in training, in any process."""
-    return [run for run in runs if run.status in (QUEUED, RUNNING)]
+from kd.runs import QUEUED, Run
+from pages.parts.common import duration
 
 
 def share(run: Run) -> float:
@@ -24,12 +19,7 @@ def words(run: Run) -> str:
         return "waiting"
     now = run.progress
     if not now.get("steps"):
-        part = f" · {share(run):.0%}" if now.get("share") else ""
+        part = f" · {share(run) * 100:.0f} %" if now.get("share") else ""
         return now.get("phase", "starting") + part
     left = now.get("seconds_left")
     return f"{share(run) * 100:.0f} %" + (f" · {duration(left)} left" if left is not None else "")
-
-
-def label(run: Run) -> str:
-    """The run in a few letters: role and model."""
-    return f"{role(run.spec)} {run.spec.model_label}"

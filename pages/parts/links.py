@@ -1,0 +1,41 @@
+"""Links between pages. The query parameters here are the ones each page reads, so that every link also works cold."""
+
+import streamlit as st
+
+from kd.places import PROJECT
+
+
+def exists(script: str) -> bool:
+    """Whether this page is part of the installation."""
+    return (PROJECT / script).exists()
+
+
+def data(reference: str = "", label: str = "Browse the data", icon: str = ":material/imagesmode:") -> None:
+    """The data page with this set open (`?data=`)."""
+    _link("pages/data.py", label, icon, data=reference)
+
+
+def distil(reference: str = "", label: str = "Distil", icon: str = ":material/science:") -> None:
+    """The form with this data set chosen (`?data=`)."""
+    _link("pages/distill.py", label, icon, data=reference)
+
+
+def watch(run: str, label: str = "Watch", icon: str = ":material/monitoring:") -> None:
+    """The distil page following this run (`?run=`)."""
+    _link("pages/distill.py", label, icon, run=run)
+
+
+def run(run: str = "", label: str = "Runs", icon: str = ":material/checklist:") -> None:
+    """The runs page with this run open (`?run=`)."""
+    _link("pages/runs.py", label, icon, run=run)
+
+
+def compare(student: str = "", label: str = "Compare", icon: str = ":material/compare:") -> None:
+    """The comparison of this student with its teacher (`?student=`)."""
+    _link("pages/compare.py", label, icon, student=student)
+
+
+def _link(script: str, label: str, icon: str, **parameters: str) -> None:
+    if exists(script):
+        st.page_link(script, label=label, icon=icon,
+                     query_params={name: value for name, value in parameters.items() if value})

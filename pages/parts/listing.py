@@ -1,0 +1,79 @@
+"""All runs as the pages show them: each read once, with its role and status."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kd.runs import CANCELLED, FAILED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.spec import RunSpec
+from pages.parts.common import CONTROL, STUDENT, TEACHER, role
+
+ENDED_EARLY = (INTERRUPTED, FAILED, CANCELLED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run as it was when the page looked. summary: empty until it has finished."""
+
+    run: Run
+    spec: RunSpec
+    role: str
+    status: str
+    summary: dict[str, Any]
+
+    @property
+    def active(self) -> bool:
+        """Queued or in training, in whichever process."""
+        return self.status in (QUEUED, RUNNING)
+
+    @property
+    def created(self) -> datetime:
+        """When the run was planned, local time."""
+        return datetime.fromtimestamp((self.run.path / "spec.json").stat().st_mtime)
+
+    @property
+    def title(self) -> str:
+        """Role and model: `student plain5`."""
+        return f"{self.role} {self.spec.model_label}"
+
+
+def entries(store: Store) -> list[Entry]:
+    """Every run of the store, latest first."""
+    found = [(run, spec) for run in store if (spec := _read(run))]
+    roles = _roles([spec for _, spec in found])
+    return [Entry(run, spec, roles[spec.id], run.status, run.summary or {}) for run, spec in found]
+
+
+def active(store: Store) -> list[Entry]:
+    """Runs queued or in training, the one in training first, then as they were planned."""
+    found = [entry for entry in entries(store) if entry.active]
+    return sorted(found, key=lambda entry: (entry.status != RUNNING, entry.created))
+
+
+def data_name(spec: RunSpec) -> str:
+    """The data set in a word or two: a phantom's name, or the folder's or file's."""
+    name, _, options = spec.data.partition(":")
+    return name if name.startswith("phantom") else Path(spec.data).name
+
+
+def _read(run: Run) -> RunSpec | None:
+    try:
+        return _spec(run.path, (run.path / "spec.json").stat().st_mtime_ns)
+    except FileNotFoundError:  # deleted since it was listed
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _spec(path: Path, _changed: int) -> RunSpec:
+    return Run(path).spec
+
+
+def _roles(specs: list[RunSpec]) -> dict[str, str]:
+    """Role by run id. A control differs from its student by method and teacher only."""
+    students = [spec for spec in specs if spec.teacher]
+    teachers = {spec.teacher for spec in students}
+    controls = {replace(spec, method="supervised", method_args={}, teacher="").id for spec in students}
+    return {spec.id: STUDENT if spec.teacher else CONTROL if spec.id in controls
+            else TEACHER if spec.id in teachers else role(spec) for spec in specs}

@@ -1,0 +1,166 @@
+"""Runs: what do I have, how did it go, and what is still to come?"""
+
+import pandas as pd
+import streamlit as st
+
+from kd.jobs import queue
+from kd.runs import INTERRUPTED, RUNNING, STATUSES
+from pages.parts import chrome, details, links, listing, progress
+from pages.parts.common import STATUS_WORDS, store, usage_errors
+from pages.parts.listing import Entry
+
+COLUMNS = {
+    "Status": st.column_config.TextColumn(pinned=True),
+    "Accuracy": st.column_config.NumberColumn("Accuracy", format="percent", help="On the test images."),
+    "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
+                                              help="Mean of the classes' F1 scores on the test images."),
+    "Parameters": st.column_config.NumberColumn("Parameters", format="compact"),
+    "FLOPs": st.column_config.NumberColumn("FLOPs", format="compact", help="For one image at the working size."),
+    "Seconds": st.column_config.NumberColumn("Training time", format="%.0f s"),
+    "Bytes": st.column_config.NumberColumn("On disk", format="bytes"),
+    "Created": st.column_config.DatetimeColumn("Created", format="YYYY-MM-DD HH:mm"),
+    "Run": st.column_config.TextColumn("Run", width="medium"),
+}
+
+
+def main() -> None:
+    """Draw the page."""
+    chrome.page("Runs", ":material/checklist:")
+    st.title("Runs", anchor=False)
+    entries = listing.entries(store())
+    if not entries:
+        empty()
+        return
+    interrupted(entries)
+    waiting(entries)
+    chosen = filtered(entries)
+    live = [entry.run.id for entry in entries if entry.active]
+    st.fragment(table, run_every=chrome.POLL if live else None)([entry.run.id for entry in chosen], live)
+    selected(entries)
+
+
+def empty() -> None:
+    """Nothing yet: one next step."""
+    with st.container(border=True):
+        st.markdown("**No runs yet.** Every training appears here, with its curves and scores. The quickest way to "
+                    "have some is the demo on the home page.")
+        st.page_link("dashboard.py", label="Go to the demo", icon=":material/play_arrow:")
+
+
+def interrupted(entries: list[Entry]) -> None:
+    """What a stopped server left behind, and one click to go on."""
+    broken = sorted((entry for entry in entries if entry.status == INTERRUPTED), key=lambda entry: entry.created)
+    if not broken:
+        return
+    one = len(broken) == 1
+    with st.container(border=True):
+        st.markdown(f":material/pause_circle: **{'One run was' if one else f'{len(broken)} runs were'} interrupted.** "
+                    "Each goes on from its last full epoch and ends as if nothing had happened.")
+        st.caption(" · ".join(f"{entry.title} on {listing.data_name(entry.spec)}" for entry in broken[:6]))
+        with usage_errors():
+            if st.button("Resume" if one else f"Resume all {len(broken)}", type="primary", key="resume-all",
+                         icon=":material/resume:"):
+                for entry in broken:
+                    queue(store().places).resume(entry.run)
+                st.rerun()
+
+
+def waiting(entries: list[Entry]) -> None:
+    """The queue in its order."""
+    active = {entry.run.id: entry for entry in entries if entry.active}
+    mine = [run.id for run in queue(store().places).waiting if run.id in active]
+    foreign = [run_id for run_id, entry in active.items() if run_id not in mine and entry.status != RUNNING]
+    if not mine and not foreign:
+        return
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**Queue**")
+        for number, run_id in enumerate(mine, 1):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                entry = active[run_id]
+                st.markdown(f"{number}. {entry.title} on {listing.data_name(entry.spec)}", width="content")
+                if st.button("Cancel", key=f"cancel-waiting-{run_id}", type="tertiary", icon=":material/close:"):
+                    queue(store().places).cancel(entry.run)
+                    st.rerun()
+        for run_id in foreign:
+            st.caption(f"{active[run_id].title}: queued by another program")
+
+
+def filtered(entries: list[Entry]) -> list[Entry]:
+    """The runs that match the filters; the filters are part of the address, so a view can be shared."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        present = [status for status in STATUSES if any(entry.status == status for entry in entries)]
+        wanted = st.pills("Status", present, selection_mode="multi", key="status", bind="query-params",
+                          format_func=STATUS_WORDS.__getitem__)
+        sets = sorted({listing.data_name(entry.spec) for entry in entries})
+        data = st.selectbox("Data set", sets, index=None, placeholder="All", key="set", bind="query-params", width=220)
+        text = st.text_input("Search", key="find", bind="query-params", width=220, icon=":material/search:",
+                             placeholder="model, method, run …")
+    return [entry for entry in entries
+            if (not wanted or entry.status in wanted) and (not data or listing.data_name(entry.spec) == data)
+            and all(word in _words(entry) for word in (text or "").lower().split())]
+
+
+def _words(entry: Entry) -> str:
+    spec = entry.spec
+    return f"{entry.run.id} {entry.title} {spec.model} {spec.base} {spec.method} {spec.data} {entry.status}".lower()
+
+
+def table(ids: list[str], live: list[str]) -> None:
+    """The runs of these ids. A click on a row opens it below; redrawn while some of `live` are not done."""
+    entries = listing.entries(store())
+    if [entry.run.id for entry in entries if entry.active and entry.run.id in live] != live:
+        st.rerun()
+    shown = [entry for entry in entries if entry.run.id in ids]
+    if not shown:
+        st.info("No run matches these filters.", icon=":material/filter_alt_off:")
+        return
+    frame = as_frame(shown)
+    st.session_state["table-ids"] = [entry.run.id for entry in shown]
+    st.dataframe(frame, hide_index=True, column_config=COLUMNS, key="table", on_select=_clicked, placeholder="–",
+                 selection_mode="single-row", height=min(420, 38 + 35 * len(frame)), alt="All runs that match")
+    st.download_button("Download as CSV", lambda: frame.to_csv(index=False), "kd-lens-runs.csv", "text/csv",
+                       on_click="ignore", icon=":material/download:", type="tertiary")
+
+
+def _clicked() -> None:
+    rows = st.session_state["table"]["selection"]["rows"]
+    ids = st.session_state["table-ids"]
+    if rows and rows[0] < len(ids):
+        st.session_state["run"] = ids[rows[0]]
+
+
+def as_frame(entries: list[Entry]) -> pd.DataFrame:
+    """One row a run; numbers stay numbers, so that columns sort."""
+    return pd.DataFrame([_row(entry) for entry in entries])
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    spec, summary, run = entry.spec, entry.summary, entry.run
+    now = f" {progress.words(run)}" if entry.status == RUNNING else ""
+    return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": listing.data_name(spec),
+            "Model": spec.model_label, "Method": spec.method, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
+            "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
+            "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
+            "Bytes": run.size(), "Created": entry.created, "Run": run.id}
+
+
+def selected(entries: list[Entry]) -> None:
+    """The run named in the address or chosen here, in full."""
+    by_id = {entry.run.id: entry for entry in entries}
+    asked = st.query_params.get("run")
+    if asked and asked not in by_id:
+        st.warning(f"There is no run {asked!r}: it may have been deleted. Choose another.", icon=":material/search_off:")
+    st.divider()
+    picked = st.selectbox("Run", list(by_id), index=None, key="run", bind="query-params",
+                          placeholder="Choose a run here, or a row in the table",
+                          format_func=lambda run_id: _name(by_id[run_id]))
+    if picked:
+        with usage_errors():
+            details.show(by_id[picked], entries)
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.title} · {listing.data_name(entry.spec)} · {entry.spec.method} · {entry.run.id[-10:]}"
+
+
+main()
