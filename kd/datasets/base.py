@@ -1,5 +1,6 @@
 """What a data set is: facts, classes, and three splits of uint8 pictures."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,8 @@ class Split:
     """One part of a data set; the arrays are memory maps where the set is cached.
 
     images: uint8 [N, S, S, 3], RGB. labels: int64 [N]. names: N file names or numbers, unique within the set.
-    masks: uint8 [N, S, S], 0 or 255, the evidence; None where the set has none. has_mask: bool [N].
+    masks: uint8 [N, S, S], 0 or 255, the evidence; None where the set has none. has_mask: bool [N], whether a mask
+    came with the picture; such a mask may be all black (there is nothing to see), and a missing one is black too.
     groups: person ids [N] (str), or None where they are not known.
     """
 
@@ -84,3 +86,52 @@ class Dataset:
                 "counts": {part: split.counts(len(self.classes)) for part, split in self.splits.items()},
                 "caveats": list(self.facts.caveats), "skipped": [list(pair) for pair in self.report.skipped],
                 "notes": list(self.report.notes), "warnings": list(self.report.warnings)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture on its way into the cache, already at the working size.
+
+    picture: uint8 [S, S, 3]. mask: uint8 [S, S], 0 or 255, or None. split: train, val or test. group: person id.
+    traits: what had to be done to show it; each becomes one counted note of the report (`pixels.TRAITS`).
+    mask_problem: why the mask that lies beside the picture could not be used.
+    """
+
+    name: str
+    label: int
+    split: str
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None = None
+    group: str | None = None
+    traits: frozenset[str] = frozenset()
+    mask_problem: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that has been looked at but not decoded: all that the cache needs to decode it once.
+
+    samples: yields every picture at a working size, one by one. total: how many it will yield. masked, grouped:
+    whether any picture has a mask or a person. digest: the fingerprint as the files are now, to notice a change
+    while they are read. report: what the listing alone told (split, ignored and refused files).
+    """
+
+    name: str
+    reference: str
+    facts: Facts
+    classes: tuple[str, ...]
+    fingerprint: str
+    total: int
+    masked: bool
+    grouped: bool
+    samples: Callable[[int], Iterator[Sample | Skipped]]
+    digest: Callable[[], str]
+    report: Report = field(default_factory=Report)

@@ -1,0 +1,158 @@
+"""Data sets: one call opens any of them, whatever it is made of."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from kd.datasets import cache, checks, phantoms
+from kd.datasets.archive import archive_digest, open_archive
+from kd.datasets.base import Dataset, Facts, Report, Sample, Skipped, Source, Split
+from kd.datasets.folder import folder_digest, open_folder
+from kd.datasets.layout import MASKS, is_hidden
+from kd.datasets.medmnist import medmnist_digest, open_medmnist
+from kd.datasets.sidecars import title_of
+from kd.datasets.splitting import take_fraction
+from kd.errors import UsageError
+from kd.places import Places, default_places
+
+__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "open_dataset", "resolve",
+           "take_fraction"]
+
+FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
+_ENDINGS = {".zip": ZIP, ".npz": NPZ}
+_OPEN: dict[str, Callable[[Path, Places], Source]] = {FOLDER: open_folder, ZIP: open_archive, NPZ: open_medmnist}
+_DIGEST: dict[str, Callable[[Path, Places], str]] = {FOLDER: folder_digest, ZIP: archive_digest, NPZ: medmnist_digest}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set that could be opened. reference: what to open it by. kind: phantom, folder, zip or npz."""
+
+    reference: str
+    title: str
+    kind: str
+
+
+def open_dataset(reference: str, size: int, places: Places | None = None,
+                 progress: Callable[[str, float], None] | None = None) -> Dataset:
+    """A data set at a working size (pixels), decoded on first use and memory-mapped from then on.
+
+    reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress: told the
+    stage and its share done, 0..1. Raises UsageError, with the way out, when the set cannot be found or learned from.
+    """
+    places = places or default_places()
+    dataset = cache.open_cached(_source(resolve(reference, places), places), size, places, progress)
+    counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
+    skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
+    checks.require_sound(dataset.name, dataset.classes, counts, skipped)
+    warnings = (*dataset.report.warnings, *checks.gaps(dataset.classes, counts))
+    return Dataset(**{**vars(dataset), "report": Report(dataset.report.skipped, dataset.report.notes, warnings)})
+
+
+def resolve(reference: str, places: Places | None = None) -> str:
+    """The canonical reference: a phantom with its options in order, or an absolute path.
+
+    A path is looked for from the working directory first, then below `places.data`, there also with .zip or .npz added.
+    Raises UsageError when there is nothing of that name.
+    """
+    places, text = places or default_places(), reference.strip()
+    if _is_phantom(text):
+        return phantoms.canonical(text)
+    near = [os.path.expanduser(text)]
+    if text and not os.path.isabs(near[0]):
+        near += [str(places.data / text) + ending for ending in ("", *_ENDINGS)]
+    for path in near:
+        if text and os.path.exists(path):
+            return os.path.abspath(path)
+    raise _missing(text, places)
+
+
+def fingerprint(reference: str, places: Places | None = None) -> str:
+    """Digest of a set's content, independent of size and place; nothing is decoded. Raises UsageError."""
+    places = places or default_places()
+    reference = resolve(reference, places)
+    if _is_phantom(reference):
+        return phantoms.fingerprint(reference)
+    path = Path(reference)
+    return _DIGEST[_kind(path)](path, places)
+
+
+def available(places: Places | None = None) -> list[Entry]:
+    """What can be opened by name: the phantoms, then what lies in `places.data`. Nothing is decoded or checked."""
+    places = places or default_places()
+    found = [Entry(name, phantoms.PHANTOMS[name].facts.title, PHANTOM) for name in phantoms.PHANTOMS]
+    return found + [Entry(str(path), title_of(path.stem if path.is_file() else path.name), _kind(path))
+                    for path in _candidates(places.data.absolute())]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Sets in a folder, by name; of a folder without class folders, the .npz files inside."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        of_masks = path.stem.endswith(MASKS) and _has_set(path)
+        if is_hidden(path.name) or of_masks:
+            continue
+        if path.is_dir():
+            found += [path] if _subfolders(path) else _arrays(path)
+        elif path.suffix.lower() in _ENDINGS:
+            found.append(path)
+    return found
+
+
+def _has_set(masks: Path) -> bool:
+    return masks.with_name(masks.stem.removesuffix(MASKS) + (masks.suffix if masks.is_file() else "")).exists()
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return [inner for inner in path.iterdir() if inner.is_dir() and not is_hidden(inner.name)]
+
+
+def _arrays(path: Path) -> list[Path]:
+    return sorted(inner for inner in path.iterdir() if inner.suffix.lower() == ".npz")
+
+
+def _is_phantom(reference: str) -> bool:
+    return reference.partition(":")[0].strip() in phantoms.PHANTOMS
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        if not _subfolders(path) and (arrays := _arrays(path)):
+            raise UsageError(f"{path} holds array files, not class folders: give one of them, as {arrays[0].name}.")
+        return FOLDER
+    if path.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"{path} is not a data set: give a folder of class folders, a .zip of one, or a MedMNIST "
+                         ".npz.")
+    return _ENDINGS[path.suffix.lower()]
+
+
+def _missing(text: str, places: Places) -> UsageError:
+    names = [*phantoms.PHANTOMS, *(path.name for path in _candidates(places.data))]
+    near = get_close_matches(text, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"There is no data set {text!r}.{hint} Give the path of a folder, a .zip or an .npz, or one of: "
+                      f"{', '.join(names)}.")
+
+
+def _source(reference: str, places: Places) -> Source:
+    if _is_phantom(reference):
+        return _phantom_source(reference)
+    path = Path(reference)
+    return _OPEN[_kind(path)](path, places)
+
+
+def _phantom_source(reference: str) -> Source:
+    name, options = phantoms.parse_reference(reference)
+    phantom = phantoms.PHANTOMS[name]
+
+    def samples(size: int) -> Iterator[Sample]:
+        for drawn in phantoms.draw_set(name, options, size):
+            yield Sample(drawn.name, drawn.label, drawn.split, drawn.picture, drawn.mask, drawn.group)
+
+    def digest() -> str:
+        return phantoms.fingerprint(reference)
+
+    return Source(name, reference, phantom.facts, phantom.classes, digest(), options.count, masked=True,
+                  grouped=phantom.views > 1, samples=samples, digest=digest)

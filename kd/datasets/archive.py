@@ -1,0 +1,125 @@
+"""Class folders in a zip, read in place: nothing is ever extracted."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from kd.datasets import layout
+from kd.datasets.base import Skipped, Source
+from kd.datasets.classfolders import class_folders
+from kd.datasets.digests import combine, digest_file
+from kd.datasets.layout import Tree
+from kd.datasets.pixels import BadPicture
+from kd.errors import UsageError
+from kd.places import Places
+
+MAX_ENTRIES = 1_000_000
+MAX_FILE = 256 * 2**20  # bytes of one unpacked picture: 80 million pixels of RGB
+# Pictures hardly shrink in a zip; a hundredfold over all entries together, beyond a first gigabyte, is a bomb.
+MAX_RATIO, FREE_BYTES = 100, 2**30
+_ENCRYPTED = 0x1
+
+
+def open_archive(path: Path, places: Places) -> Source:
+    """The source of a zip, with masks inside it or in `<name>_masks.zip` beside it. Raises UsageError."""
+    beside = masks_beside(path)
+    masks = scan(beside) if beside.is_file() else None
+    return class_folders(path.stem, str(path), scan(path), masks, partial(archive_digest, path, places))
+
+
+def archive_digest(path: Path, places: Places) -> str:
+    """Digest of the bytes of a zip and of the zip of masks beside it."""
+    beside = masks_beside(path)
+    memory = places.cache / "digests"
+    parts = {"set": digest_file(path, memory)}
+    if beside.is_file():
+        parts["masks"] = digest_file(beside, memory)
+    return combine(parts)
+
+
+def masks_beside(path: Path) -> Path:
+    """Where the masks of a zip would lie, if not inside it."""
+    return path.with_name(f"{path.stem}{layout.MASKS}.zip")
+
+
+def scan(path: Path) -> Tree:
+    """What is in a zip. Raises UsageError when it is none, is too large, or is a bomb."""
+    with _opened(path) as archive:
+        entries = archive.infolist()
+        _require_bounded(path, entries)
+    files: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()
+    refused: list[Skipped] = []
+    ignored = 0
+    for entry in entries:
+        name = entry.filename.replace("\\", "/")
+        pieces = PurePosixPath(name).parts
+        if not pieces or any(layout.is_hidden(piece) and piece != ".." for piece in pieces):
+            ignored += not entry.is_dir()
+        elif _escapes(name, pieces):
+            refused.append(Skipped(layout.printable(name), "its name leads out of the archive"))
+        else:
+            clean = "/".join(pieces)
+            folders.update(str(above) for above in PurePosixPath(clean).parents if str(above) != ".")
+            if name.endswith("/"):
+                folders.add(clean)
+            else:
+                files[clean] = entry
+    return _tree(path, files, folders, refused, ignored)
+
+
+def _tree(path: Path, files: dict[str, zipfile.ZipInfo], folders: set[str], refused: list[Skipped],
+          ignored: int) -> Tree:
+    pictures = sorted(name for name in files if layout.is_picture(name))
+    sidecars = sorted(name for name in files if PurePosixPath(name).name in layout.SIDECARS)
+    ignored += len(files) - len(pictures) - len(sidecars)
+    return Tree(tuple(pictures), tuple(sorted(folders)), tuple(sidecars), ignored, tuple(refused),
+                partial(_reader, path, files))
+
+
+@contextmanager
+def _reader(path: Path, files: dict[str, zipfile.ZipInfo]) -> Iterator[Callable[[str], bytes]]:
+    with _opened(path) as archive:
+        yield lambda name: _read(archive, files[name])
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """One entry's bytes. Raises BadPicture."""
+    if entry.flag_bits & _ENCRYPTED:
+        raise BadPicture("it is locked by a password: zip the pictures again without one")
+    if entry.file_size > MAX_FILE:
+        raise BadPicture(f"it unpacks to {entry.file_size / 2**20:.0f} MB, more than {MAX_FILE / 2**20:.0f}")
+    try:
+        # zipfile itself stops at the declared size and compares the checksum, so a header that lies is an error.
+        return archive.read(entry)
+    except Exception as error:  # zlib.error, EOFError, NotImplementedError, BadZipFile: whatever broken bytes lead to
+        raise BadPicture(f"it is damaged in the zip ({error or type(error).__name__})") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise UsageError(f"The zip {path} cannot be read ({error.strerror}).") from error
+    except Exception as error:  # BadZipFile for most; hostile directories also raise struct.error, ValueError and more
+        raise UsageError(f"{path.name} is no readable zip ({error}): make it again, or give its folder.") from error
+    with archive:
+        yield archive
+
+
+def _require_bounded(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise UsageError(f"{path.name} has {len(entries)} entries, more than {MAX_ENTRIES}: "
+                         "unpack it and give the folder.")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > FREE_BYTES + MAX_RATIO * path.stat().st_size:
+        raise UsageError(f"{path.name} would unpack to {unpacked / 2**30:.0f} GB, over {MAX_RATIO} times its size: "
+                         "so do zip bombs. If you trust it, unpack it yourself and give the folder.")
+
+
+def _escapes(name: str, pieces: tuple[str, ...]) -> bool:
+    """Whether a name is absolute, has a drive, or climbs."""
+    return name.startswith("/") or ".." in pieces or ":" in pieces[0]

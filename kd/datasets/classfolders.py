@@ -1,0 +1,115 @@
+"""Class folders, wherever they lie, as a source: parts, people, masks, and one picture after another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd.datasets import checks, layout, pixels, splitting
+from kd.datasets.base import Report, Sample, Skipped, Source
+from kd.datasets.layout import Entry, Tree
+from kd.datasets.sidecars import parse_facts, parse_groups
+
+_WORKERS = 2  # decoding leaves the interpreter's lock, so two threads keep two cores busy
+_AHEAD = 64  # pictures decoded ahead of the writer: what memory holds, whatever the set's length
+Reader = Callable[[str], bytes | Path]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An entry with everything decided but its pixels."""
+
+    entry: Entry
+    part: str
+    group: str | None
+    mask: str | None
+
+
+def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, digest: Callable[[], str]) -> Source:
+    """The source of a tree of class folders; `beside` is a tree of masks next to it. Raises UsageError."""
+    found = layout.parse(tree, name)
+    sidecar = _sidecars(tree, found.root)
+    paths = [entry.path for entry in found.entries]
+    groups, told = parse_groups(sidecar.get("groups.csv"), paths, name)
+    parts, notes = splitting.complete(paths, [entry.label for entry in found.entries],
+                                      [entry.part for entry in found.entries], groups)
+    counts = {part: [0] * len(found.classes) for part in ("train", "val", "test")}
+    for entry, part in zip(found.entries, parts, strict=True):
+        counts[part][entry.label] += 1
+    checks.require_sound(name, found.classes, counts)
+    masks, drawn = (tree, found.masks) if found.masks else (beside, None)
+    matched = _match(masks, drawn, found.entries) if masks else {}
+    plan = sorted((Planned(entry, part, group, matched.get(entry.name)) for entry, part, group in
+                   zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
+                  key=lambda item: (item.part, item.entry.label, item.entry.path))
+    warnings = (*told, *_people(groups, parts), *_masks_told(masks, drawn, matched))
+    report = Report(tuple((bad.name, bad.reason) for bad in tree.refused),
+                    (*_ignored(tree), *found.notes, *notes), warnings)
+    return Source(name, reference, parse_facts(sidecar.get("dataset.json"), name), found.classes, digest(), len(plan),
+                  bool(matched), groups is not None, lambda size: _samples(plan, tree, masks, size), digest, report)
+
+
+def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
+    """Content of the sidecar files in the set's root, by name."""
+    with tree.opened() as read:
+        found = {name: read(root + name) for name in layout.SIDECARS if root + name in tree.sidecars}
+    return {name: content.read_bytes() if isinstance(content, Path) else content for name, content in found.items()}
+
+
+def _match(masks: Tree, prefix: str | None, entries: Sequence[Entry]) -> dict[str, str]:
+    """The mask of each picture that has one: the same path below the root and stem, whatever its extension."""
+    prefixes = [prefix] if prefix is not None else ["", *sorted({f"{folder}/" for folder in masks.folders
+                                                                 if "/" not in folder})]
+    best: dict[str, str] = {}
+    for start in prefixes:
+        stems = {_stem(mask[len(start):]): mask for mask in reversed(masks.pictures) if mask.startswith(start)}
+        found = {entry.name: stems[_stem(entry.path)] for entry in entries if _stem(entry.path) in stems}
+        best = max(best, found, key=len)
+    return best
+
+
+def _stem(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _ignored(tree: Tree) -> tuple[str, ...]:
+    return (f"{tree.ignored} hidden files and files that are no pictures were ignored.",) if tree.ignored else ()
+
+
+def _people(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:
+    """Warnings on people who stand on both sides of a split that came with the set."""
+    return tuple(f"{len(both)} people have pictures in both {one} and {other} (first {both[0]}): "
+                 "expect scores that are too high."
+                 for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
+                 if groups and (both := splitting.shared_people(groups, parts, one, other)))
+
+
+def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
+    drawn = [name for name in masks.pictures if name.startswith(prefix or "")] if masks else []
+    unused = len(drawn) - len(set(matched.values()))
+    told = f"{unused} masks of {len(drawn)} belong to no picture: path and stem must be the same."
+    return (told,) if unused > 0 else ()
+
+
+def _samples(plan: Sequence[Planned], tree: Tree, masks: Tree | None, size: int) -> Iterator[Sample | Skipped]:
+    """Every picture in order, a bounded number decoded ahead."""
+    inside = masks.opened() if masks is not None and masks is not tree else nullcontext(None)
+    with tree.opened() as read, inside as other, ThreadPoolExecutor(_WORKERS) as pool:
+        for start in range(0, len(plan), _AHEAD):
+            yield from pool.map(lambda item: _load(item, read, other or read, size), plan[start:start + _AHEAD])
+
+
+def _load(item: Planned, read: Reader, read_mask: Reader, size: int) -> Sample | Skipped:
+    name = layout.printable(item.entry.path)
+    mask, problem = None, ""
+    try:
+        picture = pixels.read(read(item.entry.name), size)
+    except pixels.BadPicture as bad:
+        return Skipped(name, str(bad))
+    if item.mask is not None:
+        try:
+            mask = pixels.read_mask(read_mask(item.mask), picture)
+        except pixels.BadPicture as bad:
+            problem = str(bad)
+    return Sample(name, item.entry.label, item.part, picture.pixels, mask, item.group, picture.traits, problem)

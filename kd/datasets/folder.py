@@ -1,0 +1,109 @@
+"""Class folders on this machine."""
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+from kd.datasets import layout
+from kd.datasets.base import Skipped, Source
+from kd.datasets.classfolders import class_folders
+from kd.datasets.digests import combine, digest_files
+from kd.datasets.layout import Tree
+from kd.errors import UsageError
+from kd.places import Places
+
+
+def open_folder(path: Path, places: Places) -> Source:
+    """The source of a folder, with the masks in `<name>_masks/` beside it. Raises UsageError."""
+    beside = masks_beside(path)
+    masks = scan(beside) if beside.is_dir() else None
+    return class_folders(path.name, str(path), scan(path), masks, partial(folder_digest, path, places))
+
+
+def folder_digest(path: Path, places: Places) -> str:
+    """Digest of what a folder's pictures, sidecar files and masks are called and contain; nothing is decoded."""
+    beside = masks_beside(path)
+    parts = {"set": _tree_digest(path, places)}
+    if beside.is_dir():
+        parts["masks"] = _tree_digest(beside, places)
+    return combine(parts)
+
+
+def masks_beside(path: Path) -> Path:
+    """Where the masks of a folder would lie."""
+    return path.with_name(path.name + layout.MASKS)
+
+
+def scan(root: Path) -> Tree:
+    """What lies below a folder; links are followed, but never in a circle. Raises UsageError if it cannot be listed."""
+    found = _Listing()
+    try:
+        _walk(root, "", (), found)
+    except OSError as error:
+        raise UsageError(f"The folder {layout.printable(str(root))} cannot be read ({error.strerror}).") from error
+    return Tree(tuple(sorted(found.pictures)), tuple(sorted(found.folders)), tuple(sorted(found.sidecars)),
+                found.ignored, tuple(found.refused), lambda: nullcontext(lambda name: root / name))
+
+
+@dataclass
+class _Listing:
+    pictures: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    sidecars: list[str] = field(default_factory=list)
+    refused: list[Skipped] = field(default_factory=list)
+    ignored: int = 0
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: _Listing) -> None:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        items = sorted(entries, key=lambda item: item.name)
+    for item in items:
+        name = prefix + item.name
+        if layout.is_hidden(item.name):
+            found.ignored += not item.is_dir()
+        elif item.is_dir():
+            found.folders.append(name)
+            _refusing(partial(_walk, Path(item.path), f"{name}/", (*above, here), found), name, found)
+        elif item.name in layout.SIDECARS:
+            found.sidecars.append(name)
+        elif layout.is_picture(item.name):
+            _picture(item, name, found)
+        else:
+            found.ignored += 1
+
+
+def _refusing(walk: Callable[[], None], name: str, found: _Listing) -> None:
+    """One folder that cannot be entered costs its pictures, said by name, and not the set."""
+    try:
+        walk()
+    except OSError as error:
+        found.refused.append(Skipped(layout.printable(name), f"the folder cannot be read ({error.strerror})"))
+
+
+def _picture(item: os.DirEntry[str], name: str, found: _Listing) -> None:
+    try:
+        regular = stat.S_ISREG(item.stat().st_mode)
+    except OSError as error:
+        found.refused.append(Skipped(layout.printable(name), f"the file cannot be opened ({error.strerror})"))
+        return
+    if regular:
+        found.pictures.append(name)
+    else:  # reading a pipe or a device could wait for ever
+        found.refused.append(Skipped(layout.printable(name), "it is not a regular file"))
+
+
+def _tree_digest(root: Path, places: Places) -> str:
+    tree = scan(root)
+    key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
+    files = {name: root / name for name in (*tree.pictures, *tree.sidecars)}
+    digests = digest_files(files, places.cache / "digests" / f"{key}.json")
+    return combine({**{f"{name}/": "folder" for name in tree.folders}, **digests})

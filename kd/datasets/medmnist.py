@@ -1,0 +1,208 @@
+"""MedMNIST files (Yang et al., Scientific Data 2023): arrays of small pictures in one .npz, read row by row."""
+
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from kd.datasets import checks, pixels, splitting
+from kd.datasets.base import Facts, Report, Sample, Skipped, Source
+from kd.datasets.digests import combine, digest_file
+from kd.datasets.sidecars import title_of
+from kd.errors import UsageError
+from kd.places import Places
+
+PARTS = ("train", "val", "test")
+_ORGANS = ("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",
+           "lung-right", "pancreas", "spleen")
+# Label numbers as the MedMNIST authors publish them (medmnist/info.py, version 2).
+CLASSES: dict[str, tuple[str, ...]] = {
+    "pathmnist": ("adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
+                  "cancer-associated stroma", "colorectal adenocarcinoma epithelium"),
+    "dermamnist": ("actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma",
+                   "benign keratosis-like lesions", "dermatofibroma", "melanoma", "melanocytic nevi",
+                   "vascular lesions"),
+    "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
+    "breastmnist": ("malignant", "normal or benign"),
+    "bloodmnist": ("basophil", "eosinophil", "erythroblast", "immature granulocytes", "lymphocyte", "monocyte",
+                   "neutrophil", "platelet"),
+    "tissuemnist": ("collecting duct, connecting tubule", "distal convoluted tubule", "glomerular endothelial cells",
+                    "interstitial endothelial cells", "leukocytes", "podocytes", "proximal tubule segments",
+                    "thick ascending limb"),
+    "organamnist": _ORGANS, "organcmnist": _ORGANS, "organsmnist": _ORGANS,
+}
+# The heart and the liver have a side, so a mirrored chest or belly is not a picture of the same kind.
+_NO_FLIP = ("pneumoniamnist", "organamnist", "organcmnist", "organsmnist")
+
+
+def open_medmnist(path: Path, places: Places) -> Source:
+    """The source of a MedMNIST .npz: `<part>_images` [N, H, W] or [N, H, W, 3] and `<part>_labels` [N] or [N, 1].
+
+    A missing val or test is cut from train. Raises UsageError for anything else, also for several labels a picture.
+    """
+    known = next((name for name in CLASSES if path.stem.lower().split("_")[0] == name), "")
+    labels = _labels(path)
+    classes, numbers = _classes(known, labels, path.name)
+    names = [f"{part}/{row:06d}" for part in labels for row in range(len(labels[part]))]
+    given = [part for part in labels for _ in range(len(labels[part]))]
+    flat = [number for part in labels for number in numbers[part]]
+    parts, notes = splitting.complete(names, flat, given, None)
+    counts = {part: [0] * len(classes) for part in PARTS}
+    for part, number in zip(parts, flat, strict=True):
+        counts[part][number] += 1
+    checks.require_sound(path.name, classes, counts)
+    _require_images(path, {part: len(rows) for part, rows in labels.items()})
+    digest = partial(medmnist_digest, path, places)
+    facts = Facts(title_of(path.stem), flip=known not in _NO_FLIP)
+    plan = list(zip(names, flat, parts, strict=True))
+    return Source(path.stem, str(path), facts, classes, digest(), len(names), False, False,
+                  lambda size: _samples(path, list(labels), plan, size), digest, Report(notes=notes))
+
+
+def medmnist_digest(path: Path, places: Places) -> str:
+    """Digest of the file's bytes and of its name, which decides the classes' names."""
+    return combine({"set": digest_file(path, places.cache / "digests"), "name": path.stem.lower().split("_")[0]})
+
+
+def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
+    """Label numbers of each part in the file, train first."""
+    found: dict[str, NDArray[np.int64]] = {}
+    with _archive(path) as archive:
+        members = set(archive.namelist())
+        for part in PARTS:
+            pair = {f"{part}_images.npy", f"{part}_labels.npy"}
+            if pair <= members:
+                found[part] = _column(_load(archive, f"{part}_labels.npy", path.name), part, path.name)
+            elif pair & members:
+                raise UsageError(f"{path.name} lacks {(pair - members).pop()[:-4]}: take it from its source again.")
+    if "train" not in found:
+        raise UsageError(f"{path.name} is not laid out as MedMNIST: it needs the arrays train_images and train_labels "
+                         "(val_ and test_ are cut from them where missing).")
+    return found
+
+
+def _column(values: NDArray[np.generic], part: str, where: str) -> NDArray[np.int64]:
+    if values.ndim == 2 and values.shape[1] > 1:
+        raise UsageError(f"{where} has {values.shape[1]} labels for each picture; only sets with one class per picture "
+                         "can be learned here.")
+    if values.dtype.kind not in "uib" or values.ndim not in (1, 2):
+        raise UsageError(f"{where}: {part}_labels must be whole numbers of shape (N,) or (N, 1), "
+                         f"not {values.dtype} {values.shape}.")
+    return values.reshape(len(values), -1)[:, 0].astype(np.int64) if values.size else np.zeros(0, np.int64)
+
+
+def _classes(known: str, labels: dict[str, NDArray[np.int64]],
+             where: str) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    """Class names and the labels as indices into them."""
+    present = np.unique(np.concatenate(list(labels.values())))
+    names = CLASSES.get(known, ())
+    if known and present.size and not 0 <= present[0] <= present[-1] < len(names):
+        raise UsageError(f"{where} has the labels {present[0]} to {present[-1]}, but {known} has the classes 0 to "
+                         f"{len(names) - 1}: rename the file if it is another set.")
+    if not known:
+        names = tuple(f"class {number}" for number in present)
+        return names, {part: np.searchsorted(present, rows).tolist() for part, rows in labels.items()}
+    return names, {part: rows.tolist() for part, rows in labels.items()}
+
+
+def _require_images(path: Path, lengths: dict[str, int]) -> None:
+    """Look at the heads of the image arrays only."""
+    with _archive(path) as archive:
+        for part, length in lengths.items():
+            with archive.open(f"{part}_images.npy") as file:
+                head = _head(file, f"{part}_images", path.name)
+            picture = head.shape[1:]
+            if len(picture) not in (2, 3) or picture[2:] not in ((), (1,), (3,)) or 0 in picture:
+                raise UsageError(f"{path.name}: {part}_images must be flat pictures (N, H, W) or (N, H, W, 3), "
+                                 f"not {head.shape}.")
+            if head.shape[0] != length:
+                raise UsageError(f"{path.name} has {head.shape[0]} {part}_images but {length} {part}_labels.")
+            if picture[0] * picture[1] > pixels.MAX_PIXELS:
+                raise UsageError(f"{path.name}: its pictures of {picture[0]}x{picture[1]} are too large.")
+
+
+def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, str]],
+             size: int) -> Iterator[Sample | Skipped]:
+    rows = iter(plan)
+    with _archive(path) as archive:
+        for part in given:
+            # Ended by the array, not the plan: zip() asks its first argument first and would lose a row of the other.
+            for values in _rows(archive, f"{part}_images.npy", path.name):
+                name, label, into = next(rows)
+                try:
+                    picture = pixels.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
+                except pixels.BadPicture as bad:
+                    yield Skipped(name, str(bad))
+                else:
+                    yield Sample(name, label, into, picture.pixels, traits=picture.traits)
+
+
+@dataclass(frozen=True)
+class _Head:
+    shape: tuple[int, ...]
+    columns_first: bool
+    dtype: np.dtype
+
+
+def _head(file: IO[bytes], name: str, where: str) -> _Head:
+    """The head of an .npy stream; afterwards the stream stands at the first number. Raises UsageError."""
+    try:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        head = _Head(*read(file))
+    except Exception as error:  # numpy's parser of broken heads raises ValueError, SyntaxError, EOFError and more
+        raise UsageError(f"{where}: the array {name} cannot be read ({error}).") from error
+    if head.dtype.hasobject or head.dtype.kind not in "uifb":
+        raise UsageError(f"{where}: the array {name} holds {head.dtype}, not numbers; such files are not opened.")
+    return head
+
+
+def _rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray[np.generic]]:
+    """One picture after another, so that a file larger than memory can be read."""
+    with archive.open(member) as file:
+        head = _head(file, member, where)
+        if head.columns_first:
+            yield from _load(archive, member, where)
+            return
+        step = head.dtype.itemsize * math.prod(head.shape[1:])
+        for _ in range(head.shape[0]):
+            content = _read(file, step, member, where)
+            yield np.frombuffer(content, head.dtype).reshape(head.shape[1:])
+
+
+def _load(archive: zipfile.ZipFile, member: str, where: str) -> NDArray[np.generic]:
+    """A whole array."""
+    with archive.open(member) as file:
+        head = _head(file, member[:-4], where)
+        content = _read(file, head.dtype.itemsize * math.prod(head.shape), member, where)
+    return np.frombuffer(content, head.dtype).reshape(head.shape, order="F" if head.columns_first else "C")
+
+
+def _read(file: IO[bytes], count: int, member: str, where: str) -> bytes:
+    try:
+        content = file.read(count)
+    except Exception as error:  # zlib.error, BadZipFile, EOFError: the file is damaged
+        raise UsageError(f"{where} is damaged in {member[:-4]} ({error}): take it from its source again.") from error
+    if len(content) != count:
+        raise UsageError(f"{where} ends in the middle of {member[:-4]}: take the file from its source again.")
+    return content
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # BadZipFile for most, struct.error and ValueError for hostile directories
+        raise UsageError(f"{path.name} is no readable .npz ({error}): take the file from its source again.") from error
+    with archive:
+        yield archive

@@ -1,0 +1,218 @@
+"""Any picture to uint8 RGB in a square: fitted with black bars, never stretched."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from kd.errors import UsageError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
+                        ".pgm", ".pbm", ".pnm"})
+MAX_PIXELS = 80_000_000  # 240 MB as RGB; a picture beyond this is a bomb or needs tiling first
+# Only formats that Pillow decodes itself: no Ghostscript, no network, no plug-ins found by chance.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+Image.init()  # Pillow registers WEBP late, and asking for a format that is not registered is a KeyError
+
+FITTED, SCALED, ROTATED, FRAMES, ALPHA, ENLARGED = "fitted", "scaled", "rotated", "frames", "alpha", "enlarged"
+TRAITS = {
+    FITTED: "not square: fitted into the square with black bars, not stretched",
+    SCALED: "deeper than 8 bits: each scaled so that its own darkest value is black and its brightest white",
+    ROTATED: "turned upright as their EXIF data ask",
+    FRAMES: "of several frames or pages: the first is used",
+    ALPHA: "partly transparent: laid over black",
+    ENLARGED: "smaller than the working size: enlarged, which adds no detail",
+}
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}
+_ORIENTATION = 0x0112
+
+
+class BadPicture(UsageError):
+    """A file that cannot be used as a picture; the message is the bare reason, for a report's list."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A fitted picture: pixels uint8 [S, S, 3], its box in the square (left, top, width, height), the original's
+    upright width and height, and what had to be done (keys of TRAITS)."""
+
+    pixels: NDArray[np.uint8]
+    box: tuple[int, int, int, int]
+    shape: tuple[int, int]
+    traits: frozenset[str]
+
+
+def decode(source: bytes | Path, size: int) -> NDArray[np.uint8]:
+    """One picture as uint8 [size, size, 3]. Raises UsageError that says what is wrong with the file."""
+    try:
+        return read(source, size).pixels
+    except BadPicture as bad:
+        name = f"The picture {source.name!r}" if isinstance(source, Path) else "This picture"
+        raise UsageError(f"{name} cannot be used: {bad}. Choose another, or save it again as PNG or JPEG.") from bad
+
+
+def read(source: bytes | Path, size: int) -> Picture:
+    """One picture with its frame and traits. Raises BadPicture with the reason."""
+    with _reasons():
+        return _read(source, size)
+
+
+def read_mask(source: bytes | Path, picture: Picture) -> NDArray[np.uint8]:
+    """The mask of a picture as uint8 [S, S] of 0 and 255, in the picture's frame. Raises BadPicture."""
+    with _reasons():
+        return _read_mask(source, picture)
+
+
+def fit_array(values: NDArray[np.generic], size: int) -> Picture:
+    """A grey [H, W] or RGB [H, W, 3] array of any number type as a fitted picture. Raises BadPicture."""
+    grey, scaled = to_bytes(values)
+    image = Image.fromarray(grey).convert("RGB")
+    return _fit(image, size, image.size, {SCALED} if scaled else set())
+
+
+def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
+    """Any numbers as uint8, and whether they were scaled to their own range.
+
+    Kept as they are when they fit into 8 bits (0..255); floats within 0..1 are read as shares of full brightness.
+    Not-a-number and infinity become the lowest finite value. Raises BadPicture when nothing is finite.
+    """
+    if values.dtype == np.uint8:
+        return values.view(np.ndarray), False
+    if values.dtype == np.bool_:
+        return np.where(values, 255, 0).astype(np.uint8), False
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        raise BadPicture("it holds no finite number")
+    low, high = float(numbers[finite].min()), float(numbers[finite].max())
+    numbers = np.where(finite, numbers, low)
+    if low >= 0 and high <= 1 and values.dtype.kind == "f":
+        return np.rint(numbers * 255).astype(np.uint8), False
+    if low >= 0 and high <= 255:
+        return np.rint(numbers).astype(np.uint8), False
+    return np.rint((numbers - low) / max(high - low, 1e-300) * 255).astype(np.uint8), True
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever a decoder raises into a BadPicture that says it in words."""
+    try:
+        yield
+    except BadPicture:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadPicture("it is not a picture, or of a kind that is not read here") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadPicture(f"it has more than {MAX_PIXELS // 10**6} million pixels") from error
+    except MemoryError as error:
+        raise BadPicture("it needs more memory than there is") from error
+    # Broken bytes make decoders raise anything at all: struct.error, KeyError, SyntaxError, EOFError and more.
+    except Exception as error:
+        missing = isinstance(error, OSError) and error.errno is not None
+        why = (error.strerror if missing and isinstance(error, OSError) else str(error)) or type(error).__name__
+        raise BadPicture(f"the file cannot be opened ({why})" if missing else f"it is damaged ({why})") from error
+
+
+def _read(source: bytes | Path, size: int) -> Picture:
+    traits: set[str] = set()
+    with _open(source) as image:
+        full = image.size
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            traits.add(FRAMES)
+        # A JPEG can be decoded at a fraction of its size for less time and memory; twice the target keeps the quality.
+        image.draft("", (2 * size, 2 * size))
+        drafted = image.size != full
+        image.load()
+        turn = _orientation(image)
+        shape = full if drafted else image.size
+        upright = _to_rgb(image, traits)
+    if turn in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[turn])
+        traits.add(ROTATED)
+    return _fit(upright, size, shape[::-1] if turn >= 5 else shape, traits)
+
+
+def _read_mask(source: bytes | Path, picture: Picture) -> NDArray[np.uint8]:
+    with _open(source) as image:
+        image.load()
+        inside = _inside(image)
+        turn = _orientation(image)
+    drawn = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    drawn = drawn.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else drawn
+    (width, height), (across, down) = drawn.size, picture.shape
+    if abs(width * down - height * across) > 0.05 * width * down:
+        raise BadPicture(f"its shape {width}x{height} is not that of its picture, {across}x{down}")
+    left, top, box_width, box_height = picture.box
+    canvas = np.zeros(picture.pixels.shape[:2], np.uint8)
+    fitted = drawn.resize((box_width, box_height), Image.Resampling.NEAREST)
+    canvas[top:top + box_height, left:left + box_width] = np.asarray(fitted)
+    return canvas
+
+
+def _inside(image: Image.Image) -> NDArray[np.bool_]:
+    """Where a mask is drawn: brighter than half its brightest value; any colour of a palette."""
+    if image.mode in ("P", "1"):
+        return np.asarray(image.convert("RGB")).max(axis=2) > 0
+    if _is_deep(image):
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    else:
+        values = np.asarray(_to_rgb(image, set())).max(axis=2).astype(np.float64)
+    # JPEG blurs black into small numbers, so its masks cannot be counted in shares of their own maximum.
+    return values > (127 if image.format == "JPEG" else max(values.max() / 2, 0))
+
+
+def _open(source: bytes | Path) -> Image.Image:
+    if (source.stat().st_size if isinstance(source, Path) else len(source)) == 0:
+        raise BadPicture("the file is empty")
+    image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise BadPicture(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation 1..8; 1 where there is none or the EXIF block itself is broken."""
+    try:
+        turn = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken side note is no reason to lose a good picture
+        return 1
+    return turn if isinstance(turn, int) else 1
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _to_rgb(image: Image.Image, traits: set[str]) -> Image.Image:
+    if _is_deep(image):
+        grey, scaled = to_bytes(np.asarray(image))
+        traits.update({SCALED} if scaled else ())
+        return Image.fromarray(grey).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    if np.asarray(layer.getchannel("A")).min() < 255:
+        traits.add(ALPHA)
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+
+
+def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]) -> Picture:
+    """Resize so that the longer side fills the square. `shape` is the original's, before any reduced decoding."""
+    scale = size / max(shape)
+    width, height = (max(1, round(side * scale)) for side in shape)
+    left, top = (size - width) // 2, (size - height) // 2
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, top))
+    if (width, height) != (size, size):
+        traits.add(FITTED)
+    if scale > 1:
+        traits.add(ENLARGED)
+    return Picture(np.array(canvas), (left, top, width, height), shape, frozenset(traits))

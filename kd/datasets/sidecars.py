@@ -1,0 +1,85 @@
+"""The two optional files in a set's root: `groups.csv` (who is whom) and `dataset.json` (facts)."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from kd.datasets.base import Facts
+from kd.errors import UsageError
+
+
+def title_of(name: str) -> str:
+    """A folder's name as a title: `brain_tumor` is `Brain tumor`."""
+    words = name.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:] or "Data set"
+
+
+def parse_facts(content: bytes | None, name: str) -> Facts:
+    """Facts of a `dataset.json` (title, source, licence, caveats, flip), with defaults for what it leaves out.
+
+    Raises UsageError when the file is there and wrong: guessed facts would be worse.
+    """
+    if content is None:
+        return Facts(title_of(name))
+    try:
+        values = json.loads(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise UsageError(f"dataset.json of {name} is not JSON ({error}): mend it or remove it.") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"dataset.json of {name} must hold one object {{…}}: mend it or remove it.")
+    texts = {key: values[key] for key in ("title", "source", "licence") if key in values}
+    caveats = values.get("caveats", [])
+    caveats = [caveats] if isinstance(caveats, str) else caveats
+    flip = values.get("flip", True)
+    for key, right in (*((key, isinstance(text, str)) for key, text in texts.items()), ("flip", isinstance(flip, bool)),
+                       ("caveats", isinstance(caveats, list) and all(isinstance(line, str) for line in caveats))):
+        if not right:
+            raise UsageError(f"dataset.json of {name}: {key} has the wrong type. title, source and licence are texts, "
+                             "caveats a list of texts, flip true or false.")
+    return Facts(**{"title": title_of(name), **texts}, caveats=tuple(caveats), flip=flip)
+
+
+def parse_groups(content: bytes | None, paths: Sequence[str],
+                 name: str) -> tuple[list[str | None] | None, tuple[str, ...]]:
+    """The person of each picture in `paths` [N] after a `groups.csv` with columns file and group, and warnings.
+
+    A file is named by its path below the root, or by its bare name where only one picture has it; a picture that
+    is not named gets None. Without the file (None): no groups. Raises UsageError when the file cannot be used.
+    """
+    if content is None:
+        return None, ()
+    rows = _rows(content, name)
+    bare: dict[str, list[str]] = {}
+    for path in paths:
+        bare.setdefault(PurePosixPath(path).name, []).append(path)
+    known, person, lost = set(paths), {}, 0
+    for file, group in rows:
+        near = [file] if file in known else bare.get(file, [])
+        if len(near) == 1:
+            person[near[0]] = group
+        lost += len(near) != 1
+    if not person:
+        raise UsageError(f"groups.csv of {name} names none of its {len(paths)} pictures: "
+                         f"write paths like {paths[0]!r}.")
+    warnings = []
+    if lost:
+        warnings.append(f"{lost} lines of groups.csv name no picture here, or more than one, and were ignored.")
+    if len(person) < len(paths):
+        missing = len(paths) - len(person)
+        warnings.append(f"{missing} pictures are not in groups.csv: each counts as a person of its own.")
+    return [person.get(path) for path in paths], tuple(warnings)
+
+
+def _rows(content: bytes, name: str) -> list[tuple[str, str]]:
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"groups.csv of {name} is not UTF-8 text: save it again as UTF-8.") from error
+    header = lines[0] if lines else ""
+    table = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    table.fieldnames = [column.strip().lower() for column in table.fieldnames or []]
+    if not {"file", "group"} <= set(table.fieldnames):
+        raise UsageError(f"groups.csv of {name} must have the columns file and group, not {header!r}.")
+    found = [((row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()) for row in table]
+    return [(file.removeprefix("./"), group) for file, group in found if file and group]
