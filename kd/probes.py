@@ -45,6 +45,15 @@ def latest(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
         return int(files[-1].stem), [stored[name] for name in sorted(stored.files)]
 
 
+def scaled(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A map [H, W] in 0..1 by its own range, as `kd.explainers.scale` does it with torch; zeros where it is blank."""
+    exact = values.astype(np.float32)
+    low, high = exact.min(), exact.max()
+    if not high - low > 1e-3 * max(abs(low), abs(high)):  # the maps are kept in half precision; also false for nan
+        return np.zeros_like(exact)
+    return (exact - low) / (high - low)
+
+
 def _save(path: Path, **arrays: NDArray) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

@@ -17,8 +17,8 @@ from kd.datasets.splitting import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
-__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "open_dataset", "resolve",
-           "take_fraction"]
+__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "look", "open_dataset",
+           "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -49,6 +49,12 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
     checks.require_sound(dataset.name, dataset.classes, counts, skipped)
     warnings = (*dataset.report.warnings, *checks.gaps(dataset.classes, counts))
     return Dataset(**{**vars(dataset), "report": Report(dataset.report.skipped, dataset.report.notes, warnings)})
+
+
+def look(reference: str, places: Places | None = None) -> Source:
+    """A set's facts, classes and number of pictures without decoding any. Raises UsageError."""
+    places = places or default_places()
+    return _source(resolve(reference, places), places)
 
 
 def resolve(reference: str, places: Places | None = None) -> str:
