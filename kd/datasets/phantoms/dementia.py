@@ -25,7 +25,7 @@ def draw(subject: Subject) -> Drawing:
         return Drawing(picture, np.zeros((subject.size, subject.size), np.uint8))
     region = np.maximum(np.maximum(brain.furrows * d.cover(brain.outline), brain.ventricles), brain.hippocampi)
     # The grey ribbon moves with its furrow, so the evidence reaches a little beyond the fluid.
-    spread = d.blur(region, 40) * np.float32(2.4)
+    spread = d.blur(region, 40) * np.float32(1.5)
     return Drawing(picture, d.to_mask(d.shrink(np.maximum(region, spread), subject.size)))
 
 
@@ -33,7 +33,7 @@ def atrophy(subject: Subject) -> float:
     """Loss of tissue of this person, about 0 (none) .. 1.2; the grades overlap more the harder the set."""
     rng = subject.stream(LOSS)
     grade = (subject.label if subject.evidence else 0) / 3
-    return max(0.0, grade + float(np.clip(rng.normal(), -2, 2)) * subject.between(0.01, 0.14))
+    return max(0.0, grade + float(np.clip(rng.normal(), -2, 2)) * subject.between(0.01, 0.12))
 
 
 def _brain(subject: Subject, work: int) -> Brain:
@@ -43,10 +43,10 @@ def _brain(subject: Subject, work: int) -> Brain:
     vary = subject.between(0.01, 0.10)
     ventricles, sulci, hippocampus = 1 + vary * np.clip(person.normal(size=3), -2, 2)
     depth = (subject.view - (VIEWS - 1) / 2) / VIEWS * 1.2 + own.uniform(-0.12, 0.12)
-    contrast = person.uniform(-1, 1)
+    contrast, murk = person.uniform(-1, 1, size=2) * subject.between(0.5, 1.5)
     anatomy = Anatomy(ventricles=ventricles * (0.72 + 1.38 * loss), sulci=sulci * (0.35 + 2.25 * loss),
                       hippocampus=max(0.3, hippocampus * (1.04 - 0.62 * loss)), depth=depth,
-                      white=0.80 + 0.05 * contrast, grey=0.53 - 0.04 * contrast, fluid=0.12,
+                      white=0.80 + 0.04 * contrast, grey=0.53 - 0.05 * contrast, fluid=0.13 + 0.05 * murk,
                       folds=int(person.integers(22, 28)))
     turn = subject.between(0.04, 0.12)
     x, y = d.posed(work, person.normal() * turn + own.normal() * 0.02,
@@ -59,10 +59,10 @@ def _scan(subject: Subject, picture: d.Field) -> np.ndarray:
     """The scanner's share: gain, bias, noise."""
     rng = subject.stream(SCANNER, subject.view)
     bias = d.bias_field(subject.stream(SCANNER), subject.size, subject.between(0.02, 0.14))
-    gain = 1 + subject.between(0.03, 0.16) * rng.uniform(-1, 1)
+    gain = 1 + subject.between(0.04, 0.24) * rng.uniform(-1, 1)
     picture = np.clip(picture, 0, None)**np.float32(1 + 0.15 * rng.uniform(-1, 1)) * bias * np.float32(gain)
     noise = subject.stream(NOISE, subject.view)
-    return d.to_pixels(d.rician(noise, picture, subject.between(0.012, 0.06)))
+    return d.to_pixels(d.rician(noise, picture, subject.between(0.012, 0.05)))
 
 
 register(Phantom(
