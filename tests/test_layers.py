@@ -16,7 +16,7 @@ LAYERS = (
     ("datasets", "models", "methods", "runs"),
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
-    ("evaluate", "pool", "train", "explain", "compare", "distill", "demo"),
+    ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo"),
     ("jobs",),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
@@ -24,7 +24,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "train", "explain", "compare")
+              "train", "explain", "compare", "forecast")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 
