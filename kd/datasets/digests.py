@@ -41,7 +41,7 @@ def combine(parts: Mapping[str, str]) -> str:
     """One digest (32 hexadecimal digits) of named digests, whatever their order."""
     total = blake2b(digest_size=16)
     for name in sorted(parts):
-        total.update(f"{len(name)}:{name}={parts[name]};".encode("utf-8", "surrogateescape"))
+        total.update(f"{len(name)},{len(parts[name])}:{name}{parts[name]}".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 

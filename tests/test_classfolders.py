@@ -1,0 +1,70 @@
+"""Class folders as a source, wherever they lie."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from test_layout import tree
+from test_pixels import encode, left_right
+
+from kd.datasets import classfolders
+from kd.datasets.base import Sample, Skipped
+from kd.datasets.classfolders import class_folders
+from kd.datasets.layout import Tree
+from kd.datasets.pixels import BadPicture
+
+NAMES = [f"{part}/{label}/{index:03d}.png"
+         for part in ("train", "val", "test") for label in "ab" for index in range(60)]
+
+
+def backed(names: list[str], opened: list[str] | None = None) -> Tree:
+    """A tree that serves one picture under every name and notes which were asked for."""
+    data = encode(left_right("RGB", (0, 0, 0), (255, 255, 255)))
+
+    @contextmanager
+    def reader() -> Iterator[Callable[[str], bytes]]:
+        def read(name: str) -> bytes:
+            if opened is not None:
+                opened.append(name)
+            if "bad" in name:
+                raise BadPicture("broken")
+            return data
+        yield read
+
+    made = tree(*names)
+    return Tree(made.pictures, made.folders, made.sidecars, 0, (), reader)
+
+
+def test_pictures_come_in_order_and_never_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classfolders, "_AHEAD", 8)
+    opened: list[str] = []
+    samples = class_folders("s", "/s", backed(NAMES, opened), None, lambda: "f").samples(16)
+    names = []
+    for sample in samples:
+        names.append(sample.name)
+        assert len(opened) <= len(names) + 8
+    assert names == sorted(NAMES)
+
+
+def test_one_bad_picture_is_skipped_in_its_place() -> None:
+    found = list(class_folders("s", "/s", backed([*NAMES, "train/a/bad.png"]), None, lambda: "f").samples(16))
+    bad = [sample for sample in found if isinstance(sample, Skipped)]
+    assert bad == [Skipped("train/a/bad.png", "broken")]
+    assert len(found) == 361
+
+
+def test_the_source_tells_its_size_without_reading() -> None:
+    opened: list[str] = []
+    source = class_folders("s", "/s", backed(NAMES, opened), backed(["train/a/000.png"]), lambda: "f")
+    assert (source.total, source.masked, source.grouped, source.fingerprint) == (360, True, False, "f")
+    assert opened == []
+
+
+@pytest.mark.parametrize("prefix", ["", "s_masks/"])
+def test_masks_of_another_tree_are_matched(prefix: str) -> None:
+    masks = backed([f"{prefix}train/a/000.gif", f"{prefix}test/b/059.tif", f"{prefix}test/b/bad.png"])
+    source = class_folders("s", "/s", backed([*NAMES, "test/b/bad.jpg"]), masks, lambda: "f")
+    samples = [sample for sample in source.samples(16) if isinstance(sample, Sample)]
+    assert [sample.name for sample in samples if sample.mask is not None] == ["test/b/059.png", "train/a/000.png"]
+    assert np.unique(samples[-1].picture).tolist() == [0, 255]

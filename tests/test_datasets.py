@@ -1,0 +1,134 @@
+"""One call opens any data set."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_sets import make_folder, make_npz, make_zip
+
+from kd import datasets
+from kd.datasets import Entry, available, fingerprint, open_dataset, resolve
+from kd.errors import UsageError
+from kd.places import Places, default_places
+
+PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
+REAL = {
+    "brain_tumor": ([238, 250, 250, 250], [80] * 4, 430), "eye_disease": ([200] * 4, [70] * 4, 0),
+    "alzheimer": ([240, 32, 240, 240], [80, 16, 80, 80], 0), "breast_ultrasound": ([150, 85, 45], [60, 40, 20], 400),
+}
+
+
+@pytest.fixture
+def places() -> Places:
+    made = default_places()
+    made.data.mkdir(parents=True)
+    return made
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sets_open_as_their_readme_counts_them(shared: Path, name: str) -> None:
+    train, test, masks = REAL[name]
+    data = open_dataset(str(shared / "data" / name), 32)
+    counts = {part: split.counts(len(data.classes)) for part, split in data.splits.items()}
+    assert [sum(pair) for pair in zip(counts["train"], counts["val"], strict=True)] == train
+    assert counts["test"] == test
+    assert sum(counts["val"]) / sum(train) == pytest.approx(0.15, abs=0.01)
+    assert data.report.skipped == () and data.report.warnings == ()
+    drawn = [split for split in data.splits.values() if split.has_mask is not None]
+    assert sum(int(split.has_mask.sum()) for split in drawn) == masks
+    for split in data.splits.values():
+        assert (split.images.reshape(len(split), -1).std(axis=1) > 4).all()
+
+
+def test_real_folders_without_classes_are_refused(shared: Path) -> None:
+    with pytest.raises(UsageError, match="nothing of classes"):
+        open_dataset(str(shared / "data/brain_tumor_seg"), 32)
+    with pytest.raises(UsageError, match="whole data sets"):
+        open_dataset(str(shared / "data"), 32)
+    with pytest.raises(UsageError, match=r"pneumoniamnist\.npz"):
+        open_dataset(str(shared / "data/medmnist"), 32)
+
+
+@pytest.mark.parametrize("name", list(datasets.phantoms.PHANTOMS))
+def test_phantoms_open_with_masks_at_any_size(name: str) -> None:
+    data = open_dataset(f"{name}:count=40", 32)
+    assert sum(map(len, data.splits.values())) == 40
+    assert isinstance(data.train.images, np.memmap) and data.train.images.shape[1:] == (32, 32, 3)
+    assert data.train.masks.max() == 255
+    assert data.fingerprint == fingerprint(f"{name}:count=40")
+
+
+def test_every_kind_gives_the_same_answers(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "s", PARTS)
+    for path in (folder, make_zip(tmp_path / "z.zip", folder), make_npz(tmp_path / "n.npz", {"train": 20, "test": 6})):
+        data = open_dataset(str(path), 32)
+        assert data.reference == str(path) == resolve(str(path))
+        assert data.fingerprint == fingerprint(str(path))
+        assert data.describe()["counts"]["test"] == data.test.counts(2)
+
+
+def test_names_below_the_data_folder_need_no_path_and_no_ending(places: Places) -> None:
+    make_folder(places.data / "mine", PARTS)
+    make_zip(places.data / "packed.zip", places.data / "mine")
+    make_npz(places.data / "arrays.npz", {"train": 20})
+    files = {"mine": "mine", "packed": "packed.zip", "arrays": "arrays.npz", "arrays.npz": "arrays.npz"}
+    for name, file in files.items():
+        assert resolve(name, places) == str(places.data / file)
+        assert open_dataset(name, 32, places).reference == str(places.data / file)
+
+
+def test_paths_are_looked_for_from_here_first(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for root in (tmp_path, places.data):
+        make_folder(root / "mine", PARTS)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("mine", places) == resolve("./mine/", places) == str(tmp_path / "mine")
+
+
+def test_phantom_references_have_one_spelling(places: Places) -> None:
+    assert resolve(" phantom-brain: seed=1, count=80 ", places) == "phantom-brain:count=80,seed=1"
+
+
+@pytest.mark.parametrize(("reference", "words"), [
+    ("phantom-brian", "Did you mean 'phantom-brain'"), ("min", "Did you mean 'mine'"), ("", "no data set ''"),
+    ("/no/such/place", "Give the path of a folder"), ("a\0b", "no data set"), ("x" * 5000, "no data set"),
+])
+def test_what_is_not_there_is_said_with_the_way_out(places: Places, reference: str, words: str) -> None:
+    make_folder(places.data / "mine", PARTS)
+    with pytest.raises(UsageError, match=words):
+        resolve(reference, places)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"")
+    with pytest.raises(UsageError, match="is not a data set"):
+        open_dataset(str(tmp_path / "x.tar"), 32)
+
+
+def test_available_lists_phantoms_and_then_what_lies_there(places: Places) -> None:
+    make_folder(places.data / "brain_scans", PARTS)
+    make_folder(places.data / "brain_scans_masks", PARTS)
+    make_zip(places.data / "packed.zip", places.data / "brain_scans")
+    make_zip(places.data / "packed_masks.zip", places.data / "brain_scans")
+    make_npz(places.data / "arrays/a.npz", {"train": 20})
+    (places.data / ".cache/x").mkdir(parents=True)
+    (places.data / "README.md").write_text("not a set")
+    found = available(places)
+    phantoms, rest = found[:len(datasets.phantoms.PHANTOMS)], found[len(datasets.phantoms.PHANTOMS):]
+    assert {entry.kind for entry in phantoms} == {"phantom"}
+    assert rest == [Entry(str(places.data / "arrays/a.npz"), "A", "npz"),
+                    Entry(str(places.data / "brain_scans"), "Brain scans", "folder"),
+                    Entry(str(places.data / "packed.zip"), "Packed", "zip")]
+    assert all(resolve(entry.reference, places) == entry.reference for entry in found)
+
+
+def test_nothing_there_is_only_phantoms() -> None:
+    assert {entry.kind for entry in available(default_places())} == {"phantom"}
+
+
+def test_opening_needs_no_torch() -> None:
+    code = "import sys, kd.datasets; assert not {'torch', 'timm', 'matplotlib'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr

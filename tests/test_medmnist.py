@@ -1,0 +1,138 @@
+"""MedMNIST files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_sets import make_npz
+
+from kd.datasets import open_dataset
+from kd.datasets.medmnist import CLASSES, medmnist_digest, open_medmnist
+from kd.errors import UsageError
+from kd.places import default_places
+
+COUNTS = {"train": 20, "val": 4, "test": 6}
+
+
+def rewrite(path: Path, **arrays: np.ndarray) -> Path:
+    """The file with some arrays replaced, or removed where None."""
+    with np.load(path) as file:
+        kept = {**file, **arrays}
+    np.savez(path, **{name: values for name, values in kept.items() if values is not None})
+    return path
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (8, 8, 1)])
+def test_grey_and_rgb_keep_their_order(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    data = open_dataset(str(make_npz(tmp_path / "x.npz", COUNTS, shape=shape)), 32)
+    assert {part: len(split) for part, split in data.splits.items()} == COUNTS
+    assert data.train.images[:, 16, 16, 0].tolist() == list(range(20))
+    assert data.train.labels.tolist() == [0, 1] * 10
+    assert data.test.names == tuple(f"test/{row:06d}" for row in range(6))
+
+
+@pytest.mark.parametrize("labels", ["(N,)", "(N, 1)"])
+def test_labels_of_both_shapes(tmp_path: Path, labels: str) -> None:
+    path = make_npz(tmp_path / "x.npz", COUNTS)
+    if labels == "(N,)":
+        rewrite(path, **{f"{part}_labels": np.arange(count) % 2 for part, count in COUNTS.items()})
+    assert open_dataset(str(path), 32).test.counts(2) == [3, 3]
+
+
+def test_a_column_major_array_is_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8)
+    path = make_npz(tmp_path / "x.npz", COUNTS)
+    plain = open_dataset(str(rewrite(path, train_images=values)), 32).train.images.copy()
+    turned = open_dataset(str(rewrite(path, train_images=np.asfortranarray(values))), 32)
+    assert np.array_equal(turned.train.images, plain)
+
+
+def test_missing_parts_are_cut_from_train(tmp_path: Path) -> None:
+    path = rewrite(make_npz(tmp_path / "x.npz", COUNTS), val_images=None, val_labels=None)
+    data = open_dataset(str(path), 32)
+    assert [len(split) for split in data.splits.values()] == [16, 4, 6]
+    assert sorted(data.train.names + data.val.names) == [f"train/{row:06d}" for row in range(20)]
+    assert [int(name[6:]) for name in data.val.names] == data.val.images[:, 16, 16, 0].tolist()
+
+
+@pytest.mark.parametrize("stem", [*CLASSES, "PneumoniaMNIST", "bloodmnist_224"])
+def test_known_files_have_class_names(tmp_path: Path, stem: str) -> None:
+    names = CLASSES[stem.lower().split("_")[0]]
+    path = make_npz(tmp_path / f"{stem}.npz", dict.fromkeys(COUNTS, 3 * len(names)), classes=len(names))
+    assert open_medmnist(path, default_places()).classes == names
+
+
+@pytest.mark.parametrize(("stem", "flip"), [("pneumoniamnist", False), ("organamnist", False), ("bloodmnist", True)])
+def test_pictures_with_a_side_are_not_mirrored(tmp_path: Path, stem: str, flip: bool) -> None:
+    count = len(CLASSES[stem])
+    path = make_npz(tmp_path / f"{stem}.npz", dict.fromkeys(COUNTS, 3 * count), classes=count)
+    assert open_medmnist(path, default_places()).facts.flip is flip
+
+
+def test_other_files_number_the_classes_they_have(tmp_path: Path) -> None:
+    path = make_npz(tmp_path / "mine.npz", COUNTS)
+    rewrite(path, **{f"{part}_labels": np.arange(count) % 2 * 4 + 3 for part, count in COUNTS.items()})
+    data = open_dataset(str(path), 32)
+    assert data.classes == ("class 3", "class 7")
+    assert set(data.train.labels.tolist()) == {0, 1}
+
+
+def test_sixteen_bit_pictures_are_scaled(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4000, (20, 8, 8)).astype(np.uint16)
+    data = open_dataset(str(rewrite(make_npz(tmp_path / "x.npz", COUNTS), train_images=values)), 32)
+    assert any(note.startswith("20 of 30 pictures are deeper than 8 bits") for note in data.report.notes)
+
+
+@pytest.mark.parametrize(("arrays", "words"), [
+    ({"train_labels": np.zeros((20, 14), int)}, "14 labels for each picture"),
+    ({"train_labels": np.zeros(20)}, "whole numbers"),
+    ({"train_labels": np.arange(19) % 2}, "20 train_images but 19"),
+    ({"train_labels": None}, "lacks train_labels"),
+    ({"train_images": None, "train_labels": None}, "not laid out as MedMNIST"),
+    ({"train_images": np.zeros((20, 8, 8, 8), np.uint8)}, "flat pictures"),
+    ({"train_images": np.array([{"a": 1}] * 20, object)}, "such files are not opened"),
+    ({"train_images": np.array(["text"] * 20)}, "such files are not opened"),
+])
+def test_other_contents_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
+    path = rewrite(make_npz(tmp_path / "x.npz", COUNTS), **arrays)
+    with pytest.raises(UsageError, match=words):
+        open_dataset(str(path), 32)
+
+
+def test_labels_beyond_the_known_classes_are_refused(tmp_path: Path) -> None:
+    path = make_npz(tmp_path / "pneumoniamnist.npz", COUNTS, classes=3)
+    with pytest.raises(UsageError, match="labels 0 to 2, but pneumoniamnist has the classes 0 to 1"):
+        open_dataset(str(path), 32)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x05\x06" + b"\xff" * 18])
+def test_what_is_no_npz_is_said(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="no readable .npz"):
+        open_dataset(str(path), 32)
+
+
+def test_damaged_bytes_are_said(tmp_path: Path) -> None:
+    path = rewrite(make_npz(tmp_path / "x.npz", COUNTS))
+    content = bytearray(path.read_bytes())
+    content[400] ^= 0xFF  # within the stored train_images: the checksum no longer fits
+    path.write_bytes(bytes(content))
+    with pytest.raises(UsageError, match="train_images.*CRC"):
+        open_dataset(str(path), 32)
+
+
+def test_the_digest_follows_content_and_the_name_that_decides_the_classes(tmp_path: Path) -> None:
+    places = default_places()
+    one, same = (make_npz(tmp_path / name / "x.npz", COUNTS) for name in ("a", "b"))
+    known = make_npz(tmp_path / "pneumoniamnist.npz", COUNTS)
+    assert medmnist_digest(one, places) == medmnist_digest(same, places) != medmnist_digest(known, places)
+    assert medmnist_digest(one, places) != medmnist_digest(make_npz(one, {**COUNTS, "val": 5}), places)
+
+
+def test_the_real_file_opens(shared: Path) -> None:
+    data = open_dataset(str(shared / "data/medmnist/pneumoniamnist.npz"), 28)
+    assert data.classes == ("normal", "pneumonia")
+    assert [len(split) for split in data.splits.values()] == [2428, 270, 468]
+    with np.load(shared / "data/medmnist/pneumoniamnist.npz") as file:
+        assert np.array_equal(data.test.images[..., 0], file["test_images"])
