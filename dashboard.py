@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd import demo
 from kd.jobs import queue
-from kd.runs import FAILED, INTERRUPTED
+from kd.runs import INTERRUPTED
 from pages.parts import cards, chrome, links, listing
 from pages.parts.cards import Trial
 from pages.parts.common import store, usage_errors
@@ -15,7 +15,7 @@ CARDS = 6
 
 def main() -> None:
     """Draw the page: one click for a newcomer; what trains and what came of it for everybody else."""
-    chrome.page("Home", ":material/home:")
+    chrome.page("Home")
     entries = listing.entries(store())
     trials = cards.trials(entries, store())
     st.title("KD Lens", anchor=False)
@@ -70,21 +70,16 @@ def demo_button(kind: str) -> None:
 
 
 def attention(entries: list[Entry]) -> None:
-    """Runs that wait for a decision."""
-    interrupted = [entry for entry in entries if entry.status == INTERRUPTED]
-    failed = [entry for entry in entries if entry.status == FAILED]
-    if interrupted:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.warning(f"{_runs(len(interrupted))} interrupted when the server stopped. Nothing is lost: "
-                       "it goes on from the last full epoch.", icon=":material/pause_circle:", width="stretch")
-            links.run(interrupted[0].run.id, "Resume")
-    if failed:
-        st.error(f"{failed[0].title} on {listing.data_name(failed[0].spec)} failed. {failed[0].run.reason}",
-                 icon=":material/error:")
-
-
-def _runs(number: int) -> str:
-    return "One run was" if number == 1 else f"{number} runs were"
+    """Runs that a stopped server left behind."""
+    broken = [entry for entry in entries if entry.status == INTERRUPTED]
+    if not broken:
+        return
+    one = len(broken) == 1
+    row = st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    with row:
+        st.markdown(f":material/pause_circle: **{'One run was' if one else f'{len(broken)} runs were'} interrupted** "
+                    f"and can go on where {'it' if one else 'they'} stopped.", width="content")
+        links.run(broken[0].run.id if one else "", "Resume", ":material/resume:")
 
 
 def running(entries: list[Entry]) -> None:
@@ -114,7 +109,7 @@ def results(trials: list[Trial]) -> None:
     if not trials:
         return
     st.subheader("Latest distillations", anchor=False)
-    grid = st.grid(2, min_column_width=430)
+    grid = st.grid(2, min_column_width=370)
     for number, trial in enumerate(trials[:CARDS]):
         with grid, st.container(border=True, height="stretch"):
             cards.result(trial, first=number == 0)

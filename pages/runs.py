@@ -5,13 +5,14 @@ import streamlit as st
 
 from kd.jobs import queue
 from kd.runs import INTERRUPTED, RUNNING, STATUSES
-from pages.parts import chrome, details, links, listing, progress
+from pages.parts import chrome, details, listing, progress
 from pages.parts.common import STATUS_WORDS, store, usage_errors
 from pages.parts.listing import Entry
 
+RUN = "runs_run"
+LINK = "runs_link"  # the run that this page last wrote into the address: another comes from a link or the back button
 COLUMNS = {
-    "Status": st.column_config.TextColumn(pinned=True),
-    "Accuracy": st.column_config.NumberColumn("Accuracy", format="percent", help="On the test images."),
+    "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
     "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
                                               help="Mean of the classes' F1 scores on the test images."),
     "Parameters": st.column_config.NumberColumn("Parameters", format="compact"),
@@ -25,7 +26,7 @@ COLUMNS = {
 
 def main() -> None:
     """Draw the page."""
-    chrome.page("Runs", ":material/checklist:")
+    chrome.page("Runs")
     st.title("Runs", anchor=False)
     entries = listing.entries(store())
     if not entries:
@@ -48,7 +49,7 @@ def empty() -> None:
 
 
 def interrupted(entries: list[Entry]) -> None:
-    """What a stopped server left behind, and one click to go on."""
+    """What a stopped server left behind, and one click to go on, in the order of planning."""
     broken = sorted((entry for entry in entries if entry.status == INTERRUPTED), key=lambda entry: entry.created)
     if not broken:
         return
@@ -87,13 +88,12 @@ def waiting(entries: list[Entry]) -> None:
 
 def filtered(entries: list[Entry]) -> list[Entry]:
     """The runs that match the filters; the filters are part of the address, so a view can be shared."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="top"):
         present = [status for status in STATUSES if any(entry.status == status for entry in entries)]
-        wanted = st.pills("Status", present, selection_mode="multi", key="status", bind="query-params",
-                          format_func=STATUS_WORDS.__getitem__)
+        wanted = st.pills("Status", present, selection_mode="multi", key="status", bind="query-params")
         sets = sorted({listing.data_name(entry.spec) for entry in entries})
-        data = st.selectbox("Data set", sets, index=None, placeholder="All", key="set", bind="query-params", width=220)
-        text = st.text_input("Search", key="find", bind="query-params", width=220, icon=":material/search:",
+        data = st.selectbox("Data set", sets, index=None, placeholder="All", key="set", bind="query-params", width=176)
+        text = st.text_input("Search", key="find", bind="query-params", width=176, icon=":material/search:",
                              placeholder="model, method, run …")
     return [entry for entry in entries
             if (not wanted or entry.status in wanted) and (not data or listing.data_name(entry.spec) == data)
@@ -126,7 +126,7 @@ def _clicked() -> None:
     rows = st.session_state["table"]["selection"]["rows"]
     ids = st.session_state["table-ids"]
     if rows and rows[0] < len(ids):
-        st.session_state["run"] = ids[rows[0]]
+        st.session_state[RUN] = ids[rows[0]]
 
 
 def as_frame(entries: list[Entry]) -> pd.DataFrame:
@@ -147,16 +147,29 @@ def _row(entry: Entry) -> dict[str, object]:
 def selected(entries: list[Entry]) -> None:
     """The run named in the address or chosen here, in full."""
     by_id = {entry.run.id: entry for entry in entries}
-    asked = st.query_params.get("run")
-    if asked and asked not in by_id:
-        st.warning(f"There is no run {asked!r}: it may have been deleted. Choose another.", icon=":material/search_off:")
+    _follow_link(set(by_id))
     st.divider()
-    picked = st.selectbox("Run", list(by_id), index=None, key="run", bind="query-params",
-                          placeholder="Choose a run here, or a row in the table",
+    picked = st.selectbox("Run", list(by_id), index=None, key=RUN, placeholder="Choose a run here, or a row above",
                           format_func=lambda run_id: _name(by_id[run_id]))
+    if picked and st.query_params.get("run") != picked:
+        st.query_params["run"] = picked
+    elif not picked and "run" in st.query_params and st.query_params["run"] in by_id:
+        del st.query_params["run"]
+    st.session_state[LINK] = picked
     if picked:
         with usage_errors():
             details.show(by_id[picked], entries)
+
+
+def _follow_link(known: set[str]) -> None:
+    """Take the run from the address, unless this page wrote it itself."""
+    asked = st.query_params.get("run")
+    if asked and asked not in known:
+        st.warning(f"There is no run {asked!r}: it may have been deleted.", icon=":material/search_off:")
+    elif asked and asked != st.session_state.get(LINK):
+        st.session_state[RUN] = asked
+    if st.session_state.get(RUN) not in known:
+        st.session_state[RUN] = None  # deleted since it was chosen
 
 
 def _name(entry: Entry) -> str:

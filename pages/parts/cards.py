@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from kd.answers import outcome
 from kd.distill import control_of
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts import links, listing, progress
-from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent, points, times
+from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent
 from pages.parts.listing import Entry
+from pages.parts.outcome_view import sentence
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,20 @@ def result(trial: Trial, first: bool = False) -> None:
         st.markdown(f"**{trial.title}**")
         st.caption(f"{student.spec.method} · {student.spec.image_size} px · {student.created:%d %b, %H:%M}",
                    width="content")
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for name in ROLES:
             _arm(name, trial.arms.get(name))
-    if trial.finished:
-        st.markdown(_verdict(trial))
+    if trial.finished and (verdict := _verdict(trial)):
+        st.markdown(verdict)
+    for name, entry in trial.arms.items():
+        if entry.run.reason:
+            st.markdown(f"**{name.capitalize()} failed.** {entry.run.reason}")
+            break  # what follows failed for want of this one
     _actions(trial, first)
 
 
 def _arm(name: str, entry: Entry | None) -> None:
-    with st.container(gap=None, width=128):
+    with st.container(gap=None, width=116):
         label = f"{MARKS[name]} {name.capitalize()}"
         if entry is None:
             st.metric(label, "–")
@@ -101,26 +107,20 @@ def _arm(name: str, entry: Entry | None) -> None:
 
 
 def _verdict(trial: Trial) -> str:
-    """`+1.2 points over the control · −0.4 points against the teacher · 28× fewer parameters · …`."""
-    student = trial.student.summary
-    words = []
-    for name, relation in ((CONTROL, "over the control"), (TEACHER, "against the teacher")):
-        if name in trial.arms:
-            words.append(f"{points(student['accuracy'], trial.arms[name].summary['accuracy'])} {relation}")
-    if TEACHER in trial.arms:
-        teacher = trial.arms[TEACHER].summary
-        words += [f"{times(teacher['parameters'], student['parameters'])} fewer parameters",
-                  f"{times(teacher['flops'], student['flops'])} fewer FLOPs"]
-    return " · ".join(words)
+    """What distilling bought and what it cost, in one sentence; empty where an arm is missing."""
+    if len(trial.arms) < len(ROLES):
+        return ""
+    result = outcome(*(trial.arms[name].run for name in ROLES))
+    return sentence(result) if result else ""
 
 
 def _actions(trial: Trial, first: bool) -> None:
     student = trial.student
     with st.container(horizontal=True, vertical_alignment="center"):
-        if trial.finished and TEACHER in trial.arms and links.exists("pages/compare.py"):
-            if st.button("Compare", icon=":material/compare:", type="primary" if first else "secondary",
-                         key=f"compare-{student.run.id}"):
-                st.switch_page("pages/compare.py", query_params={"student": student.run.id})
+        comparable = trial.finished and TEACHER in trial.arms and links.exists("pages/compare.py")
+        if comparable and st.button("Compare", icon=":material/compare:", type="primary" if first else "secondary",
+                                    key=f"compare-{student.run.id}"):
+            st.switch_page("pages/compare.py", query_params={"run": student.run.id})
         links.run(student.run.id, "Details")
         if trial.finished:
             spent = [entry.summary.get("seconds") or 0.0 for entry in trial.arms.values()]

@@ -1,10 +1,13 @@
 """What every page wears: configuration, sidebar, and the banner of whatever is in training."""
 
+from functools import lru_cache
+
 import streamlit as st
+from PIL import Image, ImageDraw
 
 from kd.jobs import queue
 from pages.parts import links, listing, progress, warmup
-from pages.parts.common import store
+from pages.parts.common import COLOURS, STUDENT, TEACHER, store
 
 # (script, label, icon) in the order in which a person needs them.
 PAGES = (
@@ -17,13 +20,13 @@ PAGES = (
 POLL = 2.0  # seconds between two looks at the run folders while something is in training
 
 
-def page(title: str, icon: str) -> None:
+def page(title: str) -> None:
     """Configure the page and draw the sidebar; the first Streamlit call of every page.
 
-    `icon` is an emoji or `:material/name:`. Also makes this process's queue, so that a reader of any page can see
+    Also makes this process's queue, so that a reader of any page can see
     what waits in it, and starts the imports that later pages need.
     """
-    st.set_page_config(page_title=f"KD Lens · {title}", page_icon=icon, layout="wide")
+    st.set_page_config(page_title=f"KD Lens · {title}", page_icon=_favicon(), layout="wide")
     queue(store().places)
     warmup.start()
     with st.sidebar:
@@ -34,6 +37,16 @@ def page(title: str, icon: str) -> None:
                     st.page_link(script, label=label, icon=symbol, width="stretch")
         banner()
         st.caption(":material/health_and_safety: Not for clinical use")
+
+
+@lru_cache
+def _favicon() -> Image.Image:
+    """A large ring and a small disc. Drawn here, because the browser would fetch a named icon from another site."""
+    image = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((4, 4, 52, 52), outline=COLOURS[TEACHER], width=9)
+    pen.ellipse((34, 34, 62, 62), fill=COLOURS[STUDENT])
+    return image
 
 
 def banner() -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,7 +16,8 @@ TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
 # After Okabe and Ito: told apart with every common colour vision, and readable on light and dark.
 COLOURS = {TEACHER: "#0072B2", CONTROL: "#8A8F94", STUDENT: "#D55E00"}
 MARKS = {TEACHER: ":blue[●]", CONTROL: ":gray[●]", STUDENT: ":orange[●]"}  # the same hues, in Markdown
-STATUS = {  # status -> (icon, st.badge colour)
+Badge = Literal["blue", "gray", "green", "orange", "red"]
+STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
     QUEUED: (":material/schedule:", "gray"), RUNNING: (":material/play_circle:", "blue"),
     FINISHED: (":material/check_circle:", "green"), FAILED: (":material/error:", "red"),
     CANCELLED: (":material/cancel:", "gray"), INTERRUPTED: (":material/pause_circle:", "orange"),
@@ -94,11 +96,6 @@ def size(number: float | None) -> str:
 def percent(share: float | None) -> str:
     """`97.5 %` of a share in 0..1."""
     return "–" if share is None else f"{share * 100:.1f} %"
-
-
-def points(value: float, reference: float) -> str:
-    """`+1.2 points`: how far one share lies above another."""
-    return f"{(value - reference) * 100:+.1f} points".replace("-", "−")
 
 
 def times(larger: float, smaller: float) -> str:

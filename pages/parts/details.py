@@ -10,8 +10,8 @@ import streamlit as st
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, Run
 from kd.spec import RunSpec
-from pages.parts import links, listing, progress
-from pages.parts.common import CHART, COLOURS, STATUS, STUDENT, count, duration, percent, size, store, tidy, usage_errors
+from pages.parts import common, links, listing, progress
+from pages.parts.common import CHART, COLOURS, STATUS, STUDENT, count, duration, percent, store, tidy, usage_errors
 from pages.parts.listing import Entry
 
 POLL = 2.0
@@ -23,7 +23,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(entry.title.capitalize(), anchor=False, width="content")
         icon, colour = STATUS[entry.status]
-        st.badge(entry.status, icon=icon, color=colour)  # type: ignore[arg-type]
+        st.badge(entry.status, icon=icon, color=colour)
     st.caption(f"{_origin(entry)} · `{entry.run.id}`")
     if entry.run.reason:
         st.error(entry.run.reason, icon=":material/error:")
@@ -72,7 +72,7 @@ def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
 def confirm(run: Run) -> None:
     """Ask before a run's folder goes. Says what it frees, or why it cannot be deleted."""
     st.markdown(f"`{run.id}` with its weights, curves and scores will be removed for good. "
-                f"This frees {size(run.size())}.")
+                f"This frees {common.size(run.size())}.")
     with st.container(horizontal=True):
         gone = st.button("Delete for good", type="primary", key="delete-confirmed")
         if st.button("Keep it", key="delete-kept"):
@@ -80,7 +80,6 @@ def confirm(run: Run) -> None:
     if gone:
         with usage_errors():
             store().delete(run.id)
-            st.session_state["run"] = None
             st.rerun()
 
 
@@ -89,7 +88,7 @@ def scores(entry: Entry) -> None:
     summary = entry.summary
     numbers = {"Accuracy": percent(summary.get("accuracy")), "Macro-F1": percent(summary.get("macro_f1")),
                "Parameters": count(summary.get("parameters")), "FLOPs": count(summary.get("flops")),
-               "Training time": duration(summary.get("seconds")), "On disk": size(entry.run.size())}
+               "Training time": duration(summary.get("seconds")), "On disk": common.size(entry.run.size())}
     with st.container(horizontal=True, gap="medium"):
         for label, value in numbers.items():
             st.metric(label, value, width=132)

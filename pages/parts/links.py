@@ -31,8 +31,8 @@ def run(run: str = "", label: str = "Runs", icon: str = ":material/checklist:") 
 
 
 def compare(student: str = "", label: str = "Compare", icon: str = ":material/compare:") -> None:
-    """The comparison of this student with its teacher (`?student=`)."""
-    _link("pages/compare.py", label, icon, student=student)
+    """The comparison of this student with its teacher (`?run=`)."""
+    _link("pages/compare.py", label, icon, run=student)
 
 
 def _link(script: str, label: str, icon: str, **parameters: str) -> None:

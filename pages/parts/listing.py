@@ -54,7 +54,7 @@ def active(store: Store) -> list[Entry]:
 
 def data_name(spec: RunSpec) -> str:
     """The data set in a word or two: a phantom's name, or the folder's or file's."""
-    name, _, options = spec.data.partition(":")
+    name, _, _ = spec.data.partition(":")
     return name if name.startswith("phantom") else Path(spec.data).name
 
 

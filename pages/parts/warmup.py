@@ -15,7 +15,7 @@ DELAY = 1.5  # seconds: the first page must be on the screen before imports take
 
 def start() -> None:
     """Begin once per process, in the background; does nothing outside a real server (in a test of a page)."""
-    if not (exists() and isinstance(get_instance(), Runtime)):
+    if not (exists() and type(get_instance()) is Runtime):
         return
     # A synthetic module, because a reload of this file must not begin again.
     home = sys.modules.setdefault("_kd_lens_warmup", types.ModuleType("_kd_lens_warmup"))

@@ -1,0 +1,121 @@
+"""Data: what am I learning from, and can I trust it?"""
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from kd import datasets
+from kd.datasets import Dataset
+from pages.parts import chooser, chrome, links, samples
+from pages.parts.common import CHART, store, tidy, usage_errors
+
+OPENED = "data_opened"
+SHADES = {"train": "#2A788E", "val": "#7AD151", "test": "#414487"}  # viridis: apart also in grey
+
+
+def main() -> None:
+    """Draw the page."""
+    chrome.page("Data")
+    st.title("Data", anchor=False)
+    with usage_errors():
+        chosen = chooser.choose(store().places)
+        if chosen:
+            data = opened(*chosen)
+            overview(data)
+            counts(data)
+            reading(data)
+            st.subheader("Pictures", anchor=False)
+            samples.browse(data)
+
+
+def opened(reference: str, size: int) -> Dataset:
+    """The data set, kept for this reader; while it is decoded for the first time, the page says how far it is."""
+    key = (reference, size)
+    kept = st.session_state.get(OPENED)
+    if kept and kept[0] == key:
+        return kept[1]
+    slot = st.empty()
+    told = -1
+
+    def tell(phase: str, share: float) -> None:
+        nonlocal told
+        if int(share * 100) != told:  # a message per picture would cost more than the picture
+            told = int(share * 100)
+            slot.progress(min(1.0, share), text=f"{phase} · {told} %")
+
+    with st.spinner("Opening the data set …", show_time=True):
+        data = datasets.open_dataset(reference, size, store().places, tell)
+    slot.empty()
+    st.session_state[OPENED] = (key, data)
+    return data
+
+
+def overview(data: Dataset) -> None:
+    """Title, what to beware of, and the next step."""
+    total = sum(len(split) for split in data.splits.values())
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(gap=None, width="content"):
+            st.subheader(data.facts.title, anchor=False)
+            st.caption(f"{total:,} pictures · {len(data.classes)} classes · {data.size} px{_people(data)}")
+        with st.container(horizontal=True, width="content"):
+            if st.button("Read again", icon=":material/refresh:", help="After files have changed on disk."):
+                del st.session_state[OPENED]
+                st.rerun()
+            if links.exists("pages/distill.py") and st.button("Distil from this data set", type="primary",
+                                                              icon=":material/science:"):
+                st.switch_page("pages/distill.py", query_params={"data": data.reference})
+    for warning in data.report.warnings:
+        st.warning(warning, icon=":material/warning:")
+    if data.facts.caveats:
+        st.info("**Before you believe a score**  \n" + "  \n".join(data.facts.caveats), icon=":material/info:")
+
+
+def _people(data: Dataset) -> str:
+    known = [split.groups for split in data.splits.values() if split.groups is not None]
+    return f" · {len({person for groups in known for person in groups}):,} people" if known else ""
+
+
+def counts(data: Dataset) -> None:
+    """Pictures per class and split, as a table and as bars."""
+    frame = as_frame(data)
+    with st.grid(2, min_column_width=340):
+        st.dataframe(frame, alt="Pictures per class and split")
+        st.plotly_chart(chart(data), config=CHART, key="counts", alt="Pictures per class and split, stacked")
+
+
+def as_frame(data: Dataset) -> pd.DataFrame:
+    """One row a class, one column a split, and the sums."""
+    frame = pd.DataFrame({part: split.counts(len(data.classes)) for part, split in data.splits.items()},
+                         index=pd.Index(data.classes, name="class"))
+    frame["all"] = frame.sum(axis=1)
+    frame.loc["all"] = frame.sum()
+    return frame
+
+
+def chart(data: Dataset) -> go.Figure:
+    """Horizontal bars, one a class, stacked by split."""
+    figure = go.Figure()
+    for part, split in data.splits.items():
+        figure.add_bar(y=list(data.classes), x=split.counts(len(data.classes)), name=part, orientation="h",
+                       marker_color=SHADES[part])
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_yaxes(autorange="reversed")
+    return tidy(figure, height=max(220, 90 + 34 * len(data.classes))).update_layout(hovermode="closest")
+
+
+def reading(data: Dataset) -> None:
+    """Where the set is from, what was done to its pictures, and which could not be used."""
+    skipped = data.report.skipped
+    label = "Source, licence, and how the pictures were read"
+    with st.expander(label + (f" · {len(skipped):,} skipped" if skipped else "")):
+        st.markdown(f"**Source**  {data.facts.source}  \n**Licence**  {data.facts.licence}  \n"
+                    f"**Reference**  `{data.reference}`  \n**Fingerprint**  `{data.fingerprint}`")
+        for note in data.report.notes:
+            st.markdown(f"- {note}")
+        if skipped:
+            st.markdown("**Files that could not be used**")
+            st.dataframe(pd.DataFrame(list(skipped), columns=["File", "Reason"]), hide_index=True, height="content"
+                         if len(skipped) < 10 else 320)
+
+
+main()
