@@ -50,10 +50,10 @@ class TrainBatches:
         images = to_tensor(self.split.images[index], device)
         if self.view_count:
             view = views.view_number(epoch, index, self.view_count)
-            images = views.augment(images, index, view, self.flip)
+            images = views.augment(images, index, view, self.flip).contiguous(memory_format=torch.channels_last)
         return Batch(images, torch.from_numpy(self.split.labels[index]).to(device))
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [N, S, S, 3] to float RGB [N, 3, S, S] in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    """uint8 [N, S, S, 3] to float RGB [N, 3, S, S] in 0..1, in channels_last memory as it comes."""
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255

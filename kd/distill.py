@@ -122,8 +122,8 @@ def _reused(run: Run, request: Request, store: Store) -> RunSpec:
     if run.status != FINISHED:
         raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
     if run.spec.data_fingerprint != common["data_fingerprint"]:
-        raise UsageError(f"The teacher {run.id} was trained on {run.spec.data}, not on this {common['data']}. "
-                         "Choose the same data set.")
+        raise UsageError(f"The teacher {run.id} was trained on other pictures ({run.spec.data} as it was then) than "
+                         f"{common['data']} holds now. Choose the same data set, or another teacher.")
     if run.spec.image_size != request.image_size:
         raise UsageError(f"The teacher {run.id} works at {run.spec.image_size} px, the student at "
                          f"{request.image_size} px. Set the image size to {run.spec.image_size}.")

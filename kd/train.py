@@ -52,7 +52,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: say(phase, share=share))
     _check_unchanged(spec, data)
     say("building the models")
-    model = build_model(spec, len(data.classes))
+    # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
+    model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
     teacher = _teacher(spec, store, data, fabric)
     method = build_method(spec.method, spec.method_args)
     optimizer = torch.optim.AdamW(_decay_groups(model, spec.weight_decay), lr=spec.learning_rate)
@@ -117,7 +118,8 @@ def _teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> Clas
     if known != list(data.classes):
         raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
                          f"{', '.join(data.classes)}. Choose a teacher of this data set.")
-    return evaluate.load(run, len(data.classes)).requires_grad_(False).to(fabric.device)
+    return evaluate.load(run, len(data.classes)).requires_grad_(False).to(
+        fabric.device, memory_format=torch.channels_last)
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:

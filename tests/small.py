@@ -1,0 +1,39 @@
+"""Small real runs for tests: drawn phantoms, a narrow student, one of timm's test-sized models."""
+
+from kd.distill import Request, Trio, plan
+from kd.jobs import execute
+from kd.runs import Run, Store
+from kd.spec import RunSpec
+
+DATA = "phantom-brain:count=60"
+SIZE = 32
+
+
+def spec(**changes) -> RunSpec:
+    """A run of a second or so."""
+    values = {"data": DATA, "image_size": SIZE, "depth": 2, "width": 4, "epochs": 2, "batch_size": 8, "views": 3}
+    return RunSpec(**{**values, **changes})
+
+
+def request(**changes) -> Request:
+    """A distillation of a few seconds."""
+    values = {"data": DATA, "teacher": "test_resnet", "depth": 2, "width": 4, "epochs": 2, "image_size": SIZE,
+              "batch_size": 8, "views": 3}
+    return Request(**{**values, **changes})
+
+
+def trained(store: Store, **changes) -> Run:
+    """A finished run."""
+    run = store.create(spec(**changes))
+    status = execute(run, store)
+    assert status == "finished", run.reason
+    return run
+
+
+def distilled(store: Store, **changes) -> Trio:
+    """A finished teacher, control and student."""
+    trio = plan(request(**changes), store)
+    for run in trio.runs:
+        status = execute(run, store)
+        assert status == "finished", run.reason
+    return trio

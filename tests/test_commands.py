@@ -1,0 +1,108 @@
+import json
+import re
+
+import pytest
+from PIL import Image
+from small import DATA
+
+from kd.__main__ import main
+
+SMALL = ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+
+
+def run(capsys, *words):
+    """Exit code, the JSON object on stdout's last line (or None), and stderr."""
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, json.loads(out.splitlines()[-1]) if out and "--json" in words else out, err
+
+
+def test_the_main_path_without_a_page(capsys, tmp_path):
+    root = ["--root", str(tmp_path / "store"), "--json"]
+    code, result, _ = run(capsys, "distill", "--data", DATA, "--teacher", "test_resnet", "--student", "plain",
+                          "--depth", "2", "--alpha", "0.7", "--temperature", "10", *SMALL, *root)
+    assert code == 0
+    for part in ("teacher", "control", "student"):
+        assert {"run", "accuracy", "macro_f1", "parameters", "flops", "seconds"} <= set(result[part])
+    student, teacher = result["student"]["run"], result["teacher"]["run"]
+
+    code, shown, _ = run(capsys, "show", student, *root)
+    assert shown["spec"]["method_args"] == {"alpha": 0.7, "temperature": 10.0}
+    assert shown["status"] == "finished"
+
+    picture = tmp_path / "a scan.png"
+    Image.new("L", (50, 40), 128).save(picture)
+    code, compared, _ = run(capsys, "compare", student, "--image", str(picture), "--out", str(tmp_path / "c"), *root)
+    assert code == 0
+    assert {file.suffix for file in (tmp_path / "c").iterdir()} >= {".png", ".npz", ".json"}
+    code, explained, _ = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
+                             "--out", str(tmp_path / "e"), *root)
+    assert code == 0
+    assert {file.suffix for file in (tmp_path / "e").iterdir()} >= {".png", ".npz", ".json"}
+
+    code, scores, _ = run(capsys, "evaluate", student, *root)
+    assert scores["accuracy"] == result["student"]["accuracy"]
+    code, listed, _ = run(capsys, "list", *root)
+    assert len(listed["runs"]) == 3
+
+    code, _, err = run(capsys, "delete", teacher, *root)
+    assert code == 2
+    assert "teacher of" in err
+    assert run(capsys, "delete", student, *root)[1] == {"deleted": student}
+
+
+def test_train_and_use_again(capsys):
+    words = ["train", "--data", DATA, "--model", "plain", "--depth", "2", *SMALL, "--json"]
+    code, first, _ = run(capsys, *words)
+    assert code == 0
+    code, again, err = run(capsys, *words)
+    assert again == first
+    assert "used again" in err
+
+
+def test_datasets_and_models_for_people_and_for_programs(capsys):
+    _, listed, _ = run(capsys, "datasets", "--json")
+    assert {"phantom-brain", "phantom-fundus", "phantom-dementia"} <= {d["reference"] for d in listed["datasets"]}
+    _, found, _ = run(capsys, "models", "densenet121", "--json")
+    assert "densenet121" in [model["name"] for model in found["models"]]
+    _, text, _ = run(capsys, "datasets")
+    assert "phantom-brain" in text
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["show", "nothing"], "empty"),
+    (["train", "--data", "/nowhere", "--model", "plain"], "/nowhere"),
+    (["train", "--data", DATA, "--model", "resnet81"], "Did you mean"),
+    (["train", "--data", DATA, "--model", "plain", "--epochs", "0"], "epochs must be between"),
+    (["train", "--data", DATA, "--model", "plain", "--epochs", "many"], "epochs"),
+    (["distill", "--data", DATA, "--teacher", "test_resnet", "--alpha", "3"], "alpha must be between 0 and 1"),
+    (["models", "nosuchmodel"], "Try a part of a name"),
+    (["fly"], "fly"),
+    ([], "VERB"),
+])
+def test_errors_are_one_sentence_and_exit_2(capsys, words, message):
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert message.lower() in err.lower()
+    assert out == ""
+    assert re.fullmatch(r"kd: [^\n]+\n", err)
+
+
+def test_an_image_that_is_none_is_named(capsys, tmp_path):
+    root = ["--root", str(tmp_path / "store"), "--json"]
+    _, result, _ = run(capsys, "train", "--data", DATA, "--model", "plain", "--depth", "2", *SMALL, *root)
+    bad = tmp_path / "scan.jpg"
+    bad.write_text("no picture")
+    for path in (bad, tmp_path / "missing.jpg"):
+        code, _, err = run(capsys, "explain", result["run"], "--image", str(path), "--out", str(tmp_path), *root)
+        assert code == 2
+        assert path.name in err
+
+
+def test_help_shows_the_reason_of_every_flag(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["distill", "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Passes over the training images" in text
+    assert "--temperature" in text

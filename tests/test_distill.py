@@ -1,0 +1,97 @@
+from dataclasses import fields, replace
+
+import pytest
+from small import DATA, distilled, request, spec, trained
+
+from kd import datasets
+from kd.distill import Request, control_of, plan, single, specs, trio_of
+from kd.errors import UsageError
+from kd.runs import Store
+from kd.spec import RunSpec
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+def test_student_and_control_differ_in_method_and_teacher_only(store):
+    teacher, control, student = specs(request(), store)
+    assert replace(student, method="supervised", method_args={}, teacher="") == control
+    assert student.teacher == teacher.id
+    assert student.method_args == {"alpha": 0.1, "temperature": 4.0}
+    assert control.data_fingerprint == teacher.data_fingerprint != ""
+
+
+def test_planning_twice_finds_the_same_runs(store):
+    assert plan(request(), store) == plan(request(), store)
+    assert len(list(store)) == 3
+
+
+def test_the_control_and_trio_of_a_student_are_found_again(store):
+    trio = plan(request(), store)
+    assert control_of(store, trio.student) == trio.control
+    assert trio_of(store, trio.student) == trio
+    assert control_of(store, trio.teacher) is None
+    store.delete(trio.control.id)
+    assert trio_of(store, trio.student) is None
+
+
+def test_a_finished_run_can_teach_again(store):
+    first = distilled(store)
+    again = plan(request(teacher=first.teacher.id, depth=3), store)
+    assert again.teacher == first.teacher
+    assert again.student != first.student
+
+
+def test_a_teacher_of_other_data_or_size_is_refused(store):
+    teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.places))
+    with pytest.raises(UsageError, match="trained on other pictures"):
+        specs(request(teacher=teacher.id, data="phantom-brain:count=80"), store)
+    with pytest.raises(UsageError, match="Set the image size to 32"):
+        specs(request(teacher=teacher.id, image_size=48), store)
+    unfinished = store.create(spec(seed=9))
+    with pytest.raises(UsageError, match="not finished"):
+        specs(request(teacher=unfinished.id), store)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"teacher": "resnet81"}, "resnet18"),
+    ({"student": "timm:resnet81"}, "resnet18"),
+    ({"data": "/nowhere/at/all"}, "/nowhere/at/all"),
+    ({"method": "supervised"}, "control arm"),
+    ({"method": "kdd"}, "Did you mean 'kd'"),
+    ({"method_args": {"alpha": 2}}, "alpha must be between"),
+    ({"depth": 13}, "depth must be between 1 and 12"),
+    ({"teacher_weights": "/no/such.pth"}, "/no/such.pth"),
+    ({"student": "truncated", "student_weights": "teacher"}, "needs a trained teacher"),
+])
+def test_what_cannot_be_is_refused_before_anything_is_made(store, change, words):
+    with pytest.raises(UsageError, match=words):
+        plan(request(**change), store)
+    assert list(store) == []
+
+
+def test_truncated_student_from_its_trained_teacher(store):
+    first = distilled(store)
+    trio = distilled(store, teacher=first.teacher.id, student="truncated", student_weights="teacher", depth=2)
+    assert trio.student.summary["parameters"] < first.teacher.summary["parameters"]
+
+
+def test_timm_student(store):
+    trio = distilled(store, student="timm:test_efficientnet", epochs=1)
+    assert trio.student.spec.model == "test_efficientnet"
+
+
+def test_every_field_of_the_form_has_help():
+    for item in fields(Request):
+        assert item.metadata["help"].endswith("."), item.name
+
+
+def test_single_gives_small_students_large_steps(store):
+    plain = single({"data": DATA, "model": "plain"}, store)
+    large = single({"data": DATA, "model": "test_resnet"}, store)
+    assert plain.learning_rate > large.learning_rate
+    assert single({"data": DATA, "model": "plain", "learning_rate": 0.01}, store).learning_rate == 0.01
+    assert single({"data": DATA, "model": "timm:test_resnet"}, store) == large
+    assert isinstance(large, RunSpec)

@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+from small import trained
+
+from kd import evaluate, metrics
+from kd.errors import UsageError
+from kd.runs import Store
+from kd.spec import RunSpec
+
+
+def test_predictions_on_disk_give_the_scores():
+    store = Store()
+    run = trained(store)
+    scores = evaluate.evaluate(run, store)
+    with np.load(run.path / "predictions.npz") as stored:
+        logits, labels, names = stored["logits"], stored["labels"], stored["names"]
+    assert len(names) == len(labels) == scores["images"]
+    assert metrics.summarise(logits, labels)["macro_f1"] == scores["macro_f1"] == run.evaluation["macro_f1"]
+
+
+def test_a_run_without_weights_says_so():
+    store = Store()
+    with pytest.raises(UsageError, match="has no weights yet"):
+        evaluate.evaluate(store.create(RunSpec(data="phantom-brain:count=40", image_size=32)), store)

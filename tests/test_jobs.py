@@ -1,0 +1,169 @@
+import multiprocessing
+import subprocess
+import sys
+import threading
+
+import pytest
+from small import request, spec
+
+from kd import jobs
+from kd.distill import plan
+from kd.places import default_places
+from kd.runs import Store
+
+LONG = {"epochs": 1000}
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def queue(store):
+    queue = jobs.Queue(store.places)
+    yield queue
+    queue.stop()
+
+
+def wait_for(condition, seconds=30):
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return True
+        pause.wait(0.05)
+    return False
+
+
+def test_a_distillation_runs_to_its_end_in_order(store, queue):
+    trio = plan(request(), store)
+    assert queue.submit(trio.runs) == list(trio.runs)
+    assert queue.join(120)
+    assert [run.status for run in trio.runs] == ["finished"] * 3, [run.reason for run in trio.runs]
+    ends = [run.last("epoch")["time"] for run in trio.runs]
+    assert ends == sorted(ends)
+    assert queue.submit(trio.runs) == []
+
+
+def test_cancel_answers_between_batches_and_the_worker_lives_on(store, queue):
+    long, short = store.create(spec(**LONG)), store.create(spec())
+    queue.submit([long])
+    assert wait_for(lambda: len(long.epochs()) >= 1)
+    assert long.status == "running"
+    assert queue.current == long
+    queue.cancel(long)
+    assert wait_for(lambda: long.status == "cancelled", 10)
+    assert long.weights.exists()
+    queue.submit([short])
+    assert queue.join(60)
+    assert short.status == "finished"
+
+
+def test_cancelling_a_teacher_cancels_those_who_wait_for_it(store, queue):
+    trio = plan(request(**LONG), store)
+    queue.submit(trio.runs)
+    assert wait_for(lambda: trio.teacher.status == "running")
+    assert [run.status for run in trio.runs[1:]] == ["queued", "queued"]
+    queue.cancel(trio.teacher)
+    queue.cancel(trio.control)
+    assert queue.join(30)
+    assert [run.status for run in trio.runs] == ["cancelled"] * 3
+
+
+def test_an_error_ends_the_run_as_failed_with_a_reason_and_the_next_runs(store, queue):
+    bad, good = store.create(spec(data="/gone")), store.create(spec())
+    queue.submit([bad, good])
+    assert queue.join(60)
+    assert bad.status == "failed"
+    assert "/gone" in bad.reason
+    assert good.status == "finished"
+
+
+def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeypatch):
+    from kd import train
+
+    def defect(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(train, "_batches", defect)
+    run = store.create(spec())
+    queue.submit([run])
+    assert queue.join(60)
+    assert "Something went wrong inside the program (ZeroDivisionError" in run.reason
+    assert "defect" in run.last("failed")["traceback"]
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (MemoryError(), "ran out of memory"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "Take a smaller batch"),
+    (OSError(28, "No space left on device"), "disk is full"),
+])
+def test_common_disasters_have_a_way_out(error, words):
+    assert words in jobs._in_words(error)
+
+
+def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
+    trio = plan(request(**LONG), store)
+    queue.submit(trio.runs)
+    assert wait_for(lambda: len(trio.teacher.epochs()) >= 1)
+    queue.stop()
+    assert wait_for(lambda: trio.teacher.status == "interrupted")
+    again = jobs.Queue(store.places)
+    # The first server still holds the queued ones; a process that ends lets them go.
+    for _, lock in queue._waiting:
+        lock.release()
+    assert [run.status for run in trio.runs] == ["interrupted"] * 3
+    assert again.resume(trio.student) == [trio.teacher, trio.student]
+    assert wait_for(lambda: trio.teacher.status == "running")
+    again.cancel(trio.teacher)
+    assert again.join(30)
+    again.stop()
+
+
+def _hold_machine(ready, done):
+    with jobs.machine_lock():
+        ready.set()
+        done.wait(60)
+
+
+def test_one_training_at_a_time_per_machine(store, queue):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold_machine, args=(ready, done))
+    other.start()
+    assert ready.wait(30)
+    run, dropped = store.create(spec()), store.create(spec(seed=1))
+    queue.submit([dropped, run])
+    assert wait_for(lambda: "another program" in dropped.progress.get("phase", ""))
+    assert dropped.status == "queued"
+    queue.cancel(dropped)
+    assert wait_for(lambda: dropped.status == "cancelled")
+    done.set()
+    assert queue.join(60)
+    assert run.status == "finished"
+    other.join()
+
+
+def test_a_run_in_another_hand_is_not_queued_twice(store, queue):
+    run = store.create(spec())
+    with run.lock():
+        run.log("started")
+        assert queue.submit([run]) == []
+    other = jobs.Queue(store.places)
+    assert queue.submit([run]) == [run]
+    assert other.submit([run]) == []
+    assert queue.join(60)
+
+
+def test_there_is_one_queue_per_root_even_after_a_reload():
+    first = jobs.queue(default_places())
+    import importlib
+
+    importlib.reload(jobs)
+    assert jobs.queue(default_places()) is first
+    first.stop()
+
+
+def test_importing_the_queue_does_not_import_torch():
+    code = "import sys, kd.jobs, kd.runs, kd.datasets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

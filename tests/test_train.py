@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+from small import distilled, spec, trained
+
+from kd import evaluate, probes
+from kd.errors import UsageError
+from kd.models import weights
+from kd.runs import Store
+from kd.train import Stopped, learning_rate, train
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+def content(run):
+    return run.weights.read_bytes()
+
+
+def test_a_finished_run_has_everything_its_folder_promises(store):
+    run = trained(store)
+    summary = run.summary
+    assert run.status == "finished"
+    assert len(run.epochs()) == 2
+    assert 0 <= summary["accuracy"] <= 1
+    assert summary["parameters"] > 0
+    assert summary["classes"] == ["glioma", "meningioma", "notumor", "pituitary"]
+    assert run.evaluation["accuracy"] == summary["accuracy"]
+    assert not run.resume_state.exists()
+    epoch, maps = probes.latest(run)
+    assert epoch == 1
+    assert len(maps) == 2
+    started = run.last("started")
+    assert started["threads"] == torch.get_num_threads()
+    assert set(run.epochs()[0]["terms"]) == {"hard"}
+
+
+def test_the_same_spec_gives_the_same_weights_and_another_seed_does_not(tmp_path):
+    from kd.places import Places
+
+    one, two = (trained(Store(Places(tmp_path / name))) for name in ("one", "two"))
+    other = trained(Store(Places(tmp_path / "one")), seed=1)
+    assert content(one) == content(two)
+    assert content(one) != content(other)
+
+
+def stop_after(batches):
+    count = iter(range(10**9))
+    return lambda: next(count) >= batches
+
+
+@pytest.mark.parametrize("batches", [1, 7, 12])
+def test_a_run_stopped_anywhere_resumes_to_the_same_weights(tmp_path, batches):
+    from kd.places import Places
+
+    whole = trained(Store(Places(tmp_path / "whole")), epochs=3)
+    broken = Store(Places(tmp_path / "broken"))
+    run = broken.create(spec(epochs=3))
+    with pytest.raises(Stopped):
+        train(run, broken, stop_after(batches))
+    assert run.status == "interrupted"
+    train(run, broken)
+    assert content(run) == content(whole)
+    assert [event["loss"] for event in run.epochs()] == [event["loss"] for event in whole.epochs()]
+
+
+def test_the_kept_epoch_is_the_best_on_validation(store):
+    run = trained(store, epochs=6)
+    scores = [(event["val_macro_f1"], -event["val_loss"]) for event in run.epochs()]
+    assert run.summary["best_epoch"] == scores.index(max(scores))
+
+
+def test_training_learns(store):
+    run = trained(store, data="phantom-brain:count=200,difficulty=0", epochs=25, width=16, depth=3,
+                  learning_rate=5e-3)
+    losses = [event["loss"] for event in run.epochs()]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_student_logs_both_terms_and_leaves_its_teacher_alone(store):
+    trio = distilled(store)
+    before = content(trio.teacher)
+    assert set(trio.student.epochs()[0]["terms"]) == {"hard", "soft"}
+    assert content(trio.teacher) == before
+    assert content(trio.student) != content(trio.control)
+
+
+def test_alpha_one_is_the_control(store):
+    trio = distilled(store, method_args={"alpha": 1.0})
+    assert content(trio.student) == content(trio.control)
+
+
+def test_the_teacher_must_be_finished_and_know_the_classes(store):
+    teacher = store.create(spec(seed=5))
+    student = store.create(spec(method="kd", teacher=teacher.id))
+    with pytest.raises(UsageError, match=r"is interrupted, not finished\. Resume it first"):
+        train(student, store)
+    fundus = trained(store, data="phantom-fundus:count=60")
+    with pytest.raises(UsageError, match="knows the classes cataract"):
+        train(store.create(spec(method="kd", teacher=fundus.id)), store)
+    with pytest.raises(UsageError, match="needs a teacher"):
+        train(store.create(spec(method="kd")), store)
+
+
+def test_a_data_set_that_changed_is_refused(store):
+    with pytest.raises(UsageError, match="has changed since this run was planned"):
+        train(store.create(spec(data_fingerprint="0000")), store)
+
+
+def test_divergence_is_said_in_words(store, monkeypatch):
+    from kd.methods import METHODS
+
+    monkeypatch.setattr(METHODS["supervised"], "__call__",
+                        lambda self, student, teacher, target: {"hard": student.logits.sum() * math.inf})
+    with pytest.raises(UsageError, match="Lower the learning rate"):
+        train(store.create(spec()), store)
+
+
+def test_a_device_that_is_not_there_is_said_in_words(store):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device, so asking for one is right")
+    with pytest.raises(UsageError, match="Try device=auto"):
+        train(store.create(spec(device="cuda")), store)
+
+
+def test_bfloat16_trains_and_stores_full_precision(store):
+    run = trained(store, precision="bf16-mixed")
+    model = evaluate.load(run, 4)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_data_fraction_shows_fewer_images(store):
+    whole, part = trained(store, epochs=1), trained(store, epochs=1, data_fraction=0.5)
+    assert part.epochs()[0]["loss"] != whole.epochs()[0]["loss"]
+
+
+def test_stored_weights_are_what_was_evaluated(store):
+    run = trained(store)
+    model = evaluate.load(run, 4)
+    assert not model.training
+    weights.save(model, run.path / "again.safetensors")
+    again = evaluate.evaluate(run, store)
+    assert again["accuracy"] == run.summary["accuracy"]
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_schedules_end_near_zero_and_peak_at_the_peak(schedule):
+    rates = [learning_rate(step, 100, 0.1, schedule) for step in range(100)]
+    assert max(rates) == pytest.approx(0.1, rel=0.03)
+    assert rates[-1] < 0.001
+    assert rates.index(max(rates)) == pytest.approx(20 if schedule == "one-cycle" else 0, abs=1)
