@@ -39,7 +39,7 @@ def backed(names: list[str], opened: list[str] | None = None) -> Tree:
 def test_pictures_come_in_order_and_never_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classfolders, "_AHEAD", 8)
     opened: list[str] = []
-    samples = class_folders("s", "/s", backed(NAMES, opened), None, lambda: "f").samples(16)
+    samples = class_folders("s", "/s", backed(NAMES, opened), None, "f", lambda: "f").samples(16)
     names = []
     for sample in samples:
         names.append(sample.name)
@@ -48,7 +48,7 @@ def test_pictures_come_in_order_and_never_far_ahead(monkeypatch: pytest.MonkeyPa
 
 
 def test_one_bad_picture_is_skipped_in_its_place() -> None:
-    found = list(class_folders("s", "/s", backed([*NAMES, "train/a/bad.png"]), None, lambda: "f").samples(16))
+    found = list(class_folders("s", "/s", backed([*NAMES, "train/a/bad.png"]), None, "f", lambda: "f").samples(16))
     bad = [sample for sample in found if isinstance(sample, Skipped)]
     assert bad == [Skipped("train/a/bad.png", "broken")]
     assert len(found) == 361
@@ -56,7 +56,7 @@ def test_one_bad_picture_is_skipped_in_its_place() -> None:
 
 def test_the_source_tells_its_size_without_reading() -> None:
     opened: list[str] = []
-    source = class_folders("s", "/s", backed(NAMES, opened), backed(["train/a/000.png"]), lambda: "f")
+    source = class_folders("s", "/s", backed(NAMES, opened), backed(["train/a/000.png"]), "f", lambda: "f")
     assert (source.total, source.masked, source.grouped, source.fingerprint) == (360, True, False, "f")
     assert opened == []
 
@@ -64,7 +64,7 @@ def test_the_source_tells_its_size_without_reading() -> None:
 @pytest.mark.parametrize("prefix", ["", "s_masks/"])
 def test_masks_of_another_tree_are_matched(prefix: str) -> None:
     masks = backed([f"{prefix}train/a/000.gif", f"{prefix}test/b/059.tif", f"{prefix}test/b/bad.png"])
-    source = class_folders("s", "/s", backed([*NAMES, "test/b/bad.jpg"]), masks, lambda: "f")
+    source = class_folders("s", "/s", backed([*NAMES, "test/b/bad.jpg"]), masks, "f", lambda: "f")
     samples = [sample for sample in source.samples(16) if isinstance(sample, Sample)]
     assert [sample.name for sample in samples if sample.mask is not None] == ["test/b/059.png", "train/a/000.png"]
     assert np.unique(samples[-1].picture).tolist() == [0, 255]

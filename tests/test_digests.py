@@ -18,14 +18,12 @@ def age(path: Path, seconds: int = 60) -> None:
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The list that grows by each file whose bytes are read."""
     seen: list[Path] = []
-    opened = Path.open
 
-    def spy(path: Path, mode: str = "r", *args: object, **named: object) -> object:
-        if mode == "rb":
-            seen.append(path)
-        return opened(path, mode, *args, **named)
+    def spy(path: Path, mode: str) -> object:
+        seen.append(path)
+        return open(path, mode)
 
-    monkeypatch.setattr(Path, "open", spy)
+    monkeypatch.setattr(digests, "open", spy, raising=False)
     return seen
 
 

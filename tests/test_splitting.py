@@ -97,7 +97,7 @@ def test_given_parts_are_kept_and_missing_ones_come_from_train() -> None:
     parts, notes = complete(names, labels, given, None)
     assert [part for part, was in zip(parts, given, strict=True) if was == "test"] == ["test"] * 40
     assert Counter(parts) == {"train": 68, "val": 12, "test": 40}
-    assert len(notes) == 1 and "15%" in notes[0]
+    assert len(notes) == 1 and "15 %" in notes[0]
 
 
 def test_all_parts_given_stay_as_they_are() -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
     checks.require_sound(dataset.name, dataset.classes, counts, skipped)
     warnings = (*dataset.report.warnings, *checks.gaps(dataset.classes, counts))
-    return Dataset(**{**vars(dataset), "report": Report(dataset.report.skipped, dataset.report.notes, warnings)})
+    return replace(dataset, report=replace(dataset.report, warnings=warnings))
 
 
 def look(reference: str, places: Places | None = None) -> Source:

@@ -26,7 +26,8 @@ def open_archive(path: Path, places: Places) -> Source:
     """The source of a zip, with masks inside it or in `<name>_masks.zip` beside it. Raises UsageError."""
     beside = masks_beside(path)
     masks = scan(beside) if beside.is_file() else None
-    return class_folders(path.stem, str(path), scan(path), masks, partial(archive_digest, path, places))
+    digest = partial(archive_digest, path, places)
+    return class_folders(path.stem, str(path), scan(path), masks, digest(), digest)
 
 
 def archive_digest(path: Path, places: Places) -> str:

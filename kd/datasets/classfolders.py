@@ -26,8 +26,12 @@ class Planned:
     mask: str | None
 
 
-def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, digest: Callable[[], str]) -> Source:
-    """The source of a tree of class folders; `beside` is a tree of masks next to it. Raises UsageError."""
+def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fingerprint: str,
+                  digest: Callable[[], str]) -> Source:
+    """The source of a tree of class folders; `beside` is a tree of masks next to it.
+
+    fingerprint: of what the trees listed. digest: the same, looked up anew. Raises UsageError.
+    """
     found = layout.parse(tree, name)
     sidecar = _sidecars(tree, found.root)
     paths = [entry.path for entry in found.entries]
@@ -46,8 +50,9 @@ def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, di
     warnings = (*told, *_people(groups, parts), *_masks_told(masks, drawn, matched))
     report = Report(tuple((bad.name, bad.reason) for bad in tree.refused),
                     (*_ignored(tree), *found.notes, *notes), warnings)
-    return Source(name, reference, parse_facts(sidecar.get("dataset.json"), name), found.classes, digest(), len(plan),
-                  bool(matched), groups is not None, lambda size: _samples(plan, tree, masks, size), digest, report)
+    facts = parse_facts(sidecar.get("dataset.json"), name)
+    return Source(name, reference, facts, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
+                  lambda size: _samples(plan, tree, masks, size), digest, report)
 
 
 def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 _SETTLED = 2 * 10**9
 
 
-def digest_files(files: Mapping[str, Path], memory: Path) -> dict[str, str]:
+def digest_files(files: Mapping[str, str | Path], memory: Path) -> dict[str, str]:
     """Digest of each file's bytes, by the same keys.
 
     `memory` is a JSON file of earlier answers: one is used while size, modification and change time are the same.
@@ -45,14 +45,14 @@ def combine(parts: Mapping[str, str]) -> str:
     return total.hexdigest()
 
 
-def _digest(path: Path, known: list | None) -> tuple[list[int], str]:
+def _digest(path: str | Path, known: list | None) -> tuple[list[int], str]:
     try:
-        status = path.stat()
+        status = os.stat(path)
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         if known and known[:3] == stamp:
             return stamp, known[3]
         total = blake2b(digest_size=16)
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             while block := file.read(2**20):
                 total.update(block)
     except OSError as error:

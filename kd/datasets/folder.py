@@ -20,18 +20,14 @@ from kd.places import Places
 
 def open_folder(path: Path, places: Places) -> Source:
     """The source of a folder, with the masks in `<name>_masks/` beside it. Raises UsageError."""
-    beside = masks_beside(path)
-    masks = scan(beside) if beside.is_dir() else None
-    return class_folders(path.name, str(path), scan(path), masks, partial(folder_digest, path, places))
+    tree, masks = _trees(path)
+    fingerprint = _trees_digest(path, tree, masks, places)
+    return class_folders(path.name, str(path), tree, masks, fingerprint, partial(folder_digest, path, places))
 
 
 def folder_digest(path: Path, places: Places) -> str:
     """Digest of what a folder's pictures, sidecar files and masks are called and contain; nothing is decoded."""
-    beside = masks_beside(path)
-    parts = {"set": _tree_digest(path, places)}
-    if beside.is_dir():
-        parts["masks"] = _tree_digest(beside, places)
-    return combine(parts)
+    return _trees_digest(path, *_trees(path), places)
 
 
 def masks_beside(path: Path) -> Path:
@@ -101,9 +97,21 @@ def _picture(item: os.DirEntry[str], name: str, found: _Listing) -> None:
         found.refused.append(Skipped(layout.printable(name), "it is not a regular file"))
 
 
-def _tree_digest(root: Path, places: Places) -> str:
-    tree = scan(root)
+def _trees(path: Path) -> tuple[Tree, Tree | None]:
+    """What lies in a set's folder, and in that of its masks if there is one."""
+    beside = masks_beside(path)
+    return scan(path), scan(beside) if beside.is_dir() else None
+
+
+def _trees_digest(path: Path, tree: Tree, masks: Tree | None, places: Places) -> str:
+    parts = {"set": _tree_digest(path, tree, places)}
+    if masks is not None:
+        parts["masks"] = _tree_digest(masks_beside(path), masks, places)
+    return combine(parts)
+
+
+def _tree_digest(root: Path, tree: Tree, places: Places) -> str:
     key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
-    files = {name: root / name for name in (*tree.pictures, *tree.sidecars)}
+    files = {name: f"{root}/{name}" for name in (*tree.pictures, *tree.sidecars)}
     digests = digest_files(files, places.cache / "digests" / f"{key}.json")
     return combine({**{f"{name}/": "folder" for name in tree.folders}, **digests})

@@ -1,9 +1,10 @@
 """What the names of files say: which are pictures, of which class, in which part."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from kd.datasets.base import Skipped
 from kd.datasets.pixels import EXTENSIONS
@@ -59,7 +60,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def printable(name: str) -> str:

@@ -65,9 +65,9 @@ def _told(shares: Mapping[str, float], present: set[str], grouped: bool) -> tupl
         return ()
     if not present:
         return (f"The set has no parts: 70 % train, 10 % choose the best epoch (val) and 20 % test, {how}, {same}.",)
-    says = {"test": "There is no test part: {share:.0%} of train were cut off as test",
-            "val": "Validation is {share:.0%} of train"}
-    return tuple(f"{says[part].format(share=share)}, {how}, {same}." for part, share in shares.items())
+    says = {"test": "There is no test part: {share:.0f} % of train were cut off as test",
+            "val": "Validation is {share:.0f} % of train"}
+    return tuple(f"{says[part].format(share=100 * share)}, {how}, {same}." for part, share in shares.items())
 
 
 def take_fraction(split: Split, fraction: float, classes: int) -> NDArray[np.int64]:
