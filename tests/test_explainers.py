@@ -9,7 +9,9 @@ from torch import nn
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS, Maps, scale
 from kd.explainers.gradcam import GradCam, gradients_from_image, gradients_of_head
+from kd.models import build
 from kd.models.base import Classifier, Stage
+from kd.spec import RunSpec
 
 CLASSES, SIDE = 5, 32
 
@@ -65,7 +67,7 @@ class Constant(Small):
             nn.init.zeros_(layer[0].weight)
 
 
-def built(kind=Small, seed=0):
+def made(kind=Small, seed=0):
     torch.manual_seed(seed)
     model = kind()
     for name, buffer in model.named_buffers():
@@ -91,7 +93,7 @@ def explainer(request):
 @pytest.mark.parametrize("kind", [Small, Deep])
 class TestEveryExplainer:
     def test_gives_finite_maps_at_every_stages_own_grid(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         for stage, grid in enumerate((16, 8, 4)):
             maps = explainer(model, images, TARGETS, stage)
             assert maps.values.shape == (4, grid, grid)
@@ -102,14 +104,14 @@ class TestEveryExplainer:
             assert maps.scaled().amax() <= 1
 
     def test_a_batch_equals_one_by_one_and_all_stages_equal_one_by_one(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         together = explainer.at_stages(model, images, TARGETS, (0, 1, -1))
         for stage, maps in zip((0, 1, -1), together, strict=True):
             alone = torch.cat([explainer(model, images[n:n + 1], TARGETS[n:n + 1], stage).values for n in range(4)])
             torch.testing.assert_close(maps.values, alone, rtol=1e-5, atol=1e-6)
 
     def test_several_targets_equal_each_alone(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         for stage in (0, -1):
             every = explainer(model, images, EVERY, stage)
             assert every.blank.shape == (4, CLASSES)
@@ -118,13 +120,13 @@ class TestEveryExplainer:
                 torch.testing.assert_close(every.values[:, number], alone.values, rtol=1e-5, atol=1e-6)
 
     def test_is_class_specific_exactly_when_it_says_so(self, explainer, kind, images):
-        maps = explainer(built(kind), images, EVERY).values
+        maps = explainer(made(kind), images, EVERY).values
         differ = (maps - maps[:, :1]).abs().max() > 1e-6
         assert bool(differ) == explainer.facts.class_specific
 
     @pytest.mark.parametrize("trainable", [True, False])
     def test_leaves_the_model_as_it_was(self, explainer, kind, images, trainable):
-        model = built(kind).requires_grad_(trainable)
+        model = made(kind).requires_grad_(trainable)
         before = portrait(model)
         for stage in (0, -1):
             explainer(model, images, TARGETS, stage)
@@ -132,7 +134,7 @@ class TestEveryExplainer:
         assert not images.requires_grad
 
     def test_leaves_the_model_as_it_was_after_an_error(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         before = portrait(model)
         for bad in (images[:, :1, :0], torch.full_like(images, 0.5)[:, :2]):
             with pytest.raises((RuntimeError, IndexError)):
@@ -145,7 +147,7 @@ class TestEveryExplainer:
         assert torch.is_grad_enabled()
 
     def test_works_where_the_caller_turned_gradients_off(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         for stage in (0, -1):
             expected = explainer(model, images, TARGETS, stage).values
             with torch.no_grad():
@@ -153,7 +155,7 @@ class TestEveryExplainer:
                 assert not torch.is_grad_enabled()
 
     def test_many_threads_may_share_one_model(self, explainer, kind, images):
-        model = built(kind)
+        model = made(kind)
         work = [(n % 4, n % 3) for n in range(40)]
 
         def one(job):
@@ -166,7 +168,7 @@ class TestEveryExplainer:
                 assert torch.equal(mine, alone)
 
     def test_refuses_a_model_in_training_mode_before_it_changes_its_statistics(self, explainer, kind, images):
-        model = built(kind).train()
+        model = made(kind).train()
         before = portrait(model)
         with pytest.raises(ValueError, match="eval mode"):
             explainer(model, images, TARGETS)
@@ -199,13 +201,13 @@ def test_facts_say_what_one_sees(explainer):
 
 def test_an_unknown_stage_is_named_with_the_way_out(explainer, images):
     with pytest.raises(UsageError, match=r"no stage 3: .* 0 to 2"):
-        explainer(built(), images, TARGETS, 3)
+        explainer(made(), images, TARGETS, 3)
     with pytest.raises(UsageError, match="no stage -4"):
-        explainer(built(), images, TARGETS, -4)
+        explainer(made(), images, TARGETS, -4)
 
 
 def test_closed_form_equals_the_gradient(images):
-    model, grad_cam = built(), GradCam()
+    model, grad_cam = made(), GradCam()
     with torch.no_grad():
         features = model(images).stages[-1]
     closed = grad_cam(model, images, EVERY).values
@@ -215,7 +217,7 @@ def test_closed_form_equals_the_gradient(images):
 
 
 def test_early_stages_are_grad_cam_by_the_book(images):
-    model = built(Deep)
+    model = made(Deep)
     for stage in range(3):
         features = model(images.clone().requires_grad_()).stages
         logits = model.head(features[-1])
@@ -234,7 +236,7 @@ def test_the_last_stage_takes_no_gradient_of_the_rest(images):
             assert not torch.is_grad_enabled()
             return super().extract(normalised)
 
-    maps = EXPLAINERS["grad-cam"](built(Guarded), images, TARGETS)
+    maps = EXPLAINERS["grad-cam"](made(Guarded), images, TARGETS)
     assert not maps.blank.all()
 
 
@@ -243,12 +245,12 @@ def test_a_head_may_work_in_place(images):
         def head(self, features):
             return super().head(features.sub_(0.2).relu_())
 
-    maps = EXPLAINERS["grad-cam"](built(Rectifying), images, TARGETS)
+    maps = EXPLAINERS["grad-cam"](made(Rectifying), images, TARGETS)
     assert torch.isfinite(maps.values).all()
 
 
 def test_stage_maps_are_channel_averages(images):
-    model = built()
+    model = made()
     with torch.no_grad():
         stages = model(images).stages
     for stage, maps in zip(stages, EXPLAINERS["stage-maps"].at_stages(model, images, TARGETS, range(3)), strict=True):
@@ -257,7 +259,7 @@ def test_stage_maps_are_channel_averages(images):
 
 def test_a_model_that_looks_nowhere_gives_blank_maps(explainer, images):
     for stage in range(3):
-        maps = explainer(built(Constant), images, TARGETS, stage)
+        maps = explainer(made(Constant), images, TARGETS, stage)
         assert maps.blank.all()
         assert not maps.scaled().any()
 
@@ -278,3 +280,42 @@ def test_a_map_with_an_infinite_value_is_blank():
     values[0, 0, 0] = np.inf
     assert Maps(values).blank.all()
     assert not Maps(values).scaled().any()
+
+
+FAMILIES = ("test_resnet", "resnet18", "densenet121", "efficientnet_b0", "mobilenetv3_small_100", "regnetx_002",
+            "convnext_atto", "ghostnet_100")
+
+
+class Logits(nn.Module):
+    """A classifier as the package grad-cam wants it, with a module that it can watch at the last stage."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.last = model, nn.Identity()
+
+    def forward(self, images):
+        return self.model.head(self.last(self.model.extract((images - self.model.mean) / self.model.std)[-1]))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_grad_cam_equals_the_package_grad_cam_before_scaling(name):
+    """The raw maps, ReLU'd and at the stage's own grid: after that the package scales twice."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model = build(RunSpec(model=name, image_size=96), CLASSES).eval()
+    images, targets = torch.rand(5, 3, 96, 96, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    count = len(model.stages)
+    found = EXPLAINERS["grad-cam"].at_stages(model, images, targets, range(count))
+    last = EXPLAINERS["grad-cam"](model, images, targets)
+    wrapped = Logits(model)
+    layers = [model.net.get_submodule(stage.name) for stage in model.stages[:-1]] + [wrapped.last]
+    cam = GradCAM(wrapped, layers)
+    cam(images, [ClassifierOutputTarget(int(target)) for target in targets])
+    seen = cam.activations_and_grads
+    pairs = list(zip(seen.activations, seen.gradients, strict=True))
+    cam.activations_and_grads.release()
+    for maps, (features, slope) in zip((*found, last), (*pairs, pairs[-1]), strict=True):
+        raw = np.maximum(cam.get_cam_image(images, wrapped.last, None, features.numpy(), slope.numpy()), 0)
+        assert raw.max() > 0
+        assert np.abs(maps.values.numpy() - raw).max() <= 1e-4 * raw.max()

@@ -81,5 +81,5 @@ def test_choices_are_checked_and_change_the_picture():
 def test_threads_draw_the_same_figure():
     seen = sheet(2)
     alone = draw(seen)
-    with ThreadPoolExecutor(4) as threads:
-        assert all(png == alone for png in threads.map(lambda _: draw(seen), range(6)))
+    with ThreadPoolExecutor(3) as threads:
+        assert all(png == alone for png in threads.map(lambda _: draw(seen), range(3)))

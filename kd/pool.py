@@ -1,0 +1,136 @@
+"""Trained models ready to be asked: loaded once, private, frozen, shared by all threads."""
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd import evaluate, metrics
+from kd.batches import to_tensor
+from kd.errors import UsageError, unknown
+from kd.models.base import Classifier
+from kd.runs import FINISHED, Run
+
+POOL_BYTES = 1 << 30
+
+
+class ModelPool:
+    """Private, frozen copies of runs' models in eval mode, for any number of threads; never the one that trains.
+
+    Each is loaded once, also when many ask at the same moment, and again when the run's weights change. The least
+    recently used are dropped when all together exceed `limit` bytes; the newest always stays.
+    """
+
+    def __init__(self, limit: int = POOL_BYTES, device: torch.device | str = "cpu") -> None:
+        self.limit, self.device = limit, device
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[Any, ...], Future[Classifier]] = OrderedDict()
+
+    def __call__(self, run: Run, classes: int) -> Classifier:
+        """The run's model. Raises UsageError when it has no weights or they do not fit its spec."""
+        key = (run.path, *_stamp(run))
+        with self._lock:
+            entry = self._entries.get(key)
+            mine = entry is None
+            if entry is None:
+                entry = self._entries[key] = Future()
+            self._entries.move_to_end(key)
+        if mine:
+            self._load(key, entry, run, classes)
+        return entry.result()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _load(self, key: tuple[Any, ...], entry: "Future[Classifier]", run: Run, classes: int) -> None:
+        try:
+            model = evaluate.load(run, classes).requires_grad_(False).to(self.device)
+        except BaseException as error:
+            with self._lock:
+                self._entries.pop(key, None)
+            entry.set_exception(error)
+            return
+        entry.set_result(model)
+        with self._lock:
+            self._evict(key)
+
+    def _evict(self, newest: tuple[Any, ...]) -> None:
+        for key in [key for key in self._entries if key[0] == newest[0] and key != newest]:
+            del self._entries[key]  # the same run's older weights
+        sizes = {key: _bytes(entry.result()) for key, entry in self._entries.items() if entry.done()}
+        for key in list(sizes):
+            if sum(sizes.values()) <= self.limit:
+                return
+            if key != newest:
+                del self._entries[key], sizes[key]
+
+
+@lru_cache
+def shared_pool() -> ModelPool:
+    """The pool of this process."""
+    return ModelPool()
+
+
+def _stamp(run: Run) -> tuple[int, int]:
+    try:
+        state = run.weights.stat()
+    except FileNotFoundError:
+        raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it."
+                         ) from None
+    return state.st_mtime_ns, state.st_size
+
+
+def _bytes(model: Classifier) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run that can be asked: its model, its classes, and a sentence where it is not finished."""
+
+    run: Run
+    model: Classifier
+    classes: tuple[str, ...]
+    note: str = ""
+
+    def class_number(self, target: int | str) -> int:
+        """The number of a class given by name or number. Raises UsageError when there is none."""
+        if isinstance(target, str):
+            if target not in self.classes:
+                raise unknown("class", target, self.classes)
+            return self.classes.index(target)
+        if not 0 <= target < len(self.classes):
+            raise UsageError(f"There is no class {target}: this run has {len(self.classes)}, numbered from 0 "
+                             f"({', '.join(self.classes)}).")
+        return target
+
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Of each class [K], for a picture [S, S, 3]."""
+        with torch.no_grad():
+            logits = self.model(to_tensor(image[None], self.model.mean.device)).logits
+        return metrics.softmax(logits[0].float().cpu().numpy())
+
+
+def open_subject(run: Run, pool: ModelPool | None = None) -> Subject:
+    """The run ready to be asked. Raises UsageError when it has no weights yet.
+
+    A run that was cancelled, interrupted or still trains is taken at its best weights so far, and `note` says so.
+    """
+    status = run.status
+    _stamp(run)
+    classes = _classes(run)
+    note = "" if status == FINISHED else f"{run.id} is {status}, not finished: these are its best weights so far."
+    return Subject(run, (pool or shared_pool())(run, len(classes)), classes, note)
+
+
+def _classes(run: Run) -> tuple[str, ...]:
+    for source in (run.summary or {}, *reversed(run.events())):
+        if "classes" in source:
+            return tuple(source["classes"])
+    raise UsageError(f"{run.id} is {run.status} and does not say which classes it learns. Resume it.")

@@ -1,0 +1,41 @@
+"""Run folders as training leaves them, without the training: random weights, true costs."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from kd.models import cost, skeleton, weights
+from kd.runs import Run, Store, write_json
+from kd.spec import RunSpec
+
+CLASSES = ("glioma", "meningioma", "none")
+TEACHER = RunSpec(model="plain", depth=3, width=8, image_size=32)
+CONTROL = RunSpec(model="plain", depth=2, width=4, image_size=32)
+
+
+def made(store: Store, spec: RunSpec, classes: tuple[str, ...] = CLASSES, finished: bool = True) -> Run:
+    """A run with weights; unfinished, it has logged its classes but has no summary."""
+    run = store.create(spec)
+    torch.manual_seed(spec.seed)
+    weights.save(skeleton(spec, len(classes)), run.weights)
+    run.log("data", classes=list(classes))
+    if finished:
+        price = cost.cost(spec, len(classes))
+        write_json(run.path / "summary.json", {"classes": list(classes), "parameters": price.parameters,
+                                               "flops": price.flops})
+    return run
+
+
+def made_trio(store: Store) -> tuple[Run, Run, Run]:
+    """Teacher, control and student."""
+    teacher = made(store, TEACHER)
+    return teacher, made(store, CONTROL), made(store, student_spec(teacher))
+
+
+def student_spec(teacher: Run) -> RunSpec:
+    return replace(CONTROL, method="kd", method_args={"alpha": 0.5, "temperature": 4.0}, teacher=teacher.id)
+
+
+def picture(seed: int = 0, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)

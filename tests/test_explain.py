@@ -1,0 +1,131 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from made_runs import CLASSES, CONTROL, TEACHER, made, picture
+
+from kd.batches import to_tensor
+from kd.errors import UsageError
+from kd.explain import explain
+from kd.explainers import EXPLAINERS
+from kd.pool import ModelPool, open_subject
+from kd.runs import Store
+
+
+@pytest.fixture
+def run():
+    return made(Store(), TEACHER)
+
+
+@pytest.mark.parametrize("name", list(EXPLAINERS))
+def test_an_explanation_holds_the_explainers_own_map(run, name):
+    found = explain(run, picture(), name, target="meningioma", repeats=1)
+    model = open_subject(run).model
+    expected = EXPLAINERS[name](model, to_tensor(picture()[None]), torch.tensor([1]))
+    [heat] = found.maps
+    assert np.array_equal(heat.values, expected.values[0].numpy())
+    assert np.array_equal(heat.scaled, expected.scaled()[0].numpy())
+    assert heat.blank == bool(expected.blank[0])
+    assert heat.stage == len(model.stages) - 1
+    assert found.target == 1
+
+
+def test_the_default_target_is_the_predicted_class(run):
+    found = explain(run, picture(), repeats=1)
+    assert found.probabilities.sum() == pytest.approx(1)
+    assert found.target == found.predicted == found.probabilities.argmax()
+
+
+def test_all_stages_come_in_their_order(run):
+    found = explain(run, picture(), "stage-maps", stage=None, repeats=1)
+    model = open_subject(run).model
+    assert [heat.stage for heat in found.maps] == list(range(len(model.stages)))
+    assert [heat.name for heat in found.maps] == [stage.name for stage in model.stages]
+    assert [heat.values.shape[0] for heat in found.maps] == [-(-32 // stage.reduction) for stage in model.stages]
+
+
+def test_times_have_a_protocol(run):
+    found = explain(run, picture(), repeats=3)
+    assert found.timing.n == found.forward.n == 3
+    assert found.timing.warmup == 1
+    assert 0 < found.timing.low <= found.timing.median <= found.timing.high
+    assert found.ratio > 0
+    assert found.protocol["threads"] == torch.get_num_threads()
+    assert (found.protocol["device"], found.protocol["batch"], found.protocol["image_size"]) == ("cpu", 1, 32)
+    with pytest.raises(ValueError, match="repeats"):
+        explain(run, picture(), repeats=0)
+
+
+def test_cost_is_the_runs_own_and_grows_with_the_picture(run):
+    small, large = (explain(run, picture(side=side), repeats=1) for side in (32, 64))
+    assert small.flops == run.summary["flops"]
+    assert small.parameters == large.parameters == run.summary["parameters"]
+    assert 3 < large.flops / small.flops < 5
+
+
+def test_bad_choices_are_named(run):
+    with pytest.raises(UsageError, match="Did you mean 'grad-cam'"):
+        explain(run, picture(), "gradcam")
+    with pytest.raises(UsageError, match="class 'tumour'"):
+        explain(run, picture(), target="tumour")
+    with pytest.raises(UsageError, match="no stage 9"):
+        explain(run, picture(), stage=9)
+
+
+def test_eight_threads_equal_one(run):
+    store, pool = Store(), ModelPool(limit=1)  # so small that models are dropped and loaded again meanwhile
+    runs = [run, made(store, CONTROL)]
+    work = [(runs[n % 2], n % 4, name, n % 3) for n, name in zip(range(32), list(EXPLAINERS) * 16, strict=True)]
+
+    def one(job):
+        asked, seed, name, target = job
+        return explain(asked, picture(seed), name, target=target, stage=None, repeats=1, pool=pool)
+
+    expected = [one(job) for job in work]
+    with ThreadPoolExecutor(8) as threads:
+        for mine, alone in zip(threads.map(one, work), expected, strict=True):
+            assert np.array_equal(mine.probabilities, alone.probabilities)
+            for left, right in zip(mine.maps, alone.maps, strict=True):
+                assert np.array_equal(left.values, right.values)
+
+
+def test_saved_files_hold_what_was_found(run, tmp_path):
+    found = explain(run, picture(), "stage-maps", stage=None, repeats=1)
+    paths = found.save(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(paths)
+    said = json.loads(paths["explanation.json"].read_text())
+    assert said["run"] == run.id
+    assert said["probabilities"].keys() == set(CLASSES)
+    with np.load(paths["maps.npz"]) as stored:
+        assert np.array_equal(stored["image"], picture())
+        for heat in found.maps:
+            assert np.array_equal(stored[f"stage-maps_layer{heat.stage + 1:02d}"], heat.values)
+    assert paths["explanation.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_diverged_model_gives_blank_maps_and_finite_json(run, tmp_path):
+    pool = ModelPool()
+    pool(run, len(CLASSES)).linear.weight.fill_(float("nan"))
+    for name in EXPLAINERS:
+        found = explain(run, picture(), name, target=0, repeats=1, pool=pool)
+        assert found.maps[0].blank == (name == "grad-cam")
+        said = json.dumps(found.to_json(), allow_nan=False)
+        assert json.loads(said)["probabilities"]["glioma"] is None
+        assert found.save(tmp_path / name)["explanation.png"].exists()
+
+
+def test_a_model_that_looks_nowhere_is_said_to_be_blank(run):
+    pool = ModelPool()
+    pool(run, len(CLASSES)).linear.weight.zero_()
+    assert explain(run, picture(), repeats=1, pool=pool).to_json()["maps"][0]["blank"] is True
+
+
+def test_an_unfinished_run_is_said_to_be_unfinished():
+    run = made(Store(), replace(TEACHER, seed=5), finished=False)
+    run.log("cancelled")
+    found = explain(run, picture(), repeats=1)
+    assert "best weights so far" in found.note
+    assert found.flops > 0
