@@ -1,0 +1,18 @@
+"""Models by their spec: `plain`, `truncated`, or any CNN of timm by name.
+
+Building draws its random numbers from `spec.seed` alone, whatever other threads do, and leaves the global generator
+where it is: a preview does not disturb a run, and the same spec is the same initial weights.
+"""
+
+import os
+
+# Read when huggingface_hub is imported, which timm does: the engine never prints, and never waits for long.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
+
+from kd.models.anatomy import check_cnn
+from kd.models.assembly import build, skeleton
+from kd.models.base import Classifier, Stage
+from kd.models.catalogue import ModelEntry, search
+
+__all__ = ["Classifier", "ModelEntry", "Stage", "build", "check_cnn", "search", "skeleton"]

@@ -1,0 +1,146 @@
+"""From a spec to a model: which one, for which picture, with which starting weights."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd.errors import UsageError
+from kd.models import hub, weights
+from kd.models.anatomy import MISFIT, anatomy, create, reason
+from kd.models.base import Classifier
+from kd.models.meter import meta_picture
+from kd.models.plain import Plain
+from kd.models.seeding import Seeded
+from kd.models.timm_models import TimmClassifier
+from kd.models.truncated import Truncated, cut
+from kd.spec import RunSpec
+
+_SCALINGS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
+_SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The fields of a spec that decide what a model looks like; those that mean nothing to it are at rest."""
+
+    model: str
+    depth: int
+    width: int
+    base: str
+    image_size: int
+    normalisation: str
+    classes: int
+
+    @property
+    def label(self) -> str:
+        """The model's name for sentences."""
+        return {"plain": f"plain of depth {self.depth}",
+                "truncated": f"the first {self.depth} stages of {self.base}"}.get(self.model, self.model)
+
+
+def plan(spec: RunSpec, classes: int) -> Plan:
+    """The plan of a spec. Raises UsageError when its model is unknown or cannot be cut where it says."""
+    chain, truncated = spec.model == "plain", spec.model == "truncated"
+    if truncated:
+        cut(spec.base, spec.depth)
+    elif not chain:
+        anatomy(spec.model)
+    return Plan(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
+                spec.base if truncated else "", spec.image_size, spec.normalisation, classes)
+
+
+def build(spec: RunSpec, classes: int) -> Classifier:
+    """The model of a spec with its starting weights: seeded random ones, and over them those of `spec.pretrained`.
+
+    Raises UsageError when the model or its weights are unknown, do not fit each other, cannot be had, or when the model
+    cannot take pictures of `spec.image_size`.
+    """
+    what = plan(spec, classes)
+    on_meta(what)
+    if spec.pretrained == "hub":
+        return _from_hub(what, spec.seed)
+    model = assemble(what, spec.seed)
+    if spec.pretrained != "none":
+        spare = _base_keys(what.base, classes) if what.base else frozenset()
+        weights.start(model, Path(spec.pretrained), what.label, _classifier(what), spare)
+    return model
+
+
+def skeleton(spec: RunSpec, classes: int) -> Classifier:
+    """The same architecture without starting weights, to be filled from a run's file. Never needs a network."""
+    return assemble(plan(spec, classes), spec.seed)
+
+
+@lru_cache(maxsize=8)
+def on_meta(what: Plan) -> Classifier:
+    """The model without numbers, in eval mode; shared, so not to be changed.
+
+    Raises UsageError when it cannot take pictures of the plan's size.
+    """
+    with torch.device("meta"):
+        model = assemble(what, 0, device="meta").eval()
+    problem = _misfit(model, what.image_size)
+    if problem is None:
+        return model
+    larger = [size for size in _SIZES if size > what.image_size and _misfit(model, size) is None]
+    way_out = f"Set the image size to {larger[0]} px, or choose another model." if larger else "Choose another model."
+    raise UsageError(f"{what.label} cannot take pictures of {what.image_size} px ({problem}). {way_out}")
+
+
+def _misfit(model: Classifier, size: int) -> str | None:
+    try:
+        with torch.no_grad():
+            model(meta_picture(size))
+    except MISFIT as error:
+        return reason(error)
+    return None
+
+
+def assemble(what: Plan, seed: int, device: str = "cpu", **pretrained: Any) -> Classifier:
+    """The model of a plan with random weights; `pretrained` goes to timm."""
+    mean, std = _scaling(what)
+    with Seeded(seed):
+        if what.model == "plain":
+            return Plain(what.depth, what.width, what.classes, what.image_size, mean, std)
+        net = create(what.base or what.model, what.classes, device, **pretrained)
+        if what.base:
+            return Truncated(what.base, what.depth, net, what.classes, mean, std)
+        return TimmClassifier(what.model, net, mean, std)
+
+
+def _from_hub(what: Plan, seed: int) -> Classifier:
+    if what.model == "plain":
+        raise UsageError("timm's hub has no weights for plain. Start from none, or from another plain run's weights.")
+    name = what.base or what.model
+    pretrained = hub.arguments(name)
+    try:
+        return assemble(what, seed, **pretrained)
+    except (OSError, RuntimeError) as error:
+        raise hub.failed(name, error) from error
+
+
+def _scaling(what: Plan) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if what.normalisation != "model":
+        return _SCALINGS[what.normalisation]
+    if what.model == "plain":
+        return _SCALINGS["half"]
+    parts = anatomy(what.base or what.model)
+    return parts.mean, parts.std
+
+
+def _classifier(what: Plan) -> tuple[str, ...]:
+    """The layers of the model that depend on the number of classes."""
+    if what.model == "plain" or what.base:
+        return ("classifier",)
+    return tuple(f"net.{name}" for name in anatomy(what.model).classifier)
+
+
+@lru_cache(maxsize=16)
+def _base_keys(base: str, classes: int) -> frozenset[str]:
+    """All keys of a truncated student's whole base, as a run's file names them."""
+    return frozenset(f"net.{name}" for name in create(base, classes, "meta").state_dict())
+
+

@@ -1,0 +1,60 @@
+"""Reading a network's inner feature maps, safe when threads share the network.
+
+One permanent forward hook per stage, which does nothing until a call in its own context asks. Hooks added per call
+raise or return another thread's maps; these were measured not to.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Reached(Exception):
+    """The last wanted stage has been computed; the rest of the forward pass is not needed."""
+
+
+class Sink:
+    """Where one call's maps go. stop: the stage after which the forward pass may end."""
+
+    def __init__(self, count: int, stop: int | None = None) -> None:
+        self.maps: list[Any] = [None] * count
+        self.stop = stop
+
+
+_sink: ContextVar[Sink | None] = ContextVar("sink", default=None)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The hook. Holds numbers only, so a network with hooks can be copied, pickled and sent to other processes.
+
+    element: which part of a module that returns several maps. clone: the next layer writes into this map.
+    """
+
+    index: int
+    element: int | None = None
+    clone: bool = False
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        sink = _sink.get()
+        if sink is None:
+            return
+        value = output if self.element is None else output[self.element]
+        sink.maps[self.index] = value.clone() if self.clone else value
+        if self.index == sink.stop:
+            raise Reached
+
+
+def capture(run: Callable[[Tensor], Any], images: Tensor, count: int, stop: int | None = None) -> tuple[Any, list[Any]]:
+    """(result of `run(images)`, the `count` captured outputs); the result is None where it stopped early."""
+    sink = Sink(count, stop)
+    token = _sink.set(sink)
+    try:
+        return run(images), sink.maps
+    except Reached:
+        return None, sink.maps
+    finally:
+        _sink.reset(token)

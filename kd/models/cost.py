@@ -1,0 +1,84 @@
+"""What a model costs: parameters and FLOPs, counted on the meta device, so nothing is computed or downloaded.
+
+One multiply-add is 2 FLOPs, and only convolutions and matrix products count, as `torch.utils.flop_counter` has it.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from kd.models import geometry
+from kd.models.assembly import Plan, on_meta, plan
+from kd.models.base import Classifier
+from kd.models.meter import Meter, meta_picture
+from kd.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: number of weights. flops: of one forward pass of one picture; a multiply-add is 2."""
+
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One stage. grid: units per side of its maps. receptive_field: side in pixels of what its middle unit sees.
+
+    parameters, flops: spent since the stage before it (the classifier behind the last stage is in no row).
+    """
+
+    name: str
+    channels: int
+    grid: int
+    parameters: int
+    flops: int
+    receptive_field: int
+
+
+def cost(spec: RunSpec, classes: int) -> Cost:
+    """The cost of a spec's model for one picture at `spec.image_size`.
+
+    Raises UsageError when the model is unknown or cannot take pictures of this size.
+    """
+    return _counted(plan(spec, classes))[0]
+
+
+def cost_of(model: Classifier, size: int) -> Cost:
+    """The cost of a model for one picture of `size` pixels; the model is not touched."""
+    return _count(copy.deepcopy(model).to("meta").eval(), size)[0]
+
+
+def layers(spec: RunSpec, classes: int) -> list[LayerRow]:
+    """One row per stage of a spec's model, from the picture on. Raises UsageError as `cost` does."""
+    what = plan(spec, classes)
+    stages, shares, sides = on_meta(what).stages, _counted(what)[1], geometry.sides(spec)
+    return [LayerRow(stage.name, stage.channels, share.grid, share.parameters, share.flops, side)
+            for stage, share, side in zip(stages, shares, sides, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one stage adds."""
+
+    grid: int
+    parameters: int
+    flops: int
+
+
+@lru_cache(maxsize=256)
+def _counted(what: Plan) -> tuple[Cost, tuple[_Share, ...]]:
+    return _count(on_meta(what), what.image_size)
+
+
+def _count(model: Classifier, size: int) -> tuple[Cost, tuple[_Share, ...]]:
+    with torch.no_grad(), Meter(model) as meter:
+        maps = model(meta_picture(size)).stages
+    total = sum(parameter.numel() for parameter in model.parameters())
+    moments = [(0, 0), *(meter.moment(features) for features in maps)]
+    shares = [_Share(features.shape[-1], weights - before[1], flops - before[0])
+              for features, before, (flops, weights) in zip(maps, moments, moments[1:], strict=False)]
+    return Cost(total, meter.flops), tuple(shares)

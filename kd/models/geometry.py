@@ -1,0 +1,165 @@
+"""Which pixels a unit of a stage can see: its theoretical receptive field, found by following the gradient.
+
+The network is made linear first, so that the gradient is zero exactly where there is no path: activations and
+normalisations pass their input on, maxima become averages, and gates that look at the whole picture (squeeze and
+excitation) are held fixed, since they say how much passes and not where it comes from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from kd.models.assembly import Plan, assemble, on_meta, plan
+from kd.models.base import Classifier
+from kd.models.meter import Meter, meta_picture
+from kd.models.seeding import Seeded
+from kd.spec import RunSpec
+
+_PASSING = frozenset({
+    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "gelu", "silu", "silu_",
+    "mish", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "softplus", "prelu", "tanh", "dropout", "dropout_"})
+_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
+_AVERAGES = frozenset({"mean", "sum", "norm", "std", "var", "amax", "vector_norm", "linalg_vector_norm", "var_mean",
+                       "std_mean", "adaptive_avg_pool2d", "adaptive_max_pool2d"})
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows top..bottom and columns left..right, the ends not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def side(self) -> int:
+        """The longer of height and width, in pixels."""
+        return max(self.bottom - self.top, self.right - self.left)
+
+
+def sides(spec: RunSpec) -> list[int]:
+    """For every stage the side in pixels of what its middle unit sees of a picture of `spec.image_size`, at most that.
+
+    Raises UsageError when the model is unknown or cannot take pictures of this size.
+    """
+    return list(sides_of(plan(spec, classes=2)))
+
+
+def field(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
+    """What a unit (row, column) of a stage's grid sees of a picture of `spec.image_size`. Raises UsageError as `sides`.
+
+    Raises IndexError when the stage or the unit does not exist.
+    """
+    return _field(plan(spec, classes=2), stage, unit)
+
+
+@lru_cache(maxsize=64)
+def sides_of(what: Plan) -> tuple[int, ...]:
+    """`sides` of a plan."""
+    images, maps = _run(_architecture(what))
+    return tuple(_box(images, features, _middle(features), more=True).side for features in maps)
+
+
+@lru_cache(maxsize=256)
+def _field(what: Plan, stage: int, unit: tuple[int, int]) -> Box:
+    images, maps = _run(_architecture(what))
+    return _box(images, maps[stage], unit, more=False)
+
+
+def _architecture(what: Plan) -> Plan:
+    """Fields that do not change what is seen, at rest, so that they do not divide the cache."""
+    return replace(what, classes=2, normalisation="half")
+
+
+def _run(what: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:
+    on_meta(what)  # refuses a picture of the wrong size with a sentence
+    images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
+    model = _linear(what)
+    with torch.enable_grad(), _Paths():
+        return images, model.extract((images - model.mean) / model.std)
+
+
+@lru_cache(maxsize=2)
+def _linear(what: Plan) -> Classifier:
+    """The model in double precision with positive weights, so that no two paths cancel."""
+    model = assemble(what, seed=0).eval().requires_grad_(False)
+    read = _read_by_stages(what)
+    with Seeded(0):
+        for name, parameter in model.named_parameters():
+            if name not in read:
+                parameter.data = torch.empty(0)  # a head can be most of the model: do not double it
+            elif parameter.ndim > 1:
+                parameter.uniform_(0.5, 1.5).div_(parameter[0].numel())
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    return model.double()
+
+
+def _read_by_stages(what: Plan) -> set[str]:
+    model = on_meta(what)
+    with torch.no_grad(), Meter(model) as meter:
+        model.extract(meta_picture(what.image_size))
+    return meter.read
+
+
+def _middle(features: Tensor) -> tuple[int, int]:
+    return features.shape[2] // 2, features.shape[3] // 2
+
+
+def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) -> Box:
+    """more: whether the graph is needed again."""
+    row, column = unit
+    if row < 0 or column < 0:
+        raise IndexError(f"unit {unit} is outside the grid")
+    [gradient] = torch.autograd.grad(features[0, :, row, column].sum(), images, retain_graph=more)
+    seen = (gradient[0] != 0).any(dim=0)
+    rows, columns = seen.any(dim=1).nonzero(), seen.any(dim=0).nonzero()
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+class _Paths(TorchFunctionMode):
+    """`with _Paths():` the network computes a weighted sum over all paths from the picture to a unit."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _PASSING and args:
+            return args[0]
+        if name in _NORMS:
+            return _scaled(*args, **kwargs)
+        if name == "pad" and kwargs.get("value") == -math.inf:
+            kwargs["value"] = 0.0  # the padding of a maximum is no number for an average
+        if name in ("max_pool2d", "_max_pool2d") and args:
+            return _average(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if name in _AVERAGES and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
+            return _collapsed(args[0], result)
+        return result
+
+
+def _scaled(features: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Divided by one constant: networks that multiply maps with each other would grow without bound."""
+    return features / features.detach().abs().amax().clamp_min(1e-30)
+
+
+def _average(features: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+             ceil_mode: bool = False, return_indices: bool = False) -> Tensor:
+    return F.avg_pool2d(features, kernel_size, stride or None, padding, ceil_mode)
+
+
+def _collapsed(features: Tensor, result: Any) -> Any:
+    """The result, cut from the graph if it is one number per channel for the whole picture."""
+    if isinstance(result, tuple):
+        return tuple(_collapsed(features, part) for part in result)
+    batch, channels, rows, columns = features.shape
+    gates = ((batch, channels), (batch, channels, 1, 1), (batch, 1, 1, columns))
+    return result.detach() if tuple(result.shape) in gates and rows * columns > 1 else result

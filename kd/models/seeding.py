@@ -1,0 +1,40 @@
+"""Random numbers that belong to one thread's block of code and to nobody else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Seeded(TorchDispatchMode):
+    """`with Seeded(seed):` every random number torch draws in this thread comes from a generator of its own.
+
+    Forking the global generator would not do: other threads draw from it meanwhile (a page builds a preview while a
+    run trains with dropout), and both would get numbers that depend on the other. Here the global generator is neither
+    read nor moved, and the numbers are those of `torch.manual_seed(seed)`. For building on the CPU.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags or _is_meta(args, kwargs):
+            return func(*args, **kwargs)
+        if not _takes_generator(func):
+            func = getattr(func._overloadpacket, "generator", func)
+        return func(*args, **{**kwargs, "generator": self.generator})
+
+
+def _takes_generator(func: Any) -> bool:
+    return any(argument.name == "generator" for argument in func._schema.arguments)
+
+
+def _is_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tensors without numbers draw none."""
+    device = kwargs.get("device")
+    return (device is not None and torch.device(device).type == "meta") or bool(
+        args and isinstance(args[0], torch.Tensor) and args[0].is_meta)

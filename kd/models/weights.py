@@ -1,0 +1,142 @@
+"""Weights in files: what a run saves, and what a model may start from."""
+
+import hashlib
+import os
+import pickle
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kd.errors import UsageError
+from kd.models.base import Classifier
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_NESTS = ("state_dict", "model", "model_state", "model_state_dict")
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def save(model: Classifier, path: Path) -> None:
+    """Write all weights as safetensors, in one step: a kill leaves the old file or the new one."""
+    # Cloned, since the format refuses tensors that share memory.
+    state = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+             for name, value in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        save_file(state, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(model: Classifier, path: Path) -> None:
+    """Fill the model with what `save` wrote. Raises UsageError when the file is missing or of another model."""
+    _fill(model, read(path), path, "the model it is loaded into")
+
+
+def start(model: Classifier, path: Path, label: str, optional: tuple[str, ...] = (),
+          spare: frozenset[str] = frozenset()) -> None:
+    """Start from the weights in a file: timm's own, a state dict, or another run's weights. Half becomes float.
+
+    label: the model's name, for errors. optional: names of layers (and what is inside them) that need not be there or
+    have another shape, which is the classifier. spare: keys of the file that the model has no use for, by design.
+    Raises UsageError when any other key is missing, unexpected or of another shape; the model is then unchanged.
+    """
+    state = _as_run(read(path), model)
+    own = model.state_dict()
+    state = {name: value for name, value in state.items()
+             if (name in own and not _optional_misfit(name, value, own, optional))
+             or (name not in own and name not in spare and not _within(name, optional))}
+    # Counts of batches are not used by any layer here, and old files lack them.
+    forgiven = {name: value for name, value in own.items()
+                if name not in state and (_within(name, optional) or name.endswith("num_batches_tracked"))}
+    _fill(model, {**state, **forgiven}, path, label)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pth, .pt or .bin file by name, without wrappers' prefixes.
+
+    Raises UsageError when there is no such file, when it holds no weights, or when reading it would run code.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} is not a weights file by its name. Use one of {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise UsageError(f"There is no weights file {path}. Check the path.")
+    content = _tensors(path)
+    if not content:
+        raise UsageError(f"{path} holds no named tensors. Save the model's state_dict() and use that file.")
+    return content
+
+
+def fingerprint(path: Path) -> str:
+    """The first 16 hex digits of the file's SHA-256. Raises UsageError when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UsageError(f"The weights file {path} cannot be read ({error.strerror}). Check the path.") from error
+    return digest.hexdigest()[:16]
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(
+            path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(f"{path} holds more than weights, or is no weights file: reading it could run code, so it is "
+                         "not read. Save the model's state_dict() alone, best as .safetensors.") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UsageError(f"{path} is damaged or is no weights file. Download or save it again.") from error
+    for nest in _NESTS:
+        if isinstance(found, Mapping) and isinstance(found.get(nest), Mapping):
+            found = found[nest]
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} \
+        if isinstance(found, Mapping) else {}
+    return _unwrap(tensors)
+
+
+def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if state and all(name.startswith(wrapper) for name in state):
+            return _unwrap({name.removeprefix(wrapper): value for name, value in state.items()})
+    return state
+
+
+def _as_run(state: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """timm's names, as a run's file has them, where the model holds a timm network."""
+    if hasattr(model, "net") and not any(name.startswith("net.") for name in state):
+        return {f"net.{name}": value for name, value in state.items()}
+    return state
+
+
+def _within(name: str, layers: tuple[str, ...]) -> bool:
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+def _optional_misfit(name: str, value: Tensor, own: Mapping[str, Any], optional: tuple[str, ...]) -> bool:
+    return _within(name, optional) and value.shape != own[name].shape
+
+
+def _fill(model: Classifier, state: Mapping[str, Tensor], path: Path, label: str) -> None:
+    own = model.state_dict()
+    problems = {"missing": [name for name in own if name not in state],
+                "unexpected": [name for name in state if name not in own],
+                "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape]}
+    if any(problems.values()):
+        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names)
+        raise UsageError(f"The weights in {path} do not fit {label}: of {len(own)} tensors {told}. Choose the model "
+                         "they were made for, or other weights.")
+    model.load_state_dict(dict(state), strict=True)
+
+
+def _some(names: list[str]) -> str:
+    """The first few, as timm and the file have them."""
+    return ", ".join([name.removeprefix("net.") for name in names[:3]] + ["…"] * (len(names) > 3))
