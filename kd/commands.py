@@ -141,7 +141,7 @@ def explain(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
     explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
-    explanation.save(Path(args.out), image)
+    explanation.save(Path(args.out))
     return explanation.to_json()
 
 
