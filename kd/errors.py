@@ -12,6 +12,10 @@ class UsageError(Exception):
     """
 
 
+class Stopped(Exception):
+    """A long computation ended between two batches because it was asked to."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not among `known`, with the nearest spelling as a proposal."""
     names = list(known)

@@ -1,8 +1,9 @@
-"""One queue and one worker thread: training that never touches the page's thread.
+"""One queue and one worker thread: training, and long computations on what was trained, never in the page's thread.
 
 A queued run is one whose lock this process holds and whose last event is `queued`; it runs once that is `started`.
 Nothing else is kept, so every page of every server reads the same state off the folders, and what a dead server
-leaves behind is *interrupted*. A second lock, one per machine, keeps two servers from training at once.
+leaves behind is *interrupted*. A second lock, one per machine, keeps two servers from training at once. Tasks
+(`kd.tasks`: long computations on a finished run) stand in the same queue under the same rules.
 """
 
 import atexit
@@ -15,18 +16,24 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd.errors import UsageError
+from kd import tasks
+from kd.errors import Stopped, UsageError
 from kd.places import Places, default_places
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.tasks import Task
 
 PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests
 FAREWELL = 20.0  # seconds a stopping server waits for the worker to leave its batch
+
+Work = Run | Task
+"""What the worker takes from the queue: a run to train, or a computation on a finished one."""
 
 
 def machine_lock() -> FileLock:
@@ -35,48 +42,58 @@ def machine_lock() -> FileLock:
     return FileLock(os.environ.get("KD_LENS_LOCK", default), thread_local=False)
 
 
-def execute(run: Run, store: Store, stopping: Callable[[], bool] = lambda: False) -> str:
-    """Train one run whose lock the caller holds, and record how it ended; returns the status.
+def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: False) -> str:
+    """Train one run, or carry out one task, whose lock the caller holds, and record how it ended; returns the status.
 
     A cancel request ends it as cancelled; an error as failed, with a reason in words; `stopping` (the server goes
-    down) leaves it interrupted, to be resumed.
+    down) leaves it interrupted: a run can be resumed, a task asked for again.
     """
-    from kd.train import Stopped, train  # here, because it imports torch and pages import this module
-
     try:
-        train(run, store, lambda: stopping() or run.cancel_requested())
+        _carry_out(work, store, lambda: stopping() or work.cancel_requested())
     except Stopped:
-        if not run.cancel_requested():
+        if not work.cancel_requested():
             return INTERRUPTED
-        run.log(CANCELLED)
+        work.log(CANCELLED)
         return CANCELLED
     except UsageError as error:
-        run.log(FAILED, reason=str(error))
+        work.log(FAILED, reason=str(error))
         return FAILED
     except Exception as error:
-        run.log(FAILED, reason=_in_words(error), traceback=traceback.format_exc())
+        work.log(FAILED, reason=_in_words(error, work), traceback=traceback.format_exc())
         return FAILED
     finally:
-        run.clear_cancel()
+        work.clear_cancel()
     return FINISHED
 
 
-def _in_words(error: Exception) -> str:
+def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> None:
+    if isinstance(work, Task):
+        work.carry_out(store, should_stop)
+    else:
+        from kd.train import train  # here, because it imports torch and pages import this module
+
+        train(work, store, should_stop)
+
+
+def _in_words(error: Exception, work: Work | None = None) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    lighten, again, place = "Take a smaller batch, image size or model", "resume", "events.jsonl"
+    if isinstance(work, Task):
+        lighten, again, place = "Close what else runs here and start it again", "start it again", f"tasks/{work.path.name}"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return f"The machine ran out of memory ({text}). Take a smaller batch, image size or model."
+        return f"The machine ran out of memory ({text}). {lighten}."
     if isinstance(error, OSError) and error.errno == 28:
-        return f"The disk is full ({text}). Delete runs or data caches, then resume."
-    return f"Something went wrong inside the program ({text}). The traceback is in the run's events.jsonl."
+        return f"The disk is full ({text}). Delete runs or data caches, then {again}."
+    return f"Something went wrong inside the program ({text}). The traceback is in the run's {place}."
 
 
 class Queue:
-    """The runs that this process has been asked for, in order; one worker thread takes them one by one."""
+    """The runs and tasks that this process has been asked for, in order; one worker thread takes them one by one."""
 
     def __init__(self, places: Places) -> None:
         self.store = Store(places)
-        self._waiting: list[tuple[Run, FileLock]] = []
-        self._current: Run | None = None
+        self._waiting: list[tuple[Work, FileLock]] = []
+        self._current: Work | None = None
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
@@ -107,27 +124,57 @@ class Queue:
         before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
         return self.submit([*before, run])
 
-    def cancel(self, run: Run) -> None:
-        """Ask a run to stop, wherever it runs, and take it and those that wait for it as a teacher off this queue."""
+    def ask(self, run: Run, task: str, args: Mapping[str, Any] | None = None) -> Task:
+        """Queue a task of a finished run, behind all that waits, and return it.
+
+        args: the task's own, plain JSON values. One that is queued or running anywhere is left as it is; one that
+        ended, however it did, is computed anew. Raises UsageError for an unknown task or a run that is not finished.
+        """
+        wanted = tasks.task(run, task)
         with self._changed:
-            dropped = [pair for pair in self._waiting if run.id in (pair[0].id, pair[0].spec.teacher)]
+            lock = wanted.lock()
+            if wanted.state.active or not _take(lock):
+                return wanted
+            try:
+                wanted.clear_cancel()
+                wanted.request(args or {})
+            except BaseException:
+                lock.release()
+                raise
+            self._waiting.append((wanted, lock))
+            self._start()
+            self._changed.notify_all()
+        return wanted
+
+    def cancel(self, work: Work) -> None:
+        """Ask a run or a task to stop, wherever it runs, and take it off this queue; with a run also those that wait
+        for it as a teacher."""
+        with self._changed:
+            dropped = [pair for pair in self._waiting if _falls_with(pair[0], work)]
             self._waiting = [pair for pair in self._waiting if pair not in dropped]
             for waiting, lock in dropped:
                 waiting.log(CANCELLED)
                 lock.release()
-        if run.held():
-            run.request_cancel()
+        if work.held():
+            work.request_cancel()
 
     @property
     def waiting(self) -> list[Run]:
         """The queued runs of this process, next one first."""
         with self._changed:
-            return [run for run, _ in self._waiting]
+            return [work for work, _ in self._waiting if isinstance(work, Run)]
 
     @property
     def current(self) -> Run | None:
         """The run in training in this process."""
-        return self._current
+        work = self._current
+        return work if isinstance(work, Run) else None
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of this process: the one in hand, then those that wait, next one first."""
+        with self._changed:
+            return [work for work in (self._current, *(work for work, _ in self._waiting)) if isinstance(work, Task)]
 
     def join(self, timeout: float) -> bool:
         """Wait until nothing is queued or running; whether that came in time (seconds)."""
@@ -150,11 +197,11 @@ class Queue:
 
     def _work(self) -> None:
         while (pair := self._next()) is not None:
-            run, lock = pair
+            work, lock = pair
             try:
-                self._train(run)
-            except Exception:  # whatever it is (a full disk while logging, say), the next run gets its turn
-                logging.getLogger(__name__).exception("%s could not be run", run.id)
+                self._do(work)
+            except Exception:  # whatever it is (a full disk while logging, say), the next one gets its turn
+                logging.getLogger(__name__).exception("%s could not be run", work.id)
             finally:
                 with self._changed:
                     lock.release()
@@ -162,22 +209,22 @@ class Queue:
                     self._changed.notify_all()
                 _collect()
 
-    def _train(self, run: Run) -> None:
-        with one_per_machine(run, lambda: self._stopping.is_set() or run.cancel_requested()) as ours:
+    def _do(self, work: Work) -> None:
+        with one_per_machine(work, lambda: self._stopping.is_set() or work.cancel_requested()) as ours:
             if ours:
                 _leave_a_core_to_the_pages()
-                execute(run, self.store, self._stopping.is_set)
-            elif run.cancel_requested():
-                run.log(CANCELLED)
-                run.clear_cancel()
+                execute(work, self.store, self._stopping.is_set)
+            elif work.cancel_requested():
+                work.log(CANCELLED)
+                work.clear_cancel()
 
-    def _next(self) -> tuple[Run, FileLock] | None:
-        """The next run, once there is one; None when the server stops. Drops runs that were cancelled elsewhere."""
+    def _next(self) -> tuple[Work, FileLock] | None:
+        """What is next, once there is something; None when the server stops. Drops what was cancelled elsewhere."""
         with self._changed:
             while not self._stopping.is_set():
-                for run in [run for run, _ in self._waiting if run.cancel_requested()]:
-                    self.cancel(run)
-                    run.clear_cancel()
+                for work in [work for work, _ in self._waiting if work.cancel_requested()]:
+                    self.cancel(work)
+                    work.clear_cancel()
                 if self._waiting:
                     pair = self._waiting.pop(0)
                     self._current = pair[0]
@@ -186,15 +233,21 @@ class Queue:
         return None
 
 
+def _falls_with(waiting: Work, cancelled: Work) -> bool:
+    """Whether what waits is what is cancelled, or is a student of it."""
+    return waiting == cancelled or (isinstance(waiting, Run) and isinstance(cancelled, Run)
+                                    and waiting.spec.teacher == cancelled.id)
+
+
 @contextmanager
-def one_per_machine(run: Run, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Hold the machine's lock while the block trains `run`; while another program trains, say so and wait.
+def one_per_machine(work: Work, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the machine's lock while the block trains or computes; while another program does, say so and wait.
 
     Gives False, without the lock, when `give_up` said so first.
     """
     lock = machine_lock()
     while not (ours := _take(lock, 0.0)) and not give_up():
-        run.report("waiting: another program trains on this machine")
+        work.report("waiting: another program trains or computes on this machine")
         time.sleep(PATIENCE)
     try:
         yield ours

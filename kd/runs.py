@@ -2,7 +2,8 @@
 
 A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
 validation), `resume.pt` (while unfinished), `probes/` (stage maps per epoch), `evaluation.json`, `predictions.npz`,
-and `summary.json`, written last. Status is derived from these and from a lock, never stored.
+and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is computed of a
+finished run later lies beside these, and in `tasks/` how far it has come (see `kd.tasks`).
 """
 
 import json
@@ -27,6 +28,17 @@ QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
 _LIFECYCLE = ("queued", "started", "failed", "cancelled")
 # Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
 _probe = threading.Lock()
+
+
+def held(lock: FileLock) -> bool:
+    """Whether some process holds this lock now. lock: a fresh one, not held by the caller through this object."""
+    with _probe:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,14 +161,16 @@ class Run:
 
     def held(self) -> bool:
         """Whether some process queues or trains this run now."""
-        lock = self.lock()
-        with _probe:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                return True
-            lock.release()
-            return False
+        return held(self.lock())
+
+    def task_lock(self, name: str) -> FileLock:
+        """A fresh, unheld lock on one of this run's tasks; whoever queues it or carries it out holds one."""
+        return FileLock(self.path / "tasks" / f".{name}.lock", thread_local=False)
+
+    def busy(self) -> list[str]:
+        """Names of this run's tasks that are queued or being carried out now, by any process."""
+        names = [path.name[1:].removesuffix(".lock") for path in sorted((self.path / "tasks").glob(".*.lock"))]
+        return [name for name in names if held(self.task_lock(name))]
 
     def request_cancel(self) -> None:
         """Ask whoever runs this to stop; works from any process."""
@@ -214,10 +228,13 @@ class Store:
         return bool(re.fullmatch(r"[\w.-]+", run_id)) and (self.path / run_id / "spec.json").exists()
 
     def delete(self, run_id: str) -> None:
-        """Remove a run's folder. Raises UsageError while it is queued or running, or when other runs need it."""
+        """Remove a run's folder. Raises UsageError while it or a task of it is queued or running, or when other runs
+        need it."""
         run = self[run_id]
         if run.held():
             raise UsageError(f"{run.id} is {run.status}: cancel it first.")
+        if busy := run.busy():
+            raise UsageError(f"{run.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
         pupils = [other.id for other in self if other.spec.teacher == run.id]
         if pupils:
             raise UsageError(f"{run.id} is the teacher of {', '.join(pupils)}: delete those first.")

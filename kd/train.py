@@ -18,7 +18,7 @@ from kd.batches import Batch, TrainBatches, to_tensor
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
-from kd.errors import UsageError
+from kd.errors import Stopped, UsageError
 from kd.methods import METHODS, Method
 from kd.methods import build as build_method
 from kd.models import build as build_model
@@ -29,10 +29,6 @@ from kd.runs import FINISHED, Run, Store, write_json
 from kd.spec import RunSpec
 
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
-
-
-class Stopped(Exception):
-    """Training ended between two batches because it was asked to."""
 
 
 def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""Long computations on a finished run: which there are, and how far each has come, read off files without torch.
+
+A task is (run, name, arguments), carried out by the queue's worker (`kd.jobs`) or the command line. Its last word is
+`tasks/<name>.json` in the run's folder; whether it lives is derived from a lock beside that file, as a run's is.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from kd.errors import UsageError
+from kd.registry import Registry
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store, held, write_json
+
+ABSENT = "absent"
+REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
+_STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}
+
+Progress = Callable[[str, float], None]
+"""Told the phase and the share of the whole that is done, 0..1."""
+Computation = Callable[[Store, Run, Mapping[str, Any], Progress, Callable[[], bool]], object]
+"""(store, run, args, progress, should_stop): stores its result with the run. It asks `should_stop` between batches and
+then raises `kd.errors.Stopped`, and UsageError for what the user can mend; a partial result must not look whole."""
+
+TASKS: Registry[Computation] = Registry("task")
+
+
+@TASKS.add("readouts")
+def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+              should_stop: Callable[[], bool]) -> None:
+    """The linear read-out of every stage."""
+    from kd import readout
+
+    readout.fit(store, run, progress=progress, should_stop=should_stop)
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """Where a task stands.
+
+    state: absent (never asked for), queued, running, finished, failed, cancelled or interrupted (its program ended).
+    share: of the whole, 0..1. phase: what is being done, in words. reason: why it failed, in words. args: as asked.
+    asked, started, ended: unix seconds, 0 for not yet. traceback: of a defect.
+    """
+
+    state: str = ABSENT
+    share: float = 0.0
+    phase: str = ""
+    reason: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    asked: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    traceback: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is queued or running."""
+        return self.state in (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A handle on one computation of one run; holds no state of its own, and speaks as a Run does to the queue."""
+
+    run: Run
+    name: str
+
+    @property
+    def id(self) -> str:
+        """For sentences and logs."""
+        return f"{self.name} of {self.run.id}"
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / "tasks" / f"{self.name}.json"
+
+    @property
+    def state(self) -> TaskState:
+        """Where it stands now."""
+        found = self._read()
+        if not found.active or self.held():
+            return found
+        again = self._read()  # the owner may have ended between the two looks: it writes before its lock is free
+        return replace(again, state=INTERRUPTED) if again.active else again
+
+    @property
+    def status(self) -> str:
+        """The state's name."""
+        return self.state.state
+
+    def lock(self) -> FileLock:
+        """A fresh, unheld lock; whoever queues the task or carries it out holds one (any thread may release it)."""
+        return self.run.task_lock(self.name)
+
+    def held(self) -> bool:
+        """Whether some process queues it or carries it out now."""
+        return held(self.lock())
+
+    def request(self, args: Mapping[str, Any]) -> None:
+        """Write that it is queued with these arguments (plain JSON values). The caller holds the lock.
+
+        Raises UsageError when the run is not finished, since its weights, and so every result, would change.
+        """
+        if self.run.status != FINISHED:
+            raise UsageError(f"{self.run.id} is {self.run.status}, not finished, so nothing can be computed of it yet. "
+                             "Wait for its end, or resume it.")
+        self._write(TaskState(QUEUED, args=dict(args), asked=time.time()))
+
+    def log(self, event: str, **values: Any) -> None:
+        """Write what happened: started, or how it ended, and why. The caller holds the lock."""
+        changes = {"state": _STATE_AFTER[event], "started" if event == "started" else "ended": time.time(), **values}
+        if event == FINISHED:
+            changes |= {"share": 1.0, "phase": ""}
+        self._write(replace(self._read(), **changes))
+
+    def report(self, phase: str, share: float = 0.0) -> None:
+        """Renew phase and share; the state stays. The caller holds the lock."""
+        self._write(replace(self._read(), phase=phase, share=share))
+
+    def carry_out(self, store: Store, should_stop: Callable[[], bool]) -> None:
+        """Compute, in this thread. The caller holds the lock and records an error."""
+        self.log("started")
+        TASKS[self.name](store, self.run, self._read().args, _Pulse(self), should_stop)
+        self.log(FINISHED)
+
+    def request_cancel(self) -> None:
+        """Ask whoever computes this to stop; works from any process."""
+        self._cancel.touch()
+
+    def cancel_requested(self) -> bool:
+        return self._cancel.exists()
+
+    def clear_cancel(self) -> None:
+        self._cancel.unlink(missing_ok=True)
+
+    @property
+    def _cancel(self) -> Path:
+        return self.path.with_name(f".{self.name}.cancel")
+
+    def _read(self) -> TaskState:
+        try:
+            return TaskState(**json.loads(self.path.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):  # never asked, or written by another version
+            return TaskState()
+
+    def _write(self, state: TaskState) -> None:
+        write_json(self.path, vars(state))
+
+
+class _Pulse:
+    """Passes progress on about once a second, and every new phase."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.phase, self.told = task, "", 0.0
+
+    def __call__(self, phase: str, share: float) -> None:
+        now = time.monotonic()
+        if phase != self.phase or now - self.told > REPORT_EVERY:
+            self.phase, self.told = phase, now
+            self.task.report(phase, share)
+
+
+def task(run: Run, name: str) -> Task:
+    """The handle of a run's task. Raises UsageError for an unknown name."""
+    TASKS[name]
+    return Task(run, name)
+
+
+def status(run: Run, name: str) -> TaskState:
+    """Where a run's task stands, for pages. Raises UsageError for an unknown name."""
+    return task(run, name).state
