@@ -53,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "explain", "Explain one picture by one run.", {
         "run": {}, **image, **out, "--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."},
         "--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}})
+    _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
+        "run": {}, **image, **out,
+        "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
+        "--readouts": {"action": "store_true", "help": "Where the run has no stage read-outs yet, compute them first: "
+                       "one pass over its data."}})
     _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out})
     _verb(verbs, "list", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),

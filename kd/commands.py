@@ -15,6 +15,7 @@ from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
 from kd.places import Places
 from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
+from kd.tasks import Task, task
 
 Result = dict[str, Any]
 
@@ -47,6 +48,20 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             status = execute(run, store)
         if status != FINISHED:
             raise UsageError(f"{run.id} {status}. {run.reason}".strip())
+
+
+def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
+    """Carry out a task in this process. Raises UsageError when it does not finish."""
+    if wanted.state.active:
+        raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
+    tell(f"{wanted.id}: computing")
+    with wanted.lock():
+        wanted.clear_cancel()
+        wanted.request(args or {})
+        with one_per_machine(wanted):
+            status = execute(wanted, store)
+    if status != FINISHED:
+        raise UsageError(f"{wanted.id} {status}. {wanted.state.reason}".strip())
 
 
 class _Follower:
@@ -145,6 +160,21 @@ def explain(args: Namespace, store: Store) -> Result:
     return explanation.to_json()
 
 
+def hierarchy(args: Namespace, store: Store) -> Result:
+    from kd import hierarchy as verb
+    from kd import readout
+    from kd.datasets.pixels import decode
+
+    run = store[args.run]
+    image = decode(Path(args.image), run.spec.image_size)
+    if args.readouts and readout.summary(run) is None:
+        compute_here(task(run, "readouts"), store)
+    reading = verb.read(run, image, target=args.target, top=args.top)
+    reading.save(Path(args.out))
+    tell(f"Hierarchy figure: {Path(args.out) / 'hierarchy.png'}")
+    return reading.to_json()
+
+
 def compare(args: Namespace, store: Store) -> Result:
     from kd import compare as verb
     from kd.datasets.pixels import decode
@@ -190,8 +220,8 @@ def _settings(args: Namespace) -> dict[str, Any]:
 
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
     "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
-    "evaluate": evaluate, "explain": explain, "compare": compare, "list": list_runs, "show": show, "delete": delete,
-    "resume": resume}
+    "evaluate": evaluate, "explain": explain, "hierarchy": hierarchy, "compare": compare, "list": list_runs,
+    "show": show, "delete": delete, "resume": resume}
 
 
 def run_verb(args: Namespace) -> Result:

@@ -79,7 +79,8 @@ def _in_words(error: Exception, work: Work | None = None) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     lighten, again, place = "Take a smaller batch, image size or model", "resume", "events.jsonl"
     if isinstance(work, Task):
-        lighten, again, place = "Close what else runs here and start it again", "start it again", f"tasks/{work.path.name}"
+        again, place = "start it again", f"tasks/{work.path.name}"
+        lighten = f"Close what else runs here, then {again}"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"The machine ran out of memory ({text}). {lighten}."
     if isinstance(error, OSError) and error.errno == 28:

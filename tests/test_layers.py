@@ -16,15 +16,16 @@ LAYERS = (
     ("datasets", "models", "methods", "runs"),
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
-    ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo"),
-    ("jobs",),
+    ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo",
+     "readout", "hierarchy"),
+    ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "train", "explain", "compare", "forecast")
+              "train", "explain", "compare", "forecast", "readout", "hierarchy")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 
