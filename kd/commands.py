@@ -43,7 +43,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             continue
         if run.status in (QUEUED, RUNNING):
             raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
-        with run.lock(), one_per_machine(run), _Follower(run):
+        with run.lock(), one_per_machine(run), _Epochs(run):
             run.clear_cancel()
             status = execute(run, store)
         if status != FINISHED:
@@ -54,8 +54,7 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
     """Carry out a task in this process. Raises UsageError when it does not finish."""
     if wanted.state.active:
         raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
-    tell(f"{wanted.id}: computing")
-    with wanted.lock():
+    with wanted.lock(), _Phases(wanted):
         wanted.clear_cancel()
         wanted.request(args or {})
         with one_per_machine(wanted):
@@ -65,15 +64,14 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
 
 
 class _Follower:
-    """Prints a run's epochs as they appear in its folder."""
+    """Prints what appears in a folder while the block works."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.done = run, threading.Event()
-        self.seen = len(run.events())
+    def __init__(self, heading: str) -> None:
+        self.heading, self.done = heading, threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        tell(f"{self.run.id}: training")
+        tell(self.heading)
         self.thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -84,6 +82,31 @@ class _Follower:
         while not self.done.wait(1.0):
             self._tell_new()
         self._tell_new()
+
+    def _tell_new(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _tell_new")
+
+
+class _Phases(_Follower):
+    """Prints a task's phases."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(f"{task.id}: computing")
+        self.task, self.phase = task, ""
+
+    def _tell_new(self) -> None:
+        phase = self.task.state.phase
+        if phase not in ("", self.phase):
+            tell(f"  {phase}")
+        self.phase = phase
+
+
+class _Epochs(_Follower):
+    """Prints a run's epochs."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.id}: training")
+        self.run, self.seen = run, len(run.events())
 
     def _tell_new(self) -> None:
         events = self.run.events()

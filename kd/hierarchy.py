@@ -159,17 +159,17 @@ class Hierarchy:
 
     def sheet(self) -> figure.Sheet:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""
-        label, asked = self.run.spec.model_label, f"for “{self.classes[self.target]}”"
-        last = self.stages[-1]
+        label, asked, last = self.run.spec.model_label, f"“{self.classes[self.target]}”", self.stages[-1]
         cost = f"all of this in {self.timing}, {self.ratio:.2f} × the forward pass"
         rows = (figure.Row(f"{label} · stage maps", cost, None, tuple(_tile(one.stage_map) for one in self.stages)),
-                figure.Row(f"{label} · class-weighted maps {asked}", VIEWS["weighted"].paper, None,
+                figure.Row(f"{label} · class-weighted maps for {asked}", VIEWS["weighted"].paper, None,
                            tuple(_tile(one.weighted) for one in self.stages)),
-                figure.Row(f"{label} · channels of {last.name} that carry it {asked}", VIEWS["channels"].paper, None,
+                figure.Row(f"{label} · channels of its last stage that carry {asked}", VIEWS["channels"].paper, None,
                            tuple(figure.Tile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled,
                                              one.map.blank) for one in last.channels)))
         bars = figure.Bars(label, self.probabilities, figure.COLORS["student"])
-        notes = (VIEWS["stage"].seeing, VIEWS["weighted"].seeing, *self._forming(), *self.notes)
+        notes = (*(f"{VIEWS[name].title}: {VIEWS[name].seeing}" for name in ("stage", "weighted", "channels")),
+                 *self._forming(), *self.notes)
         return figure.Sheet(self.image, rows, self.classes, (bars,), self.target, notes, protocol_line(self.protocol))
 
     def _forming(self) -> tuple[str, ...]:
@@ -248,19 +248,26 @@ def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
     contributions = product.sum(dim=(1, 2))
     largest = contributions.nan_to_num(-torch.inf).topk(min(top, len(contributions))).indices.tolist()
     weighted = product.sum(dim=0)
-    positive = _heat_map(number, name, weighted.relu())
+    average, positive, *responses = _heat_maps(number, name, torch.cat(
+        [stage_map(features[None]).float(), weighted.relu()[None], features[largest].float()]))
     # Signed values, but shown and called blank by what speaks for the class.
     shown = replace(positive, values=weighted.cpu().numpy())
-    peak = None if shown.blank else np.unravel_index(int(shown.values.argmax()), shown.values.shape)
-    channels = tuple(Channel(channel, float(contributions[channel]), _heat_map(number, name, features[channel].float()))
-                     for channel in largest)
-    return StageView(_heat_map(number, name, stage_map(features[None])[0].float()), shown, contributions.cpu().numpy(),
-                     channels, None if peak is None else (int(peak[0]), int(peak[1])), None, probabilities)
+    added = contributions.cpu().numpy()
+    channels = tuple(Channel(channel, float(added[channel]), response)
+                     for channel, response in zip(largest, responses, strict=True))
+    return StageView(average, shown, added, channels, _peak(shown), None, probabilities)
 
 
-def _heat_map(number: int, name: str, values: Tensor) -> HeatMap:
-    maps = Maps(values[None].cpu())
-    return HeatMap(number, name, maps.values[0].numpy(), maps.scaled()[0].numpy(), bool(maps.blank[0]))
+def _heat_maps(number: int, name: str, values: Tensor) -> list[HeatMap]:
+    """One stage's maps [N, H, W], scaled all at once: for a small model that is most of the time."""
+    maps = Maps(values.cpu())
+    return [HeatMap(number, name, raw, scaled, blank) for raw, scaled, blank in
+            zip(maps.values.numpy(), maps.scaled().numpy(), maps.blank.tolist(), strict=True)]
+
+
+def _peak(shown: HeatMap) -> tuple[int, int] | None:
+    """(row, column) of the greatest value, None where there is nothing to see."""
+    return None if shown.blank else divmod(int(shown.values.argmax()), shown.values.shape[1])
 
 
 def _located(run: Run, side: int, view: StageView) -> StageView:

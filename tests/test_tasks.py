@@ -1,0 +1,277 @@
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+from made_runs import TEACHER, made
+from small import spec, trained
+
+from kd import jobs, tasks
+from kd.errors import Stopped, UsageError
+from kd.places import Places
+from kd.runs import Store
+from kd.tasks import TASKS, TaskState, status, task
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def run(store):
+    return made(store, TEACHER)
+
+
+@pytest.fixture
+def queue(store):
+    queue = jobs.Queue(store.places)
+    yield queue
+    queue.stop()
+
+
+class Gate:
+    """A computation that goes on until it is let through; notes who came, in order."""
+
+    def __init__(self):
+        self.open, self.came, self.inside, self.most = threading.Event(), [], 0, 0
+
+    def __call__(self, store, run, args, progress, should_stop):
+        self.came.append((run.id, dict(args)))
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        progress("waiting at the gate", 0.5)
+        try:
+            while not self.open.wait(0.02):
+                if should_stop():
+                    raise Stopped
+        finally:
+            self.inside -= 1
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate()
+    monkeypatch.setitem(TASKS._members, "gate", gate)
+    monkeypatch.setitem(TASKS._members, "second", gate)
+    yield gate
+    gate.open.set()
+
+
+def wait_for(condition, seconds=30):
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return True
+        pause.wait(0.02)
+    return False
+
+
+def test_a_task_goes_from_absent_to_finished(run, queue, gate):
+    assert status(run, "gate") == TaskState()
+    asked = queue.ask(run, "gate", {"limit": 3})
+    assert wait_for(lambda: status(run, "gate").phase == "waiting at the gate")
+    found = status(run, "gate")
+    assert (found.state, found.share, found.active) == ("running", 0.5, True)
+    assert found.args == {"limit": 3}
+    assert queue.tasks == [asked]
+    assert (queue.current, queue.waiting) == (None, [])
+    gate.open.set()
+    assert queue.join(30)
+    found = status(run, "gate")
+    assert (found.state, found.share, found.reason) == ("finished", 1.0, "")
+    assert found.asked <= found.started <= found.ended
+    assert gate.came == [(run.id, {"limit": 3})]
+    assert queue.tasks == []
+
+
+def test_asking_twice_while_it_lives_is_asking_once_and_afterwards_computes_anew(store, run, queue, gate):
+    queue.ask(run, "gate")
+    assert wait_for(lambda: gate.came)
+    assert queue.ask(run, "gate", {"other": 1}) == task(run, "gate")
+    other = jobs.Queue(store.places)
+    other.ask(run, "gate")
+    assert other.tasks == []
+    gate.open.set()
+    assert queue.join(30)
+    assert len(gate.came) == 1
+    queue.ask(run, "gate", {"other": 1})
+    assert queue.join(30)
+    assert gate.came[1:] == [(run.id, {"other": 1})]
+
+
+def test_one_at_a_time_in_the_order_asked_for(run, queue, gate):
+    first, second = queue.ask(run, "gate", {"n": 1}), queue.ask(run, "second", {"n": 2})
+    assert wait_for(lambda: first.status == "running")
+    assert second.status == "queued"
+    assert queue.tasks == [first, second]
+    gate.open.set()
+    assert queue.join(30)
+    assert [args["n"] for _, args in gate.came] == [1, 2]
+    assert gate.most == 1
+
+
+def test_training_asked_for_before_comes_first_and_what_came_after_waits(store, run, queue, gate):
+    before, after = store.create(spec(epochs=1)), store.create(spec(epochs=1, seed=1))
+    queue.submit([before])
+    asked = queue.ask(run, "gate")
+    queue.submit([after])
+    assert wait_for(lambda: asked.status == "running", 60)
+    assert before.status == "finished"
+    assert after.status == "queued"
+    assert queue.waiting == [after]
+    gate.open.set()
+    assert queue.join(60)
+    assert after.status == "finished"
+
+
+def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, queue, gate):
+    first, second = queue.ask(run, "gate"), queue.ask(run, "second")
+    assert wait_for(lambda: first.status == "running")
+    queue.cancel(second)
+    assert second.status == "cancelled"
+    queue.cancel(first)
+    assert wait_for(lambda: first.status == "cancelled")
+    gate.open.set()
+    assert queue.join(30)
+    assert len(gate.came) == 1
+    queue.ask(run, "gate")
+    assert queue.join(30)
+    assert first.status == "finished"
+
+
+def test_another_process_can_cancel(run, queue, gate):
+    asked = queue.ask(run, "gate")
+    assert wait_for(lambda: asked.status == "running")
+    jobs.Queue(queue.store.places).cancel(asked)
+    assert wait_for(lambda: asked.status == "cancelled")
+    assert not asked.cancel_requested()
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (UsageError("Choose another picture."), "Choose another picture."),
+    (ZeroDivisionError("division by zero"), "traceback is in the run's tasks/bad.json"),
+    (MemoryError(), "Close what else runs here"),
+    (OSError(28, "No space left on device"), "then start it again"),
+])
+def test_a_failure_is_said_in_words_and_the_worker_lives_on(run, queue, gate, monkeypatch, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setitem(TASKS._members, "bad", fail)
+    gate.open.set()
+    queue.ask(run, "bad")
+    after = queue.ask(run, "gate")
+    assert queue.join(30)
+    found = status(run, "bad")
+    assert found.state == "failed"
+    assert words in found.reason
+    assert ("raise error" in found.traceback) == (not isinstance(error, UsageError))
+    assert after.status == "finished"
+    assert run.status == "finished"
+
+
+def test_only_finished_runs_and_known_tasks(store, run, queue):
+    unfinished = made(store, spec(), finished=False)
+    with pytest.raises(UsageError, match="is interrupted, not finished"):
+        queue.ask(unfinished, "readouts")
+    assert not task(unfinished, "readouts").held()
+    with pytest.raises(UsageError, match="Did you mean 'readouts'"):
+        queue.ask(run, "readout")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        queue.ask(run, "readouts", {"images": np.zeros(2)})
+    assert status(run, "readouts") == TaskState()
+    assert not task(run, "readouts").held()
+
+
+def _work_until_killed(root, run_id, ready):
+    store = Store(Places(root))
+
+    def stall(store, run, args, progress, should_stop):
+        progress("half way", 0.5)
+        ready.set()
+        threading.Event().wait(60)
+
+    TASKS._members["gate"] = stall
+    queue = jobs.Queue(store.places)
+    queue.ask(store[run_id], "gate", {"limit": 3})
+    queue.ask(store[run_id], "readouts")
+    queue.join(60)
+
+
+def test_a_killed_process_leaves_interrupted_tasks_that_can_be_asked_for_again(store, run, queue, gate):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=_work_until_killed, args=(store.places.root, run.id, ready))
+    other.start()
+    assert ready.wait(60)
+    assert wait_for(lambda: status(run, "readouts").state == "queued")
+    assert status(run, "gate").state == "running"
+    assert sorted(run.busy()) == ["gate", "readouts"]
+    other.kill()
+    other.join()
+    found = status(run, "gate")
+    assert (found.state, found.share, found.args) == ("interrupted", 0.5, {"limit": 3})
+    assert status(run, "readouts").state == "interrupted"
+    assert run.busy() == []
+    gate.open.set()
+    queue.ask(run, "gate", found.args)
+    assert queue.join(30)
+    assert status(run, "gate").state == "finished"
+
+
+def test_a_stopped_server_leaves_the_task_interrupted(run, queue, gate):
+    asked = queue.ask(run, "gate")
+    assert wait_for(lambda: asked.status == "running")
+    queue.stop()
+    assert wait_for(lambda: asked.status == "interrupted")
+
+
+def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, queue, gate):
+    with jobs.machine_lock():
+        asked = queue.ask(run, "gate")
+        assert wait_for(lambda: "another program" in asked.state.phase)
+        assert asked.status == "queued"
+        queue.cancel(asked)
+        assert wait_for(lambda: asked.status == "cancelled")
+    assert gate.came == []
+
+
+def test_a_run_with_a_live_task_is_not_deleted(store, run, queue, gate):
+    asked = queue.ask(run, "gate")
+    with pytest.raises(UsageError, match=r"is in use \(gate\): cancel that first"):
+        store.delete(run.id)
+    queue.cancel(asked)
+    assert queue.join(30)
+    store.delete(run.id)
+    assert run.id not in store
+
+
+def test_state_of_another_version_counts_as_absent(run):
+    (run.path / "tasks").mkdir()
+    for content in ("{", '{"state": "running", "colour": "red"}', "[]"):
+        (run.path / "tasks" / "readouts.json").write_text(content)
+        assert status(run, "readouts").state == tasks.ABSENT
+
+
+def test_looking_leaves_no_trace(run):
+    assert not status(run, "readouts").active
+    assert run.busy() == []
+    assert not (run.path / "tasks").exists()
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, name):
+    run = trained(store)
+    before = run.weights.read_bytes()
+    said = []
+    with pytest.raises(Stopped):
+        TASKS[name](store, run, {}, lambda *words: said.append(words), lambda: True)
+    assert not [path for path in run.path.iterdir() if path.name.startswith(name)]
+    queue.ask(run, name)
+    assert queue.join(120)
+    assert status(run, name).state == "finished", status(run, name).reason
+    TASKS[name](store, run, {}, lambda *words: said.append(words), lambda: False)
+    assert all(isinstance(phase, str) and 0 <= share <= 1 for phase, share in said)
+    assert run.weights.read_bytes() == before
+    assert run.status == "finished"
