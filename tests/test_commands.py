@@ -40,6 +40,17 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
     assert code == 0
     assert {file.suffix for file in (tmp_path / "e").iterdir()} >= {".png", ".npz", ".json"}
 
+    words = ["hierarchy", student, "--image", str(picture), "--target", "glioma", "--out", str(tmp_path / "h"), *root]
+    code, read, err = run(capsys, *words)
+    assert code == 0
+    assert read["readouts"] is None
+    assert "--readouts" in read["notes"][0]
+    code, read, err = run(capsys, *words, "--readouts")
+    assert f"readouts of {student}: computing" in err
+    assert set(read["stages"][0]["probabilities"]) == set(read["probabilities"])
+    assert {file.suffix for file in (tmp_path / "h").iterdir()} >= {".png", ".npz", ".json"}
+    assert "computing" not in run(capsys, *words, "--readouts")[2]
+
     code, scores, _ = run(capsys, "evaluate", student, *root)
     assert scores["accuracy"] == result["student"]["accuracy"]
     code, listed, _ = run(capsys, "list", *root)
