@@ -148,7 +148,6 @@ def selected(entries: list[Entry]) -> None:
     """The run named in the address or chosen here, in full."""
     by_id = {entry.run.id: entry for entry in entries}
     _follow_link(set(by_id))
-    st.divider()
     picked = st.selectbox("Run", list(by_id), index=None, key=RUN, placeholder="Choose a run here, or a row above",
                           format_func=lambda run_id: _name(by_id[run_id]))
     if picked and st.query_params.get("run") != picked:

@@ -56,7 +56,7 @@ def actions(entry: Entry, entries: list[Entry]) -> None:
         if entry.active:
             links.watch(entry.run.id)
         if not entry.active and st.button("Delete", icon=":material/delete:", key="delete"):
-            confirm(entry.run)
+            st.dialog("Delete this run?", icon=":material/delete:")(ask)(entry.run)
 
 
 def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
@@ -68,9 +68,8 @@ def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
     return [other for other in entries if other.spec.teacher == entry.run.id and other.status == FINISHED][:2]
 
 
-@st.dialog("Delete this run?", icon=":material/delete:")
-def confirm(run: Run) -> None:
-    """Ask before a run's folder goes. Says what it frees, or why it cannot be deleted."""
+def ask(run: Run) -> None:
+    """What a run's deletion frees, and the two answers; or why it cannot be deleted."""
     st.markdown(f"`{run.id}` with its weights, curves and scores will be removed for good. "
                 f"This frees {common.size(run.size())}.")
     with st.container(horizontal=True):
