@@ -175,7 +175,7 @@ def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
     return replace(spec, data=reference, data_fingerprint=datasets.fingerprint(reference, store.places))
 
 
-def start_from(source: str) -> dict[str, str]:
+def start_from(source: str) -> dict[str, Any]:
     """The two spec fields that name starting weights: `none`, `hub`, or a file with its digest."""
     from kd.models import weights
 

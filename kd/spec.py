@@ -28,7 +28,8 @@ class RunSpec:
     Raises UsageError when a value is outside its range.
     """
 
-    data: str = setting("phantom-brain", "Data set: a phantom's name, a class folder, a zip of one, or a MedMNIST .npz.")
+    data: str = setting("phantom-brain", "Data set: a phantom's name, a class folder, a zip of one, or a MedMNIST "
+                        ".npz.")
     data_fingerprint: str = setting("", "Digest of the data set's content, filled in when the run is planned.")
     image_size: int = setting(96, "Working size in pixels; every image is fitted into a square of this side.",
                               low=28, high=512)
@@ -44,7 +45,8 @@ class RunSpec:
                               ".safetensors or .pth file.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
     normalisation: str = setting("model", "Input scaling the weights expect: model (what timm states), imagenet "
-                                 "(mean .485 .456 .406), half (mean = std = .5).", choices=("model", "imagenet", "half"))
+                                 "(mean .485 .456 .406), half (mean = std = .5).",
+                                 choices=("model", "imagenet", "half"))
     method: str = setting("supervised", "How the student learns: the name of a distillation method.")
     method_args: Mapping[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     teacher: str = setting("", "Run id of the teacher; empty for a run without one.")
