@@ -80,7 +80,8 @@ def test_a_bad_file_is_named_with_its_reason(folder):
     assert "1 skipped" in at.expander[0].label
 
 
-@pytest.mark.parametrize("reference", ["/nowhere/at/all", "phantom-brian", "phantom-brain:count=5", "phantom-brain:tail=1"])
+@pytest.mark.parametrize("reference", ["/nowhere/at/all", "phantom-brian", "phantom-brain:count=5",
+                                       "phantom-brain:tail=1"])
 def test_what_cannot_be_opened_is_said_in_a_sentence_in_place(reference):
     at = page(data=reference)
     assert len(at.error) == 1
@@ -187,8 +188,8 @@ def test_an_upload_is_kept_under_our_name_and_shown(archive):
 
 
 @pytest.mark.parametrize(("name", "start"), [
-    ("../../etc/passwd.zip", "passwd-"), ("C:\\Users\\me\\set.npz", "set-"), (".zip.zip", "zip-"), ("ä ö.zip", "upload-"),
-    ("x" * 300 + ".zip", "x" * 40 + "-"), ("a\x00b\n.zip", "a-b-")])
+    ("../../etc/passwd.zip", "passwd-"), ("C:\\Users\\me\\set.npz", "set-"), (".zip.zip", "zip-"),
+    ("ä ö.zip", "upload-"), ("x" * 300 + ".zip", "x" * 40 + "-"), ("a\x00b\n.zip", "a-b-")])
 def test_a_client_s_name_never_becomes_a_path(name, start):
     safe = uploads.safe_name(name, b"content")
     assert safe.startswith(start)

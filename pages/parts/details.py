@@ -79,6 +79,8 @@ def ask(run: Run) -> None:
     if gone:
         with usage_errors():
             store().delete(run.id)
+            st.query_params.pop("run", None)
+            st.toast("Deleted.", icon=":material/delete:")
             st.rerun()
 
 
@@ -88,9 +90,9 @@ def scores(entry: Entry) -> None:
     numbers = {"Accuracy": percent(summary.get("accuracy")), "Macro-F1": percent(summary.get("macro_f1")),
                "Parameters": count(summary.get("parameters")), "FLOPs": count(summary.get("flops")),
                "Training time": duration(summary.get("seconds")), "On disk": common.size(entry.run.size())}
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for label, value in numbers.items():
-            st.metric(label, value, width=132)
+            st.metric(label, value, width=118)
     tested = (entry.run.evaluation or {}).get("images")
     best = summary.get("best_epoch")
     if tested and best is not None:
