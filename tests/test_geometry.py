@@ -67,6 +67,12 @@ def test_a_pixel_matters_only_inside_the_field(name):
     assert torch.allclose(before[..., row, column], after[..., row, column], atol=1e-5)
 
 
+def test_a_last_grid_of_one_unit_without_padding_sees_no_less_than_the_stage_before():
+    sides = geometry.sides(RunSpec(model="inception_v3", image_size=96))
+    assert sides == sorted(sides)
+    assert sides[:2] == [11, 23]
+
+
 def test_the_global_generator_stays_where_it_is():
     before = torch.get_rng_state()
     geometry.sides(RunSpec(depth=2, width=6, image_size=32))

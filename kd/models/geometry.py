@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -39,12 +40,6 @@ class Box:
     bottom: int
     right: int
 
-    @property
-    def side(self) -> int:
-        """The longer of height and width, in pixels."""
-        return max(self.bottom - self.top, self.right - self.left)
-
-
 def sides(spec: RunSpec) -> list[int]:
     """The receptive field of every stage: the side in pixels of what a unit can see, at most `spec.image_size`.
 
@@ -64,8 +59,10 @@ def field(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
 @lru_cache(maxsize=64)
 def _sides(what: Plan) -> tuple[int, ...]:
     images, maps = _run(what)
-    return tuple(_side(images, features, stage.reduction)
-                 for features, stage in zip(maps, on_meta(what).stages, strict=True))
+    found = [_side(images, features, stage.reduction)
+             for features, stage in zip(maps, on_meta(what).stages, strict=True)]
+    # A stage sees what the stage before it sees; a grid without padding can be too small to show that.
+    return tuple(accumulate(found, max))
 
 
 def _side(images: Tensor, features: Tensor, step: int) -> int:
@@ -118,10 +115,6 @@ def _read_by_stages(what: Plan) -> set[str]:
     return meter.read
 
 
-def _middle(features: Tensor) -> tuple[int, int]:
-    return features.shape[2] // 2, features.shape[3] // 2
-
-
 def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) -> Box:
     """more: whether the graph is needed again."""
     row, column = unit
@@ -143,7 +136,7 @@ class _Paths(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _PASSING and args:
             return args[0]
-        if name in _NORMS:
+        if name in _NORMS and args:
             return _scaled(*args, **kwargs)
         if name == "pad" and kwargs.get("value") == -math.inf:
             kwargs["value"] = 0.0  # the padding of a maximum is no number for an average
