@@ -103,6 +103,11 @@ def times(larger: float, smaller: float) -> str:
     return f"{larger / smaller:.{0 if larger >= 10 * smaller else 1}f}×" if smaller else "–"
 
 
+def unbroken(text: str) -> str:
+    """Keeps a number and its unit on one line of a narrow table."""
+    return text.replace(" ", "\u00a0")
+
+
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
     """The same quiet dress for every chart: legend on top, no frame, room for labels."""
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
