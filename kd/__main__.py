@@ -10,7 +10,8 @@ from typing import Any
 from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
-               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "precision", "seed", "device")
+               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
+               "device")
 NOT_FLAGS = ("data", "method_args")
 Arguments = dict[str, dict[str, Any]]
 EXAMPLES = """examples:

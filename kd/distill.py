@@ -11,7 +11,7 @@ from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec, setting
 
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
-TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 4e-3
+TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
 
 def _like(name: str) -> Any:
@@ -44,6 +44,7 @@ class Request:
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
     views: int = _like("views")
+    augmentation: float = _like("augmentation")
     seed: int = _like("seed")
     precision: str = _like("precision")
     device: str = _like("device")
@@ -100,8 +101,8 @@ def _common(request: Request, store: Store) -> dict[str, Any]:
     places = store.places
     reference = datasets.resolve(request.data, places)
     return {"data": reference, "data_fingerprint": datasets.fingerprint(reference, places),
-            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "seed", "precision",
-                                                         "device")}}
+            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
+                                                         "precision", "device")}}
 
 
 def _teacher_spec(request: Request, store: Store) -> RunSpec:

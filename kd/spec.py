@@ -52,13 +52,17 @@ class RunSpec:
     teacher: str = setting("", "Run id of the teacher; empty for a run without one.")
     epochs: int = setting(20, "Passes over the training images. Long schedules are what makes distillation pay.",
                           low=1, high=1000)
-    batch_size: int = setting(32, "Images per step, over all processes.", low=2, high=4096)
+    batch_size: int = setting(16, "Images per step, over all processes.", low=2, high=4096)
     learning_rate: float = setting(2e-3, "Peak step size of AdamW.", low=1e-6, high=1.0)
     weight_decay: float = setting(0.05, "AdamW's decoupled decay.", low=0.0, high=1.0)
     schedule: str = setting("one-cycle", "one-cycle (warm up, then anneal) or cosine (anneal only).",
                             choices=("one-cycle", "cosine"))
     views: int = setting(30, "Augmented views per image, numbered and seeded, the same for teacher and student; "
                          "0 trains on the plain images.", low=0, high=1000)
+    augmentation: float = setting(0.25, "How far a view strays from the picture: at 1 it is cropped to as little as "
+                                  "half, "
+                                  "turned by up to 15° and brightened or darkened by up to a fifth; at 0 only "
+                                  "flipped. Short schedules want little of it.", low=0.0, high=1.0)
     precision: str = setting("32-true", "Arithmetic: 32-true, bf16-mixed (faster where the processor has it), "
                              "16-mixed (GPU).", choices=("32-true", "bf16-mixed", "16-mixed"))
     seed: int = setting(0, "Seed of initial weights and data order.", low=0, high=2**31 - 1)

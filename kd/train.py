@@ -127,7 +127,7 @@ def _teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> Clas
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
     subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
     return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.facts.flip,
-                        fabric.global_rank, fabric.world_size)
+                        spec.augmentation, fabric.global_rank, fabric.world_size)
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
