@@ -73,7 +73,7 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     teacher = _teacher_spec(request, store)
     control = _student_spec(request, teacher, store)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
-                      teacher=teacher.id)
+                      teacher=known.id if (known := store.find(teacher)) else teacher.id)
     return teacher, control, student
 
 
@@ -85,8 +85,9 @@ def plan(request: Request, store: Store) -> Trio:
 
 def control_of(store: Store, student: Run) -> Run | None:
     """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
-    spec = replace(student.spec, method="supervised", method_args={}, teacher="")
-    return store[spec.id] if student.spec.teacher and spec.id in store else None
+    if not student.spec.teacher:
+        return None
+    return store.find(replace(student.spec, method="supervised", method_args={}, teacher=""))
 
 
 def trio_of(store: Store, student: Run) -> Trio | None:
@@ -154,10 +155,11 @@ def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
     """`teacher` as a student's starting weights means the trained teacher's file, so it must have been trained."""
     if request.student_weights != "teacher":
         return request.student_weights
-    if teacher.id not in store or store[teacher.id].status != FINISHED:
+    run = store.find(teacher)
+    if run is None or run.status != FINISHED:
         raise UsageError("Starting from the teacher's weights needs a trained teacher. Train it first "
                          "(python -m kd train), then name its run as the teacher.")
-    return str(store[teacher.id].weights)
+    return str(run.weights)
 
 
 def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
