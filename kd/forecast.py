@@ -90,9 +90,15 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
 def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:
     """As a finished run of the same data counted them, else by the usual share."""
     for run in store:
-        if run.spec.data_fingerprint == spec.data_fingerprint and (summary := run.summary):
-            return sum(summary["data"]["counts"]["train"])
+        if run.spec.data_fingerprint == spec.data_fingerprint and (images := _trained_on(run)):
+            return images
     return round(TRAINED * pictures)
+
+
+def _trained_on(run: Run) -> int:
+    """Training images of a finished run's data set; 0 where it does not say."""
+    counts = (run.summary or {}).get("data", {}).get("counts", {})
+    return sum(counts.get("train", []))
 
 
 def _need(role: str, spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
@@ -110,8 +116,8 @@ def _need(role: str, spec: RunSpec, teacher: RunSpec, classes: int, images: int,
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[float, str] | None:
     """(seconds an image, run) of the median of like runs that have finished; validation is in them."""
-    found = [(summary["seconds"] / (run.spec.epochs * run.spec.data_fraction * sum(summary["data"]["counts"]["train"])),
-              run.id) for run in store if _alike(run, spec, teacher, store) and (summary := run.summary)]
+    found = [((run.summary or {})["seconds"] / (run.spec.epochs * run.spec.data_fraction * images), run.id)
+             for run in store if _alike(run, spec, teacher, store) and (images := _trained_on(run))]
     return sorted(found)[len(found) // 2] if found else None
 
 

@@ -72,6 +72,8 @@ def _new() -> None:
     left, right = st.columns(2, gap="medium")
     with left, usage_errors():
         request = distill_form.form()
+        if request is None:
+            return
         with right, usage_errors():
             planned, about = preview.student_preview(request)
             above = st.container()

@@ -104,8 +104,8 @@ def times(larger: float, smaller: float) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Keeps a number and its unit on one line of a narrow table."""
-    return text.replace(" ", "\u00a0")
+    """Keeps a number and its unit, or a range, on one line of a narrow table."""
+    return text.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:

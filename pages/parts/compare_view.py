@@ -52,7 +52,9 @@ def _cams(comparison: Comparison, dress: tuple) -> None:
             one = part.cam.maps[0]
             caption = f"{part.role.capitalize()} · Grad-CAM {one.grid}" + (" · blank" if one.blank else "")
             st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", alt=caption)
-    st.caption(f"{EXPLAINERS['grad-cam'].facts.seeing} Each map is scaled to its own range.")
+    blank = any(part.cam.maps[0].blank for part in comparison.parts)
+    st.caption(f"{EXPLAINERS['grad-cam'].facts.seeing} Each map is scaled to its own range."
+               + (f" Blank: nothing speaks for “{comparison.target}”." if blank else ""))
 
 
 def _hierarchy(comparison: Comparison, dress: tuple) -> None:
@@ -66,7 +68,7 @@ def _hierarchy(comparison: Comparison, dress: tuple) -> None:
                                         persist_state="session") or "student"
     part = next(part for part in comparison.parts if part.role == (role if role in offered else "student"))
     assert part.hierarchy is not None, "the student's stages are always asked for"
-    with st.grid(min_column_width=120, gap="small"):
+    with st.grid(min_column_width=100, gap="small"):
         for one in part.hierarchy.maps:
             caption = one.label.capitalize() + (" · blank" if one.blank else "")
             st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", alt=f"{role}: {caption}")
@@ -77,7 +79,9 @@ def _probabilities(comparison: Comparison, chosen: Chosen) -> None:
     st.subheader("Probabilities", anchor=False)
     classes = comparison.teacher.cam.classes
     st.markdown("  \n".join(f"{MARKS[part.role]} {part.role.capitalize()}: **{classes[part.cam.predicted]}** "
-                            f"{percent(float(part.cam.probabilities.max()))}" for part in comparison.parts))
+                            f"{percent(float(part.cam.probabilities.max()))}"
+                            f"{' ✓' if classes[part.cam.predicted] == chosen.truth else ''}"
+                            for part in comparison.parts))
     ticks = [f"<b>{_wrap(name)} ✓</b>" if name == chosen.truth else _wrap(name) for name in classes]
     figure = go.Figure([_bars(part, ticks) for part in comparison.parts])
     figure.update_layout(barmode="group", bargap=0.25)
@@ -120,8 +124,8 @@ def _ratio(one: Explanation) -> str:
 
 def _row(part: Part, what: str, timing: Timing, ratio: str) -> dict[str, str]:
     low, median, high = (f"{seconds * 1e3:.3g}" for seconds in (timing.low, timing.median, timing.high))
-    cells = {"": f"{part.role.capitalize()} · {what}", "Median": f"{median} ms", "Spread": f"{low}–{high} ms",
-             "n": str(timing.n), "× forward": ratio, "FLOPs": count(part.cam.flops) if what == "forward" else ""}
+    cells = {"": f"{part.role.capitalize()} · {what}", "Median": f"{median} ms", "Spread (ms)": f"{low}–{high}",
+             "n": str(timing.n), "×\u00a0forward": ratio, "FLOPs": count(part.cam.flops) if what == "forward" else ""}
     return {name: unbroken(text) for name, text in cells.items()}
 
 

@@ -21,10 +21,15 @@ STUDENT_HELP = {
     "truncated": "The teacher's own first stages with a new classifier.",
     "timm": "Any convolutional timm model.",
 }
+MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "depth", "width", "method",
+        "method_args", "epochs")
 
 
-def form() -> Request:
-    """Draw the form and return what it says, not yet checked. Raises UsageError for a path that is missing."""
+def form() -> Request | None:
+    """Draw the form and return what it says, not yet checked; None when it has shown that there is no such data set.
+
+    Raises UsageError for a path that is missing.
+    """
     values: dict[str, Any] = {}
     for draw in (_data, _teacher, _student, _method):
         with st.container(border=True):
@@ -34,7 +39,14 @@ def form() -> Request:
     for name in ("teacher_weights", "student_weights"):
         if values.get(name) == "":
             raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
-    return Request(**values)
+    return Request(**values) if _there(values["data"]) else None
+
+
+def _there(data: str) -> bool:
+    try:
+        return bool(looked(data))
+    except UsageError:
+        return False
 
 
 def _data(_: dict[str, Any]) -> dict[str, Any]:
@@ -138,12 +150,8 @@ def _method(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _more(values: dict[str, Any]) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
+    """Every setting that has no place above, so that a new one has a field the day it is made."""
+    rest = [name for name in fields.SETTINGS if name not in MAIN and (name != "teacher_epochs"
+                                                                      or values["teacher"] not in store())]
     with st.grid(3, min_column_width=150):
-        for name in ("batch_size", "seed", "data_fraction", "views", "teacher_epochs"):
-            drawn[name] = number(name)
-        for name in ("normalisation", "precision", "device"):
-            drawn[name] = choice(name)
-    if values["teacher"] in store():
-        drawn.pop("teacher_epochs")
-    return drawn
+        return {name: choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name) for name in rest}

@@ -57,7 +57,7 @@ def knob(method: str, name: str, facts: Any) -> float:
 
 
 def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> str:
-    """Starting weights: a choice, and a path where it is a file."""
+    """Starting weights: a choice, and a path where it is a file; empty while the path is missing."""
     item = SETTINGS[name]
     words = {"none": "Random", "hub": "timm's (needs a network)", "file": "A local file",
              "teacher": "The trained teacher's"}
@@ -67,7 +67,7 @@ def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> st
         return source or "none"
     path = st.text_input(f"File of the {what}", key=f"{key(name)}_file", placeholder="/path/to/model.safetensors",
                          persist_state="session", help="A path on the machine where this program runs.")
-    return (path or "").strip() or "none"
+    return (path or "").strip()
 
 
 def _default(name: str, value: Any) -> None:

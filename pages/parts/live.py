@@ -78,11 +78,14 @@ def _draw(trio: Trio) -> None:
         with st.container(border=True, gap="small"):
             for role, run in zip(ROLES, trio.runs, strict=True):
                 _row(role, run)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        _curves(trio)
-    with right:
-        probe_view(trio)
+    if any(run.epochs() for run in trio.runs):
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            _curves(trio)
+        with right:
+            probe_view(trio)
+    elif busy(trio):
+        st.caption("Curves appear after the first epoch, the student's maps after its own first one.")
 
 
 def _controls(trio: Trio) -> None:
@@ -95,7 +98,8 @@ def _controls(trio: Trio) -> None:
                           on_click=cancel, args=(trio,), help="Stops within a batch. Finished runs stay, and the best "
                           "weights so far are kept; Resume goes on from the last epoch.")
             elif any(run.status in ENDED for run in trio.runs):
-                st.button("Resume", type="primary", icon=":material/resume:", on_click=resume, args=(trio,),
+                again = "Try again" if any(run.status == FAILED for run in trio.runs) else "Resume"
+                st.button(again, type="primary", icon=":material/resume:", on_click=resume, args=(trio,),
                           help="Goes on from the last finished epoch.")
 
 
@@ -150,9 +154,6 @@ def _running(run: Run) -> str:
 
 def _curves(trio: Trio) -> None:
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
-    if not any(histories.values()):
-        st.caption("Curves appear after the first epoch.")
-        return
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.answers import Arm, Difference, Outcome, outcome
 from kd.distill import Trio
-from pages.parts.common import count, duration, percent
+from pages.parts.common import count, duration, percent, unbroken
 
 
 def outcome_view(trio: Trio) -> None:
@@ -26,18 +26,25 @@ def outcome_view(trio: Trio) -> None:
 def row(arm: Arm) -> dict[str, str]:
     """An arm in words."""
     teacher = arm.role == "teacher"
-    return {"": f"{arm.role.capitalize()} · {arm.run.spec.model_label}", "Accuracy": percent(arm.accuracy),
+    cells = {"": f"{arm.role.capitalize()} · {arm.run.spec.model_label}", "Accuracy": percent(arm.accuracy),
             "vs teacher": "" if teacher else f"{arm.gain:+.1f} points".replace("-", "−"),
             "Macro-F1": percent(arm.macro_f1),
             "Parameters": count(arm.parameters) + ("" if teacher else f" (÷ {arm.smaller:.3g})"),
             "FLOPs": count(arm.flops) + ("" if teacher else f" (÷ {arm.lighter:.3g})"),
             "Training": duration(arm.seconds)}
+    return {name: unbroken(text) for name, text in cells.items()}
 
 
 def sentence(result: Outcome) -> str:
     """The result as a person would say it."""
     return (f"On {result.kept.images:,} test images the student is {_told(result.kept)} its teacher and "
-            f"{_told(result.bought)} the control, at {100 / result.student.lighter:.2g} % of the teacher's FLOPs.")
+            f"{_told(result.bought)} the control, at {_share(result.student.lighter)} of the teacher's FLOPs.")
+
+
+def _share(lighter: float) -> str:
+    """What is left of the teacher's cost: two digits are enough."""
+    left = 100 / lighter
+    return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
 
 
 def _told(difference: Difference) -> str:

@@ -57,7 +57,7 @@ def demands(planned: Specs, about: Look) -> None:
         found = forecast(planned, len(about.classes), about.pictures, store())
     for warning in found.warnings:
         st.warning(warning, icon=":material/warning:")
-    time = f"≈ {rough(found.seconds)}" if found.seconds else "nothing left to train"
+    time = f"about {rough(found.seconds)}" if found.seconds else "nothing left to train"
     st.markdown(f":material/timer: **{time}** · memory ≈ {size(found.memory)}{_free(found.memory_free)} · "
                 f"disk ≈ {size(found.disk)}{_free(found.disk_free)}")
     st.caption("  \n".join(_lines(found)))
@@ -65,6 +65,8 @@ def demands(planned: Specs, about: Look) -> None:
 
 def rough(seconds: float) -> str:
     """A time no more exact than an estimate is: `2 min`, not `1 min 52 s`."""
+    if seconds < 5:
+        return "5 s or less"
     return duration(seconds if seconds < 60 else 60 * round(seconds / 60))
 
 
@@ -75,7 +77,7 @@ def _free(free: int | None) -> str:
 def _lines(found: Forecast) -> list[str]:
     bases: dict[str, list[str]] = {}
     for need in found.needs:
-        time = "" if need.finished else f" ≈ {rough(need.seconds)}"
+        time = "" if need.finished else f" {rough(need.seconds)}"
         bases.setdefault(need.basis, []).append(f"{need.role}{time}")
     lines = [f"{', '.join(roles).capitalize()}: {basis}." for basis, roles in bases.items()]
     return [*lines, f"For about {found.images:,} training images. Decoding a new data set and waiting for other runs "
