@@ -109,10 +109,11 @@ def results(trials: list[Trial]) -> None:
     if not trials:
         return
     st.subheader("Latest distillations", anchor=False)
+    newest = next((trial for trial in trials if trial.finished), None)
     grid = st.grid(2, min_column_width=370)
-    for number, trial in enumerate(trials[:CARDS]):
+    for trial in trials[:CARDS]:
         with grid, st.container(border=True, height="stretch"):
-            cards.result(trial, first=number == 0)
+            cards.result(trial, first=trial is newest)
     if len(trials) > CARDS:
         links.run(label=f"All {len(trials)} distillations")
 

@@ -10,8 +10,10 @@ from typing import Any
 from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
-               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "precision", "seed", "device")
+               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
+               "device")
 NOT_FLAGS = ("data", "method_args")
+Arguments = dict[str, dict[str, Any]]
 EXAMPLES = """examples:
   python -m kd demo
   python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
@@ -34,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-    out = {"--out": {"required": True, "metavar": "DIR", "help": "Folder for the figure, the maps and the numbers."}}
-    image = {"--image": {"required": True, "metavar": "FILE", "help": "A picture; any size and mode."},
+    out: Arguments = {"--out": {"required": True, "metavar": "DIR",
+                              "help": "Folder for the figure, the maps and the numbers."}}
+    image: Arguments = {"--image": {"required": True, "metavar": "FILE", "help": "A picture; any size and mode."},
              "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
     _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
           {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
@@ -66,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _verb(verbs: Any, name: str, help: str, arguments: dict[str, dict[str, Any]] | None = None) -> Any:
+def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) -> Any:
     verb = verbs.add_parser(name, help=help, description=help)
     for flag, options in (arguments or {}).items():
         verb.add_argument(flag, **options)

@@ -27,9 +27,9 @@ class TrainBatches:
     """
 
     def __init__(self, split: Split, subset: NDArray[np.int64], batch_size: int, seed: int, view_count: int,
-                 flip: bool, rank: int = 0, world: int = 1) -> None:
+                 flip: bool, strength: float = 1.0, rank: int = 0, world: int = 1) -> None:
         self.split, self.subset, self.seed = split, subset, seed
-        self.view_count, self.flip = view_count, flip
+        self.view_count, self.flip, self.strength = view_count, flip, strength
         self.rank, self.world = rank, world
         self.batch_size = min(batch_size, len(subset)) // world * world
         if self.batch_size < world:
@@ -50,7 +50,8 @@ class TrainBatches:
         images = to_tensor(self.split.images[index], device)
         if self.view_count:
             view = views.view_number(epoch, index, self.view_count)
-            images = views.augment(images, index, view, self.flip).contiguous(memory_format=torch.channels_last)
+            images = views.augment(images, index, view, self.flip, self.strength).contiguous(
+                memory_format=torch.channels_last)
         return Batch(images, torch.from_numpy(self.split.labels[index]).to(device))
 
 

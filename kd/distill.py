@@ -11,7 +11,7 @@ from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec, setting
 
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
-TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 4e-3
+TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
 
 def _like(name: str) -> Any:
@@ -44,6 +44,7 @@ class Request:
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
     views: int = _like("views")
+    augmentation: float = _like("augmentation")
     seed: int = _like("seed")
     precision: str = _like("precision")
     device: str = _like("device")
@@ -72,7 +73,7 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     teacher = _teacher_spec(request, store)
     control = _student_spec(request, teacher, store)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
-                      teacher=teacher.id)
+                      teacher=known.id if (known := store.find(teacher)) else teacher.id)
     return teacher, control, student
 
 
@@ -84,8 +85,9 @@ def plan(request: Request, store: Store) -> Trio:
 
 def control_of(store: Store, student: Run) -> Run | None:
     """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
-    spec = replace(student.spec, method="supervised", method_args={}, teacher="")
-    return store[spec.id] if student.spec.teacher and spec.id in store else None
+    if not student.spec.teacher:
+        return None
+    return store.find(replace(student.spec, method="supervised", method_args={}, teacher=""))
 
 
 def trio_of(store: Store, student: Run) -> Trio | None:
@@ -100,8 +102,8 @@ def _common(request: Request, store: Store) -> dict[str, Any]:
     places = store.places
     reference = datasets.resolve(request.data, places)
     return {"data": reference, "data_fingerprint": datasets.fingerprint(reference, places),
-            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "seed", "precision",
-                                                         "device")}}
+            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
+                                                         "precision", "device")}}
 
 
 def _teacher_spec(request: Request, store: Store) -> RunSpec:
@@ -153,10 +155,11 @@ def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
     """`teacher` as a student's starting weights means the trained teacher's file, so it must have been trained."""
     if request.student_weights != "teacher":
         return request.student_weights
-    if teacher.id not in store or store[teacher.id].status != FINISHED:
+    run = store.find(teacher)
+    if run is None or run.status != FINISHED:
         raise UsageError("Starting from the teacher's weights needs a trained teacher. Train it first "
                          "(python -m kd train), then name its run as the teacher.")
-    return str(store[teacher.id].weights)
+    return str(run.weights)
 
 
 def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
@@ -175,7 +178,7 @@ def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
     return replace(spec, data=reference, data_fingerprint=datasets.fingerprint(reference, store.places))
 
 
-def start_from(source: str) -> dict[str, str]:
+def start_from(source: str) -> dict[str, Any]:
     """The two spec fields that name starting weights: `none`, `hub`, or a file with its digest."""
     from kd.models import weights
 

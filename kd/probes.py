@@ -6,6 +6,7 @@ Only files and numpy here, so a page can read them without torch.
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def scaled(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return (exact - low) / (high - low)
 
 
-def _save(path: Path, **arrays: NDArray) -> None:
+def _save(path: Path, **arrays: Any) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())

@@ -199,11 +199,19 @@ class Store:
 
     def create(self, spec: RunSpec) -> Run:
         """The run of this spec: the folder that is there, or a new one."""
+        if (found := self.find(spec)) is not None:
+            return found
         run = Run(self.path / spec.id)
-        if not (run.path / "spec.json").exists():
-            run.path.mkdir(parents=True, exist_ok=True)
-            write_json(run.path / "spec.json", spec.to_json())
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_json(run.path / "spec.json", spec.to_json())
         return run
+
+    def find(self, spec: RunSpec) -> Run | None:
+        """The run with this spec, or None."""
+        if spec.id in self:
+            return Run(self.path / spec.id)
+        # A version with fewer settings hashed them to another name; read today, its spec is the same.
+        return next((run for run in self if run.spec == spec), None)
 
     def __iter__(self) -> Iterator[Run]:
         """Runs, latest first. Folders that are no run (no readable spec) are passed over."""

@@ -28,7 +28,8 @@ class RunSpec:
     Raises UsageError when a value is outside its range.
     """
 
-    data: str = setting("phantom-brain", "Data set: a phantom's name, a class folder, a zip of one, or a MedMNIST .npz.")
+    data: str = setting("phantom-brain", "Data set: a phantom's name, a class folder, a zip of one, or a MedMNIST "
+                        ".npz.")
     data_fingerprint: str = setting("", "Digest of the data set's content, filled in when the run is planned.")
     image_size: int = setting(96, "Working size in pixels; every image is fitted into a square of this side.",
                               low=28, high=512)
@@ -44,19 +45,24 @@ class RunSpec:
                               ".safetensors or .pth file.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
     normalisation: str = setting("model", "Input scaling the weights expect: model (what timm states), imagenet "
-                                 "(mean .485 .456 .406), half (mean = std = .5).", choices=("model", "imagenet", "half"))
+                                 "(mean .485 .456 .406), half (mean = std = .5).",
+                                 choices=("model", "imagenet", "half"))
     method: str = setting("supervised", "How the student learns: the name of a distillation method.")
     method_args: Mapping[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     teacher: str = setting("", "Run id of the teacher; empty for a run without one.")
     epochs: int = setting(20, "Passes over the training images. Long schedules are what makes distillation pay.",
                           low=1, high=1000)
-    batch_size: int = setting(32, "Images per step, over all processes.", low=2, high=4096)
+    batch_size: int = setting(16, "Images per step, over all processes.", low=2, high=4096)
     learning_rate: float = setting(2e-3, "Peak step size of AdamW.", low=1e-6, high=1.0)
     weight_decay: float = setting(0.05, "AdamW's decoupled decay.", low=0.0, high=1.0)
     schedule: str = setting("one-cycle", "one-cycle (warm up, then anneal) or cosine (anneal only).",
                             choices=("one-cycle", "cosine"))
     views: int = setting(30, "Augmented views per image, numbered and seeded, the same for teacher and student; "
                          "0 trains on the plain images.", low=0, high=1000)
+    augmentation: float = setting(0.25, "How far a view strays from the picture: at 1 it is cropped to as little as "
+                                  "half, "
+                                  "turned by up to 15° and brightened or darkened by up to a fifth; at 0 only "
+                                  "flipped. Short schedules want little of it.", low=0.0, high=1.0)
     precision: str = setting("32-true", "Arithmetic: 32-true, bf16-mixed (faster where the processor has it), "
                              "16-mixed (GPU).", choices=("32-true", "bf16-mixed", "16-mixed"))
     seed: int = setting(0, "Seed of initial weights and data order.", low=0, high=2**31 - 1)

@@ -117,13 +117,13 @@ def _teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> Clas
         raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
                          f"{', '.join(data.classes)}. Choose a teacher of this data set.")
     return evaluate.load(run, len(data.classes)).requires_grad_(False).to(
-        fabric.device, memory_format=torch.channels_last)
+        memory_format=torch.channels_last).to(fabric.device)
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
     subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
     return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.facts.flip,
-                        fabric.global_rank, fabric.world_size)
+                        spec.augmentation, fabric.global_rank, fabric.world_size)
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def _stage_maps(model: nn.Module, images: np.ndarray, device: torch.device) -> l
         return [stage_map(stage).float().cpu().numpy() for stage in model(to_tensor(images, device)).stages]
 
 
-def _keep(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
+def _keep(run: Run, model: Classifier, optimizer: torch.optim.Optimizer, progress: Progress,
           scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights."""
     score = (scores["macro_f1"], -scores["loss"])

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 VERSION = 1
-AREA = (0.5, 1.0)  # share of the picture that a crop keeps (METHODS.md's trial: this, not the loss's knobs, decided)
+# At full strength:
+CROPPED = 0.5  # a crop leaves out at most this share of the area
 ROTATION = math.radians(15)
 SHADE = 0.2  # brightness changes by at most this share
 
@@ -23,11 +24,15 @@ def view_number(epoch: int, index: NDArray[np.int64], views: int) -> NDArray[np.
     return (epoch + _hash(index, 0, 0) % np.uint64(views)).astype(np.int64) % views
 
 
-def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], flip: bool) -> Tensor:
-    """Views `view` [B] of the images [B, 3, S, S] in 0..1 that have these indices in their data set."""
+def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], flip: bool,
+            strength: float = 1.0) -> Tensor:
+    """Views `view` [B] of the images [B, 3, S, S] in 0..1 that have these indices in their data set.
+
+    strength: 0..1, how far a view strays from the picture; at 0 it is the picture or, with `flip`, its mirror image.
+    """
     draw = [torch.from_numpy(_uniform(index, view, number)).to(images) for number in range(6)]
-    side = (AREA[0] + (AREA[1] - AREA[0]) * draw[0]).sqrt()
-    angle = ROTATION * (2 * draw[1] - 1)
+    side = (1 - strength * CROPPED * draw[0]).sqrt()
+    angle = strength * ROTATION * (2 * draw[1] - 1)
     mirror = torch.where(draw[2] < 0.5, -1.0, 1.0).to(images) if flip else torch.ones_like(side)
     shift = (1 - side)[:, None] * (2 * torch.stack(draw[3:5], dim=1) - 1)
     cos, sin = side * angle.cos(), side * angle.sin()
@@ -36,7 +41,7 @@ def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], f
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Brightness multiplies: black surroundings stay black, as they do in a scanner.
-    return (moved * (1 + SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp(0, 1)
+    return (moved * (1 + strength * SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp(0, 1)
 
 
 def _uniform(index: NDArray[np.int64], view: NDArray[np.int64], number: int) -> NDArray[np.float32]:

@@ -98,7 +98,7 @@ def chart(data: Dataset) -> go.Figure:
     for part, split in data.splits.items():
         figure.add_bar(y=list(data.classes), x=split.counts(len(data.classes)), name=part, orientation="h",
                        marker_color=SHADES[part])
-    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_layout(barmode="stack")
     figure.update_yaxes(autorange="reversed")
     return tidy(figure, height=max(220, 90 + 34 * len(data.classes))).update_layout(hovermode="closest")
 

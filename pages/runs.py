@@ -1,5 +1,7 @@
 """Runs: what do I have, how did it go, and what is still to come?"""
 
+import zlib
+
 import pandas as pd
 import streamlit as st
 
@@ -9,7 +11,7 @@ from pages.parts import chrome, details, listing, progress
 from pages.parts.common import STATUS_WORDS, store, usage_errors
 from pages.parts.listing import Entry
 
-RUN = "runs_run"
+RUN, CLICKED = "runs_run", "runs_clicked"
 LINK = "runs_link"  # the run that this page last wrote into the address: another comes from a link or the back button
 COLUMNS = {
     "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
@@ -107,6 +109,8 @@ def _words(entry: Entry) -> str:
 
 def table(ids: list[str], live: list[str]) -> None:
     """The runs of these ids. A click on a row opens it below; redrawn while some of `live` are not done."""
+    if st.session_state.pop(CLICKED, False):
+        st.rerun()  # the run is drawn outside this fragment
     entries = listing.entries(store())
     if [entry.run.id for entry in entries if entry.active and entry.run.id in live] != live:
         st.rerun()
@@ -115,18 +119,20 @@ def table(ids: list[str], live: list[str]) -> None:
         st.info("No run matches these filters.", icon=":material/filter_alt_off:")
         return
     frame = as_frame(shown)
-    st.session_state["table-ids"] = [entry.run.id for entry in shown]
-    st.dataframe(frame, hide_index=True, column_config=COLUMNS, key="table", on_select=_clicked, placeholder="–",
+    rows = [entry.run.id for entry in shown]
+    key = f"table-{zlib.crc32(' '.join(rows).encode())}"  # other rows: a mark on the third would name another run
+    st.dataframe(frame, hide_index=True, column_config=COLUMNS, key=key, placeholder="–",
+                 on_select=lambda: _clicked(key, rows),
                  selection_mode="single-row", height=min(420, 38 + 35 * len(frame)), alt="All runs that match")
     st.download_button("Download as CSV", lambda: frame.to_csv(index=False), "kd-lens-runs.csv", "text/csv",
                        on_click="ignore", icon=":material/download:", type="tertiary")
 
 
-def _clicked() -> None:
-    rows = st.session_state["table"]["selection"]["rows"]
-    ids = st.session_state["table-ids"]
+def _clicked(key: str, ids: list[str]) -> None:
+    rows = st.session_state[key]["selection"]["rows"]
     if rows and rows[0] < len(ids):
         st.session_state[RUN] = ids[rows[0]]
+        st.session_state[CLICKED] = True
 
 
 def as_frame(entries: list[Entry]) -> pd.DataFrame:
@@ -136,7 +142,7 @@ def as_frame(entries: list[Entry]) -> pd.DataFrame:
 
 def _row(entry: Entry) -> dict[str, object]:
     spec, summary, run = entry.spec, entry.summary, entry.run
-    now = f" {progress.words(run)}" if entry.status == RUNNING else ""
+    now = f" {progress.share(run) * 100:.0f} %" if entry.status == RUNNING else ""
     return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": listing.data_name(spec),
             "Model": spec.model_label, "Method": spec.method, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
@@ -148,7 +154,6 @@ def selected(entries: list[Entry]) -> None:
     """The run named in the address or chosen here, in full."""
     by_id = {entry.run.id: entry for entry in entries}
     _follow_link(set(by_id))
-    st.divider()
     picked = st.selectbox("Run", list(by_id), index=None, key=RUN, placeholder="Choose a run here, or a row above",
                           format_func=lambda run_id: _name(by_id[run_id]))
     if picked and st.query_params.get("run") != picked:

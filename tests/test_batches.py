@@ -53,7 +53,7 @@ def test_fewer_images_than_a_batch_make_one_batch(split):
 
 def test_processes_share_the_same_global_batches(split):
     whole = seen(TrainBatches(split, np.arange(20), 6, 0, 0, True), 1)
-    parts = [seen(TrainBatches(split, np.arange(20), 6, 0, 0, True, rank, 2), 1) for rank in (0, 1)]
+    parts = [seen(TrainBatches(split, np.arange(20), 6, 0, 0, True, rank=rank, world=2), 1) for rank in (0, 1)]
     for step, batch in enumerate(whole):
         assert sorted(parts[0][step] + parts[1][step]) == sorted(batch)
         assert len(parts[0][step]) == len(parts[1][step])
@@ -61,7 +61,7 @@ def test_processes_share_the_same_global_batches(split):
 
 def test_more_processes_than_images_are_refused(split):
     with pytest.raises(ValueError, match="cannot be shared"):
-        TrainBatches(split, np.arange(3), 8, 0, 0, True, 0, 4)
+        TrainBatches(split, np.arange(3), 8, 0, 0, True, rank=0, world=4)
 
 
 def test_augmented_epochs_repeat_exactly(split):

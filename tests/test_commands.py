@@ -32,10 +32,10 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
 
     picture = tmp_path / "a scan.png"
     Image.new("L", (50, 40), 128).save(picture)
-    code, compared, _ = run(capsys, "compare", student, "--image", str(picture), "--out", str(tmp_path / "c"), *root)
+    code, _, _ = run(capsys, "compare", student, "--image", str(picture), "--out", str(tmp_path / "c"), *root)
     assert code == 0
     assert {file.suffix for file in (tmp_path / "c").iterdir()} >= {".png", ".npz", ".json"}
-    code, explained, _ = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
+    code, _, _ = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
                              "--out", str(tmp_path / "e"), *root)
     assert code == 0
     assert {file.suffix for file in (tmp_path / "e").iterdir()} >= {".png", ".npz", ".json"}

@@ -44,6 +44,14 @@ def test_a_finished_run_can_teach_again(store):
     assert again.student != first.student
 
 
+def test_a_teacher_of_an_older_version_is_not_copied(store):
+    first = distilled(store, epochs=1)
+    older = first.teacher.path.rename(first.teacher.path.with_name("older-teacher"))
+    again = plan(request(epochs=1, teacher=older.name), store)
+    assert again.teacher.path == older
+    assert again.student.spec.teacher == "older-teacher"
+
+
 def test_a_teacher_of_other_data_or_size_is_refused(store):
     teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.places))
     with pytest.raises(UsageError, match="trained on other pictures"):

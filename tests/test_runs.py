@@ -26,6 +26,16 @@ def test_the_same_spec_is_the_same_folder(store, run):
     assert run.spec == RunSpec()
 
 
+def test_a_run_of_a_version_with_fewer_settings_is_found(store):
+    """Its folder was named by a hash of fewer fields."""
+    values = RunSpec(seed=3).to_json()
+    del values["augmentation"]
+    runs.write_json(store.path / "older-run" / "spec.json", values)
+    assert store.find(RunSpec(seed=3)).id == "older-run"
+    assert store.create(RunSpec(seed=3)).id == "older-run"
+    assert store.find(RunSpec(seed=4)) is None
+
+
 def test_status_is_derived(store, run):
     assert run.status == runs.INTERRUPTED
     lock = run.lock()

@@ -59,3 +59,19 @@ def test_every_image_cycles_through_all_its_views():
     seen = np.stack([views.view_number(epoch, index, 5) for epoch in range(5)])
     assert (np.sort(seen, axis=0) == np.arange(5)[:, None]).all()
     assert len(set(seen[0])) > 1
+
+
+def test_strength_zero_is_the_picture_or_its_mirror_image(images):
+    out = views.augment(images, np.arange(6), np.arange(6), flip=True, strength=0)
+    for before, after in zip(images, out, strict=True):
+        assert torch.allclose(after, before, atol=1e-5) or torch.allclose(after, before.flip(-1), atol=1e-5)
+
+
+def test_less_strength_stays_nearer():
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(1)), 40, mode="bilinear")
+
+    def distance(strength):
+        return (views.augment(smooth, np.arange(20), np.arange(20), False, strength) - smooth).abs().mean().item()
+
+    assert distance(0.2) < distance(0.5) < distance(1.0)

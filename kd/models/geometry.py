@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -39,18 +40,12 @@ class Box:
     bottom: int
     right: int
 
-    @property
-    def side(self) -> int:
-        """The longer of height and width, in pixels."""
-        return max(self.bottom - self.top, self.right - self.left)
-
-
 def sides(spec: RunSpec) -> list[int]:
-    """For every stage the side in pixels of what its middle unit sees of a picture of `spec.image_size`, at most that.
+    """The receptive field of every stage: the side in pixels of what a unit can see, at most `spec.image_size`.
 
     Raises UsageError when the model is unknown or cannot take pictures of this size.
     """
-    return list(sides_of(plan(spec, classes=2)))
+    return list(_sides(_architecture(plan(spec, classes=2))))
 
 
 def field(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
@@ -58,19 +53,29 @@ def field(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
 
     Raises IndexError when the stage or the unit does not exist.
     """
-    return _field(plan(spec, classes=2), stage, unit)
+    return _field(_architecture(plan(spec, classes=2)), stage, unit)
 
 
 @lru_cache(maxsize=64)
-def sides_of(what: Plan) -> tuple[int, ...]:
-    """`sides` of a plan."""
-    images, maps = _run(_architecture(what))
-    return tuple(_box(images, features, _middle(features), more=True).side for features in maps)
+def _sides(what: Plan) -> tuple[int, ...]:
+    images, maps = _run(what)
+    found = [_side(images, features, stage.reduction)
+             for features, stage in zip(maps, on_meta(what).stages, strict=True)]
+    # A stage sees what the stage before it sees; a grid without padding can be too small to show that.
+    return tuple(accumulate(found, max))
+
+
+def _side(images: Tensor, features: Tensor, step: int) -> int:
+    """From the first unit's far end and the last unit's near end: the rim cuts both only where all is seen anyway."""
+    last = features.shape[-1] - 1
+    far = _box(images, features, (0, 0), more=True).right
+    near = _box(images, features, (last, last), more=True).left
+    return min(images.shape[-1], far - near + last * step)
 
 
 @lru_cache(maxsize=256)
 def _field(what: Plan, stage: int, unit: tuple[int, int]) -> Box:
-    images, maps = _run(_architecture(what))
+    images, maps = _run(what)
     return _box(images, maps[stage], unit, more=False)
 
 
@@ -87,7 +92,7 @@ def _run(what: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:
         return images, model.extract((images - model.mean) / model.std)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _linear(what: Plan) -> Classifier:
     """The model in double precision with positive weights, so that no two paths cancel."""
     model = assemble(what, seed=0).eval().requires_grad_(False)
@@ -110,16 +115,13 @@ def _read_by_stages(what: Plan) -> set[str]:
     return meter.read
 
 
-def _middle(features: Tensor) -> tuple[int, int]:
-    return features.shape[2] // 2, features.shape[3] // 2
-
-
 def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) -> Box:
     """more: whether the graph is needed again."""
     row, column = unit
     if row < 0 or column < 0:
         raise IndexError(f"unit {unit} is outside the grid")
-    [gradient] = torch.autograd.grad(features[0, :, row, column].sum(), images, retain_graph=more)
+    with torch.enable_grad():
+        [gradient] = torch.autograd.grad(features[0, :, row, column].sum(), images, retain_graph=more)
     seen = (gradient[0] != 0).any(dim=0)
     rows, columns = seen.any(dim=1).nonzero(), seen.any(dim=0).nonzero()
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
@@ -134,7 +136,7 @@ class _Paths(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _PASSING and args:
             return args[0]
-        if name in _NORMS:
+        if name in _NORMS and args:
             return _scaled(*args, **kwargs)
         if name == "pad" and kwargs.get("value") == -math.inf:
             kwargs["value"] = 0.0  # the padding of a maximum is no number for an average

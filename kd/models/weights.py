@@ -98,9 +98,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     for nest in _NESTS:
         if isinstance(found, Mapping) and isinstance(found.get(nest), Mapping):
             found = found[nest]
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} \
-        if isinstance(found, Mapping) else {}
-    return _unwrap(tensors)
+    named = found.items() if isinstance(found, Mapping) else ()
+    return _unwrap({name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)})
 
 
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ def result(trial: Trial, first: bool = False) -> None:
         st.markdown(f"**{trial.title}**")
         st.caption(f"{student.spec.method} · {student.spec.image_size} px · {student.created:%d %b, %H:%M}",
                    width="content")
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="xsmall"):
         for name in ROLES:
             _arm(name, trial.arms.get(name))
     if trial.finished and (verdict := _verdict(trial)):
@@ -92,14 +92,14 @@ def result(trial: Trial, first: bool = False) -> None:
 
 
 def _arm(name: str, entry: Entry | None) -> None:
-    with st.container(gap=None, width=116):
+    with st.container(gap=None, width=112):
         label = f"{MARKS[name]} {name.capitalize()}"
         if entry is None:
             st.metric(label, "–")
             st.caption("deleted")
         elif entry.status == FINISHED:
             st.metric(label, percent(entry.summary.get("accuracy")))
-            st.caption(f"{count(entry.summary.get('parameters'))} parameters  \n"
+            st.caption(f"{count(entry.summary.get('parameters'))} params  \n"
                        f"{count(entry.summary.get('flops'))} FLOPs")
         else:
             st.metric(label, "–")

@@ -14,7 +14,7 @@ from kd.places import Places
 from pages.parts import uploads
 
 LINK = "data_link"  # the address as this page last wrote it: any other comes from a link or the back button
-SET, SIZE, OPTION, PATH = "data_set", "data_size", "data_option_", "data_path"
+SET, SIZE, OPTION, PATH, ANOTHER = "data_set", "data_size", "data_option_", "data_path", "data_another"
 SIZES = (28, 64, 96, 128, 160, 224, 256, 384, 512)
 DEFAULT_SIZE = 96
 
@@ -33,7 +33,7 @@ def choose(places: Places) -> tuple[str, int] | None:
                             format_func=lambda side: f"{side} px",
                             help="Every picture is fitted into a square of this side, with black bars where it is not "
                                  "square.")
-        with st.popover("Open another", icon=":material/folder_open:"):
+        with st.popover("Open another", icon=":material/folder_open:", key=ANOTHER, on_change="rerun"):
             _another(places)
     if chosen is None:
         return None
@@ -57,6 +57,7 @@ def _follow_link() -> None:
     if link == st.session_state.get(LINK):
         return
     st.session_state[LINK] = link
+    st.session_state[ANOTHER] = False
     if link.get("size", "").isdecimal() and 28 <= int(link["size"]) <= 512:
         st.session_state[SIZE] = int(link["size"])
     if link.get("data"):
@@ -122,9 +123,9 @@ def _another(places: Places) -> None:
 
 
 def _open_path() -> None:
-    path = st.session_state[PATH].strip()
-    if path:
-        st.session_state[SET] = path if path.partition(":")[0] in PHANTOMS else str(Path(path).expanduser())
+    if path := st.session_state[PATH].strip():
+        st.session_state[LINK] = None
+        st.query_params.from_dict({"data": path})
 
 
 def _switch(path: Path) -> None:

@@ -103,10 +103,16 @@ def times(larger: float, smaller: float) -> str:
     return f"{larger / smaller:.{0 if larger >= 10 * smaller else 1}f}×" if smaller else "–"
 
 
+def unbroken(text: str) -> str:
+    """Keeps a number and its unit, or a range, on one line of a narrow table."""
+    return text.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
+
+
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
     """The same quiet dress for every chart: legend on top, no frame, room for labels."""
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
-                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None})
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None,
+                              "traceorder": "normal"})
     figure.update_xaxes(automargin=True, zeroline=False)
     figure.update_yaxes(automargin=True, zeroline=False)
     return figure

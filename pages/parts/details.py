@@ -56,7 +56,7 @@ def actions(entry: Entry, entries: list[Entry]) -> None:
         if entry.active:
             links.watch(entry.run.id)
         if not entry.active and st.button("Delete", icon=":material/delete:", key="delete"):
-            confirm(entry.run)
+            st.dialog("Delete this run?", icon=":material/delete:")(ask)(entry.run)
 
 
 def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
@@ -68,9 +68,8 @@ def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
     return [other for other in entries if other.spec.teacher == entry.run.id and other.status == FINISHED][:2]
 
 
-@st.dialog("Delete this run?", icon=":material/delete:")
-def confirm(run: Run) -> None:
-    """Ask before a run's folder goes. Says what it frees, or why it cannot be deleted."""
+def ask(run: Run) -> None:
+    """What a run's deletion frees, and the two answers; or why it cannot be deleted."""
     st.markdown(f"`{run.id}` with its weights, curves and scores will be removed for good. "
                 f"This frees {common.size(run.size())}.")
     with st.container(horizontal=True):
@@ -80,6 +79,8 @@ def confirm(run: Run) -> None:
     if gone:
         with usage_errors():
             store().delete(run.id)
+            st.query_params.pop("run", None)
+            st.toast("Deleted.", icon=":material/delete:")
             st.rerun()
 
 
@@ -89,9 +90,9 @@ def scores(entry: Entry) -> None:
     numbers = {"Accuracy": percent(summary.get("accuracy")), "Macro-F1": percent(summary.get("macro_f1")),
                "Parameters": count(summary.get("parameters")), "FLOPs": count(summary.get("flops")),
                "Training time": duration(summary.get("seconds")), "On disk": common.size(entry.run.size())}
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for label, value in numbers.items():
-            st.metric(label, value, width=132)
+            st.metric(label, value, width=118)
     tested = (entry.run.evaluation or {}).get("images")
     best = summary.get("best_epoch")
     if tested and best is not None:

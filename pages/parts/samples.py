@@ -5,7 +5,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.datasets import Dataset, Split
-from pages.parts.pictures import enlarge, outline, png
+from pages.parts.pictures import enlarge, outline
 
 PER_PAGE = 24
 ANY = "any class"
@@ -43,11 +43,11 @@ def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -
     with st.grid("auto", min_column_width=120, gap="xsmall"):
         for number in numbers:
             name = data.classes[int(split.labels[number])]
-            st.image(tile(split, int(number), masks), width="stretch", caption=name,
+            st.image(tile(split, int(number), masks), width="stretch", caption=name, output_format="JPEG",
                      alt=f"{name}, {split.names[number]}" + (", evidence outlined" if masks else ""))
 
 
-def tile(split: Split, number: int, masks: bool) -> bytes:
-    """One picture as PNG, its evidence outlined where that is asked for and known."""
+def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
+    """One picture, its evidence outlined where that is asked for and known."""
     mask = split.masks[number] if masks and split.masks is not None else None
-    return png(outline(enlarge(split.images[number]), mask))
+    return outline(enlarge(split.images[number]), mask)

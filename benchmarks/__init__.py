@@ -1,0 +1,1 @@
+"""What is claimed about speed, measured against peers or the plain way in one run."""

@@ -1,0 +1,225 @@
+"""What a distillation will ask of this machine, before it is started: time, memory, disk, each with its basis."""
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from kd.methods import METHODS
+from kd.models import cost, skeleton
+from kd.runs import FINISHED, Run, Store
+from kd.spec import RunSpec
+from kd.timing import measure
+from kd.views import augment
+
+TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
+WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
+WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
+BYTES = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model on this machine: seconds an image of a training step and of a forward pass, bytes an image kept for
+    the backward pass, parameters, and how many images were timed."""
+
+    step: float
+    forward: float
+    kept: int
+    parameters: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """One run's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words."""
+
+    role: str
+    seconds: float
+    basis: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of the three runs of a distillation. Bytes; memory at its peak and beside the program itself; None: not known."""
+
+    needs: tuple[Need, ...]
+    images: int
+    memory: int
+    memory_free: int | None
+    disk: int
+    disk_free: int
+
+    @property
+    def seconds(self) -> float:
+        return sum(need.seconds for need in self.needs)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why it may not end well, and the way out."""
+        short_of_memory = self.memory_free is not None and self.memory > self.memory_free
+        return tuple(text for text, holds in (
+            ("This needs more memory than is free now. Take a smaller batch, picture or model.", short_of_memory),
+            ("This needs more disk than is free. Delete runs or data caches first.", self.disk > self.disk_free),
+        ) if holds)
+
+
+def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: int, store: Store) -> Forecast:
+    """Of teacher, control and student specs, for a data set of `pictures` images in all."""
+    teacher, _, student = specs
+    images = _training_images(teacher, pictures, store)
+    needs = tuple(_need(role, spec, teacher, classes, images, store)
+                  for role, spec in zip(("teacher", "control", "student"), specs, strict=True))
+    large, small = trial(_bare(teacher), classes), trial(_bare(student), classes)
+    size = teacher.image_size
+    memory = max(_memory(large, teacher.batch_size, size), _memory(small, student.batch_size, size)
+                 + large.parameters * BYTES)
+    to_do = [one for one, need in zip((large, small, small), needs, strict=True) if not need.finished]
+    disk = sum(WORDS * one.parameters * BYTES for one in to_do) + _cache_bytes(teacher, pictures, store)
+    return Forecast(needs, images, memory, _free_memory(_device(teacher)), disk, _free_disk(store.places.root))
+
+
+def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:
+    """As a finished run of the same data counted them, else by the usual share."""
+    for run in store:
+        if run.spec.data_fingerprint == spec.data_fingerprint and (images := _trained_on(run)):
+            return images
+    return round(TRAINED * pictures)
+
+
+def _trained_on(run: Run) -> int:
+    """Training images of a finished run's data set; 0 where it does not say."""
+    counts = (run.summary or {}).get("data", {}).get("counts", {})
+    return sum(counts.get("train", []))
+
+
+def _need(role: str, spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
+    if spec.id in store and store[spec.id].status == FINISHED:
+        return Need(role, 0.0, "finished before, used again", True)
+    steps = spec.epochs * images * spec.data_fraction
+    if lived := _as_before(spec, teacher, store):
+        return Need(role, steps * lived[0], f"as {lived[1]} took, with the same model, size and batch", False)
+    own = trial(_bare(spec), classes)
+    watching = trial(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
+    # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
+    seconds = steps * (own.step + watching) + spec.epochs * images / 7 * own.forward
+    return Need(role, seconds, f"one step of {own.images} images timed on this machine", False)
+
+
+def _as_before(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[float, str] | None:
+    """(seconds an image, run) of the median of like runs that have finished; validation is in them."""
+    found = [((run.summary or {})["seconds"] / (run.spec.epochs * run.spec.data_fraction * images), run.id)
+             for run in store if _alike(run, spec, teacher, store) and (images := _trained_on(run))]
+    return sorted(found)[len(found) // 2] if found else None
+
+
+def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
+    other = run.spec
+    same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "precision", "device"))
+    if not same or _bare(other) != _bare(spec) or bool(other.views) != bool(spec.views):
+        return False
+    return not other.teacher or (other.teacher in store and _bare(store[other.teacher].spec) == _bare(teacher))
+
+
+def _bare(spec: RunSpec) -> RunSpec:
+    """Only what decides how long one image takes."""
+    return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
+                   device=spec.device, views=min(spec.views, 1))
+
+
+@lru_cache(maxsize=64)
+def trial(spec: RunSpec, classes: int) -> Trial:
+    """Time a training step and a forward pass of an untrained model on noise, and weigh what the backward keeps.
+
+    In a thread of its own with as many computing threads as the queue trains with; the caller's stay as they are.
+    """
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(_trial, spec, classes).result()
+
+
+def _trial(spec: RunSpec, classes: int) -> Trial:
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    price = cost.cost(spec, classes)
+    images = int(np.clip(WORK / max(price.flops, 1), 2, 32))
+    device = _device(spec)
+    # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
+    model = skeleton(spec, classes).to(device).eval()
+    batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
+    labels = torch.zeros(images, dtype=torch.long, device=device)
+    index = np.arange(images)
+
+    def step() -> None:
+        seen = augment(batch, index, index, True) if spec.views else batch
+        F.cross_entropy(model(seen).logits, labels).backward()
+        _settle(device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+        _settle(device)
+
+    kept = _kept(model, step)
+    took = measure(step, repeats=2, warmup=0).low
+    return Trial(took / images, measure(forward, repeats=2).low / images, kept // images, price.parameters, images)
+
+
+def _kept(model: torch.nn.Module, step: Callable[[], None]) -> int:
+    """Bytes of the tensors that one step keeps for its backward pass, each storage once, weights aside."""
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    found: dict[int, int] = {}
+    alive = []  # a freed storage's address is given out again
+
+    def weigh(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+        step()
+    return sum(found.values())
+
+
+def _device(spec: RunSpec) -> torch.device:
+    wanted = spec.device if spec.device != "auto" else "cuda"
+    return torch.device("cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu")
+
+
+def _settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(one: Trial, batch: int, size: int) -> int:
+    return WORDS * one.parameters * BYTES + batch * (one.kept + 3 * size**2 * BYTES)
+
+
+def _cache_bytes(spec: RunSpec, pictures: int, store: Store) -> int:
+    """Of the decoded pictures and masks, where they are not decoded yet."""
+    decoded = list(store.places.cache.glob(f"{spec.data_fingerprint}-{spec.image_size}-*"))
+    return 0 if decoded else pictures * spec.image_size**2 * 4
+
+
+def _free_memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _free_disk(root: Path) -> int:
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free

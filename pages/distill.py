@@ -1,0 +1,97 @@
+"""Which student, from whom, how? The form with its preview, and the distillation as it goes."""
+
+import streamlit as st
+
+from kd.distill import Request, Trio
+from pages.parts import live
+from pages.parts.chrome import page
+from pages.parts.common import store, usage_errors
+
+NEW, FOLLOW = ("New distillation", "Progress and result")
+LINK = "distil_link"  # the query string as this page last left it: any other comes from a link or the back button
+
+
+def main() -> None:
+    """The whole page."""
+    page("Distil")
+    st.title("Distil", anchor=False)
+    trio = None
+    with usage_errors():
+        _follow_link()
+        trio = _shown()
+    if trio is None:
+        _new()
+        return
+    st.session_state.setdefault("distil_view", FOLLOW)
+    view = st.segmented_control("View", (NEW, FOLLOW), key="distil_view", required=True, persist_state="session",
+                                label_visibility="collapsed")
+    if view == NEW:
+        _write_link("")
+        _new()
+    else:
+        _write_link(trio.student.id)
+        live.live(trio)
+
+
+def _follow_link() -> None:
+    """Obey `?run=` and `?data=` where this page did not write them itself."""
+    link = st.query_params.to_dict()
+    if link == st.session_state.get(LINK):
+        return
+    st.session_state[LINK] = link
+    if "run" in link:
+        st.session_state["distil_run"] = link["run"]
+        st.session_state["distil_view"] = FOLLOW
+    elif "data" in link:
+        st.session_state["distil_data"] = link["data"]
+        st.session_state["distil_view"] = NEW
+
+
+def _shown() -> Trio | None:
+    """The distillation to follow: the one asked for, else the one under way, else the last. Raises UsageError."""
+    runs = store()
+    asked = st.session_state.get("distil_run")
+    if asked and (asked in runs or asked == st.query_params.get("run")):
+        return live.find(runs, asked)
+    return live.latest(runs)
+
+
+def _write_link(student: str) -> None:
+    """The address names what is shown, so that a reload or another browser shows the same."""
+    link = {"run": student} if student else {}
+    st.session_state[LINK] = link
+    if st.query_params.to_dict() != link:
+        st.query_params.from_dict(link)
+
+
+def _new() -> None:
+    """Form on the left; on the right what comes of it, and the button."""
+    with st.skeleton(height=500):
+        # torch and timm: seconds, the first time
+        from pages.parts import distill_form, preview
+    left, right = st.columns(2, gap="medium")
+    with left, usage_errors():
+        request = distill_form.form()
+        if request is None:
+            return
+        with right, usage_errors():
+            planned, about = preview.student_preview(request)
+            above = st.container()
+            if st.button("Distil", type="primary", icon=":material/science:", width="stretch"):
+                _start(request)
+            with above:  # last, because it takes seconds for a model that has not been timed yet
+                preview.demands(planned, about)
+
+
+def _start(request: Request) -> None:
+    """Plan the three runs, queue what has not finished, and follow them."""
+    from kd.distill import plan
+    from kd.jobs import queue
+
+    trio = plan(request, store())
+    queue(store().places).submit(trio.runs)
+    st.query_params.from_dict({"run": trio.student.id})  # the next script run follows this link
+    st.rerun()
+
+
+main()

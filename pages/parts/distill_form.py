@@ -1,0 +1,157 @@
+"""The form of a distillation: every choice with its meaning, the few that matter first."""
+
+from typing import Any
+
+import streamlit as st
+
+from kd import datasets, models
+from kd.distill import Request
+from kd.errors import UsageError
+from kd.methods import METHODS
+from kd.runs import FINISHED, Run
+from pages.parts import fields
+from pages.parts.common import percent, store, usage_errors
+from pages.parts.fields import choice, key, knob, number, slider
+from pages.parts.look import looked
+
+TRAIN, REUSE = ("Train one", "Use a finished run")
+STUDENTS = {"plain": "Plain", "truncated": "Truncated", "timm": "timm model"}
+STUDENT_HELP = {
+    "plain": "A chain of convolutions, as in KD-FMV. Every layer is a map to look at.",
+    "truncated": "The teacher's own first stages with a new classifier.",
+    "timm": "Any convolutional timm model.",
+}
+MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "depth", "width", "method",
+        "method_args", "epochs")
+
+
+def form() -> Request | None:
+    """Draw the form and return what it says, not yet checked; None when it has shown that there is no such data set.
+
+    Raises UsageError for a path that is missing.
+    """
+    values: dict[str, Any] = {}
+    for draw in (_data, _teacher, _student, _method):
+        with st.container(border=True):
+            values |= draw(values)
+    with st.expander("More settings", icon=":material/tune:"):
+        values |= _more(values)
+    for name in ("teacher_weights", "student_weights"):
+        if values.get(name) == "":
+            raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
+    return Request(**values) if _there(values["data"]) else None
+
+
+def _there(data: str) -> bool:
+    try:
+        return bool(looked(data))
+    except UsageError:
+        return False
+
+
+def _data(_: dict[str, Any]) -> dict[str, Any]:
+    found = {entry.reference: entry.title for entry in datasets.available(store().places)}
+    chosen = st.session_state.setdefault(key("data"), Request().data)
+    options = [*found, *([chosen] if chosen and chosen not in found else [])]
+    left, right = st.columns([3, 1])
+    data = left.selectbox("Data set", options, key=key("data"), format_func=lambda name: found.get(name, name),
+                          accept_new_options=True, persist_state="session", filter_mode="contains",
+                          help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
+                               "take options, as in phantom-brain:count=400,difficulty=0.3") or Request().data
+    with right:
+        size = number("image_size")
+    with usage_errors():
+        about = looked(data)
+        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: {', '.join(about.classes)}")
+    return {"data": data, "image_size": int(size)}
+
+
+def _teacher(values: dict[str, Any]) -> dict[str, Any]:
+    st.markdown("**Teacher**")
+    ready = _ready(values["data"])
+    way = TRAIN
+    if ready:
+        way = st.segmented_control("Teacher", (TRAIN, REUSE), default=TRAIN, required=True, key=key("teacher_way"),
+                                   label_visibility="collapsed", persist_state="session")
+    if way == REUSE and ready:
+        by_id = {run.id: run for run in ready}
+        run_id = st.selectbox("Finished run", list(by_id), format_func=lambda one: _run_label(by_id[one]),
+                              key=key("teacher_run"), persist_state="session",
+                              help="It is used as it is; working size and data set are then its own.")
+        return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
+    left, right = st.columns(2)
+    with left:
+        teacher = _backbone("teacher", Request().teacher)
+    with right:
+        start = fields.weights("teacher_weights")
+    return {"teacher": teacher, "teacher_weights": start}
+
+
+def _ready(data: str) -> list[Run]:
+    """Finished runs of this data set that learnt from the labels, latest first."""
+    try:
+        wanted = looked(data).fingerprint
+    except UsageError:
+        return []
+    return [run for run in store() if not run.spec.teacher and run.spec.data_fingerprint == wanted
+            and run.status == FINISHED]
+
+
+def _run_label(run: Run) -> str:
+    summary = run.summary or {}
+    return f"{run.spec.model_label} · {percent(summary.get('accuracy'))} · {run.spec.image_size} px · {run.id[-4:]}"
+
+
+def _backbone(name: str, default: str) -> str:
+    place = f"distil_{name}_model"
+    st.session_state.setdefault(place, default)
+    return st.selectbox("timm model", _names(), key=place, filter_mode="contains", persist_state="session",
+                        help="Type a part of a name to search all convolutional models that timm has.") or default
+
+
+@st.cache_data(show_spinner=False)
+def _names() -> list[str]:
+    return [entry.name for entry in models.search("")]
+
+
+def _student(values: dict[str, Any]) -> dict[str, Any]:
+    st.markdown("**Student**")
+    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key=key("student_kind"),
+                                format_func=STUDENTS.__getitem__, label_visibility="collapsed",
+                                persist_state="session") or "plain"
+    st.caption(STUDENT_HELP[kind])
+    left, right = st.columns(2)
+    if kind == "timm":
+        with left:
+            name = _backbone("student", "mobilenetv3_small_050")
+        with right:
+            return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
+    with left:
+        depth = slider("depth")
+    with right:
+        if kind == "plain":
+            return {"student": kind, "depth": depth, "width": number("width")}
+        finished = values["teacher"] in store()
+        return {"student": kind, "depth": depth,
+                "student_weights": fields.weights("student_weights", ("teacher",) if finished else ())}
+
+
+def _method(_: dict[str, Any]) -> dict[str, Any]:
+    st.markdown("**Distillation**")
+    known = [name for name in METHODS if METHODS[name].needs_teacher]
+    name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].facts.title, key=key("method"),
+                        persist_state="session", help=Request.__dataclass_fields__["method"].metadata["help"])
+    facts = METHODS[name].facts
+    st.caption(f"{facts.summary} ({facts.paper})")
+    with st.grid(3, min_column_width=140):
+        args = {one: knob(name, one, about) for one, about in facts.knobs.items()}
+        epochs = number("epochs")
+    return {"method": name, "method_args": args, "epochs": epochs}
+
+
+def _more(values: dict[str, Any]) -> dict[str, Any]:
+    """Every setting that has no place above, so that a new one has a field the day it is made."""
+    rest = [name for name in fields.SETTINGS if name not in MAIN and (name != "teacher_epochs"
+                                                                      or values["teacher"] not in store())]
+    with st.grid(3, min_column_width=150):
+        return {name: choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name) for name in rest}

@@ -1,0 +1,74 @@
+"""Form fields read off a dataclass: label, help, range and choices are the setting's own."""
+
+from dataclasses import fields
+from typing import Any
+
+import streamlit as st
+
+from kd.distill import Request
+
+SETTINGS: dict[str, Any] = {item.name: item for item in fields(Request)}
+LABELS = {"data": "Data set", "image_size": "Size (px)"}
+
+
+def key(name: str) -> str:
+    """Where a setting's widget keeps its value."""
+    return f"distil_{name}"
+
+
+def label(name: str) -> str:
+    """`batch_size` as `Batch size`."""
+    return LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def number(name: str, high: float | None = None, help: str | None = None) -> Any:
+    """A whole or fractional number within the setting's range."""
+    item = SETTINGS[name]
+    kind = type(item.default)
+    low, most = item.metadata["low"], high or item.metadata["high"]
+    _default(name, item.default)
+    return st.number_input(label(name), kind(low), kind(most), step=kind(1) if kind is int else 0.05, key=key(name),
+                           help=help or item.metadata["help"], persist_state="session")
+
+
+def slider(name: str, high: float | None = None) -> Any:
+    """As `number`, dragged."""
+    item = SETTINGS[name]
+    kind = type(item.default)
+    low, most = kind(item.metadata["low"]), kind(high or item.metadata["high"])
+    _default(name, item.default)
+    st.session_state[key(name)] = min(max(st.session_state[key(name)], low), most)
+    return st.slider(label(name), low, most, key=key(name), help=item.metadata["help"], persist_state="session")
+
+
+def choice(name: str) -> Any:
+    """One of the setting's choices."""
+    item = SETTINGS[name]
+    return st.selectbox(label(name), item.metadata["choices"], index=item.metadata["choices"].index(item.default),
+                        key=key(name), help=item.metadata["help"], persist_state="session")
+
+
+def knob(method: str, name: str, facts: Any) -> float:
+    """A method's own setting (kd.methods.Knob)."""
+    place = f"distil_{method}_{name}"
+    st.session_state.setdefault(place, facts.default)
+    return st.number_input(label(name), float(facts.low), float(facts.high), step=0.05 if facts.high <= 1 else 0.5,
+                           key=place, help=facts.help, persist_state="session")
+
+
+def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> str:
+    """Starting weights: a choice, and a path where it is a file; empty while the path is missing."""
+    item = SETTINGS[name]
+    words = {"none": "Random", "hub": "timm's (needs a network)", "file": "A local file",
+             "teacher": "The trained teacher's"}
+    source = st.selectbox(label(name), ("none", "hub", *extra, "file"), format_func=words.__getitem__, key=key(name),
+                          help=item.metadata["help"], persist_state="session")
+    if source != "file":
+        return source or "none"
+    path = st.text_input(f"File of the {what}", key=f"{key(name)}_file", placeholder="/path/to/model.safetensors",
+                         persist_state="session", help="A path on the machine where this program runs.")
+    return (path or "").strip()
+
+
+def _default(name: str, value: Any) -> None:
+    st.session_state.setdefault(key(name), value)

@@ -1,0 +1,66 @@
+"""Pictures and heat maps on their way to the screen."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from kd.overlay import colour, overlay
+
+if TYPE_CHECKING:
+    from kd.explain import HeatMap  # imports torch, which not every page needs
+
+LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
+MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
+OUTLINE = (0, 255, 255)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels [H, W, 3] as a PNG file's content."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At least LEAST pixels high, shape kept."""
+    if pixels.shape[0] >= LEAST:
+        return pixels
+    width = round(pixels.shape[1] * LEAST / pixels.shape[0])
+    return np.asarray(Image.fromarray(pixels).resize((width, LEAST), Image.Resampling.BICUBIC))
+
+
+def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """The picture with the border of a mask (0 or 255, any size) drawn on it."""
+    if mask is None:
+        return pixels
+    grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
+    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(3))) != np.asarray(grown)
+    drawn = pixels.copy()
+    drawn[edge] = OUTLINE
+    return drawn
+
+
+def heated(image: NDArray[np.uint8], one: HeatMap, opacity: float, colormap: str,
+           mask: NDArray[np.uint8] | None) -> bytes:
+    """The picture under one heat map, as PNG; a blank map leaves it as it is."""
+    large = enlarge(image)
+    return png(outline(large if one.blank else overlay(large, one.scaled, opacity, colormap), mask))
+
+
+def colour_bar(colormap: str) -> None:
+    """The legend: lowest to highest value of each map."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+        st.caption("low", width="content")
+        st.image(_bar(colormap), width=160, alt=f"colour bar {colormap}, from low to high")
+        st.caption("high", width="content")
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _bar(colormap: str) -> bytes:
+    return png(colour(np.linspace(0, 1, 160)[None].repeat(12, axis=0), (12, 160), colormap))

@@ -1,0 +1,50 @@
+"""The student's stage maps of one picture per class, as they are after its newest epoch."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from kd import probes
+from kd.distill import Trio
+from kd.overlay import colour
+from kd.runs import Run
+from pages.parts.pictures import png
+
+TILE = 128  # pixels a side
+
+
+def probe_view(trio: Trio) -> None:
+    """Draw the newest maps of one probe picture; a control chooses the class."""
+    watched, newest = probes.images(trio.student), probes.latest(trio.student)
+    if watched is None or newest is None:
+        st.caption("The student's maps of one picture per class appear after its first epoch.")
+        return
+    names = (trio.teacher.summary or {}).get("classes") or []
+    labels = [names[label] if label < len(names) else f"class {label}" for label in watched[1]]
+    chosen = st.selectbox("What the student's layers respond to", range(len(labels)), format_func=labels.__getitem__,
+                          key=f"probe-{trio.student.id}")
+    epoch = newest[0]
+    number = chosen if chosen is not None and chosen < len(labels) else 0
+    with st.grid(min_column_width=84, gap="xsmall"):
+        for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
+            st.image(picture, caption=caption, width="stretch", alt=caption)
+    st.caption(f"After epoch {epoch + 1}. Channel averages, each by its own range: not class-specific.")
+
+
+def _stamp(run: Run, epoch: int) -> int:
+    """A run that was deleted and trained again has other maps under the same name."""
+    return (run.path / "probes" / f"{epoch:04d}.npz").stat().st_mtime_ns
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, bytes]]:
+    run = Run(Path(path))
+    watched, newest = probes.images(run), probes.latest(run)
+    if watched is None or newest is None:  # deleted since it was looked at
+        return []
+    tiles = [("picture", png(watched[0][number]))]
+    for stage, maps in enumerate(newest[1]):
+        heat = probes.scaled(maps[number])
+        blank = "" if heat.any() else " · blank"
+        tiles.append((f"{stage + 1} · {heat.shape[0]}×{heat.shape[1]}{blank}", png(colour(heat, TILE, "viridis"))))
+    return tiles

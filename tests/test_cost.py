@@ -1,0 +1,100 @@
+import threading
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd.errors import UsageError
+from kd.models import build, cost
+from kd.models.meter import Meter
+from kd.spec import RunSpec
+
+
+def by_hand(depth_strides: list[int], width: int, size: int, classes: int) -> cost.Cost:
+    """Parameters and FLOPs of plain, multiplied out."""
+    parameters = flops = 0
+    before, channels = 3, width // 2
+    for stride in depth_strides:
+        channels *= stride
+        size = -(-size // stride)
+        parameters += 9 * before * channels + 2 * channels
+        flops += 2 * 9 * before * channels * size * size
+        before = channels
+    return cost.Cost(parameters + channels * classes + classes, flops + 2 * channels * classes)
+
+
+@pytest.mark.parametrize(("depth", "width", "size", "strides"), [
+    (5, 16, 96, [2, 2, 2, 2, 2]), (5, 8, 64, [2, 2, 2, 2, 1]), (8, 16, 96, [2, 2, 1, 2, 2, 1, 2, 1]), (1, 32, 33, [2])])
+def test_plain_costs_what_the_sum_by_hand_says(depth, width, size, strides):
+    spec = RunSpec(depth=depth, width=width, image_size=size)
+    assert cost.cost(spec, classes=4) == by_hand(strides, width, size, 4)
+    assert cost.cost_of(build(spec, classes=4), size) == by_hand(strides, width, size, 4)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "densenet121", "regnety_002", "convnext_atto", "inception_v3"])
+def test_flops_are_those_of_torchs_counter(name):
+    spec = RunSpec(model=name, image_size=96)
+    model = build(spec, classes=3).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 96, 96))
+    expected = cost.Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops())
+    assert cost.cost(spec, classes=3) == cost.cost_of(model, 96) == expected
+
+
+def test_resnet18_costs_what_its_paper_says():
+    price = cost.cost(RunSpec(model="resnet18", image_size=224), classes=1000)
+    assert price.parameters == 11_689_512
+    assert price.flops == pytest.approx(2 * 1.8e9, rel=0.02)
+
+
+def test_flops_fall_with_the_picture():
+    prices = [cost.cost(RunSpec(image_size=size), classes=4).flops for size in (224, 96, 48)]
+    assert prices[0] > 4 * prices[1] > 8 * prices[2]
+
+
+@pytest.mark.parametrize("changes", [
+    {"model": "plain", "depth": 7}, {"model": "test_resnet"}, {"model": "densenet121"}, {"model": "hrnet_w18_small"},
+    {"model": "convnext_atto"}, {"model": "truncated", "base": "test_resnet", "depth": 2}], ids=lambda c: str(c))
+def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
+    spec = RunSpec(image_size=64, **changes)
+    model, rows = build(spec, classes=4).eval(), cost.layers(spec, classes=4)
+    with torch.no_grad(), Meter(model) as head:
+        maps = model.extract(torch.zeros(1, 3, 64, 64))
+        body = head.parameters, head.flops
+        model.head(maps[-1])
+    assert [(row.name, row.channels) for row in rows] == [(stage.name, stage.channels) for stage in model.stages]
+    assert [row.grid for row in rows] == [features.shape[-1] for features in maps]
+    assert (sum(row.parameters for row in rows), sum(row.flops for row in rows)) == body
+    assert cost.cost(spec, classes=4) == cost.Cost(head.parameters, head.flops)
+    assert [row.receptive_field for row in rows] == sorted(row.receptive_field for row in rows)
+
+
+def test_each_row_of_plain_is_one_layer():
+    first, second = cost.layers(RunSpec(depth=2, image_size=32), classes=4)
+    assert (first.parameters, first.flops) == (3 * 16 * 9 + 2 * 16, 2 * 3 * 16 * 9 * 16**2)
+    assert (second.parameters, second.flops) == (16 * 32 * 9 + 2 * 32, 2 * 16 * 32 * 9 * 8**2)
+
+
+def test_counting_does_not_change_the_model():
+    model = build(RunSpec(depth=2, image_size=32), classes=4).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cost.cost_of(model, 32)
+    assert model.training
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_a_count_does_not_see_other_threads():
+    model = build(RunSpec(depth=2, image_size=32), classes=4).eval()
+    with torch.no_grad(), Meter(model) as meter:
+        thread = threading.Thread(target=model, args=(torch.zeros(1, 3, 32, 32),))
+        thread.start()
+        thread.join()
+    assert (meter.flops, meter.parameters) == (0, 0)
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"model": "inception_v3", "image_size": 32}, "cannot take pictures of 32 px"), ({"model": "resnet19"}, "resnet18"),
+    ({"model": "truncated", "base": "resnet18", "depth": 7}, "between 1 and 4")])
+def test_what_cannot_be_built_has_no_cost(changes, told):
+    with pytest.raises(UsageError, match=told):
+        cost.cost(RunSpec(**changes), classes=4)

@@ -1,0 +1,95 @@
+"""What a distillation will ask of the machine."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small import DATA, distilled, request
+
+from kd import forecast as module
+from kd.datasets import look
+from kd.distill import specs
+from kd.forecast import Forecast, Need, forecast, trial
+from kd.models import skeleton
+from kd.runs import Store, write_json
+from kd.spec import RunSpec
+
+PLAIN = RunSpec(model="plain", depth=2, width=4, image_size=32)
+
+
+def foretell(store: Store, **changes) -> Forecast:
+    about = look(DATA)
+    return forecast(specs(request(**changes), store), len(about.classes), about.total, store)
+
+
+def test_a_new_distillation_costs_time_memory_and_disk_and_says_how_it_knows():
+    found = foretell(Store())
+    assert [need.role for need in found.needs] == ["teacher", "control", "student"]
+    assert all(need.seconds > 0 and "timed on this machine" in need.basis for need in found.needs)
+    assert found.seconds == pytest.approx(sum(need.seconds for need in found.needs))
+    assert found.images == round(0.7 * 60)
+    assert found.memory > 0
+    assert found.disk > 60 * 32**2 * 3
+
+
+def test_time_grows_with_epochs_and_with_the_share_of_the_data():
+    store = Store()
+    short, long = foretell(store, epochs=2), foretell(store, epochs=20)
+    assert long.seconds == pytest.approx(10 * short.seconds)
+    part = foretell(store, data_fraction=0.5)
+    assert part.needs[0].seconds == pytest.approx(short.needs[0].seconds)
+    assert part.needs[2].seconds < short.needs[2].seconds
+
+
+def test_a_student_costs_its_teachers_forward_pass_on_top_of_the_control():
+    needs = foretell(Store()).needs
+    assert needs[2].seconds > needs[1].seconds
+
+
+def test_what_has_finished_costs_nothing_and_like_runs_are_the_measure():
+    store = Store()
+    trio = distilled(store)
+    again = foretell(store)
+    assert again.seconds == again.disk == 0
+    assert all(need.finished for need in again.needs)
+    summary = trio.teacher.summary
+    write_json(trio.teacher.path / "summary.json", {**summary, "seconds": 2 * 42.0})
+    longer = foretell(store, seed=1, epochs=4).needs[0]
+    assert trio.teacher.id in longer.basis
+    images = sum(summary["data"]["counts"]["train"])
+    assert longer.seconds == pytest.approx(4 * images * 84 / (2 * images))
+
+
+def test_another_size_is_not_measured_by_a_finished_run():
+    store = Store()
+    distilled(store)
+    assert all("timed" in need.basis for need in foretell(store, image_size=40).needs)
+
+
+def test_a_larger_picture_keeps_more_for_the_backward_pass():
+    small, large = trial(PLAIN, 3), trial(replace(PLAIN, image_size=64), 3)
+    assert large.kept == pytest.approx(4 * small.kept, rel=0.2)
+    assert small.parameters == large.parameters == sum(p.numel() for p in skeleton(PLAIN, 3).parameters())
+
+
+def test_the_trial_leaves_random_numbers_and_threads_as_they_were():
+    trial.cache_clear()
+    torch.manual_seed(3)
+    torch.set_num_threads(3)
+    state = torch.get_rng_state()
+    trial(PLAIN, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == 3
+
+
+def test_too_little_memory_or_disk_is_said_with_a_way_out():
+    needs = (Need("teacher", 1.0, "", False),)
+    assert Forecast(needs, 10, 5, 10, 5, 10).warnings == ()
+    tight = Forecast(needs, 10, 50, 10, 50, 10).warnings
+    assert "smaller batch" in tight[0]
+    assert "Delete runs" in tight[1]
+    assert Forecast(needs, 10, 50, None, 5, 10).warnings == ()
+
+
+def test_free_disk_is_asked_of_the_nearest_folder_that_exists(tmp_path):
+    assert module._free_disk(tmp_path / "not" / "yet") > 0

@@ -1,0 +1,264 @@
+"""The distil page: the form with its preview, and the distillation as it goes, through the entry point and cold."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fabricate import epochs, trio
+from small import DATA, SIZE
+from streamlit.testing.v1 import AppTest
+from test_pages_home import idle, words  # noqa: F401  (a fixture)
+
+from kd import probes
+from kd.jobs import queue
+from kd.methods import METHODS
+from kd.places import PROJECT
+from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
+from pages.parts import fields
+
+
+def page(warm: bool = False, **address: str) -> AppTest:
+    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    if warm:
+        at.run()
+    at.switch_page("pages/distill.py")
+    for name, value in address.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def form(**address: str) -> AppTest:
+    """The form with settings of a second or so."""
+    at = page(data=DATA, **address)
+    at.number_input(key="distil_image_size").set_value(SIZE)
+    at.selectbox(key="distil_teacher_model").set_value("test_resnet")
+    at.slider(key="distil_depth").set_value(2)
+    at.number_input(key="distil_epochs").set_value(1).run()
+    assert not at.exception, at.exception
+    assert not at.error, at.error[0].value
+    return at
+
+
+def labels(at: AppTest) -> list[str]:
+    return [button.label for button in at.button]
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    next(button for button in at.button if button.label == label).click()
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def charts(at: AppTest) -> list[dict]:
+    return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_link_brings_the_data_set_and_the_preview_shows_what_it_costs(warm):
+    at = page(warm, data=DATA)
+    assert at.selectbox(key="distil_data").value == DATA
+    assert "60 images in 4 classes" in words(at)
+    totals, layers = (table.value for table in at.table[:2])
+    assert list(totals[""]) == ["Teacher · resnet18", "Student · plain5", "Teacher ÷ student"]
+    assert len(layers) == 5
+    assert "timed on this machine" in words(at)
+    assert "Distil" in labels(at)
+
+
+def test_the_preview_follows_the_depth():
+    at = page(data=DATA)
+    at.slider(key="distil_depth").set_value(12).run()
+    assert len(at.table[1].value) == 12
+    assert "plain12" in at.table[0].value[""][1]
+
+
+def test_help_and_ranges_are_read_off_the_request():
+    at = page(data=DATA)
+    drawn = {name: widget for name in fields.SETTINGS for widget in (*at.number_input, *at.slider, *at.selectbox)
+             if widget.key == fields.key(name)}
+    for name, widget in drawn.items():
+        facts = fields.SETTINGS[name].metadata
+        assert name == "data" or widget.help == facts["help"]
+        if facts["low"] is not None:
+            assert (widget.min, widget.max) == (facts["low"], facts["high"])
+    assert {"depth", "width", "epochs", "batch_size", "seed", "data_fraction", "views", "normalisation", "device",
+            "method", "teacher_weights"} <= set(drawn)
+
+
+def test_a_methods_knobs_are_its_own():
+    at = page(data=DATA)
+    method = at.selectbox(key="distil_method").value
+    for name, knob in METHODS[method].facts.knobs.items():
+        widget = at.number_input(key=f"distil_{method}_{name}")
+        assert (widget.value, widget.min, widget.max, widget.help) == (knob.default, knob.low, knob.high, knob.help)
+
+
+def test_distil_plans_and_queues_three_runs_and_follows_them(idle):  # noqa: F811
+    at = form()
+    at.number_input(key="distil_kd_alpha").set_value(0.3).run()
+    press(at, "Distil")
+    store = Store()
+    runs = {run.spec.method: run for run in store}
+    student = runs["kd"]
+    assert len(list(store)) == 3
+    assert (student.spec.depth, student.spec.epochs, student.spec.image_size) == (2, 1, SIZE)
+    assert student.spec.method_args["alpha"] == 0.3
+    assert store[student.spec.teacher].spec.model == "test_resnet"
+    assert [run.id for run in queue().waiting][::2] == [student.spec.teacher, student.id]
+    assert at.query_params["run"] in (student.id, [student.id])
+    assert "Cancel" in labels(at)
+
+
+def test_a_truncated_student_keeps_the_teachers_first_stages(idle):  # noqa: F811
+    at = form()
+    at.segmented_control(key="distil_student_kind").set_value("truncated").run()
+    assert not at.error
+    assert "test_resnet-first2" in at.table[0].value[""][1]
+    at.slider(key="distil_depth").set_value(12).run()
+    assert "depth must be between 1 and 4" in at.error[0].value
+    assert "Distil" not in labels(at)
+
+
+def test_a_timm_student(idle):  # noqa: F811
+    at = form()
+    at.segmented_control(key="distil_student_kind").set_value("timm").run()
+    at.selectbox(key="distil_student_model").set_value("test_efficientnet").run()
+    assert "Student · test_efficientnet" in list(at.table[0].value[""])
+
+
+def test_what_is_wrong_is_said_in_place_and_nothing_of_the_form_is_lost():
+    at = form()
+    at.query_params["data"] = "/nowhere/brains"  # AppTest cannot type into a list of choices
+    at.run()
+    assert len(at.error) == 1
+    assert "There is no data set '/nowhere/brains'" in at.error[0].value
+    assert not list(Store())
+    at.query_params["data"] = DATA
+    at.run()
+    assert not at.error
+    assert at.selectbox(key="distil_teacher_model").value == "test_resnet"
+    assert at.slider(key="distil_depth").value == 2
+
+
+def test_a_weights_file_must_be_named_and_be_there(tmp_path):
+    at = form()
+    at.selectbox(key="distil_teacher_weights").set_value("file").run()
+    assert "type the path" in at.error[0].value
+    at.text_input(key="distil_teacher_weights_file").set_value(str(tmp_path / "none.pth")).run()
+    assert "none.pth" in at.error[0].value
+
+
+def test_a_finished_run_can_be_the_teacher(idle):  # noqa: F811
+    at = form()
+    press(at, "Distil")
+    store = Store()
+    teacher = store[next(run for run in store if run.spec.teacher).spec.teacher]
+    trio_files = {"classes": ["a"], "accuracy": 0.9, "data": {}, "seconds": 1.0}
+    (teacher.path / "summary.json").write_text(json.dumps(trio_files))
+    at = form()
+    at.segmented_control(key="distil_view").set_value("New distillation").run()
+    at.segmented_control(key="distil_teacher_way").set_value("Use a finished run").run()
+    assert at.selectbox(key="distil_teacher_run").value == teacher.id
+    assert not at.error
+    assert "Teacher: finished before, used again" in words(at)
+
+
+def test_the_last_distillation_is_shown_with_its_result():
+    _, _, student = trio(Store())
+    at = page()
+    shown = at.table[0].value
+    assert list(shown["Accuracy"]) == ["95.0\u00a0%", "85.0\u00a0%", "90.0\u00a0%"]
+    assert "On 120 test images the student is **5.0 points below**" in words(at)
+    assert "**5.0 points above**" in words(at)
+    assert at.query_params["run"] in (student.id, [student.id])
+    [chart] = charts(at)
+    assert {trace["name"] for trace in chart["data"]} == {"teacher", "control", "student", "hard loss", "soft loss"}
+    assert "Compare explanations" in labels(at)
+
+
+@pytest.mark.parametrize("role", [0, 1, 2])
+def test_a_link_to_any_of_the_three_runs_shows_their_distillation(role):
+    runs = trio(Store())
+    trio(Store(), seed=1)
+    at = page(run=runs[role].id)
+    assert at.query_params["run"] in (runs[2].id, [runs[2].id])
+
+
+def test_an_unknown_run_is_said_and_the_form_is_offered():
+    at = page(run="nonsense")
+    assert "nonsense" in at.error[0].value
+    assert "Distil" in labels(at)
+
+
+def test_progress_is_read_off_the_folders_and_cancel_stops_all_three(idle):  # noqa: F811
+    runs = trio(Store(), done=False)
+    queue().submit(runs)
+    teacher = runs[0]
+    epochs(teacher, 3)
+    teacher.report("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
+    at = page(run=runs[2].id)
+    assert "epoch 4 of 8 · 321 images/s · 44 % · 17 s left" in words(at)
+    assert "loss of the teacher" in at.get("plotly_chart")[0].proto.spec
+    press(at, "Cancel")
+    assert [run.status for run in runs] == [CANCELLED] * 3
+    press(at, "Resume")
+    assert [run.status for run in runs] == [QUEUED] * 3
+
+
+def test_cancel_spares_a_teacher_that_another_student_waits_for(idle):  # noqa: F811
+    store = Store()
+    teacher, control, student = trio(store, done=False)
+    other = store.create(replace(student.spec, method_args={"alpha": 0.2}))
+    queue().submit([teacher, control, student, other])
+    press(page(run=student.id), "Cancel")
+    assert student.status == CANCELLED
+    assert [run.status for run in (teacher, control, other)] == [QUEUED] * 3
+
+
+def test_a_failure_is_told_in_its_words_with_a_way_to_go_on(idle):  # noqa: F811
+    runs = trio(Store(), done=False)
+    runs[0].log("started")
+    runs[0].log(FAILED, reason="The disk is full. Delete runs, then resume.")
+    at = page(run=runs[2].id)
+    assert "The disk is full" in at.error[0].value
+    press(at, "Try again")
+    assert [run.status for run in runs] == [QUEUED] * 3
+
+
+def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said():
+    _, _, student = trio(Store())
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    probes._save(student.path / "probes" / "images.npz", images=images, labels=np.array([0, 3]))
+    waves = np.random.default_rng(0).random((2, 4, 4))
+    probes.store_maps(student, 0, [waves])
+    probes.store_maps(student, 7, [waves, np.ones((2, 2, 2))])
+    at = page()
+    captions = [image.proto.imgs[0].caption for image in at.get("image")]
+    assert captions == ["picture", "1 · 4×4", "2 · 2×2 · blank"]
+    chosen = at.selectbox(key=f"probe-{student.id}")
+    assert chosen.options == ["glioma", "pituitary"]
+    assert "After epoch 8" in words(at)
+
+
+def test_the_view_switches_to_the_form_and_back():
+    trio(Store())
+    at = page()
+    at.segmented_control(key="distil_view").set_value("New distillation").run()
+    assert "Distil" in labels(at)
+    assert "run" not in at.query_params
+    at.segmented_control(key="distil_view").set_value("Progress and result").run()
+    assert "Compare explanations" in labels(at)
+
+
+def test_result_rows_only_when_all_have_finished():
+    runs = trio(Store())
+    assert all(run.status == FINISHED for run in runs)
+    (runs[2].path / "summary.json").unlink()
+    at = page()
+    assert not at.table
+    assert "**Student**" in words(at)

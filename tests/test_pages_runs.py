@@ -1,0 +1,187 @@
+"""The runs page, cold and through the entry point."""
+
+from pathlib import Path
+
+import pytest
+from fabricate import epochs, trio
+from streamlit.testing.v1 import AppTest
+from test_pages_home import idle, words  # noqa: F401  (a fixture)
+
+from kd.jobs import queue
+from kd.places import PROJECT
+from kd.runs import CANCELLED, QUEUED, Store
+from kd.spec import RunSpec
+
+
+def page(warm: bool = False, **address: str) -> AppTest:
+    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    if warm:
+        at.run()
+    at.switch_page("pages/runs.py")
+    for name, value in address.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    next(button for button in at.button if button.label == label).click()
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def charts(at: AppTest) -> list[str]:
+    return [chart.proto.spec for chart in at.get("plotly_chart")]
+
+
+def test_nothing_yet_has_one_next_step():
+    at = page()
+    assert "No runs yet" in words(at)
+    assert not at.dataframe
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_every_run_is_in_the_table_with_its_role_and_status(warm):
+    trio(Store())
+    frame = page(warm).dataframe[0].value
+    assert list(frame["Role"]) == ["student", "control", "teacher"]
+    assert list(frame["Status"]) == ["✓ finished"] * 3
+    assert list(frame["Accuracy"]) == [0.9, 0.85, 0.95]
+    assert list(frame["Epochs"]) == ["8/8"] * 3
+
+
+def test_a_control_of_any_model_is_told_from_a_teacher():
+    store = Store()
+    teacher = store.create(RunSpec(model="resnet18"))
+    store.create(RunSpec(model="resnet10t"))
+    store.create(RunSpec(model="resnet10t", method="kd", teacher=teacher.id))
+    frame = page().dataframe[0].value
+    assert dict(zip(frame["Model"] + " " + frame["Method"], frame["Role"], strict=True)) == {
+        "resnet18 supervised": "teacher", "resnet10t supervised": "control", "resnet10t kd": "student"}
+
+
+def test_filters_narrow_the_table_and_can_be_in_the_address():
+    store = Store()
+    trio(store)
+    trio(store, data="/pictures/eyes", seed=1, done=False)
+    assert len(page(status="finished").dataframe[0].value) == 3
+    at = page(find="EYES student")
+    assert list(at.dataframe[0].value["Data set"]) == ["eyes"]
+    at.text_input(key="find").set_value("nonsense").run()
+    assert "No run matches" in at.info[0].value
+
+
+def test_a_link_opens_a_run_cold_and_the_choice_is_put_into_the_address():
+    teacher, _, student = trio(Store())
+    at = page(run=student.id)
+    assert at.selectbox(key="runs_run").value == student.id
+    assert "Student plain5" in words(at)
+    at.selectbox(key="runs_run").set_value(teacher.id).run()
+    assert at.query_params["run"] == teacher.id
+    assert "Teacher resnet10t" in words(at)
+
+
+def test_a_link_to_a_run_that_is_gone_says_so():
+    trio(Store())
+    assert "There is no run 'gone'" in page(run="gone").warning[0].value
+
+
+def test_curves_show_every_loss_term_and_the_validation_scores():
+    *_, student = trio(Store())
+    loss, score = charts(page(run=student.id))
+    assert all(f'"name":"{name}"' in loss.replace(": ", ":") for name in ("hard", "soft", "validation"))
+    assert all(f'"name":"{name}"' in score.replace(": ", ":") for name in ("accuracy", "macro-F1"))
+
+
+def test_only_settings_that_differ_from_their_defaults_stand_first():
+    *_, student = trio(Store())
+    frame = page(run=student.id).dataframe[1].value
+    assert dict(zip(frame["Setting"], frame["Value"], strict=True)) == {
+        "image size": "64", "method": "kd", "method args": "alpha = 0.7, temperature = 10",
+        "teacher": student.spec.teacher, "epochs": "8"}
+
+
+def test_a_failure_is_told_in_words():
+    teacher, *_ = trio(Store(), done=False)
+    teacher.log("failed", reason="The disk is full. Delete runs.")
+    assert page(run=teacher.id).error[0].value == "The disk is full. Delete runs."
+
+
+def test_all_interrupted_runs_resume_with_one_click_teacher_first(idle):  # noqa: F811
+    teacher, control, student = trio(Store(), done=False)
+    for run in (teacher, control, student):
+        epochs(run, 1)
+    at = press(page(), "Resume all 3")
+    assert [run.id for run in queue().waiting] == [teacher.id, control.id, student.id]
+    assert "1. teacher resnet10t" in words(at)
+    assert "interrupted" not in words(at)
+
+
+def test_one_run_resumes_after_its_teacher(idle):  # noqa: F811
+    teacher, _, student = trio(Store(), done=False)
+    student.log("cancelled")
+    teacher.log("cancelled")
+    page(run=student.id).button(key="resume").click().run()
+    assert [run.id for run in queue().waiting] == [teacher.id, student.id]
+
+
+def test_a_waiting_run_can_be_cancelled_and_takes_its_students_along(idle):  # noqa: F811
+    runs = trio(Store(), done=False)
+    queue().submit(runs)
+    at = page(run=runs[0].id)
+    assert [run.status for run in runs] == [QUEUED] * 3
+    at.button(key="cancel").click().run()
+    assert [run.status for run in runs] == [CANCELLED, QUEUED, CANCELLED]
+
+
+def test_a_running_run_is_asked_to_stop(idle):  # noqa: F811
+    run, *_ = trio(Store(), done=False)
+    epochs(run, 2)
+    with run.lock():
+        page(run=run.id).button(key="cancel").click().run()
+        assert run.cancel_requested()
+
+
+def asked(run_id: str) -> AppTest:
+    """The dialog's content on a page of its own, because AppTest cannot press buttons in dialogs."""
+    def script(run_id: str) -> None:
+        from pages.parts.common import store
+        from pages.parts.details import ask
+
+        if run_id in store():
+            ask(store()[run_id])
+
+    at = AppTest.from_function(script, args=(run_id,)).run()
+    at.button(key="delete-confirmed").click().run()
+    assert not at.exception, at.exception
+    return at
+
+
+def test_delete_asks_first():
+    *_, student = trio(Store())
+    at = press(page(run=student.id), "Delete")
+    assert any("This frees" in text.value for text in at.markdown)
+    assert student.path.exists()
+
+
+def test_a_confirmed_delete_frees_the_folder():
+    *_, student = trio(Store())
+    asked(student.id)
+    assert not student.path.exists()
+
+
+def test_a_teacher_of_others_is_not_deleted_and_the_reason_is_told():
+    teacher, *_ = trio(Store())
+    assert "is the teacher of" in asked(teacher.id).error[0].value
+    assert teacher.path.exists()
+
+
+def test_a_folder_that_is_no_run_is_passed_over(own_root: Path):
+    trio(Store())
+    odd = own_root / "checkpoints" / "odd"
+    odd.mkdir()
+    (odd / "spec.json").write_text("{")
+    assert len(page().dataframe[0].value) == 3
