@@ -115,8 +115,8 @@ class Task:
     def log(self, event: str, **values: Any) -> None:
         """Write what happened: started, or how it ended, and why. The caller holds the lock."""
         changes = {"state": _STATE_AFTER[event], "started" if event == "started" else "ended": time.time(), **values}
-        if event == FINISHED:
-            changes |= {"share": 1.0, "phase": ""}
+        if event in ("started", FINISHED):
+            changes |= {"share": float(event == FINISHED), "phase": ""}
         self._write(replace(self._read(), **changes))
 
     def report(self, phase: str, share: float = 0.0) -> None:

@@ -227,7 +227,7 @@ def test_a_stopped_server_leaves_the_task_interrupted(run, queue, gate):
     assert wait_for(lambda: asked.status == "interrupted")
 
 
-def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, queue, gate):
+def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, queue, gate, monkeypatch):
     with jobs.machine_lock():
         asked = queue.ask(run, "gate")
         assert wait_for(lambda: "another program" in asked.state.phase)
@@ -235,6 +235,12 @@ def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, qu
         queue.cancel(asked)
         assert wait_for(lambda: asked.status == "cancelled")
     assert gate.came == []
+    monkeypatch.setitem(TASKS._members, "silent", lambda *_: gate.open.wait(30))
+    with jobs.machine_lock():
+        silent = queue.ask(run, "silent")
+        assert wait_for(lambda: "another program" in silent.state.phase)
+    assert wait_for(lambda: silent.status == "running")
+    assert silent.state.phase == ""
 
 
 def test_a_run_with_a_live_task_is_not_deleted(store, run, queue, gate):
