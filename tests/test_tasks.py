@@ -144,7 +144,8 @@ def test_another_process_can_cancel(run, queue, gate):
     asked = queue.ask(run, "gate")
     assert wait_for(lambda: asked.status == "running")
     jobs.Queue(queue.store.places).cancel(asked)
-    assert wait_for(lambda: asked.status == "cancelled")
+    assert queue.join(30)
+    assert asked.status == "cancelled"
     assert not asked.cancel_requested()
 
 
