@@ -9,6 +9,7 @@ from PIL import Image
 from kd.errors import unknown
 
 COLORMAPS = ("inferno", "viridis", "turbo", "jet", "gray")
+SIGNED = "berlin"  # for values around 0, which is dark: blue below and red above survive colour blindness
 OPACITY = 0.5
 
 
@@ -43,9 +44,9 @@ def raise_to(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray
 
 @lru_cache
 def lookup(name: str) -> NDArray[np.uint8]:
-    """The 256 colours [256, 3] of a colour map. Raises UsageError when it is not one of COLORMAPS."""
-    if name not in COLORMAPS:
-        raise unknown("colour map", name, COLORMAPS)
+    """The 256 colours [256, 3] of a colour map. Raises UsageError when it is not one of COLORMAPS or SIGNED."""
+    if name not in (*COLORMAPS, SIGNED):
+        raise unknown("colour map", name, (*COLORMAPS, SIGNED))
     import matplotlib  # costs a third of a second: only for who draws
 
     return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)

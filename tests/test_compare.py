@@ -112,3 +112,37 @@ def test_an_unfinished_student_is_compared_and_said_to_be_unfinished(store):
     student = made(store, replace(student_spec(teacher), seed=3), finished=False)
     student.log("cancelled")
     assert any("is cancelled" in note for note in compare(store, student, picture(), repeats=1).notes)
+
+
+def test_another_explainer_and_stage_are_asked_of_all(store):
+    _, _, student = made_trio(store)
+    found = compare(store, student, picture(), repeats=1, explainer="stage-maps", stage=0)
+    for part in found.parts:
+        alone = explain(part.cam.run, picture(), "stage-maps", stage=0, repeats=1)
+        assert np.array_equal(part.cam.maps[0].values, alone.maps[0].values)
+    assert len(found.student.hierarchy.maps) > 1
+    assert found.explainer == "stage-maps"
+    assert found.picture().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="no stage 9"):
+        compare(store, student, picture(), stage=9)
+    with pytest.raises(UsageError, match="explainer 'gradcam'"):
+        compare(store, student, picture(), explainer="gradcam")
+
+
+def test_further_students_stand_beside_it(store):
+    teacher, _, student = made_trio(store)
+    second = made(store, replace(student_spec(teacher), seed=7))
+    found = compare(store, student, picture(), repeats=1, others=[second])
+    assert [part.role for part in found.parts] == ["teacher", "control", "student", "student 2"]
+    assert found.to_json()["student 2"]["run"] == second.id
+    assert "student 2_stage-maps_layer01" in found.arrays()
+    assert found.picture().startswith(b"\x89PNG")
+
+
+def test_further_students_must_be_few_and_of_the_same_classes(store):
+    teacher, _, student = made_trio(store)
+    with pytest.raises(UsageError, match="at most 3"):
+        compare(store, student, picture(), others=[student] * 4)
+    other = made(store, replace(student_spec(teacher), seed=8), ("left", "right"))
+    with pytest.raises(UsageError, match="other classes"):
+        compare(store, student, picture(), others=[other])

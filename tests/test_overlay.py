@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd.errors import UsageError
-from kd.overlay import COLORMAPS, colour, lookup, overlay, raise_to
+from kd.overlay import COLORMAPS, SIGNED, colour, lookup, overlay, raise_to
 
 
 def picture(side=20):
@@ -37,7 +37,7 @@ def test_pictures_need_not_be_square():
     assert overlay(np.zeros((8, 12, 3), np.uint8), np.ones((2, 3))).shape == (8, 12, 3)
 
 
-@pytest.mark.parametrize("name", COLORMAPS)
+@pytest.mark.parametrize("name", [*COLORMAPS, SIGNED])
 def test_each_colour_map_runs_from_its_first_to_its_last_colour(name):
     ends = colour(np.array([[0.0], [1.0]]), (2, 1), name)[:, 0]
     assert (ends == lookup(name)[[0, 255]]).all()
