@@ -130,6 +130,14 @@ class Hierarchy:
         rows = [view.probabilities for view in self.stages if view.probabilities is not None]
         return np.stack([*rows, self.probabilities]) if rows else None
 
+    @property
+    def settled(self) -> int | None:
+        """The stage from which on every read-out answers as the model does; None where not even the last one does."""
+        if self.decision is None:
+            return None
+        same = self.decision.argmax(axis=1) == self.predicted
+        return next((stage for stage in range(len(self.stages)) if same[stage:].all()), None)
+
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
         views = {name: vars(facts) for name, facts in VIEWS.items()}
@@ -152,10 +160,14 @@ class Hierarchy:
     def save(self, folder: Path) -> dict[str, Path]:
         """Write `hierarchy.png`, `maps.npz` (raw maps and the image) and, last, `hierarchy.json`."""
         paths = {name: folder / name for name in ("hierarchy.png", "maps.npz", "hierarchy.json")}
-        write_bytes(paths["hierarchy.png"], figure.draw(self.sheet()))
+        write_bytes(paths["hierarchy.png"], self.picture())
         write_bytes(paths["maps.npz"], pack({"image": self.image, **self.arrays()}))
         write_json(paths["hierarchy.json"], self.to_json())
         return paths
+
+    def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
+        """The figure as PNG."""
+        return figure.draw(self.sheet(), opacity, colormap)
 
     def sheet(self) -> figure.Sheet:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""

@@ -6,15 +6,20 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.compare import Comparison, compare
+from kd.compare import CAM, OTHERS, Comparison, compare
+from kd.explainers import EXPLAINERS
 from kd.places import Places
+from kd.pool import open_subject
 from kd.runs import Run, Store
+from pages.parts import address
 from pages.parts.common import percent, store, usage_errors
 from pages.parts.compare_view import show
 from pages.parts.listing import data_name
-from pages.parts.picker import Chosen, pick_image
+from pages.parts.picker import pick_image
 
 PREDICTED = ""  # stands for whatever class the teacher predicts
+VIEWS = {address.MAPS: "Maps", address.DECISION: "Decision as it forms", address.CHANNELS: "Channels"}
+PLACES = ("last", "last but one", "last but two", "last but three", "last but four", "last but five")
 
 
 def compare_page(students: list[Run]) -> None:
@@ -25,27 +30,32 @@ def compare_page(students: list[Run]) -> None:
             student = _student(students)
         with right:
             target = _target(student)
+        others = _beside(student, students)
         chosen = None
         with usage_errors():
             chosen = pick_image(student)
-        _write_link(student, chosen, target)
+        explainer, stage = CAM, -1
+        if chosen is not None:
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+                _view()
+                explainer, stage = _explainer(), _stage([store()[student.spec.teacher], student, *others])
+        address.write(student, chosen.number if chosen is not None else None)
         if chosen is not None:
             with st.spinner("Asking the models"):
-                comparison = compared(str(store().places.root), student.id, _stamp(student), chosen.digest, target,
-                                      chosen.image)
-            show(comparison, chosen)
+                comparison = compared(str(store().places.root), student.id, _stamp(student, *others), chosen.digest,
+                                      target, explainer, stage, tuple(other.id for other in others), chosen.image)
+            show(comparison, chosen, st.session_state["compare_view"])
 
 
 def _student(students: list[Run]) -> Run:
     by_id = {run.id: run for run in students}
-    if st.session_state.get("compare_run") not in by_id:
-        st.session_state["compare_run"] = students[0].id
-    chosen = st.selectbox("Student", list(by_id), format_func=lambda run_id: _label(by_id[run_id]), key="compare_run",
+    address.valid("compare_run", tuple(by_id), students[0].id)
+    chosen = st.selectbox("Student", list(by_id), format_func=lambda run_id: label(by_id[run_id]), key="compare_run",
                           persist_state="session", filter_mode="contains")
     return by_id[chosen]
 
 
-def _label(run: Run) -> str:
+def label(run: Run) -> str:
     """Data, teacher, student, and how well it does, the latter only once it is known."""
     spec, summary = run.spec, run.summary
     score = percent(summary["accuracy"]) if summary else run.status
@@ -55,36 +65,72 @@ def _label(run: Run) -> str:
 
 
 def _target(student: Run) -> str | None:
-    """The class that Grad-CAM is asked about; None for the teacher's own prediction."""
+    """The class that is asked about; None for the teacher's own prediction."""
     classes = (store()[student.spec.teacher].summary or {}).get("classes", [])
-    if st.session_state.get("compare_target") not in classes:
-        st.session_state["compare_target"] = PREDICTED
+    address.valid("compare_target", tuple(classes), PREDICTED)
     chosen = st.selectbox("Target class", (PREDICTED, *classes), key="compare_target", persist_state="session",
                           format_func=lambda name: name or "the teacher's prediction",
-                          help="Grad-CAM shows what speaks for this class.")
+                          help="Class-specific maps show what speaks for this class.")
     return chosen or None
 
 
-def _write_link(student: Run, chosen: Chosen | None, target: str | None) -> None:
-    """Keep the address at exactly this view, so that it can be shared or reloaded. An upload has no address."""
-    link = {"run": student.id}
-    if chosen is not None and chosen.number is not None:
-        link["image"] = str(chosen.number)
-    if target:
-        link["target"] = target
-    st.session_state["compare_link"] = link
-    if st.query_params.to_dict() != link:
-        st.query_params.from_dict(link)
+def _beside(student: Run, students: list[Run]) -> list[Run]:
+    """Further students of the same pictures at the same size; nothing is offered where there are none."""
+    spec = student.spec
+    by_id = {run.id: run for run in students if run.id != student.id and run.spec.data == spec.data
+             and run.spec.data_fingerprint == spec.data_fingerprint and run.spec.image_size == spec.image_size}
+    named = st.session_state.get("compare_beside", [])
+    st.session_state["compare_beside"] = [run_id for run_id in named if run_id in by_id][:len(OTHERS)]
+    if not by_id:
+        return []
+    chosen = st.multiselect("Beside it", list(by_id), format_func=lambda run_id: label(by_id[run_id]),
+                            key="compare_beside", max_selections=len(OTHERS), persist_state="session",
+                            placeholder="further students of the same pictures", filter_mode="contains")
+    return [by_id[run_id] for run_id in chosen]
 
 
-def _stamp(student: Run) -> tuple[str, int]:
-    """Changes when the student's weights or its state do."""
-    return student.status, student.weights.stat().st_mtime_ns
+def _view() -> None:
+    address.valid("compare_view", address.VIEWS, address.MAPS)
+    st.segmented_control("View", address.VIEWS, format_func=VIEWS.__getitem__, key="compare_view", required=True,
+                         persist_state="session")
+
+
+def _explainer() -> str:
+    """Those that answer while one waits. Only the maps ask: the other views explain in their own way."""
+    offered = tuple(name for name in EXPLAINERS if instant(name))
+    address.valid("compare_explainer", offered, CAM)
+    if st.session_state["compare_view"] != address.MAPS:
+        return str(st.session_state["compare_explainer"])
+    return st.selectbox("Explainer", offered, format_func=lambda name: EXPLAINERS[name].facts.title, width=190,
+                        key="compare_explainer", persist_state="session") or CAM
+
+
+def instant(name: str) -> bool:
+    """Whether an explainer answers within a page's patience."""
+    return getattr(EXPLAINERS[name].facts, "cost", "instant") == "instant"
+
+
+def _stage(runs: list[Run]) -> int:
+    """Counted from the end, because teacher and student differ in depth."""
+    depth = min(len(PLACES), *(len(open_subject(run).model.stages) for run in runs))
+    offered = tuple(-1 - place for place in range(depth))
+    address.valid("compare_stage", offered, -1)
+    if st.session_state["compare_view"] != address.MAPS:
+        return int(st.session_state["compare_stage"])
+    return st.selectbox("Stage", offered, format_func=lambda stage: PLACES[-1 - stage], width=150,
+                        key="compare_stage", persist_state="session",
+                        help="Counted from the end of each model. An earlier one has a finer grid and sees less.") or -1
+
+
+def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
+    """Changes when a student's weights or its state do."""
+    return tuple((run.status, run.weights.stat().st_mtime_ns) for run in runs)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def compared(root: str, student: str, stamp: tuple[str, int], digest: str, target: str | None,
-             _image: NDArray[np.uint8]) -> Comparison:
+def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
+             explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
     """The comparison, kept for who comes back to it; `digest` stands for the picture."""
     runs = Store(Places(Path(root)))
-    return compare(runs, runs[student], _image, target)
+    return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
+                   others=[runs[other] for other in others])

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from kd.overlay import colour, overlay
+from kd.overlay import colour
 
 if TYPE_CHECKING:
-    from kd.explain import HeatMap  # imports torch, which not every page needs
+    from kd.models.geometry import Box  # imports torch, which not every page needs
 
 LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
 MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
@@ -46,19 +46,27 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArra
     return drawn
 
 
-def heated(image: NDArray[np.uint8], one: HeatMap, opacity: float, colormap: str,
-           mask: NDArray[np.uint8] | None) -> bytes:
-    """The picture under one heat map, as PNG; a blank map leaves it as it is."""
-    large = enlarge(image)
-    return png(outline(large if one.blank else overlay(large, one.scaled, opacity, colormap), mask))
+def boxed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:
+    """The picture with a rectangle drawn on it. side: of the picture that the box counts its pixels in."""
+    if box is None:
+        return pixels
+    grown = pixels.shape[0] / side
+    corners = [round(edge * grown) for edge in (box.left, box.top, box.right, box.bottom)]
+    picture = Image.fromarray(pixels)
+    # Dark around light: seen on every colour map.
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = corners[0], corners[1], corners[2] - 1, corners[3] - 1
+    draw.rectangle((left, top, right, bottom), outline=(0, 0, 0), width=5)
+    draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=OUTLINE, width=3)
+    return np.asarray(picture)
 
 
-def colour_bar(colormap: str) -> None:
-    """The legend: lowest to highest value of each map."""
+def colour_bar(colormap: str, low: str = "low", high: str = "high") -> None:
+    """The legend, from the lowest to the highest value."""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
-        st.caption("low", width="content")
-        st.image(_bar(colormap), width=160, alt=f"colour bar {colormap}, from low to high")
-        st.caption("high", width="content")
+        st.caption(low, width="content")
+        st.image(_bar(colormap), width=160, alt=f"colour bar {colormap}, from {low} to {high}")
+        st.caption(high, width="content")
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

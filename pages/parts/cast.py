@@ -1,0 +1,56 @@
+"""Who plays in a comparison: names, colours, and the choice of one whose layers are read."""
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd.compare import OTHERS, STUDENT, Comparison, Part
+from kd.hierarchy import Hierarchy, read
+from kd.places import Places
+from kd.readout import FACTS
+from kd.runs import Run, Store
+from pages.parts import address
+from pages.parts.common import COLOURS, MARKS, percent, store
+from pages.parts.picker import Chosen
+
+TINTS = {**COLOURS, **dict(zip(OTHERS, ("#009E73", "#B565A7", "#A23B3B"), strict=True))}
+DOTS = {**MARKS, **dict(zip(OTHERS, (":green[●]", ":violet[●]", ":red[●]"), strict=True))}
+TOP = 8  # channels named per stage
+
+
+def who(comparison: Comparison) -> str:
+    """Which run is behind each name, in a line of Markdown."""
+    return " · ".join(f"{DOTS[part.role]} {part.role.capitalize()}: {_described(part.cam.run)}"
+                      for part in comparison.parts)
+
+
+def _described(run: Run) -> str:
+    score = f", {percent(run.summary['accuracy'])}" if run.summary else ""
+    method = f" by {run.spec.method}" if run.spec.teacher else ""
+    return f"{run.spec.model_label}{method}{score}"
+
+
+def pick(comparison: Comparison) -> Part:
+    """Let a person choose whose layers are read; by default the student's."""
+    roles = tuple(part.role for part in comparison.parts)
+    address.valid("compare_of", roles, STUDENT)
+    role = st.segmented_control("Of", roles, required=True, key="compare_of", format_func=str.capitalize,
+                                label_visibility="collapsed", persist_state="session")
+    return next(part for part in comparison.parts if part.role == role)
+
+
+def layers(part: Part, comparison: Comparison, chosen: Chosen) -> Hierarchy:
+    """The part's run read stage by stage, about the class that the comparison asks about."""
+    run = part.cam.run
+    readouts = run.path / FACTS
+    stamp = (run.status, run.weights.stat().st_mtime_ns, readouts.stat().st_mtime_ns if readouts.exists() else 0)
+    with st.spinner("Reading the layers"):
+        return _layers(str(store().places.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _layers(root: str, run: str, stamp: tuple[str, int, int], digest: str, target: str,
+            _image: NDArray[np.uint8]) -> Hierarchy:
+    return read(Store(Places(Path(root)))[run], _image, target, top=TOP, repeats=3)

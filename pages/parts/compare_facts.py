@@ -1,0 +1,69 @@
+"""What the models answered and what each explanation cost."""
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from kd.compare import Comparison, Part
+from kd.explain import Explanation, protocol_line
+from kd.explainers import EXPLAINERS
+from kd.timing import Timing
+from pages.parts.cast import DOTS, TINTS
+from pages.parts.common import CHART, count, percent, tidy, unbroken
+
+
+def probabilities(comparison: Comparison, truth: str | None) -> None:
+    """Every class's probability by every model, and whether the likeliest is the true one."""
+    st.subheader("Probabilities", anchor=False)
+    classes = comparison.teacher.cam.classes
+    st.markdown("  \n".join(f"{DOTS[part.role]} {part.role.capitalize()}: **{classes[part.cam.predicted]}** "
+                            f"{percent(float(part.cam.probabilities.max()))}"
+                            f"{' ✓' if classes[part.cam.predicted] == truth else ''}" for part in comparison.parts))
+    ticks = [f"<b>{short(name)} ✓</b>" if name == truth else short(name) for name in classes]
+    figure = go.Figure([_bars(part, ticks) for part in comparison.parts])
+    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed")
+    tidy(figure, 110 + 26 * len(classes) * max(2, len(comparison.parts))).update_layout(hovermode="y unified")
+    st.plotly_chart(figure, config=CHART, key="compare_probabilities",
+                    alt="Probability of every class by every model")
+    st.caption("✓ marks the true class." if truth else "The true class of an upload is not known.")
+
+
+def short(name: str, most: int = 22) -> str:
+    """A class name that fits an axis."""
+    return name if len(name) <= most else name[:most - 1] + "…"
+
+
+def _bars(part: Part, ticks: list[str]) -> go.Bar:
+    return go.Bar(y=ticks, x=list(part.cam.probabilities), name=part.role, orientation="h",
+                  marker_color=TINTS[part.role], hovertemplate="%{x:.1%}")
+
+
+def costs(comparison: Comparison) -> None:
+    """Times of forward pass, map and layer maps per model."""
+    st.subheader("Cost", anchor=False)
+    rows = [row for part in comparison.parts for row in _part_rows(part)]
+    title = EXPLAINERS[comparison.explainer].facts.title
+    st.table(rows, border="horizontal", hide_index=True, alt=f"Times of forward pass, {title} and layer maps per model")
+    ratio = comparison.ratios()
+    st.caption(f"The student's layer maps come {ratio['stage-maps']:.3g} × as fast as the teacher's {title}. "
+               + protocol_line(comparison.teacher.cam.protocol))
+
+
+def _part_rows(part: Part) -> list[dict[str, str]]:
+    title = EXPLAINERS[part.cam.explainer].facts.title
+    rows = [_row(part, "forward", part.cam.forward, "1"), _row(part, title, part.cam.timing, _ratio(part.cam))]
+    if part.hierarchy:
+        rows.append(_row(part, "layer maps", part.hierarchy.timing, _ratio(part.hierarchy)))
+    return rows
+
+
+def _ratio(one: Explanation) -> str:
+    return f"{one.ratio:.2f}"
+
+
+def _row(part: Part, what: str, timing: Timing, ratio: str) -> dict[str, str]:
+    low, median, high = (f"{seconds * 1e3:.3g}" for seconds in (timing.low, timing.median, timing.high))
+    cells = {"": f"{part.role.capitalize()} · {what}", "Median": f"{median} ms", "Spread (ms)": f"{low}–{high}",
+             "n": str(timing.n), "×\u00a0forward": ratio, "FLOPs": count(part.cam.flops) if what == "forward" else ""}
+    return {name: unbroken(text) for name, text in cells.items()}

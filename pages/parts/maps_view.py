@@ -1,0 +1,125 @@
+"""The maps: one explainer on every model, and one model layer by layer."""
+
+import streamlit as st
+
+from kd import scales
+from kd.compare import Comparison, Part
+from kd.explainers import EXPLAINERS
+from kd.hierarchy import VIEWS, Hierarchy
+from kd.overlay import SIGNED
+from pages.parts import address, cast
+from pages.parts.picker import Chosen
+from pages.parts.pictures import colour_bar
+from pages.parts.takeaway import takeaway
+from pages.parts.tiles import Dress, Tile, bare, draw, dress
+
+LAYERS = {address.STAGE: "Stage maps", address.WEIGHTED: "Class-weighted"}
+HELD = 0.99  # of all values are told apart by the shared scale; the rest, single peaks, have its end's colour
+
+
+def maps(comparison: Comparison, chosen: Chosen) -> None:
+    """A fragment: moving the slider blends again and computes nothing."""
+    st.fragment(_maps)(comparison, chosen)
+
+
+def _maps(comparison: Comparison, chosen: Chosen) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        dressed = dress(chosen)
+        colour_bar(dressed.colormap)
+    _models(comparison, dressed)
+    read = _layers(comparison, chosen, dressed)
+    figures = {"Figure": lambda: comparison.picture(dressed.opacity, dressed.colormap)}
+    if read is None:
+        takeaway(comparison, figures, comparison.arrays, comparison.to_json)
+    else:
+        role, found = read
+        takeaway(comparison, {**figures, "Layers": lambda: found.picture(dressed.opacity, dressed.colormap)},
+                 lambda: {**comparison.arrays(), **{f"{role}_{name}": one for name, one in found.arrays().items()}},
+                 lambda: {**comparison.to_json(), "layers": {role: found.to_json()}})
+    address.renew()
+
+
+def told(class_specific: bool) -> None:
+    """Whether another target class gives another picture."""
+    st.badge("class-specific" if class_specific else "not class-specific", color="green" if class_specific else "gray")
+
+
+def _models(comparison: Comparison, dressed: Dress) -> None:
+    facts = EXPLAINERS[comparison.explainer].facts
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(f"Where they look for “{comparison.target}”", anchor=False, width="content")
+        told(facts.class_specific)
+    with st.grid(columns=4 if len(comparison.parts) < 4 else "auto", min_column_width=140, gap="small"):
+        bare(dressed)
+        for part in comparison.parts:
+            one = part.cam.maps[0]
+            caption = f"{part.role.capitalize()} · {facts.title} {one.grid}"
+            with st.container(gap="xxsmall"):
+                draw(Tile(one, caption, caption), dressed, f"cam-{part.role}")
+    blank = any(part.cam.maps[0].blank for part in comparison.parts)
+    st.caption(f"{facts.seeing} Each map is scaled to its own range: two models' scores have no common unit."
+               + (f" Blank: nothing speaks for “{comparison.target}”." if blank and facts.class_specific else ""))
+    if comparison.others:
+        st.caption(cast.who(comparison))
+
+
+def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str, Hierarchy] | None:
+    """One model's layers; gives what was read for them, where the plain stage maps did not do."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader("Layer by layer", anchor=False, width="content")
+        badge = st.empty()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        address.valid("compare_layers", address.LAYERS, address.STAGE)
+        kind = st.segmented_control("Layers as", address.LAYERS, format_func=LAYERS.__getitem__, required=True,
+                                    key="compare_layers", label_visibility="collapsed",
+                                    persist_state="session") or address.STAGE
+        part = cast.pick(comparison)
+        address.valid("compare_fields", (True, False), False)
+        framed = st.toggle("Receptive fields", key="compare_fields", persist_state="session",
+                           help=f"{VIEWS['field'].seeing} Drawn as a frame.")
+    with badge:
+        told(VIEWS[kind].class_specific)
+    read = None
+    if kind == address.WEIGHTED or framed or part.hierarchy is None:
+        read = cast.layers(part, comparison, chosen)
+    if kind == address.WEIGHTED and read is not None:
+        _weighted(read, part, dressed, framed)
+    else:
+        _stages(read, part, dressed, framed)
+    return (part.role, read) if read is not None else None
+
+
+def _stages(read: Hierarchy | None, part: Part, dressed: Dress, framed: bool) -> None:
+    if read is not None:
+        shown = [(view.stage_map, view.field if framed else None) for view in read.stages]
+    else:
+        assert part.hierarchy is not None, "without it the layers are read"
+        shown = [(one, None) for one in part.hierarchy.maps]
+    _row([Tile(one, one.label.capitalize(), f"{part.role}: {one.label}", box=box) for one, box in shown], dressed)
+    st.caption(f"{VIEWS['stage'].seeing} Each by its own range. The target class changes the maps above, not these."
+               + _frames(framed))
+
+
+def _weighted(read: Hierarchy, part: Part, dressed: Dress, framed: bool) -> None:
+    """On one scale: after `scales.per_picture` every layer has the same unit, logits of the target."""
+    values = [scales.per_picture(view.weighted.values) for view in read.stages]
+    scale = scales.centred(values, HELD)
+    _row([Tile(view.weighted, view.weighted.label.capitalize(), f"{part.role}: {view.weighted.label}", scale, True,
+               view.field if framed else None, one) for view, one in zip(read.stages, values, strict=True)], dressed)
+    if scale is not None:
+        colour_bar(SIGNED, f"{scale.low:.3g}", f"{scale.high:+.3g}")
+    st.caption(f"{VIEWS['weighted'].seeing} One scale for all layers, in logits: what the score would change by if "
+               "the whole picture were like this place. The 1 % most extreme places have the end's colour."
+               + _frames(framed))
+
+
+def _frames(framed: bool) -> str:
+    return (" The frame holds all the pixels that could matter to the place that speaks most for the target class; "
+            "deep layers often see everything.") if framed else ""
+
+
+def _row(tiles: list[Tile], dressed: Dress) -> None:
+    with st.grid(min_column_width=100, gap="small"):
+        for number, tile in enumerate(tiles):
+            with st.container(gap="xxsmall"):
+                draw(tile, dressed, f"layer-{number}")
