@@ -46,7 +46,7 @@ def _stage(read: Hierarchy) -> StageView:
 def _tiles(view: StageView, dressed: Dress) -> None:
     """One scale: the channels of one layer are features of one kind."""
     scale = scales.common([one.map.values for one in view.channels])
-    with st.grid(min_column_width=120, gap="small"):
+    with st.grid(min_column_width=130, gap="small"):
         bare(dressed)
         for number, one in enumerate(view.channels):
             with st.container(gap="xxsmall"):

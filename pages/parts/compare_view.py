@@ -18,7 +18,7 @@ def show(comparison: Comparison, chosen: Chosen, view: str) -> None:
 
 def _maps(comparison: Comparison, chosen: Chosen) -> None:
     maps_view.maps(comparison, chosen)
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([1, 2], gap="large")
     with left:
         probabilities(comparison, chosen.truth)
     with right:

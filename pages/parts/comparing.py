@@ -25,12 +25,13 @@ PLACES = ("last", "last but one", "last but two", "last but three", "last but fo
 def compare_page(students: list[Run]) -> None:
     """What to compare on above, what the models see below."""
     with usage_errors():
-        left, right = st.columns([3, 2])
+        left, middle, right = st.columns([5, 3, 3])
         with left:
             student = _student(students)
-        with right:
+        with middle:
             target = _target(student)
-        others = _beside(student, students)
+        with right:
+            others = _beside(student, students)
         chosen = None
         with usage_errors():
             chosen = pick_image(student)
@@ -64,6 +65,11 @@ def label(run: Run) -> str:
     return f"{data_name(spec)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
 
 
+def _short(run: Run) -> str:
+    score = percent(run.summary["accuracy"]) if run.summary else run.status
+    return f"{run.spec.model_label} · {run.spec.method} · {score} · {run.id[-4:]}"
+
+
 def _target(student: Run) -> str | None:
     """The class that is asked about; None for the teacher's own prediction."""
     classes = (store()[student.spec.teacher].summary or {}).get("classes", [])
@@ -83,9 +89,10 @@ def _beside(student: Run, students: list[Run]) -> list[Run]:
     st.session_state["compare_beside"] = [run_id for run_id in named if run_id in by_id][:len(OTHERS)]
     if not by_id:
         return []
-    chosen = st.multiselect("Beside it", list(by_id), format_func=lambda run_id: label(by_id[run_id]),
+    chosen = st.multiselect("Beside it", list(by_id), format_func=lambda run_id: _short(by_id[run_id]),
                             key="compare_beside", max_selections=len(OTHERS), persist_state="session",
-                            placeholder="further students of the same pictures", filter_mode="contains")
+                            placeholder="no other student", filter_mode="contains",
+                            help="Up to three further students of the same pictures at the same size.")
     return [by_id[run_id] for run_id in chosen]
 
 

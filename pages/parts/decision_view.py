@@ -18,6 +18,7 @@ from pages.parts.takeaway import takeaway
 TASK = "readouts"
 POLL = 1.0  # seconds between two looks while they are fitted
 MOST = 6  # classes with a line of their own
+HUES = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#8A8F94", "#9A6324")  # after Okabe and Ito; the target has its own
 
 
 def decision(comparison: Comparison, chosen: Chosen) -> None:
@@ -36,7 +37,7 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
         return
     left, right = st.columns([3, 2], gap="large")
     with left:
-        _forming(read, chosen.truth)
+        _forming(read, chosen.truth, cast.TINTS[part.role])
     with right:
         _accuracies(read)
     takeaway(comparison, {"Layers": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
@@ -77,11 +78,14 @@ def _fitting(run: Run) -> None:
     st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run,))
 
 
-def _forming(read: Hierarchy, truth: str | None) -> None:
+def _forming(read: Hierarchy, truth: str | None, tint: str) -> None:
     """A line per class over the layers; what the model itself says comes last."""
     assert read.decision is not None, "asked only where there are read-outs"
     ticks = [*(f"Layer {view.number + 1}" for view in read.stages), "The model"]
-    figure = go.Figure([_line(read, number, ticks, truth) for number in _shown(read)])
+    shown = _shown(read)
+    rest = iter(HUES)
+    figure = go.Figure([_line(read, number, ticks, truth, tint if number == read.target else next(rest))
+                        for number in shown])
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_decision",
                     alt="Probability of each class after each layer, and by the model")
@@ -89,12 +93,13 @@ def _forming(read: Hierarchy, truth: str | None) -> None:
                + (f" The {MOST} likeliest of {len(read.classes)} classes." if len(read.classes) > MOST else ""))
 
 
-def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None) -> go.Scatter:
+def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
     assert read.decision is not None, "asked only where there are read-outs"
     name = short(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
     target = number == read.target
     return go.Scatter(x=ticks, y=list(read.decision[:, number]), name=f"<b>{name}</b>" if target else name,
-                      mode="lines+markers", line_width=4 if target else 1.5, hovertemplate="%{y:.1%}")
+                      mode="lines+markers", line={"color": hue, "width": 4 if target else 1.5},
+                      hovertemplate="%{y:.1%}")
 
 
 def _shown(read: Hierarchy) -> list[int]:
@@ -108,23 +113,23 @@ def _shown(read: Hierarchy) -> list[int]:
 def _settled(read: Hierarchy) -> str:
     answer = read.classes[read.predicted]
     if read.settled is None:
-        return f"The model answers “{answer}”, and no layer's read-out does so up to the end."
-    return f"From layer {read.settled + 1} on every read-out answers “{answer}”, as the model does."
+        return f"The model answers “{answer}”; its last layer's read-out answers otherwise."
+    return (f"From layer {read.settled + 1} on every read-out answers “{answer}”, as the model does. The model can be "
+            "less sure than they are: they learn from the labels alone.")
 
 
 def _accuracies(read: Hierarchy) -> None:
     """How often each layer's read-out is right on the test set, beside the model and chance."""
     facts = read.accuracies
     assert facts is not None, "read-outs come with them"
-    shares = [stage["test_accuracy"] for stage in facts["stages"]]
-    figure = go.Figure(go.Bar(x=[f"Layer {stage['stage'] + 1}" for stage in facts["stages"]], y=shares,
-                              marker_color=cast.TINTS["control"], name="read-out", hovertemplate="%{y:.1%}"))
-    model, chance = facts["model"]["test_accuracy"], facts["chance"]["test_accuracy"]
-    figure.add_hline(model, line_dash="dash", annotation_text=f"the model {percent(model)}",
-                     annotation_position="top left")
-    figure.add_hline(chance, line_dash="dot", annotation_text=f"chance {percent(chance)}",
-                     annotation_position="top left")
+    ticks = [f"Layer {stage['stage'] + 1}" for stage in facts["stages"]]
+    figure = go.Figure(go.Bar(x=ticks, y=[stage["test_accuracy"] for stage in facts["stages"]], name="read-out",
+                              marker_color=cast.TINTS["control"], hovertemplate="%{y:.1%}"))
+    for name, dash in (("model", "solid"), ("chance", "dot")):
+        share = facts[name]["test_accuracy"]
+        figure.add_scatter(x=ticks, y=[share] * len(ticks), name=f"{name} {percent(share)}", mode="lines",
+                           line={"dash": dash, "color": cast.TINTS["teacher"], "width": 2}, hovertemplate="%{y:.1%}")
     figure.update_yaxes(range=[0, 1.08], tickformat=".0%")
-    st.plotly_chart(tidy(figure, 330).update_layout(showlegend=False), config=CHART, key="compare_readouts",
+    st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_readouts",
                     alt="Test accuracy of each layer's read-out, of the model, and by chance")
     st.caption(f"Right answers over {facts['images']['test']:,} test images. {facts['protocol']} {facts['paper']}.")

@@ -101,16 +101,23 @@ def _stages(read: Hierarchy | None, part: Part, dressed: Dress, framed: bool) ->
 
 
 def _weighted(read: Hierarchy, part: Part, dressed: Dress, framed: bool) -> None:
-    """On one scale: after `scales.per_picture` every layer has the same unit, logits of the target."""
+    """After `scales.per_picture` every layer has the same unit, logits of the target: so one scale is honest."""
     values = [scales.per_picture(view.weighted.values) for view in read.stages]
-    scale = scales.centred(values, HELD)
-    _row([Tile(view.weighted, view.weighted.label.capitalize(), f"{part.role}: {view.weighted.label}", scale, True,
-               view.field if framed else None, one) for view, one in zip(read.stages, values, strict=True)], dressed)
-    if scale is not None:
-        colour_bar(SIGNED, f"{scale.low:.3g}", f"{scale.high:+.3g}")
-    st.caption(f"{VIEWS['weighted'].seeing} One scale for all layers, in logits: what the score would change by if "
-               "the whole picture were like this place. The 1 % most extreme places have the end's colour."
-               + _frames(framed))
+    shared = st.toggle("One colour scale for all layers", key="compare_shared", persist_state="session")
+    every = scales.centred(values, HELD)
+    own = [every if shared else scales.centred([one]) for one in values]
+    _row([Tile(view.weighted, f"{view.weighted.label.capitalize()}{'' if shared else _ends(scale)}",
+               f"{part.role}: {view.weighted.label}", scale, True, view.field if framed else None, one)
+          for view, one, scale in zip(read.stages, values, own, strict=True)], dressed)
+    ends = (f"{every.low:.2g}", f"{every.high:+.2g}") if shared and every else ("speaks against", "speaks for")
+    colour_bar(SIGNED, *ends)
+    st.caption(f"{VIEWS['weighted'].seeing} In logits: what the score would change by if the whole picture were like "
+               "this place. " + ("The 1 % most extreme places have the end's colour." if shared else
+                                 "± is the end of each layer's own scale.") + _frames(framed))
+
+
+def _ends(scale: scales.Scale | None) -> str:
+    return f" · ±{scale.high:.2g}" if scale else ""
 
 
 def _frames(framed: bool) -> str:
@@ -119,7 +126,7 @@ def _frames(framed: bool) -> str:
 
 
 def _row(tiles: list[Tile], dressed: Dress) -> None:
-    with st.grid(min_column_width=100, gap="small"):
+    with st.grid(min_column_width=130, gap="small"):
         for number, tile in enumerate(tiles):
             with st.container(gap="xxsmall"):
                 draw(tile, dressed, f"layer-{number}")

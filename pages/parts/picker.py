@@ -40,11 +40,8 @@ def pick_image(student: Run) -> Chosen | None:
         source = st.segmented_control("Image", SOURCES, key="compare_source", required=True, persist_state="session")
         if source == TEST:
             data = opened(student.spec.data, student.spec.image_size, store().places.root)
-            numbers = _filtered(student, data)
-    if source != TEST:
-        return _upload(student)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        return _test_image(data, numbers)
+            return _test_image(data, student)
+    return _upload(student)
 
 
 def _upload(student: Run) -> Chosen | None:
@@ -58,7 +55,15 @@ def _upload(student: Run) -> Chosen | None:
     return Chosen(image, _digest(image))
 
 
-def _test_image(data: Dataset, numbers: NDArray[np.int64]) -> Chosen:
+def _test_image(data: Dataset, student: Run) -> Chosen:
+    place = st.container(horizontal=True, vertical_alignment="bottom", width="content")
+    with st.popover("Only some", icon=":material/filter_alt:", help="By true class, and by who is right."):
+        numbers = _filtered(student, data)
+    with place:
+        return _chosen(data, numbers)
+
+
+def _chosen(data: Dataset, numbers: NDArray[np.int64]) -> Chosen:
     none_left = not len(numbers)
     if none_left:
         numbers = np.arange(len(data.test))
