@@ -39,6 +39,24 @@ def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: Progres
     readout.fit(store, run, progress=progress, should_stop=should_stop)
 
 
+@TASKS.add("explain")
+def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+             should_stop: Callable[[], bool]) -> None:
+    """One explanation of one test image that takes longer than a page may wait. args: the fields of `kept.Wanted`."""
+    from kd import kept
+
+    kept.compute(store, run, args, progress, should_stop)
+
+
+@TASKS.add("appraisal")
+def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+               should_stop: Callable[[], bool]) -> None:
+    """Agreement, localisation, faithfulness and cost over the test set. args: the keywords of `appraise`."""
+    from kd.appraise import appraise
+
+    appraise(store, run, progress=progress, should_stop=should_stop, **args)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """Where a task stands.

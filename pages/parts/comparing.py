@@ -11,7 +11,7 @@ from kd.explainers import EXPLAINERS
 from kd.places import Places
 from kd.pool import open_subject
 from kd.runs import Run, Store
-from pages.parts import address
+from pages.parts import address, slow
 from pages.parts.common import percent, store, usage_errors
 from pages.parts.compare_view import show
 from pages.parts.listing import data_name
@@ -43,8 +43,11 @@ def compare_page(students: list[Run]) -> None:
         address.write(student, chosen.number if chosen is not None else None)
         if chosen is not None:
             with st.spinner("Asking the models"):
+                asked = explainer if slow.instant(explainer) else CAM
                 comparison = compared(str(store().places.root), student.id, _stamp(student, *others), chosen.digest,
-                                      target, explainer, stage, tuple(other.id for other in others), chosen.image)
+                                      target, asked, stage, tuple(other.id for other in others), chosen.image)
+            if explainer != asked and st.session_state["compare_view"] == address.MAPS:
+                comparison = slow.seat(comparison, chosen, explainer, stage)
             show(comparison, chosen, st.session_state["compare_view"])
 
 
@@ -103,18 +106,17 @@ def _view() -> None:
 
 
 def _explainer() -> str:
-    """Those that answer while one waits. Only the maps ask: the other views explain in their own way."""
-    offered = tuple(name for name in EXPLAINERS if instant(name))
+    """Only the maps ask: the other views explain in their own way."""
+    offered = tuple(EXPLAINERS)
     address.valid("compare_explainer", offered, CAM)
     if st.session_state["compare_view"] != address.MAPS:
         return str(st.session_state["compare_explainer"])
-    return st.selectbox("Explainer", offered, format_func=lambda name: EXPLAINERS[name].facts.title, width=190,
-                        key="compare_explainer", persist_state="session") or CAM
+    return st.selectbox("Explainer", offered, format_func=_explained, width=230, key="compare_explainer",
+                        persist_state="session", filter_mode="contains") or CAM
 
 
-def instant(name: str) -> bool:
-    """Whether an explainer answers within a page's patience."""
-    return getattr(EXPLAINERS[name].facts, "cost", "instant") == "instant"
+def _explained(name: str) -> str:
+    return EXPLAINERS[name].facts.title + ("" if slow.instant(name) else " · slow")
 
 
 def _stage(runs: list[Run]) -> int:
@@ -124,6 +126,8 @@ def _stage(runs: list[Run]) -> int:
     address.valid("compare_stage", offered, -1)
     if st.session_state["compare_view"] != address.MAPS:
         return int(st.session_state["compare_stage"])
+    if EXPLAINERS[st.session_state["compare_explainer"]].facts.grid != "stage":
+        return -1  # its map lies on the picture
     return st.selectbox("Stage", offered, format_func=lambda stage: PLACES[-1 - stage], width=150,
                         key="compare_stage", persist_state="session",
                         help="Counted from the end of each model. An earlier one has a finer grid and sees less.") or -1

@@ -25,7 +25,10 @@ def maps(comparison: Comparison, chosen: Chosen) -> None:
 def _maps(comparison: Comparison, chosen: Chosen) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         dressed = dress(chosen)
-        colour_bar(dressed.colormap)
+        if comparison.teacher.cam.maps[0].signed:
+            colour_bar(SIGNED, "against", "for")
+        else:
+            colour_bar(dressed.colormap)
     _models(comparison, dressed)
     read = _layers(comparison, chosen, dressed)
     figures = {"Figure": lambda: comparison.picture(dressed.opacity, dressed.colormap)}
@@ -55,12 +58,19 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
             one = part.cam.maps[0]
             caption = f"{part.role.capitalize()} · {facts.title} {one.grid}"
             with st.container(gap="xxsmall"):
-                draw(Tile(one, caption, caption), dressed, f"cam-{part.role}")
+                draw(Tile(one, caption, caption, signed=one.signed), dressed, f"cam-{part.role}")
     blank = any(part.cam.maps[0].blank for part in comparison.parts)
     st.caption(f"{facts.seeing} Each map is scaled to its own range: two models' scores have no common unit."
                + (f" Blank: nothing speaks for “{comparison.target}”." if blank and facts.class_specific else ""))
+    if not facts.early and _is_early(comparison):
+        st.caption(f"{facts.title} says little before the last stage. LayerCAM and the class-weighted maps below do.")
     if comparison.others:
         st.caption(cast.who(comparison))
+
+
+def _is_early(comparison: Comparison) -> bool:
+    every = comparison.student.hierarchy
+    return every is not None and comparison.student.cam.maps[0].stage < every.maps[-1].stage
 
 
 def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str, Hierarchy] | None:

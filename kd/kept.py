@@ -1,0 +1,125 @@
+"""Explanations that take long: computed once, on the queue, and kept with the run that was explained."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd.compare import CAM, Comparison
+from kd.datasets import open_dataset
+from kd.errors import Stopped, UsageError
+from kd.explain import Explanation, HeatMap, explain, pack
+from kd.explainers import EXPLAINERS, scale
+from kd.runs import Run, Store, write_bytes, write_json
+from kd.timing import Timing
+
+FOLDER = "explanations"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a run.
+
+    image: number in its test set. target: a class's name, or empty for the predicted one. stage: as in `explain`.
+    """
+
+    explainer: str = CAM
+    image: int = 0
+    target: str = ""
+    stage: int = -1
+
+    @property
+    def name(self) -> str:
+        """Of its files. The class's name can hold anything, so its digest stands for it."""
+        digest = hashlib.sha256(self.target.encode()).hexdigest()[:8]
+        return f"{self.explainer}-{self.image}-{digest}{self.stage}"
+
+
+def compute(store: Store, run: Run, args: Mapping[str, Any], progress: Callable[[str, float], None],
+            should_stop: Callable[[], bool]) -> Explanation:
+    """Explain one test image and keep what was found. args: the fields of `Wanted`.
+
+    Raises Stopped when `should_stop` says so, and UsageError for an unknown explainer, class, stage or image.
+    """
+    wanted = Wanted(**args)
+    title = EXPLAINERS[wanted.explainer].facts.title
+    image = _image(store, run, wanted.image)
+
+    def tell(share: float) -> None:
+        if should_stop():
+            raise Stopped
+        progress(f"{title} of test image {wanted.image}", share)
+
+    tell(0.0)
+    found = explain(run, image, wanted.explainer, wanted.target or None, wanted.stage, progress=tell)
+    _keep(run, wanted, found)
+    return found
+
+
+def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | None:
+    """What `compute` kept of this picture [S, S, 3] with the run's present weights, or None."""
+    facts, maps = _paths(run, wanted)
+    try:
+        stored = json.loads(facts.read_text())
+        with np.load(maps) as arrays:
+            values = [arrays[f"{number:02d}"] for number in range(len(stored["maps"]))]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    if stored["picture"] != _digest(image) or stored["weights"] != run.weights.stat().st_mtime_ns:
+        return None
+    shown = tuple(_heat_map(one, raw) for one, raw in zip(stored["maps"], values, strict=True))
+    probabilities = np.array([np.nan if one is None else one for one in stored["probabilities"]])
+    plain = {name: stored[name] for name in ("target", "ratio", "parameters", "flops", "protocol", "note")}
+    return Explanation(run=run, explainer=wanted.explainer, image=image, classes=tuple(stored["classes"]),
+                       probabilities=probabilities, maps=shown, timing=Timing(**stored["timing"]),
+                       forward=Timing(**stored["forward"]), **plain)
+
+
+def seated(comparison: Comparison, found: Mapping[str, Explanation]) -> Comparison:
+    """The comparison with these explanations, by role, in place of those it was made with: one for every part."""
+    parts = {part.role: replace(part, cam=found[part.role]) for part in comparison.parts}
+    return replace(comparison, teacher=parts[comparison.teacher.role], student=parts[comparison.student.role],
+                   control=parts[comparison.control.role] if comparison.control else None,
+                   others=tuple(parts[part.role] for part in comparison.others))
+
+
+def _image(store: Store, run: Run, number: int) -> NDArray[np.uint8]:
+    data = open_dataset(run.spec.data, run.spec.image_size, store.places)
+    if not 0 <= number < len(data.test):
+        raise UsageError(f"There is no test image {number}: this data set has {len(data.test)}, numbered from 0.")
+    return np.asarray(data.test.images[number])
+
+
+def _keep(run: Run, wanted: Wanted, found: Explanation) -> None:
+    """Maps first, so that what names them never lacks them."""
+    facts, maps = _paths(run, wanted)
+    facts.parent.mkdir(exist_ok=True)
+    facts.unlink(missing_ok=True)
+    write_bytes(maps, pack({f"{number:02d}": one.values for number, one in enumerate(found.maps)}))
+    write_json(facts, {
+        **asdict(wanted), "picture": _digest(found.image), "weights": run.weights.stat().st_mtime_ns,
+        "target": found.target, "classes": list(found.classes),
+        "probabilities": [float(one) if np.isfinite(one) else None for one in found.probabilities],
+        "timing": found.timing.to_json(), "forward": found.forward.to_json(), "ratio": found.ratio,
+        "parameters": found.parameters, "flops": found.flops, "protocol": found.protocol, "note": found.note,
+        "maps": [{"stage": one.stage, "name": one.name, "blank": one.blank, "signed": one.signed,
+                  "lies_on": one.lies_on} for one in found.maps]})
+
+
+def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32]) -> HeatMap:
+    return HeatMap(values=values, scaled=scale(torch.from_numpy(values), facts["signed"]).numpy(), **facts)
+
+
+def _paths(run: Run, wanted: Wanted) -> tuple[Path, Path]:
+    folder = run.path / FOLDER
+    return folder / f"{wanted.name}.json", folder / f"{wanted.name}.npz"
+
+
+def _digest(image: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

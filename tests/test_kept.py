@@ -1,0 +1,93 @@
+"""Explanations that are computed on the queue and kept with the run."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from small import distilled
+
+from kd import kept
+from kd.compare import compare
+from kd.datasets import open_dataset
+from kd.distill import Trio
+from kd.errors import Stopped, UsageError
+from kd.explain import explain
+from kd.explainers import EXPLAINERS
+from kd.kept import Wanted
+from kd.places import Places
+from kd.runs import Store
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+    return distilled(Store(Places(tmp_path_factory.mktemp("trained"))), depth=3)
+
+
+@pytest.fixture
+def runs(trio: Trio) -> Store:
+    return Store(Places(trio.student.path.parents[1]))
+
+
+def picture(trio: Trio, number: int) -> np.ndarray:
+    data = open_dataset(trio.student.spec.data, trio.student.spec.image_size, Places(trio.student.path.parents[1]))
+    return np.asarray(data.test.images[number])
+
+
+def compute(runs: Store, run: object, wanted: Wanted, said: list | None = None):
+    heard = [] if said is None else said
+    return kept.compute(runs, run, asdict(wanted), lambda *words: heard.append(words), lambda: False)
+
+
+@pytest.mark.parametrize("explainer", ["grad-cam", "stage-maps", "occlusion"])
+def test_what_is_kept_is_what_was_computed(trio, runs, explainer):
+    wanted = Wanted(explainer, 2, trio.teacher.summary["classes"][1], -1)
+    assert kept.load(trio.student, wanted, picture(trio, 2)) is None
+    said = []
+    made = compute(runs, trio.student, wanted, said)
+    found = kept.load(trio.student, wanted, picture(trio, 2))
+    assert found.to_json() == made.to_json()
+    assert np.array_equal(found.image, made.image)
+    for one, other in zip(found.maps, made.maps, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert np.allclose(one.scaled, other.scaled)
+    alone = explain(trio.student, picture(trio, 2), explainer, wanted.target, repeats=1)
+    assert np.allclose(found.maps[0].values, alone.maps[0].values, atol=1e-6)
+    assert said[0][1] == 0.0
+    assert EXPLAINERS[explainer].facts.title in said[0][0]
+
+
+def test_another_picture_class_stage_or_weights_is_not_taken_for_it(trio, runs):
+    classes = trio.teacher.summary["classes"]
+    wanted = Wanted("grad-cam", 0, classes[0])
+    compute(runs, trio.control, wanted)
+    assert kept.load(trio.control, wanted, picture(trio, 0)) is not None
+    assert kept.load(trio.control, wanted, picture(trio, 1)) is None
+    assert kept.load(trio.control, Wanted("grad-cam", 0, classes[1]), picture(trio, 0)) is None
+    assert kept.load(trio.control, Wanted("grad-cam", 0, classes[0], -2), picture(trio, 0)) is None
+    trio.control.weights.touch()
+    assert kept.load(trio.control, wanted, picture(trio, 0)) is None
+
+
+def test_stopping_keeps_nothing(trio, runs):
+    wanted = Wanted("stage-maps", 1, trio.teacher.summary["classes"][0])
+    with pytest.raises(Stopped):
+        kept.compute(runs, trio.teacher, asdict(wanted), lambda *_: None, lambda: True)
+    assert kept.load(trio.teacher, wanted, picture(trio, 1)) is None
+
+
+def test_an_image_that_is_not_there_is_named(trio, runs):
+    with pytest.raises(UsageError, match="no test image 9999"):
+        compute(runs, trio.student, Wanted("grad-cam", 9999))
+
+
+def test_kept_explanations_take_their_seats_in_a_comparison(trio, runs):
+    image = picture(trio, 3)
+    comparison = compare(runs, trio.student, image, repeats=1)
+    wanted = Wanted("stage-maps", 3, comparison.target, -2)
+    found = {part.role: compute(runs, part.cam.run, wanted) for part in comparison.parts}
+    seated = kept.seated(comparison, found)
+    assert seated.explainer == "stage-maps"
+    for part in seated.parts:
+        assert part.cam is found[part.role]
+    assert seated.student.hierarchy is comparison.student.hierarchy
+    assert seated.picture().startswith(b"\x89PNG")
