@@ -29,12 +29,25 @@ class Answers:
 
 def answers(run: Run) -> Answers | None:
     """The run's answers on test, or None before it was tested."""
+    stored = _stored(run)
+    if stored is None:
+        return None
+    return Answers(stored["logits"].argmax(axis=1), stored["labels"], tuple(map(str, stored["names"])))
+
+
+def logits(run: Run) -> NDArray[np.float32] | None:
+    """The run's logits [N, K] on test, or None before it was tested."""
+    stored = _stored(run)
+    return None if stored is None else stored["logits"]
+
+
+def _stored(run: Run) -> dict[str, NDArray[Any]] | None:
     try:
         content = (run.path / "predictions.npz").read_bytes()
     except FileNotFoundError:
         return None
     with np.load(io.BytesIO(content)) as stored:
-        return Answers(stored["logits"].argmax(axis=1), stored["labels"], tuple(map(str, stored["names"])))
+        return dict(stored)
 
 
 def pick(case: str, teacher: Answers, student: Answers) -> NDArray[np.int64]:

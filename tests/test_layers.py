@@ -17,7 +17,7 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo",
-     "readout", "hierarchy"),
+     "readout", "hierarchy", "scorecard"),
     ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )

@@ -16,6 +16,7 @@ PAGES = (
     ("pages/distill.py", "Distil", ":material/science:"),
     ("pages/runs.py", "Runs", ":material/checklist:"),
     ("pages/compare.py", "Compare", ":material/compare:"),
+    ("pages/evaluate.py", "Evaluate", ":material/analytics:"),
 )
 POLL = 2.0  # seconds between two looks at the run folders while something is in training
 

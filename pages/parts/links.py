@@ -30,9 +30,14 @@ def run(run: str = "", label: str = "Runs", icon: str = ":material/checklist:") 
     _link("pages/runs.py", label, icon, run=run)
 
 
-def compare(student: str = "", label: str = "Compare", icon: str = ":material/compare:") -> None:
-    """The comparison of this student with its teacher (`?run=`)."""
-    _link("pages/compare.py", label, icon, run=student)
+def compare(student: str = "", label: str = "Compare", icon: str = ":material/compare:", **view: str) -> None:
+    """The comparison of this student with its teacher (`?run=`). view: what else its address names (`image`, ...)."""
+    _link("pages/compare.py", label, icon, run=student, **view)
+
+
+def evaluate(student: str = "", label: str = "Evaluate", icon: str = ":material/analytics:") -> None:
+    """This student, its teacher and control over the test set (`?run=`)."""
+    _link("pages/evaluate.py", label, icon, run=student)
 
 
 def _link(script: str, label: str, icon: str, **parameters: str) -> None:

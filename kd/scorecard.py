@@ -1,0 +1,259 @@
+"""Teacher, control and student over the test set, from their answers there: scores, calibration, confusions, cases.
+
+Nothing is computed by a model here: the answers were stored with the runs, and this is read without torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd import metrics
+from kd.agreement import class_agreement
+from kd.answers import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
+from kd.errors import unknown
+from kd.metrics import known
+from kd.runs import Run
+
+RESAMPLES = 1000
+SURE, ALIKE = "surest errors of the student", "confused alike"
+KINDS = (LOST, SURE, ALIKE, BOTH_WRONG, GAINED)
+SHARE, NUMBER, NATS, COUNT, SECONDS, BYTES, TIMES = UNITS = (
+    "share", "number", "nats", "count", "seconds", "bytes", "times")
+
+Values = NDArray[np.float64]
+Table = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number and what it must be read beside; None where there is none.
+
+    low, high: a 95 % interval. chance: what knowing nothing gives. excess: above that, positive is better, with its own
+    interval. images: over how many pictures. unit: one of UNITS. of: an explainer's name, or empty.
+    """
+
+    section: str
+    measure: str
+    role: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    excess: float | None = None
+    excess_low: float | None = None
+    excess_high: float | None = None
+    images: int | None = None
+    unit: str = SHARE
+    of: str = ""
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval goes below and above the value; 0 where there is none."""
+        if self.value is None or self.low is None or self.high is None:
+            return 0.0, 0.0
+        return self.value - self.low, self.high - self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One model on the test set. probabilities: [N, K]. table: counts [K, K], true class by answer."""
+
+    role: str
+    run: Run
+    classes: tuple[str, ...]
+    answers: Answers
+    probabilities: Values
+    table: Table
+    reliability: metrics.Reliability
+    rows: tuple[Row, ...]
+
+    @property
+    def images(self) -> int:
+        return len(self.answers.labels)
+
+    @property
+    def confidence(self) -> Values:
+        """The probability of the class answered [N]."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def shares(self) -> Values:
+        """The table as shares of each true class [K, K]."""
+        return np.asarray(self.table / np.maximum(self.table.sum(axis=1, keepdims=True), 1))
+
+    @property
+    def recall(self) -> list[Row]:
+        """A row per class, in the classes' order; the measure is the class."""
+        return [row for row in self.rows if row.section == "recall"]
+
+
+def score(role: str, run: Run) -> Score | None:
+    """A run's verdict, or None before it was tested."""
+    found, raw, summary = answers(run), logits(run), run.summary
+    if found is None or raw is None or summary is None:
+        return None
+    classes = tuple(summary["classes"])
+    table = metrics.confusion(found.labels, found.predicted, len(classes))
+    probabilities = metrics.softmax(raw)
+    bins = metrics.reliability(probabilities, found.labels)
+    rows = (*_overall(role, table, metrics.auroc(probabilities, found.labels), bins.ece),
+            *_price(role, summary), *_recalls(role, table, classes))
+    return Score(role, run, classes, found, probabilities, table, bins, rows)
+
+
+def _overall(role: str, table: Table, auroc: float, ece: float) -> list[Row]:
+    number = int(table.sum())
+    guess = _commonest(table)
+    drawn = _redrawn(table)
+    spread = {"accuracy": np.trace(drawn, axis1=1, axis2=2) / max(number, 1),
+              "macro-F1": np.array([metrics.macro_f1(one) for one in drawn])}
+    rows = [Row("classification", name, role, known(measure(table)), *_between(spread[name]),
+                known(measure(guess)), images=number)
+            for name, measure in (("accuracy", metrics.accuracy), ("macro-F1", metrics.macro_f1))]
+    return [*rows, Row("classification", "AUROC", role, known(auroc), chance=0.5, images=number, unit=NUMBER),
+            Row("classification", "ECE", role, known(ece), images=number)]
+
+
+def _price(role: str, summary: Mapping[str, Any]) -> list[Row]:
+    return [Row("price", "parameters", role, summary["parameters"], unit=COUNT),
+            Row("price", "FLOPs per picture", role, summary["flops"], unit=COUNT)]
+
+
+def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[Row]:
+    recall, drawn = metrics.recall_per_class(table), _redrawn(table)
+    with np.errstate(invalid="ignore"):
+        spread = np.diagonal(drawn, axis1=1, axis2=2) / drawn.sum(axis=2)
+    return [Row("recall", name, role, known(recall[number]), *_between(spread[:, number]),
+                chance=1 / len(classes), images=int(table[number].sum())) for number, name in enumerate(classes)]
+
+
+def _commonest(table: Table) -> Table:
+    """The confusion table of who always answers the commonest class."""
+    guess = np.zeros_like(table)
+    guess[:, table.sum(axis=1).argmax()] = table.sum(axis=1)
+    return guess
+
+
+def _redrawn(table: Table) -> Table:
+    """Confusion tables [R, K, K] of test sets drawn again, picture by picture (bootstrap, Efron 1979)."""
+    number = int(table.sum())
+    if not number:
+        return np.zeros((RESAMPLES, *table.shape), np.int64)
+    drawn = np.random.default_rng(0).multinomial(number, table.ravel() / number, size=RESAMPLES)
+    return drawn.reshape(RESAMPLES, *table.shape)
+
+
+def _between(values: Values) -> tuple[float | None, float | None]:
+    told = values[np.isfinite(values)]
+    if not len(told):
+        return None, None
+    low, high = np.quantile(told, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def paired(first: Score, second: Score) -> bool:
+    """Whether both were tested on the same pictures."""
+    return first.answers.names == second.answers.names and np.array_equal(first.answers.labels, second.answers.labels)
+
+
+def together(teacher: Score, other: Score) -> list[Row]:
+    """How alike they answer, beside what two models would show that err independently within each true class."""
+    first, second = (np.log(np.maximum(one.probabilities, 1e-12)) for one in (teacher, other))
+    found = class_agreement(first, second, teacher.answers.labels)
+    same = known(_independent(teacher, other).sum() / max(teacher.images, 1))
+    return [_alike(other.role, "same answer as the teacher", found["agreement"], same),
+            _alike(other.role, "both wrong", found["both_wrong"], found["both_wrong_expected"]),
+            _alike(other.role, "wrong in the same way", found["same_wrong"], found["same_wrong_expected"]),
+            _alike(other.role, "divergence from the teacher's answers", found["kl"], None, NATS)]
+
+
+def _alike(role: str, measure: str, one: Mapping[str, Any], chance: float | None, unit: str = SHARE) -> Row:
+    return Row("answers", measure, role, one["mean"], one["low"], one["high"], chance, images=one["n"], unit=unit)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A wrong answer that two models share. expected: how often, if they erred independently within the true class."""
+
+    truth: str
+    answer: str
+    count: int
+    expected: float
+
+
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Where two models are confused alike: counts and expected [K, K], true class by the wrong class both answer."""
+
+    classes: tuple[str, ...]
+    counts: Table
+    expected: Values
+
+    def most(self, number: int = 3) -> list[Confusion]:
+        """The commonest, most first."""
+        order = np.argsort(-self.counts, axis=None, kind="stable")[:number]
+        return [Confusion(self.classes[row], self.classes[column], int(self.counts[row, column]),
+                          float(self.expected[row, column]))
+                for row, column in (divmod(int(place), len(self.classes)) for place in order)
+                if self.counts[row, column]]
+
+
+def confused_alike(first: Score, second: Score) -> Alike:
+    """Of two models on the same pictures."""
+    truth, classes = first.answers.labels, len(first.classes)
+    same = (first.answers.predicted == second.answers.predicted) & ~first.answers.right
+    counts = metrics.confusion(truth[same], first.answers.predicted[same], classes)
+    expected = _independent(first, second)
+    np.fill_diagonal(expected, 0.0)
+    return Alike(first.classes, counts, expected)
+
+
+def _independent(first: Score, second: Score) -> Values:
+    """Pictures [K, K], true class by answer, that both would answer so if they erred independently in each class."""
+    return np.asarray(first.table * second.table / np.maximum(first.table.sum(axis=1, keepdims=True), 1))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test picture: its number there, its name, true class, both answers, and how sure each was (0..1)."""
+
+    index: int
+    name: str
+    truth: str
+    teacher: str
+    student: str
+    teacher_sure: float
+    student_sure: float
+
+
+def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[list[Case], int]:
+    """Pictures of one of KINDS, those first of which the student is surest, and how many there are in all.
+
+    Raises UsageError for another kind.
+    """
+    if kind == SURE:
+        numbers = np.flatnonzero(~student.answers.right)
+    elif kind == ALIKE:
+        numbers = np.flatnonzero(~student.answers.right & (teacher.answers.predicted == student.answers.predicted))
+    elif kind in KINDS:
+        numbers = pick(kind, teacher.answers, student.answers)
+    else:
+        raise unknown("kind of case", kind, KINDS)
+    order = numbers[np.argsort(-student.confidence[numbers], kind="stable")]
+    return [case(int(number), teacher, student) for number in order[:count]], len(order)
+
+
+def case(number: int, teacher: Score, student: Score) -> Case:
+    """What is known of one test picture."""
+    classes = teacher.classes
+    return Case(number, teacher.answers.names[number], classes[teacher.answers.labels[number]],
+                classes[teacher.answers.predicted[number]], classes[student.answers.predicted[number]],
+                float(teacher.confidence[number]), float(student.confidence[number]))
+
+
+def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows for a file: one dictionary each, all with the same keys."""
+    return [asdict(row) for row in rows]

@@ -1,0 +1,91 @@
+"""How good are they, over the whole test set? Teacher, control and student, their answers and their explanations."""
+
+import streamlit as st
+
+from kd.distill import control_of
+from kd.runs import Run
+from pages.parts.chrome import page
+from pages.parts.common import CONTROL, STUDENT, TEACHER, percent, store, usage_errors
+from pages.parts.evaluate_cases import gallery
+from pages.parts.evaluate_scores import Scores, scored, scores
+from pages.parts.evaluate_tables import download
+from pages.parts.listing import data_name
+
+RUN = "evaluate_run"
+LINK = "evaluate_link"  # the run that this page last wrote into the address: another comes from a link
+
+page("Evaluate")
+
+
+def main() -> None:
+    """The whole page."""
+    st.title("Evaluate", anchor=False)
+    students = [run for run in store() if run.spec.teacher and run.spec.teacher in store() and run.summary]
+    if not students:
+        _nothing_yet()
+        return
+    student = _student(students)
+    found = scored(_cast(student))
+    if TEACHER not in found or STUDENT not in found:
+        st.info("The test answers of the teacher or the student are missing from the run's folder, so there is nothing "
+                f"to show. Write them anew: `python -m kd evaluate {student.id}`.", icon=":material/search_off:")
+        return
+    rows = scores(found)
+    _further(student, found)
+    download(rows, f"evaluation-{student.id}")
+    st.caption("Not for clinical use.")
+
+
+def _nothing_yet() -> None:
+    with st.container(border=True):
+        st.markdown("**No finished student yet.** Accuracy, calibration, confusions and the quality of the "
+                    "explanations appear here, for teacher, control and student side by side, once a student has been "
+                    "distilled.")
+        st.page_link("pages/distill.py", label="Distil a student", icon=":material/science:")
+
+
+def _student(students: list[Run]) -> Run:
+    """The student chosen, which the address names."""
+    by_id = {run.id: run for run in students}
+    asked = st.query_params.get("run", "")
+    if asked and asked != st.session_state.get(LINK):
+        found = asked if asked in by_id else next((run.id for run in students if asked in _relatives(run)), "")
+        if not found:
+            st.warning(f"There is no finished student {asked!r}; the newest is shown.", icon=":material/search_off:")
+        st.session_state[RUN] = found or students[0].id
+    if st.session_state.get(RUN) not in by_id:
+        st.session_state[RUN] = students[0].id
+    chosen = st.selectbox("Student", list(by_id), format_func=lambda run_id: _label(by_id[run_id]), key=RUN,
+                          persist_state="session", filter_mode="contains")
+    st.session_state[LINK] = chosen
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return by_id[chosen]
+
+
+def _relatives(student: Run) -> tuple[str, ...]:
+    """A link to a teacher or a control opens its newest student."""
+    control = control_of(store(), student)
+    return (student.spec.teacher, control.id if control else "")
+
+
+def _label(run: Run) -> str:
+    teacher = store()[run.spec.teacher].spec.model_label
+    score = percent((run.summary or {}).get("accuracy"))
+    return f"{data_name(run.spec)} · {teacher} → {run.spec.model_label} · {score} · {run.id[-4:]}"
+
+
+def _cast(student: Run) -> dict[str, Run]:
+    """Who stands beside the student, by role."""
+    control = control_of(store(), student)
+    return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student}
+
+
+def _further(student: Run, found: Scores) -> None:
+    """Each part stands on its own: what one lacks must not hide the others."""
+    with usage_errors():
+        gallery(student, found)
+
+
+with usage_errors():
+    main()

@@ -1,0 +1,78 @@
+"""Charts of what models answered: calibration, recall, confusions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from kd.scorecard import Alike, Row, Score
+from pages.parts.common import COLOURS, tidy
+
+LEAST, MOST = 5, 18  # sizes of points
+PALE = "rgba(0,0,0,0)"
+NEUTRAL = "#8A8F94"
+
+
+def short(name: str, most: int = 16) -> str:
+    """A class name that fits an axis."""
+    return name if len(name) <= most else name[:most - 1] + "…"
+
+
+def whiskers(rows: Sequence[Row]) -> dict[str, object]:
+    """The intervals as plotly's error bars."""
+    return {"type": "data", "array": [row.reach[1] for row in rows], "arrayminus": [row.reach[0] for row in rows],
+            "thickness": 1, "width": 3, "color": NEUTRAL}
+
+
+def reliability_chart(found: Mapping[str, Score]) -> go.Figure:
+    """A point per bin of confidence; where they should lie is dotted."""
+    figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", hoverinfo="skip",
+                                  line={"dash": "dot", "color": NEUTRAL, "width": 1.5}))
+    for role, one in found.items():
+        bins = [item for item in one.reliability.to_json() if item["count"]]
+        counts = [item["count"] for item in bins]
+        figure.add_scatter(
+            x=[item["confidence"] for item in bins], y=[item["accuracy"] for item in bins], customdata=counts,
+            mode="lines+markers", name=role, line={"color": COLOURS[role], "width": 2},
+            marker={"size": np.interp(np.sqrt(counts), [0, np.sqrt(max(counts, default=1))], [LEAST, MOST])},
+            hovertemplate="right %{y:.0%} of %{customdata} at %{x:.0%}")
+    figure.update_xaxes(title="confidence", tickformat=".0%", range=[0, 1.04])
+    figure.update_yaxes(title="right", tickformat=".0%", range=[-0.04, 1.06])
+    return tidy(figure, 340).update_layout(hovermode="closest")
+
+
+def recall_chart(found: Mapping[str, Score]) -> go.Figure:
+    """A group of bars per class."""
+    figure = go.Figure()
+    for role, one in found.items():
+        figure.add_bar(x=[short(row.measure) for row in one.recall], y=[row.value for row in one.recall], name=role,
+                       marker_color=COLOURS[role], error_y=whiskers(one.recall), hovertemplate="%{y:.1%}")
+    figure.add_hline(y=next(iter(found.values())).recall[0].chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
+    figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.06])
+    return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
+
+
+def confusion_chart(one: Score) -> go.Figure:
+    """Counts in the cells, coloured by share of the true class, in the model's own hue."""
+    return _matrix(one.table, one.shares, [[0, PALE], [1, COLOURS[one.role]]], one.classes,
+                   f"{one.role.capitalize()} · {one.run.spec.model_label}", one.shares,
+                   "truly %{y}, answered %{x}: %{text} (%{customdata:.0%})<extra></extra>")
+
+
+def alike_chart(shared: Alike) -> go.Figure:
+    """Counts of the same wrong answer."""
+    hover = "truly %{y}, both answered %{x}: %{text} (expected %{customdata:.1f})<extra></extra>"
+    return _matrix(shared.counts, shared.counts, [[0, PALE], [1, "#CC79A7"]], shared.classes, "Teacher and student",
+                   shared.expected, hover)
+
+
+def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[str, ...], title: str,
+            beside: np.ndarray, hover: str) -> go.Figure:
+    names = [short(name, 12) for name in classes]
+    figure = go.Figure(go.Heatmap(z=colour, x=names, y=names, text=text, texttemplate="%{text}", colorscale=scale,
+                                  zmin=0, zmax=max(1e-9, float(colour.max())), showscale=False, xgap=2, ygap=2,
+                                  customdata=beside, hovertemplate=hover))
+    figure.update_xaxes(title="answer", tickangle=-35, showgrid=False)
+    figure.update_yaxes(title="truth", autorange="reversed", showgrid=False)
+    height = 170 + 34 * len(classes)
+    return tidy(figure, height).update_layout(hovermode="closest", title={"text": title, "font": {"size": 14}})
