@@ -113,7 +113,8 @@ class Comparison:
 
     def _row(self, part: Part) -> figure.Row:
         title = EXPLAINERS[self.explainer].facts.title
-        cam = figure.Tile(f"{title} · {part.cam.maps[0].grid}", part.cam.maps[0].scaled, part.cam.maps[0].blank)
+        cam = figure.Tile(f"{title} · {part.cam.maps[0].grid}", part.cam.maps[0].scaled, part.cam.maps[0].blank,
+                          part.cam.maps[0].signed)
         stages = part.hierarchy.tiles() if part.hierarchy else ()
         costly = part.hierarchy or part.cam
         return figure.Row(f"{part.role.capitalize()} · {part.label}", costly.cost_line(), cam, stages)

@@ -2,7 +2,8 @@
 
 import io
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from kd import figure, metrics
 from kd.batches import to_tensor
-from kd.explainers import EXPLAINERS, Maps
+from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, Progress
 from kd.explainers.base import stage_number
 from kd.models import cost
 from kd.pool import ModelPool, Subject, open_subject
@@ -23,13 +24,19 @@ from kd.timing import Timing, measure_in_turn, summarise
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """One map of one stage: raw values and values in 0..1, both float32 [H, W] at the stage's own grid."""
+    """One map: raw values and values in 0..1, both float32 [H, W] at its own grid.
+
+    stage, name: which stage it is of. signed: 0 is 0.5 in `scaled`, and what is below speaks against the class.
+    lies_on: the grid of that stage, or the picture or its superpixels, and then it is of no stage.
+    """
 
     stage: int
     name: str
     values: NDArray[np.float32]
     scaled: NDArray[np.float32]
     blank: bool
+    signed: bool = False
+    lies_on: str = "stage"
 
     @property
     def grid(self) -> str:
@@ -37,12 +44,18 @@ class HeatMap:
 
     @property
     def label(self) -> str:
-        return f"layer {self.stage + 1} · {self.grid}"
+        return f"{f'layer {self.stage + 1}' if self.lies_on == 'stage' else self.lies_on} · {self.grid}"
+
+    @property
+    def key(self) -> str:
+        """Its name in files."""
+        return f"layer{self.stage + 1:02d}" if self.lies_on == "stage" else self.lies_on
 
     def to_json(self) -> dict[str, Any]:
         """Facts only; the values are in the npz file."""
         finite = bool(np.isfinite(self.values).all())
-        return {"stage": self.stage, "name": self.name, "grid": list(self.values.shape), "blank": self.blank,
+        place = {"stage": self.stage, "name": self.name} if self.lies_on == "stage" else {"lies_on": self.lies_on}
+        return {**place, "grid": list(self.values.shape), "signed": self.signed, "blank": self.blank,
                 "low": float(self.values.min()) if finite else None,
                 "high": float(self.values.max()) if finite else None}
 
@@ -87,7 +100,7 @@ class Explanation:
 
     def arrays(self) -> dict[str, NDArray]:
         """The raw maps by the name they have in an npz file."""
-        return {f"{self.explainer}_layer{one.stage + 1:02d}": one.values for one in self.maps}
+        return {f"{self.explainer}_{one.key}": one.values for one in self.maps}
 
     def save(self, folder: Path) -> dict[str, Path]:
         """Write `explanation.png`, `maps.npz` (raw maps and the image) and, last, `explanation.json`."""
@@ -107,7 +120,7 @@ class Explanation:
                             (facts.seeing, *filter(None, [self.note])), protocol_line(self.protocol))
 
     def tiles(self) -> tuple[figure.Tile, ...]:
-        return tuple(figure.Tile(one.label, one.scaled, one.blank) for one in self.maps)
+        return tuple(figure.Tile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)
 
     def cost_line(self) -> str:
         """Size, FLOPs and time in one line."""
@@ -117,7 +130,10 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a subject: which explainer, for which class, at which stages (None: all)."""
+    """What is asked of a subject: which explainer, for which class, at which stages (None: all).
+
+    Where the explainer's map lies on the picture, there is one map, whatever the stages.
+    """
 
     subject: Subject
     explainer: str
@@ -127,33 +143,58 @@ class Question:
     def numbers(self) -> list[int]:
         """The stages counted from 0. Raises UsageError when the model lacks one."""
         model = self.subject.model
-        return [stage_number(model, stage) for stage in (range(len(model.stages)) if self.stages is None
-                                                         else self.stages)]
+        every = range(len(model.stages)) if self.stages is None else self.stages
+        numbers = [stage_number(model, stage) for stage in every]
+        return numbers if self.facts.grid == "stage" else numbers[-1:]
+
+    @property
+    def facts(self) -> ExplainerFacts:
+        """The explainer's."""
+        return EXPLAINERS[self.explainer].facts
 
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
-            stage: int | None = -1, repeats: int = 5, pool: ModelPool | None = None) -> Explanation:
+            stage: int | None = -1, repeats: int = 5, pool: ModelPool | None = None,
+            progress: Progress | None = None) -> Explanation:
     """Explain a picture [S, S, 3] by a run's best weights.
 
     target: class number or name, by default the predicted one. stage: counts from 0, or from the end where negative;
-    None explains all stages from one pass. repeats: how often forward and explanation are timed, at least 1.
+    None explains all stages from one pass. repeats: how often forward and explanation are timed, at least 1; an
+    explainer that is not instant runs once. progress: told the share that is done; it may raise, which ends it.
     Raises UsageError for an unknown explainer, class or stage, and for a run without weights.
     """
     EXPLAINERS[explainer]
     subject = open_subject(run, pool)
     number = (int(subject.probabilities(image).argmax()) if target is None else subject.class_number(target))
     return explain_together([Question(subject, explainer, number, None if stage is None else (stage,))],
-                            image, repeats)[0]
+                            image, repeats, progress)[0]
 
 
-def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], repeats: int = 5) -> list[Explanation]:
-    """Answer all questions about one picture, every forward pass and explanation timed in turn with all others."""
+def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], repeats: int = 5,
+                     progress: Progress | None = None) -> list[Explanation]:
+    """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
+
+    Explanations that are not instant run once, their forward passes before and after them. progress: as `explain`'s.
+    """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     trials = [_Trial(question, image) for question in questions]
-    seconds = measure_in_turn([call for trial in trials for call in (trial.forward, trial.explain)], repeats, warmup=1)
-    return [trial.answer(*pair) for trial, pair in zip(trials, zip(seconds[::2], seconds[1::2], strict=True),
-                                                       strict=True)]
+    seconds = iter(measure_in_turn([call for trial in trials for call in trial.calls()], repeats))
+    for trial in trials:
+        trial.seconds = [next(seconds) for _ in trial.calls()]
+    slow = [trial for trial in trials if not trial.instant]
+    for number, trial in enumerate(slow):
+        began = time.perf_counter()
+        trial.explain(_part(progress, number, len(slow)))
+        trial.seconds.append([time.perf_counter() - began])
+    if progress:
+        progress(1.0)
+    return [trial.answer() for trial in trials]
+
+
+def _part(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """What one of `count` equal parts tells of the whole."""
+    return None if progress is None else lambda share: progress((number + share) / count)
 
 
 class _Trial:
@@ -166,29 +207,38 @@ class _Trial:
         self.targets = torch.tensor([question.target], device=device)
         self.numbers = question.numbers()
         self.explainer = EXPLAINERS[question.explainer]
+        self.instant = question.facts.cost == "instant"
         self.logits = torch.empty(0)
         self.maps: list[Maps] = []
+        self.seconds: list[list[float]] = []
+
+    def calls(self) -> list[Callable[[], None]]:
+        """What is timed in turn with the others."""
+        return [self.forward, self.explain] if self.instant else [self.forward]
 
     def forward(self) -> None:
         with torch.no_grad():
             self.logits = self.model(self.images).logits.float().cpu()
 
-    def explain(self) -> None:
-        seen = self.explainer.at_stages(self.model, self.images, self.targets, self.numbers)
-        self.maps = [Maps(maps.values.cpu()) for maps in seen]
+    def explain(self, progress: Progress | None = None) -> None:
+        seen = self.explainer.at_stages(self.model, self.images, self.targets, self.numbers, progress)
+        self.maps = [Maps(maps.values.cpu(), maps.signed) for maps in seen]
 
-    def answer(self, forward: list[float], explained: list[float]) -> Explanation:
+    def answer(self) -> Explanation:
         subject = self.question.subject
-        ratio = statistics.median(mine / plain for mine, plain in zip(explained, forward, strict=True))
+        forward, explained = self.seconds
+        plain = forward if self.instant else [statistics.median(forward)]
+        ratio = statistics.median(mine / other for mine, other in zip(explained, plain, strict=True))
         parameters, flops = _price(subject, self.image.shape[0])
         return Explanation(
             subject.run, self.question.explainer, self.image, self.question.target, subject.classes,
             metrics.softmax(self.logits[0].numpy()), tuple(map(self._heat_map, self.numbers, self.maps)),
-            summarise(explained), summarise(forward), ratio, parameters, flops, self._protocol(), subject.note)
+            summarise(explained, warmup=int(self.instant)), summarise(forward), ratio, parameters, flops,
+            self._protocol(), subject.note)
 
     def _heat_map(self, number: int, maps: Maps) -> HeatMap:
         return HeatMap(number, self.model.stages[number].name, maps.values[0].numpy(), maps.scaled()[0].numpy(),
-                       bool(maps.blank[0]))
+                       bool(maps.blank[0]), maps.signed, self.question.facts.grid)
 
     def _protocol(self) -> dict[str, Any]:
         return {"device": str(self.model.mean.device), "threads": torch.get_num_threads(), "batch": 1,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd.overlay import COLORMAPS, OPACITY, lookup, overlay
+from kd.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,11 +29,15 @@ FINE_PRINT = "Not for clinical use."
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One map in 0..1 at its native grid, over the picture; a blank one is said to be blank."""
+    """One map in 0..1 at its native grid, over the picture; a blank one is said to be blank.
+
+    signed: 0.5 means nothing, and what is below it, which speaks against the class, has its own colours.
+    """
 
     label: str
     heat: NDArray[np.floating]
     blank: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,15 +218,20 @@ class _Page:
             axes.text(0.5, 0.5, "blank", transform=axes.transAxes, ha="center", va="center", fontsize=11, color=INK,
                       bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": EDGE})
         else:
-            axes.imshow(overlay(_at_least(self.sheet.image, PICTURE), tile.heat, self.opacity, self.colormap))
+            colormap = SIGNED if tile.signed else self.colormap
+            axes.imshow(overlay(_at_least(self.sheet.image, PICTURE), tile.heat, self.opacity, colormap))
         self._text(left + TILE / 2, top + TILE + 0.05, tile.label, color=SOFT, ha="center")
 
     def _ramp(self, left: float, top: float) -> None:
-        """The colour bar."""
-        axes = self._axes(left, top, 2.0, 0.12)
-        axes.imshow(lookup(self.colormap)[None], aspect="auto")
-        for place, word, side in ((0.0, "least of this map", "left"), (2.0, "most", "right")):
-            self._text(left + place, top + 0.16, word, size=7, color=SOFT, ha=side)
+        """A colour bar for each kind of map that is shown."""
+        kinds = {tile.signed for row in self.sheet.rows for tile in filter(None, (row.lead, *row.tiles))}
+        for signed in sorted(kinds):
+            axes = self._axes(left, top, 2.0, 0.12)
+            axes.imshow(lookup(SIGNED if signed else self.colormap)[None], aspect="auto")
+            words = ("against the class", "for it") if signed else ("least of this map", "most")
+            for place, word, side in zip((0.0, 2.0), words, ("left", "right"), strict=True):
+                self._text(left + place, top + 0.16, word, size=7, color=SOFT, ha=side)
+            left += 2.4
 
     def _foot(self, top: float) -> None:
         most = int((self.width - 2 * MARGIN) / 0.055)

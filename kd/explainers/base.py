@@ -1,9 +1,9 @@
 """What an explainer is: heat maps of a model's stages for images and target classes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,28 +14,42 @@ from kd.models.base import Classifier
 # A map whose range is below this share of its size is arithmetic noise around a constant: float32 sums err by 1e-6.
 FLAT = 1e-5
 
+Progress = Callable[[float], None]
+"""Told the share of the whole that is done, 0..1; may raise to stop, and what it raises reaches the caller."""
+
 
 @dataclass(frozen=True)
 class ExplainerFacts:
-    """What the form and the page show of an explainer.
+    """What the form and the page show of an explainer, and what the page must know to run it.
 
     class_specific: whether another target class gives another map. seeing: one sentence, "what am I seeing?".
+    cost: of one picture and class: instant (at most a few forward passes: may run while somebody waits), seconds (tens
+    to two hundred) or minutes (more, such as one per channel); the latter two belong on the job queue.
+    signed: whether values below 0 mean "speaks against", so that 0 must keep its own colour.
+    early: whether it still says something at early stages; Grad-CAM's channel mean cancels there to 75–100 % zeros.
+    grid: what the map lies on: the grid of a `stage`, or the `picture` or its `superpixels`, where a stage means
+    nothing and the map has the picture's size.
     """
 
     title: str
     paper: str
     class_specific: bool
     seeing: str
+    cost: Literal["instant", "seconds", "minutes"] = "instant"
+    signed: bool = False
+    early: bool = True
+    grid: Literal["stage", "picture", "superpixels"] = "stage"
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Heat maps at the stage's own grid.
+    """Heat maps at their own grid.
 
-    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached; signed or not as the explainer says.
+    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached. signed: see ExplainerFacts.
     """
 
     values: Tensor
+    signed: bool = False
 
     @property
     def blank(self) -> Tensor:
@@ -44,19 +58,23 @@ class Maps:
 
     def scaled(self) -> Tensor:
         """The maps in 0..1; see `scale`."""
-        return scale(self.values)
+        return scale(self.values, self.signed)
 
 
-def scale(values: Tensor) -> Tensor:
-    """Maps [..., H, W] in 0..1, each by its own least and greatest value.
+def scale(values: Tensor, signed: bool = False) -> Tensor:
+    """Maps [..., H, W] in 0..1, each by its own least and greatest value; signed ones by their greatest magnitude, so
+    that 0 becomes 0.5 and both sides keep their proportion.
 
     The order is: raw map (after the explainer's own ReLU, if it has one), scaled once here on the native grid, then
     raised to the picture and never scaled again (the package grad-cam scales a second time after raising). A blank map
-    becomes zeros: stretching it would show noise.
+    becomes zeros, a signed one 0.5 everywhere: stretching it would show noise.
     """
     low, high = _range(values)
     blank = _blank(low, high)[..., None, None]
     low, high = low[..., None, None], high[..., None, None]
+    if signed:
+        most = torch.where(blank, 1.0, torch.maximum(-low, high))
+        return torch.where(blank, 0.5, 0.5 + 0.5 * values / most)
     return torch.where(blank, 0.0, (values - low) / torch.where(blank, 1.0, high - low))
 
 
@@ -78,24 +96,40 @@ class Explainer(ABC):
 
     facts: ClassVar[ExplainerFacts]
 
-    def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1) -> Maps:
-        """Maps of one stage (negative counts from the end).
+    def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1,
+                 progress: Progress | None = None) -> Maps:
+        """Maps of one stage (negative counts from the end; without meaning where the facts' grid is not `stage`).
 
         model: in eval mode. images: RGB [N, 3, S, S] in 0..1, on the model's device. targets: class numbers [N], or
-        [N, T] for T classes per image. Raises UsageError when the model has no such stage.
+        [N, T] for T classes per image. Raises UsageError when the model has no such stage, and whatever `progress`
+        raises to stop.
         """
-        return self.at_stages(model, images, targets, (stage,))[0]
+        return self.at_stages(model, images, targets, (stage,), progress)[0]
 
-    def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> tuple[Maps, ...]:
-        """As a call, for several stages from one pass."""
+    def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+                  progress: Progress | None = None) -> tuple[Maps, ...]:
+        """As a call, for several stages: from one pass where the explainer is instant."""
         if model.training:
             raise ValueError("the model is in training mode: explain a private copy in eval mode")
         numbers = [stage_number(model, stage) for stage in stages]
-        return tuple(Maps(values.detach().float()) for values in self._maps(model, images, targets, numbers))
+        seen = self._maps(model, images, targets, numbers, progress or _ignore)
+        if progress:
+            progress(1.0)
+        return tuple(Maps(values.detach().float(), self.facts.signed) for values in seen)
 
     @abstractmethod
-    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> Sequence[Tensor]:
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: Progress) -> Sequence[Tensor]:
         """Raw maps [N, H_i, W_i] or [N, T, H_i, W_i] of each stage (numbers from 0)."""
+
+
+def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
+    """Maps [N, H, W] that ask about no class, in the shape that these targets ask for."""
+    return maps if targets.ndim == 1 else maps[:, None].expand(-1, targets.shape[1], -1, -1)
+
+
+def _ignore(share: float) -> None:
+    """Nobody wants to know."""
 
 
 def stage_number(model: Classifier, stage: int) -> int:

@@ -1,4 +1,7 @@
-"""Class activation maps weighted by gradients: Grad-CAM."""
+"""Class activation maps weighted by gradients, all from the same pass: Grad-CAM and its family.
+
+Raw maps equal the package grad-cam's (its `get_cam_image` and ReLU) before it scales, raises and scales again.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.explainers.base import Explainer, ExplainerFacts
+from kd.explainers.base import Explainer, ExplainerFacts, Progress
 from kd.models.base import Classifier
 
 
@@ -24,7 +27,8 @@ class GradientCam(Explainer):
         """Raw maps of the last stage in front of global average pooling and `linear`, or None: take the gradient."""
         return None
 
-    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: Progress) -> list[Tensor]:
         last = len(model.stages) - 1
         if any(stage != last for stage in stages):
             seen = gradients_from_image(model, images, targets, stages)
@@ -91,7 +95,8 @@ class GradCam(GradientCam):
 
     facts = ExplainerFacts(
         "Grad-CAM", "Selvaraju 2017, arXiv 1610.02391", True,
-        "Bright where the stage's features speak for the target class; what speaks against it is not shown.")
+        "Bright where the stage's features speak for the target class; what speaks against it is not shown.",
+        early=False)
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
         return (gradients.mean(dim=(-2, -1), keepdim=True) * features).sum(dim=-3).relu()
@@ -101,3 +106,65 @@ class GradCam(GradientCam):
         area = features.shape[-2] * features.shape[-1]
         maps = torch.einsum("nchw,ntc->nthw", features, linear.weight[columns]).relu() / area
         return maps if targets.ndim == 2 else maps[:, 0]
+
+
+class GradCamPlusPlus(GradientCam):
+    """`ReLU(Σ_c w_c·F_c)`, w_c = Σ_xy a·ReLU(g), a = g² / (2g² + g³·Σ_xy F) (Chattopadhay 2018, eq. 19).
+
+    The gradient g is the logit's, where the paper differentiates its exponential: the reading of the package grad-cam.
+    """
+
+    facts = ExplainerFacts(
+        "Grad-CAM++", "Chattopadhay 2018, arXiv 1710.11063", True,
+        "As Grad-CAM, but only places that speak for the class weigh a channel: several findings all light up.",
+        early=False)
+    # The package's constant: part of the map, since squared gradients are often smaller.
+    EPSILON = 1e-6
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        square = gradients.square()
+        total = features.sum(dim=(-2, -1), keepdim=True)
+        share = square / (2 * square + total * square * gradients + self.EPSILON)
+        weights = (gradients.relu() * share).sum(dim=(-2, -1), keepdim=True)
+        return (weights * features).sum(dim=-3).relu()
+
+
+class HiResCam(GradientCam):
+    """`Σ_c g_c ⊙ F_c`, signed (Draelos & Carin 2020).
+
+    Behind it only average pooling and a linear layer, a map sums to the class's logit less its bias. The package
+    grad-cam shows the positive part only.
+    """
+
+    facts = ExplainerFacts(
+        "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
+        "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        return (gradients * features).sum(dim=-3)
+
+
+class LayerCam(GradientCam):
+    """`ReLU(Σ_c ReLU(g_c) ⊙ F_c)`: every place weighs for itself, so early stages stay readable (Jiang 2021)."""
+
+    facts = ExplainerFacts(
+        "LayerCAM", "Jiang 2021, IEEE TIP 30 (no arXiv), doi 10.1109/TIP.2021.3089943", True,
+        "Bright at single places whose features speak for the target class; made for fine, early stages.")
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        return (gradients.relu() * features).sum(dim=-3).relu()
+
+
+class XGradCam(GradientCam):
+    """`ReLU(Σ_c α_c·F_c)`, α_c the gradient averaged with the features as weights (Fu 2020)."""
+
+    facts = ExplainerFacts(
+        "XGrad-CAM", "Fu 2020, arXiv 2008.02312", True,
+        "As Grad-CAM, with each channel's gradient read where the channel responds.", early=False)
+    # The package's constant: a channel that is off has no weight.
+    EPSILON = 1e-7
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        total = features.sum(dim=(-2, -1), keepdim=True)
+        weights = (gradients * features / (total + self.EPSILON)).sum(dim=(-2, -1), keepdim=True)
+        return (weights * features).sum(dim=-3).relu()

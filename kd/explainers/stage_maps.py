@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerFacts
+from kd.explainers.base import Explainer, ExplainerFacts, Progress, for_every_target
 from kd.models.base import Classifier
 from kd.observation import stage_map
 
@@ -17,10 +17,8 @@ class StageMaps(Explainer):
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
         "Bright where a stage responds strongly on average over its channels, to anything: no class is asked about.")
 
-    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: Progress) -> list[Tensor]:
         with torch.no_grad():
             features = model.extract((images - model.mean) / model.std)
-            maps = [stage_map(features[stage]) for stage in stages]
-        if targets.ndim == 1:
-            return maps
-        return [one[:, None].expand(-1, targets.shape[1], -1, -1) for one in maps]
+            return [for_every_target(stage_map(features[stage]), targets) for stage in stages]

@@ -42,6 +42,17 @@ class Classifier(nn.Module):
         """Logits [B, K] from the last stage's features."""
         raise NotImplementedError(f"{type(self).__name__} must define head")
 
+    def resume(self, images: Tensor, stage: int, features: Tensor) -> Tensor:
+        """Logits [B, K] for RGB images [B, 3, S, S] in 0..1 when `stage`, counted from 0, gives `features`
+        [B, C, H, W] in place of its own; `features` may be written into. At the last stage that is the head alone."""
+        if stage == len(self.stages) - 1:
+            return self.head(features)
+        return self.head(self.extract_after((images - self.mean) / self.std, stage, features))
+
+    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+        """The last stage's maps when an earlier `stage` gives `features`; see `resume`."""
+        raise NotImplementedError(f"{type(self).__name__} must define extract_after")
+
     @property
     def linear(self) -> nn.Linear | None:
         """The final layer where the head is exactly global average pooling + this layer, else None.

@@ -50,6 +50,11 @@ class Plain(Classifier):
             maps.append(features)
         return tuple(maps)
 
+    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+        for layer in self.layers[stage + 1:]:
+            features = layer(features)
+        return features
+
     def head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))
 

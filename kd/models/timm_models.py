@@ -29,6 +29,9 @@ class TimmClassifier(Classifier):
         last, maps = capture(self.net.forward_features, normalised, len(self.stages) - 1)
         return (*maps, last)
 
+    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+        return capture(self.net.forward_features, normalised, len(self.stages) - 1, given=(stage, features))[0]
+
     def head(self, features: Tensor) -> Tensor:
         return self.net.forward_head(features)
 

@@ -37,6 +37,11 @@ class Truncated(Classifier):
         _, maps = capture(self.net.forward_features, normalised, count, stop=count - 1)
         return tuple(maps)
 
+    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+        count = len(self.stages)
+        _, maps = capture(self.net.forward_features, normalised, count, stop=count - 1, given=(stage, features))
+        return maps[-1]
+
     def head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))
 
