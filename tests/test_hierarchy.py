@@ -155,6 +155,16 @@ def test_the_decision_as_it_forms_ends_in_the_models_own():
     assert found.to_json()["stages"][0]["probabilities"].keys() == set(found.classes)
 
 
+@pytest.mark.parametrize(("answers", "stage"), [((1, 1, 1), 0), ((0, 1, 1), 1), ((1, 0, 1), 2), ((1, 1, 0), None)])
+def test_the_decision_has_settled_once_no_read_out_answers_otherwise(run, answers, stage):
+    found = hierarchy.read(run, picture(), repeats=1)
+    assert found.settled is None  # without read-outs
+    views = tuple(replace(view, probabilities=np.eye(3)[answer])
+                  for view, answer in zip((found.stages * 3)[:3], answers, strict=True))
+    read = replace(found, stages=views, logits=np.array([0.0, 2.0, 1.0], np.float32))
+    assert read.settled == stage
+
+
 def test_nothing_of_the_model_is_changed(run):
     model = open_subject(run).model
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -60,7 +60,7 @@ def _sum(read: Hierarchy, view: StageView) -> str:
     """What the channels shown add, and all."""
     shown, every = sum(one.contribution for one in view.channels), float(view.contributions.sum())
     told = (f"These {len(view.channels)} of {len(view.contributions)} channels add {shown:+.2g} to the score; "
-            f"all together {every:+.2g}, because others speak against.")
+            f"all together {every:+.2g}{', because others speak against' if every < shown else ''}.")
     if read.bias is not None and view is read.stages[-1]:
         told += f" With the class's bias of {read.bias:+.2g} that is the model's score."
     return told

@@ -46,8 +46,14 @@ def costs(comparison: Comparison) -> None:
     title = EXPLAINERS[comparison.explainer].facts.title
     st.table(rows, border="horizontal", hide_index=True, alt=f"Times of forward pass, {title} and layer maps per model")
     ratio = comparison.ratios()
-    st.caption(f"The student's layer maps come {ratio['stage-maps']:.3g} × as fast as the teacher's {title}. "
-               + protocol_line(comparison.teacher.cam.protocol))
+    once = " Slow explanations ran once." if EXPLAINERS[comparison.explainer].facts.cost != "instant" else ""
+    st.caption(f"The student's layer maps come {_plain(ratio['stage-maps'])} × as fast as the teacher's {title}. "
+               + protocol_line(comparison.teacher.cam.protocol) + once)
+
+
+def _plain(number: float) -> str:
+    """Three figures, never as a power of ten."""
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:,.0f}"
 
 
 def _part_rows(part: Part) -> list[dict[str, str]]:
@@ -59,11 +65,12 @@ def _part_rows(part: Part) -> list[dict[str, str]]:
 
 
 def _ratio(one: Explanation) -> str:
-    return f"{one.ratio:.2f}"
+    return f"{one.ratio:.2f}" if one.ratio < 10 else _plain(one.ratio)
 
 
 def _row(part: Part, what: str, timing: Timing, ratio: str) -> dict[str, str]:
-    low, median, high = (f"{seconds * 1e3:.3g}" for seconds in (timing.low, timing.median, timing.high))
-    cells = {"": f"{part.role.capitalize()} · {what}", "Median": f"{median} ms", "Spread (ms)": f"{low}–{high}",
+    low, median, high = (_plain(seconds * 1e3) for seconds in (timing.low, timing.median, timing.high))
+    spread = f"{low}–{high}" if timing.n > 1 else ""
+    cells = {"": f"{part.role.capitalize()} · {what}", "Median": f"{median} ms", "Spread (ms)": spread,
              "n": str(timing.n), "×\u00a0forward": ratio, "FLOPs": count(part.cam.flops) if what == "forward" else ""}
     return {name: unbroken(text) for name, text in cells.items()}

@@ -40,8 +40,8 @@ def pick_image(student: Run) -> Chosen | None:
         source = st.segmented_control("Image", SOURCES, key="compare_source", required=True, persist_state="session")
         if source == TEST:
             data = opened(student.spec.data, student.spec.image_size, store().places.root)
-            return _test_image(data, student)
-    return _upload(student)
+            numbers = _some(student, data)
+    return _test_image(data, *numbers) if source == TEST else _upload(student)
 
 
 def _upload(student: Run) -> Chosen | None:
@@ -55,20 +55,24 @@ def _upload(student: Run) -> Chosen | None:
     return Chosen(image, _digest(image))
 
 
-def _test_image(data: Dataset, student: Run) -> Chosen:
-    place = st.container(horizontal=True, vertical_alignment="bottom", width="content")
+def _some(student: Run, data: Dataset) -> tuple[NDArray[np.int64], bool]:
+    """The test images on offer: those that pass the filters, or all and True where none does."""
     with st.popover("Only some", icon=":material/filter_alt:", help="By true class, and by who is right."):
         numbers = _filtered(student, data)
-    with place:
-        return _chosen(data, numbers)
-
-
-def _chosen(data: Dataset, numbers: NDArray[np.int64]) -> Chosen:
     none_left = not len(numbers)
     if none_left:
         numbers = np.arange(len(data.test))
-    number = _step(numbers)
     _thumbnails(data, numbers)
+    return numbers, none_left
+
+
+def _test_image(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chosen:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        return _chosen(data, numbers, none_left)
+
+
+def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chosen:
+    number = _step(numbers)
     test = data.test
     truth = data.classes[test.labels[number]]
     place = f"{int(np.searchsorted(numbers, number)) + 1:,} of {len(numbers):,}"

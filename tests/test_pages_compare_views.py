@@ -1,0 +1,184 @@
+"""The views of the compare page on a real distillation: explainers, layers, channels, the decision as it forms."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from small import distilled
+from streamlit.testing.v1 import AppTest
+from test_pages_compare import one, page, pictures, press, upload
+from test_pages_home import words
+
+from kd import readout, tasks
+from kd.distill import Trio
+from kd.explainers import EXPLAINERS
+from kd.jobs import Queue, queue
+from kd.places import Places
+from kd.runs import Store
+from pages.parts import comparing
+
+INSTANT = [name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "instant"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+    """Teacher, control and student; trained once, because that takes seconds."""
+    return distilled(Store(Places(tmp_path_factory.mktemp("trained"))), depth=3)
+
+
+@pytest.fixture
+def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+    monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
+    yield trained
+    comparing.compared.clear()
+
+
+@pytest.fixture(scope="module")
+def second(trained: Trio) -> Trio:
+    """Another student of the same pictures."""
+    return distilled(Store(Places(trained.student.path.parents[1])), depth=2)
+
+
+@pytest.fixture
+def jobs(trio: Trio) -> Iterator[Queue]:
+    """The queue of this store, with nothing left in it afterwards."""
+    made = queue(Places(trio.student.path.parents[1]))
+    yield made
+    assert made.join(60)
+
+
+def choose(at: AppTest, kind: str, key: str, value: object) -> AppTest:
+    getattr(at, kind)(key=key).set_value(value).run()
+    assert not at.exception, at.exception
+    assert not at.error, [error.value for error in at.error]
+    return at
+
+
+@pytest.mark.parametrize("name", INSTANT)
+def test_every_instant_explainer_is_shown_in_place(trio, name):
+    at = page(run=trio.student.id, image="1", explainer=name)
+    assert not at.error, [error.value for error in at.error]
+    title = EXPLAINERS[name].facts.title
+    assert f"Student · {title} 4×4" in {caption.removesuffix(" · blank") for caption in pictures(at)}
+    assert EXPLAINERS[name].facts.seeing in words(at)
+
+
+def test_an_earlier_stage_has_a_finer_grid(trio):
+    at = choose(page(run=trio.student.id, explainer="layer-cam"), "selectbox", "compare_stage", -2)
+    assert any(caption.startswith("Student · LayerCAM 8×8") for caption in pictures(at))
+    assert one(at.query_params["stage"]) == "-2"
+
+
+def test_the_whole_view_is_in_the_address_and_comes_back(trio, second):
+    place = {"run": trio.student.id, "image": "2", "beside": second.student.id, "explainer": "layer-cam", "stage": "-2",
+             "of": "control", "layers": "weighted", "fields": "1"}
+    at = page(**place)
+    assert {name: one(value) for name, value in at.query_params.items()} == place
+    captions = list(pictures(at))
+    assert any(caption.startswith("Student 2 · LayerCAM") for caption in captions)
+    assert any("±" in caption for caption in captions if caption.startswith("Layer 1"))
+
+
+@pytest.mark.parametrize("wrong", [{"view": "no such view"}, {"stage": "-99"}, {"stage": "x"}, {"explainer": "no"},
+                                   {"of": "nobody"}, {"layers": "?"}, {"beside": "nobody,nothing"}, {"fields": "2"},
+                                   {"channels": "77", "view": "channels"}])
+def test_an_address_with_a_wrong_word_shows_the_usual_instead(trio, wrong):
+    at = page(run=trio.student.id, **wrong)
+    assert not at.error
+    assert at.get("download_button")
+
+
+def test_a_plain_link_undoes_the_choices_of_another(trio):
+    at = page(run=trio.student.id, view="channels")
+    at.query_params.clear()
+    at.query_params["run"] = trio.student.id
+    at.run()
+    assert at.segmented_control(key="compare_view").value == "maps"
+
+
+def test_signed_maps_and_receptive_fields_differ_from_stage_maps(trio):
+    at = page(run=trio.student.id, image="0")
+    plain = pictures(at)["Layer 1 · 16×16"]
+    choose(at, "toggle", "compare_fields", True)
+    framed = pictures(at)["Layer 1 · 16×16"]
+    assert framed != plain
+    assert "The frame holds all the pixels" in words(at)
+    choose(at, "toggle", "compare_fields", False)
+    choose(at, "segmented_control", "compare_layers", "weighted")
+    own = [url for caption, url in pictures(at).items() if caption.startswith("Layer 1")]
+    assert own not in ([plain], [framed])
+    choose(at, "toggle", "compare_shared", True)
+    shared = [url for caption, url in pictures(at).items() if caption.startswith("Layer")]
+    assert shared[0] != own[0] or shared[1:] != own[1:]
+    assert one(at.query_params["layers"]) == "weighted"
+
+
+def test_the_teachers_layers_can_be_read_too(trio):
+    at = choose(page(run=trio.student.id), "segmented_control", "compare_of", "teacher")
+    assert one(at.query_params["of"]) == "teacher"
+    assert any(caption.startswith("Layer 4") for caption in pictures(at))
+
+
+def test_values_under_the_pointer_are_those_of_the_maps_own_grid(trio):
+    at = choose(page(run=trio.student.id, image="0"), "toggle", "compare_values", True)
+    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    heat = [figure for figure in figures if figure["data"][0]["type"] == "heatmap"]
+    assert len(heat) == 3 + 3
+    assert heat[0]["layout"]["images"][0]["source"].startswith("data:image/png;base64,")
+
+
+def test_channels_are_named_with_what_they_add(trio):
+    at = page(run=trio.student.id, view="channels")
+    named = [caption for caption in pictures(at) if caption.startswith("Channel")]
+    assert len(named) == 8
+    assert "class-specific" in words(at)
+    assert "channels add" in words(at)
+    before = pictures(at)
+    choose(at, "selectbox", "compare_channels_of", -3)
+    assert pictures(at) != before
+    assert one(at.query_params["channels"]) == "-3"
+
+
+def test_the_decision_is_offered_then_fitted_on_the_queue_then_shown(trio, jobs):
+    assert readout.summary(trio.control) is None
+    at = page(run=trio.student.id, view="decision", of="control")
+    assert "have not been fitted yet" in words(at)
+    press(at, "Fit the read-outs")
+    assert jobs.join(120)
+    assert tasks.status(trio.control, "readouts").state == "finished"
+    at = page(run=trio.student.id, view="decision", of="control")
+    lines, accuracy = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
+    assert lines["data"][0]["x"] == ["Layer 1", "Layer 2", "Layer 3", "The model"]
+    assert {trace["name"].split()[0] for trace in accuracy["data"]} == {"read-out", "model", "chance"}
+    assert one(at.query_params["view"]) == "decision"
+
+
+def test_a_failed_fit_is_said_and_can_be_tried_again(trio):
+    failed = tasks.task(trio.teacher, "readouts")
+    failed.request({})
+    failed.log("failed", reason="The data set has gone.")
+    at = page(run=trio.student.id, view="decision", of="teacher")
+    assert "The data set has gone." in [error.value for error in at.error]
+    assert "Try again" in [button.label for button in at.button]
+
+
+def test_a_slow_explainer_is_computed_on_the_queue_and_then_shown(trio, jobs):
+    at = page(run=trio.student.id, image="1", explainer="occlusion")
+    assert "computed in the background" in words(at)
+    assert any("Grad-CAM" in caption for caption in pictures(at))
+    press(at, "Compute for 3 models")
+    assert jobs.join(120)
+    at = page(run=trio.student.id, image="1", explainer="occlusion")
+    assert "Student · Occlusion 32×32" in {caption.removesuffix(" · blank") for caption in pictures(at)}
+    assert "Compute for" not in str([button.label for button in at.button])
+    assert "Student · Occlusion 32×32" not in pictures(page(run=trio.student.id, image="2", explainer="occlusion"))
+
+
+def test_a_slow_explainer_says_why_it_does_not_take_an_upload(trio):
+    buffer = io.BytesIO()
+    Image.new("L", (40, 40), 90).save(buffer, "PNG")
+    at = upload(trio, buffer.getvalue())
+    choose(at, "selectbox", "compare_explainer", "occlusion")
+    assert "Choose a test image" in at.info[0].value
