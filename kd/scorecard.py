@@ -4,7 +4,7 @@ Nothing is computed by a model here: the answers were stored with the runs, and 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ class Row:
     """One number and what it must be read beside; None where there is none.
 
     low, high: a 95 % interval. chance: what knowing nothing gives. excess: above that, positive is better, with its own
-    interval. images: over how many pictures. unit: one of UNITS. of: an explainer's name, or empty.
+    interval. images: over how many pictures. unit: one of UNITS. of: an explainer's name, or empty. centre: what a map
+    of the picture's middle gives.
     """
 
     section: str
@@ -48,6 +49,7 @@ class Row:
     images: int | None = None
     unit: str = SHARE
     of: str = ""
+    centre: float | None = None
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -55,6 +57,11 @@ class Row:
         if self.value is None or self.low is None or self.high is None:
             return 0.0, 0.0
         return self.value - self.low, self.high - self.value
+
+    @property
+    def excess_reach(self) -> tuple[float, float]:
+        """As `reach`, of the excess."""
+        return replace(self, value=self.excess, low=self.excess_low, high=self.excess_high).reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +114,10 @@ def score(role: str, run: Run) -> Score | None:
 def _overall(role: str, table: Table, auroc: float, ece: float) -> list[Row]:
     number = int(table.sum())
     guess = _commonest(table)
-    drawn = _redrawn(table)
-    spread = {"accuracy": np.trace(drawn, axis1=1, axis2=2) / max(number, 1),
-              "macro-F1": np.array([metrics.macro_f1(one) for one in drawn])}
-    rows = [Row("classification", name, role, known(measure(table)), *_between(spread[name]),
-                known(measure(guess)), images=number)
-            for name, measure in (("accuracy", metrics.accuracy), ("macro-F1", metrics.macro_f1))]
+    spread = {"accuracy": wilson(int(np.trace(table)), number),
+              "macro-F1": _between(np.array([metrics.macro_f1(one) for one in _redrawn(table)]))}
+    rows = [Row("classification", name, role, known(measure(table)), *spread[name], known(measure(guess)),
+                images=number) for name, measure in (("accuracy", metrics.accuracy), ("macro-F1", metrics.macro_f1))]
     return [*rows, Row("classification", "AUROC", role, known(auroc), chance=0.5, images=number, unit=NUMBER),
             Row("classification", "ECE", role, known(ece), images=number)]
 
@@ -123,11 +128,19 @@ def _price(role: str, summary: Mapping[str, Any]) -> list[Row]:
 
 
 def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[Row]:
-    recall, drawn = metrics.recall_per_class(table), _redrawn(table)
-    with np.errstate(invalid="ignore"):
-        spread = np.diagonal(drawn, axis1=1, axis2=2) / drawn.sum(axis=2)
-    return [Row("recall", name, role, known(recall[number]), *_between(spread[:, number]),
-                chance=1 / len(classes), images=int(table[number].sum())) for number, name in enumerate(classes)]
+    recall, number = metrics.recall_per_class(table), table.sum(axis=1)
+    return [Row("recall", name, role, known(recall[place]), *wilson(int(table[place, place]), int(number[place])),
+                chance=1 / len(classes), images=int(number[place])) for place, name in enumerate(classes)]
+
+
+def wilson(hits: int, number: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of a share (Wilson 1927): it has a width also where all or none are hit."""
+    if not number:
+        return None, None
+    share, unsure = hits / number, 1.96**2 / number
+    middle = (share + unsure / 2) / (1 + unsure)
+    reach = (share * (1 - share) * unsure + unsure**2 / 4) ** 0.5 / (1 + unsure)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 def _commonest(table: Table) -> Table:

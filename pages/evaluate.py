@@ -4,10 +4,11 @@ import streamlit as st
 
 from kd.distill import control_of
 from kd.runs import Run
+from kd.scorecard import Row
 from pages.parts.chrome import page
 from pages.parts.common import CONTROL, STUDENT, TEACHER, percent, store, usage_errors
 from pages.parts.evaluate_cases import gallery
-from pages.parts.evaluate_scores import Scores, scored, scores
+from pages.parts.evaluate_scores import Scores, latency, scored, scores
 from pages.parts.evaluate_tables import download
 from pages.parts.listing import data_name
 
@@ -30,8 +31,8 @@ def main() -> None:
         st.info("The test answers of the teacher or the student are missing from the run's folder, so there is nothing "
                 f"to show. Write them anew: `python -m kd evaluate {student.id}`.", icon=":material/search_off:")
         return
-    rows = scores(found)
-    _further(student, found)
+    rows = scores(found, latency(store(), student))
+    rows += _further(student, found)
     download(rows, f"evaluation-{student.id}")
     st.caption("Not for clinical use.")
 
@@ -81,10 +82,17 @@ def _cast(student: Run) -> dict[str, Run]:
     return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student}
 
 
-def _further(student: Run, found: Scores) -> None:
-    """Each part stands on its own: what one lacks must not hide the others."""
+def _further(student: Run, found: Scores) -> list[Row]:
+    """Each part stands on its own: what one lacks must not hide the others. Gives the rows that were added."""
+    with st.skeleton(height=300):
+        # torch: seconds, the first time
+        from pages.parts.evaluate_judged import judged
+    chosen, rows = None, list[Row]()
     with usage_errors():
-        gallery(student, found)
+        chosen, rows = judged(student, found)
+    with usage_errors():
+        gallery(student, found, chosen)
+    return rows
 
 
 with usage_errors():

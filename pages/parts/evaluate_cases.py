@@ -1,33 +1,67 @@
 """Pictures worth a look, each with the way to its comparison."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
+from kd.appraisals import AGREEMENT, Choice, least_agreeing, read
 from kd.runs import Run
-from kd.scorecard import KINDS, Case, Score, cases
-from pages.parts import links
+from kd.scorecard import KINDS, Case, Score, case, cases, paired
+from pages.parts import address, links
 from pages.parts.common import MARKS, STUDENT, TEACHER, percent, store
 from pages.parts.picker import opened
 from pages.parts.samples import tile
 
 SHOWN = 12
 KIND = "evaluate_kind"
+LEAST = "least agreement"
+View = dict[str, str]
 
 
-def gallery(student: Run, found: dict[str, Score]) -> None:
-    """A kind of case to choose, and its pictures."""
+def gallery(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+    """A kind of case to choose, and its pictures. chosen: the explanations that are shown above."""
     st.subheader("Cases", anchor=False)
-    st.session_state.setdefault(KIND, KINDS[0])
-    kind = st.pills("Which", KINDS, key=KIND, required=True, persist_state="session", label_visibility="collapsed")
-    picked, total = cases(kind, found[TEACHER], found[STUDENT], SHOWN)
-    if not picked:
-        st.markdown("There is no such picture in the test set.")
+    kinds = (*KINDS, LEAST)
+    address.valid(KIND, kinds, KINDS[0])
+    kind = st.pills("Which", kinds, key=KIND, required=True, persist_state="session", label_visibility="collapsed")
+    if not paired(found[TEACHER], found[STUDENT]):
+        st.markdown("Teacher and student were tested on different pictures, so there are no cases of both.")
+    elif kind == LEAST:
+        _least(student, found, chosen)
+    else:
+        picked, total = cases(kind or KINDS[0], found[TEACHER], found[STUDENT], SHOWN)
+        _pictures(student, picked, {}, {})
+        st.caption(f"{len(picked)} of {total:,}, those first of which the student is surest. Each opens in Compare."
+                   if picked else "There is no such picture in the test set.")
+
+
+def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+    """Where teacher and student look at the most different places."""
+    least = least_agreeing(store(), student, chosen, SHOWN) if chosen else []
+    if not least:
+        st.markdown("Judge the explanations above, with agreement among the parts, to see on which pictures teacher "
+                    "and student look at different places.")
         return
-    pictures(student, picked)
-    st.caption(f"{len(picked)} of {total:,}, those first of which the student is surest. Each opens in Compare.")
+    picked = [case(one.index, found[TEACHER], found[STUDENT]) for one in least]
+    assert chosen, "there are cases only of a choice"
+    view = {"explainer": chosen.explainer, "stage": str(chosen.stage)}
+    _pictures(student, picked, {one.index: f"Spearman {one.value:.2f}".replace("-", "−") for one in least}, view)
+    chance = least_chance(student, chosen)
+    st.caption("The lowest Spearman correlation of teacher's and student's maps"
+               + ("" if chance is None else f"; by chance it is {chance:.2f} on average").replace("-", "−")
+               + ". Each opens in Compare with the same explainer.")
 
 
-def pictures(student: Run, picked: list[Case], beside: dict[int, str] | None = None) -> None:
-    """A tile per case. beside: a line more for each, by the picture's number."""
+def least_chance(student: Run, chosen: Choice) -> float | None:
+    """What the same two models' maps of different pictures agree by, on average."""
+    found = read(store(), student, chosen)
+    return found[AGREEMENT]["maps"][STUDENT]["all"]["spearman"]["chance"] if found and found[AGREEMENT] else None
+
+
+def _pictures(student: Run, picked: list[Case], beside: Mapping[int, str], view: View) -> None:
+    """A tile per case. beside: a line more for each, by the picture's number. view: how Compare opens it."""
+    if not picked:
+        return
     spec = student.spec
     test = opened(spec.data, spec.image_size, store().places.root).test
     with st.grid("auto", min_column_width=170, gap="small"):
@@ -36,10 +70,10 @@ def pictures(student: Run, picked: list[Case], beside: dict[int, str] | None = N
                 st.image(tile(test, one.index, False), width="stretch", output_format="JPEG",
                          alt=f"Test picture {one.name}, truly {one.truth}")
                 st.markdown(f"truly **{one.truth}**")
-                st.caption(_answers(one) + (f"  \n{beside[one.index]}" if beside else ""))
-                links.compare(student.id, image=str(one.index))
+                st.caption("  \n".join([*_answers(one), *filter(None, [beside.get(one.index, "")])]))
+                links.compare(student.id, image=str(one.index), **view)
 
 
-def _answers(one: Case) -> str:
-    return "  \n".join(f"{MARKS[role]} {answer} {percent(sure)}" for role, answer, sure in
-                       ((TEACHER, one.teacher, one.teacher_sure), (STUDENT, one.student, one.student_sure)))
+def _answers(one: Case) -> list[str]:
+    return [f"{MARKS[role]} {answer} {percent(sure)}" for role, answer, sure in
+            ((TEACHER, one.teacher, one.teacher_sure), (STUDENT, one.student, one.student_sure))]

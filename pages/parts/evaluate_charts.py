@@ -9,8 +9,8 @@ from kd.scorecard import Alike, Row, Score
 from pages.parts.common import COLOURS, tidy
 
 LEAST, MOST = 5, 18  # sizes of points
-PALE = "rgba(0,0,0,0)"
 NEUTRAL = "#8A8F94"
+ALIKE = "#CC79A7"  # neither the teacher's nor the student's: it is both
 
 
 def short(name: str, most: int = 16) -> str:
@@ -47,14 +47,15 @@ def recall_chart(found: Mapping[str, Score]) -> go.Figure:
     for role, one in found.items():
         figure.add_bar(x=[short(row.measure) for row in one.recall], y=[row.value for row in one.recall], name=role,
                        marker_color=COLOURS[role], error_y=whiskers(one.recall), hovertemplate="%{y:.1%}")
-    figure.add_hline(y=next(iter(found.values())).recall[0].chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
+    chance = next(iter(found.values())).recall[0].chance
+    figure.add_hline(y=chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
     figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.06])
     return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
 
 
 def confusion_chart(one: Score) -> go.Figure:
     """Counts in the cells, coloured by share of the true class, in the model's own hue."""
-    return _matrix(one.table, one.shares, [[0, PALE], [1, COLOURS[one.role]]], one.classes,
+    return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
                    f"{one.role.capitalize()} · {one.run.spec.model_label}", one.shares,
                    "truly %{y}, answered %{x}: %{text} (%{customdata:.0%})<extra></extra>")
 
@@ -62,7 +63,7 @@ def confusion_chart(one: Score) -> go.Figure:
 def alike_chart(shared: Alike) -> go.Figure:
     """Counts of the same wrong answer."""
     hover = "truly %{y}, both answered %{x}: %{text} (expected %{customdata:.1f})<extra></extra>"
-    return _matrix(shared.counts, shared.counts, [[0, PALE], [1, "#CC79A7"]], shared.classes, "Teacher and student",
+    return _matrix(shared.counts, shared.counts, _fading(ALIKE), shared.classes, "Teacher and student",
                    shared.expected, hover)
 
 
@@ -76,3 +77,9 @@ def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[st
     figure.update_yaxes(title="truth", autorange="reversed", showgrid=False)
     height = 170 + 34 * len(classes)
     return tidy(figure, height).update_layout(hovermode="closest", title={"text": title, "font": {"size": 14}})
+
+
+def _fading(hue: str) -> list[list]:
+    """From transparent, so that an empty cell has the page's own ground, light or dark."""
+    red, green, blue = (int(hue[start:start + 2], 16) for start in (1, 3, 5))
+    return [[0, f"rgba({red},{green},{blue},0)"], [1, f"rgba({red},{green},{blue},1)"]]

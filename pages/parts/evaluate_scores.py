@@ -1,12 +1,15 @@
 """Teacher, control and student in numbers: one table to read and to take away, calibration, recall, confusions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from kd.answers import outcome
-from kd.runs import Run
+from kd.appraisals import COST, choices, read
+from kd.runs import Run, Store
 from kd.scorecard import Row, Score, confused_alike, paired, score, together
+from kd.verdict import latencies, rows
 from pages.parts.common import CHART, CONTROL, ROLES, STUDENT, TEACHER
 from pages.parts.evaluate_charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate_tables import side_by_side
@@ -31,20 +34,33 @@ def _scored(role: str, path: str, changed: tuple[int, ...]) -> Score | None:
     return score(role, Run(Path(path)))
 
 
-def scores(found: Scores) -> list[Row]:
-    """The first block, all that the stored answers tell; its rows, for the table to take away."""
+def scores(found: Scores, latency: Sequence[Row]) -> list[Row]:
+    """The first block, all that the stored answers tell; its rows, for the table to take away.
+
+    latency: of a forward pass, where it was measured.
+    """
     _verdict(found)
-    rows = [row for one in found.values() for row in one.rows]
+    made = [row for one in found.values() for row in one.rows]
     alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
              for row in together(found[TEACHER], other)]
-    side_by_side([row for row in rows if row.section != "recall"], found, "Chance")
-    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % bootstrap over single pictures, so those "
-               "of one person count as independent. Chance: always answering the commonest class; for AUROC, guessing. "
-               "AUROC: mean over the classes, each against the rest. ECE: expected calibration error in 15 bins of "
-               "confidence, 0 is best. FLOPs: multiply-adds counted as two.")
+    side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Chance")
+    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap) "
+               "that count pictures of one person as independent. Chance: always answering the commonest class; for "
+               "AUROC, guessing. AUROC: mean over the classes, each against the rest. ECE: expected calibration error in "
+               "15 bins of confidence, 0 is best. FLOPs: multiply-adds counted as two. "
+               + ("" if latency else "Latency is measured with the cost of explanations, below."))
     _calibration(found)
     _confusions(found, alike)
-    return [*rows, *alike]
+    return [*made, *alike]
+
+
+def latency(runs: Store, student: Run) -> list[Row]:
+    """Of a forward pass of each model, as it was measured with the cost of some explanations; else nothing."""
+    for choice in choices(student):
+        found = read(runs, student, choice)
+        if found and found[COST]:
+            return latencies(rows(choice.explainer, found))
+    return []
 
 
 def _verdict(found: Scores) -> None:
@@ -68,7 +84,7 @@ def _calibration(found: Scores) -> None:
         st.subheader("Recall per class", anchor=False)
         st.plotly_chart(recall_chart(found), config=CHART, key="evaluate_recall",
                         alt="Share of each class's pictures that each model found")
-        st.caption("Share of a class's pictures that were found, with 95 % bootstrap intervals. Dotted: guessing.")
+        st.caption("Share of a class's pictures that were found, with 95 % Wilson intervals. Dotted: guessing.")
 
 
 def _confusions(found: Scores, alike: list[Row]) -> None:

@@ -1,7 +1,7 @@
 """Rows of numbers as a table of models side by side, in words; and as a file."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -17,23 +17,22 @@ def figure(value: float | None, unit: str) -> str:
         return "–"
     spelt = {SHARE: percent, COUNT: count, BYTES: size, NATS: lambda one: f"{one:.2f} nats",
              SECONDS: lambda one: f"{one * 1e3:.3g} ms", TIMES: lambda one: f"{one:.2f} ×"}
-    return spelt[unit](value) if unit in spelt else f"{value:.3f}"
+    text = spelt[unit](value) if unit in spelt else f"{value:.3f}"
+    return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")
 
 
 def between(row: Row) -> str:
     """The value with its interval: `97.5 % (95.1–98.9)`."""
     text = figure(row.value, row.unit)
-    return text if row.low is None or row.high is None else f"{text} ({span(row.low, row.high, row.unit)})"
-
-
-def span(low: float, high: float, unit: str) -> str:
-    """`95.1–98.9`, without the unit."""
-    return f"{bare(low, unit)}–{bare(high, unit)}"
+    if row.low is None or row.high is None:
+        return text
+    dash = " to " if row.low < 0 else "–"
+    return f"{text} ({bare(row.low, row.unit)}{dash}{bare(row.high, row.unit)})"
 
 
 def bare(value: float, unit: str) -> str:
     """A number without its unit."""
-    return figure(value, unit).partition(" ")[0].replace("-", "−")
+    return figure(value, unit).partition(" ")[0]
 
 
 def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str) -> None:
@@ -52,6 +51,30 @@ def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str) -
     st.table([{key: text or "–" if key else text for key, text in line.items() if key in kept}
               for line in lines.values()], border="horizontal", hide_index=True,
              alt=f"{', '.join(lines)} of {', '.join(found)}")
+
+
+def beside_chance(rows: Sequence[Row], centre: str, chance: str = "Chance") -> None:
+    """A line per measure and model, for numbers that mean nothing without their chance level."""
+    st.table([{"": row.measure, "Model": row.role.capitalize(), "Value": unbroken(between(row)),
+               chance: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
+               "Above chance": unbroken(_excess(row))} for row in sorted(rows, key=_grouped(rows))],
+             border="horizontal", hide_index=True, alt="Measures by model, beside chance")
+
+
+def _grouped(rows: Sequence[Row]) -> Callable[[Row], int]:
+    """Keeps the measures' order and puts the models of one measure together."""
+    order = list(dict.fromkeys(row.measure for row in rows))
+    return lambda row: order.index(row.measure)
+
+
+def _excess(row: Row) -> str:
+    """`+0.41 (0.22 to 0.59)`."""
+    if row.excess is None:
+        return "–"
+    sign = "+" if row.excess > 0 else ""
+    text = f"{sign}{figure(row.excess, row.unit)}"
+    return text if row.excess_low is None or row.excess_high is None else (
+        f"{text} ({bare(row.excess_low, row.unit)} to {bare(row.excess_high, row.unit)})")
 
 
 def heading(role: str, run: Run) -> str:

@@ -1,0 +1,95 @@
+"""What an appraisal found, as rows that carry their chance level and interval; without torch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, STUDENT, Arrays
+from kd.scorecard import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
+
+GAIN = "gain"
+BINS = 20
+# measure -> (name, unit, whether a small value is the good one)
+NAMES = {
+    "spearman": ("Spearman correlation", NUMBER, False), "pearson": ("linear correlation", NUMBER, False),
+    "cosine": ("cosine", NUMBER, False), "ssim": ("SSIM", NUMBER, False),
+    "iou_5": ("overlap of the top 5 %", SHARE, False), "iou_20": ("overlap of the top 20 %", SHARE, False),
+    "distance": ("distance of the centres of mass ↓", SHARE, True),
+    "pointing": ("pointing game", SHARE, False), "energy": ("energy in the mask", SHARE, False),
+    "iou_otsu": ("IoU, Otsu's threshold", SHARE, False), "iou_best": ("IoU, best threshold", SHARE, False),
+    "auprc": ("average precision", SHARE, False),
+    "insertion": ("insertion", SHARE, False), "deletion": ("deletion ↓", SHARE, True), "road": ("ROAD", SHARE, False),
+    "drop": ("average drop ↓", SHARE, True), "increase": ("confidence rises", SHARE, False),
+}
+
+
+def rows(explainer: str, found: Mapping[str, Any]) -> list[Row]:
+    """Every number of what `kd.appraisals.read` gave; what was not computed is left out.
+
+    chance: agreement of the same two models on different pictures; the evidence's share of the picture (localisation);
+    a random map (faithfulness). centre: a map that knows the middle only.
+    """
+    made = [*_agreement(found), *_gain(found), *_localisation(found), *_faithfulness(found), *_cost(found)]
+    return [replace(row, of=explainer) for row in made]
+
+
+def _agreement(found: Mapping[str, Any]) -> Iterator[Row]:
+    for role, maps in ((found[AGREEMENT] or {}).get("maps") or {}).items():
+        for measure, one in maps["all"].items():
+            yield _row(AGREEMENT, measure, role, one["value"], one["chance"], one["centre"], one["excess"])
+
+
+def _gain(found: Mapping[str, Any]) -> Iterator[Row]:
+    for measure, one in ((found[AGREEMENT] or {}).get(GAIN) or {}).items():
+        yield Row(GAIN, NAMES[measure][0], STUDENT, one["mean"], one["low"], one["high"], 0.0, images=one["n"],
+                  unit=NAMES[measure][1])
+
+
+def _localisation(found: Mapping[str, Any]) -> Iterator[Row]:
+    for role, own in (found[LOCALISATION] or {}).items():
+        for score, one in own.get("scores", {}).items():
+            yield _row(LOCALISATION, score, role, one["value"], own["area"], one["centre"], one["over_area"])
+
+
+def _faithfulness(found: Mapping[str, Any]) -> Iterator[Row]:
+    for role, own in (found[FAITHFULNESS] or {}).items():
+        for score, one in own.get("scores", {}).items():
+            yield _row(FAITHFULNESS, score, role, one["value"], one["random"], one["centre"], one["over_random"])
+
+
+def _row(section: str, measure: str, role: str, value: Mapping[str, Any], chance: float | None, centre: float | None,
+         excess: Mapping[str, Any]) -> Row:
+    name, unit, _ = NAMES[measure]
+    return Row(section, name, role, value["mean"], value["low"], value["high"], chance, excess["mean"], excess["low"],
+               excess["high"], value["n"], unit, centre=centre)
+
+
+def _cost(found: Mapping[str, Any]) -> Iterator[Row]:
+    for role, one in ((found[COST] or {}).get("models") or {}).items():
+        for name, key in (("latency per picture", "forward"), ("explanation per picture", "seconds")):
+            yield Row(COST, name, role, one[key]["median"], one[key]["low"], one[key]["high"], unit=SECONDS)
+        yield Row(COST, "explanation ÷ forward pass", role, one["ratio"], unit=TIMES)
+        yield Row(COST, "FLOPs of an explanation", role, one["flops"], unit=COUNT)
+        yield Row(COST, "peak memory of a batch", role, one["peak_bytes"], unit=BYTES)
+
+
+def latencies(made: list[Row]) -> list[Row]:
+    """The forward passes among these rows."""
+    return [row for row in made if row.section == COST and row.measure.startswith("latency")]
+
+
+def spread(arrays: Arrays, measure: str) -> dict[str, tuple[list[float], list[float]]]:
+    """By role, the distribution of a measure over the pictures: middles of bins and the share of pictures in each."""
+    told = {name.removesuffix(f"_{measure}"): values[np.isfinite(values)] for name, values in arrays.items()
+            if name.endswith(f"_{measure}")}
+    told = {role: values for role, values in told.items() if len(values)}
+    if not told:
+        return {}
+    low, high = min(one.min() for one in told.values()), max(one.max() for one in told.values())
+    found = {}
+    for role, values in told.items():
+        counts, edges = np.histogram(values, BINS, (low, high if high > low else low + 1))
+        found[role] = (((edges[:-1] + edges[1:]) / 2).tolist(), (counts / len(values)).tolist())
+    return found

@@ -1,0 +1,95 @@
+"""Asking for a judgement of the explanations: what to judge, and how far the queue has come with it."""
+
+import streamlit as st
+
+from kd import tasks
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, SECTIONS, Choice
+from kd.explainers import EXPLAINERS
+from kd.jobs import queue
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
+from pages.parts.common import store, usage_errors
+
+TASK = "appraisal"
+POLL = 1.0  # seconds between two looks while it is computed
+LIMIT = 200  # pictures: minutes for all that is instant, and intervals of a few points
+STAGES = {-1: "the last", -2: "the last but one", -3: "the last but two"}
+PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
+         FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
+PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
+
+
+def asking(student: Run, first: bool) -> bool:
+    """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
+    state = tasks.status(student, TASK)
+    if state.active:
+        st.fragment(_computing, run_every=POLL)(student)
+        return True
+    if state.state == FAILED:
+        st.error(state.reason or "It failed without a reason.", icon=":material/error:")
+    elif state.state in (CANCELLED, INTERRUPTED):
+        st.caption(f"The last judgement was {state.state}. What it had finished is kept; judge again to go on.")
+    if first:
+        _form(student)
+    else:
+        with st.expander("Judge again, or by another explainer", icon=":material/add:"):
+            _form(student)
+    return False
+
+
+def asked(student: Run) -> tuple[Choice | None, float]:
+    """The choice asked for last whose computation has finished, and when it ended."""
+    state = tasks.status(student, TASK)
+    args = state.args
+    if state.state != FINISHED or not args.get("explainers"):
+        return None, 0.0
+    return Choice(args["explainers"][0], args["stage"], args["limit"], args["seed"]).of(student), state.ended
+
+
+def _form(student: Run) -> None:
+    with st.form("evaluate_judge"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            names = st.multiselect("Explainers", list(EXPLAINERS), default=["grad-cam"], key="evaluate_explainers",
+                                   format_func=_title, width=420)
+            stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
+                                 help="Counted from the end of each model. An earlier one has a finer grid.")
+            limit = st.number_input("Test pictures", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
+                                    help="At most so many, drawn per class; 0 for all of them.")
+        parts = st.pills("Parts", SECTIONS, selection_mode="multi", default=[AGREEMENT, LOCALISATION, COST],
+                         key="evaluate_parts", format_func=PARTS.__getitem__)
+        pressed = st.form_submit_button("Judge the explanations", type="primary", icon=":material/rule:")
+        st.caption("Computed in the background, behind what trains, and kept with the run. Faithfulness asks each "
+                   "model dozens of times about every picture.")
+    if pressed:
+        with usage_errors():
+            _ask(student, names, list(parts), int(stage), int(limit))
+
+
+def _title(name: str) -> str:
+    facts = EXPLAINERS[name].facts
+    return facts.title + PATIENCE[facts.cost]
+
+
+def _ask(student: Run, names: list[str], parts: list[str], stage: int, limit: int) -> None:
+    if not names or not parts:
+        st.warning("Choose at least one explainer and one part.", icon=":material/info:")
+        return
+    queue(store().places).ask(student, TASK, {"explainers": names, "stage": stage, "limit": limit, "seed": 0,
+                                              **{part: part in parts for part in SECTIONS}})
+    st.rerun()
+
+
+def _computing(student: Run) -> None:
+    """Read off the run's folder; once it has ended the page is drawn anew."""
+    state = tasks.status(student, TASK)
+    if not state.active:
+        st.rerun()
+    waits = state.state == QUEUED
+    with st.container(border=True):
+        st.progress(min(1.0, max(0.0, state.share)), text=state.phase or (
+            "waiting for what trains or computes before it" if waits else "starting"))
+        st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(student,), key="evaluate_cancel",
+                  help="Stops within a batch. Parts that are finished are kept.")
+
+
+def _cancel(student: Run) -> None:
+    queue(store().places).cancel(tasks.task(student, TASK))
