@@ -132,16 +132,23 @@ class GradCamPlusPlus(GradientCam):
 class HiResCam(GradientCam):
     """`Σ_c g_c ⊙ F_c`, signed (Draelos & Carin 2020).
 
-    Behind it only average pooling and a linear layer, a map sums to the class's logit less its bias. The package
-    grad-cam shows the positive part only.
+    Behind it only average pooling and a linear layer, a map sums to the class's logit less its bias. Where a layer norm
+    over channels reads the stage, as between ConvNeXt's stages, all channels together cancel at every place: the map is
+    then zeros, and not their rounding. The package grad-cam shows the positive part only.
     """
 
     facts = ExplainerFacts(
         "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
         "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
+    # Of the channels' magnitude: below it nothing is left but rounding and a norm's epsilon; true maps have 1e-2 and more.
+    CANCELLED = 1e-4
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
-        return (gradients * features).sum(dim=-3)
+        terms = gradients * features
+        total = terms.sum(dim=-3)
+        most = terms.abs_().sum(dim=-3).amax(dim=(-2, -1), keepdim=True)
+        # Not <=, so that nan stays nan.
+        return total.masked_fill(total.abs().amax(dim=(-2, -1), keepdim=True) < self.CANCELLED * most, 0.0)
 
 
 class LayerCam(GradientCam):
