@@ -1,9 +1,13 @@
 """Scores of a classifier, in numpy."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
+BINS = 15  # what papers on calibration use (Guo 2017)
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -36,11 +40,102 @@ def macro_f1(table: NDArray[np.int64]) -> float:
     return float(np.mean(2 * hits[seen > 0] / seen[seen > 0])) if seen.any() else float("nan")
 
 
-def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, float | list]:
-    """accuracy, macro_f1, loss (mean cross-entropy, nats), recall per class and confusion, of logits [N, K]."""
+def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks from 1 along the last axis; equal values share the mean of theirs."""
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    new = np.ones(ordered.shape, bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    end = np.ones(ordered.shape, bool)
+    end[..., :-1] = new[..., 1:]
+    place = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+    last = np.minimum.accumulate(np.where(end, place, values.shape[-1])[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, (first + last) / 2 + 1, axis=-1)
+    return found
+
+
+def auroc_per_class(probabilities: NDArray[np.floating], truth: Labels) -> NDArray[np.float64]:
+    """Area under the ROC curve of each class against the rest [K], from probabilities [N, K]; 0.5 is chance.
+
+    nan where the class, or the rest, has no image, and where a probability is not finite.
+    """
+    member = truth[:, None] == np.arange(probabilities.shape[1])
+    own, rest = member.sum(axis=0), (~member).sum(axis=0)
+    place = ranks(probabilities.T).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = ((place * member).sum(axis=0) - own * (own + 1) / 2) / (own * rest)
+    return np.where(np.isfinite(probabilities).all(axis=0), found, np.nan)
+
+
+def auroc(probabilities: NDArray[np.floating], truth: Labels) -> float:
+    """Mean of `auroc_per_class` over the classes that have one; nan when none has."""
+    return mean_of_known(auroc_per_class(probabilities, truth))
+
+
+def mean_of_known(values: NDArray[np.floating]) -> float:
+    """The mean without nan; nan when nothing else is there."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often answers of one confidence were right, in equal bins over 0..1; bin b is `(b/B, (b+1)/B]`.
+
+    counts: images per bin [B]. confidence, accuracy: their means per bin [B]; nan in empty bins.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error (Naeini 2015): the mean gap between confidence and accuracy, 0..1."""
+        full = self.counts > 0
+        if not full.any():
+            return float("nan")
+        return float(np.average(np.abs(self.confidence - self.accuracy)[full], weights=self.counts[full]))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One entry per bin, with None in empty ones."""
+        size = len(self.counts)
+        return [{"low": number / size, "high": (number + 1) / size, "count": int(count),
+                 "confidence": float(sure) if count else None, "accuracy": float(right) if count else None}
+                for number, (count, sure, right) in enumerate(zip(self.counts, self.confidence, self.accuracy,
+                                                                  strict=True))]
+
+
+def reliability(probabilities: NDArray[np.floating], truth: Labels, bins: int = BINS) -> Reliability:
+    """The bins of a reliability diagram, by the probability of the predicted class [N, K]; nan rows are left out."""
+    told = np.isfinite(probabilities).all(axis=1)
+    sure, right = probabilities[told].max(axis=1), probabilities[told].argmax(axis=1) == truth[told]
+    place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(counts, np.bincount(place, sure, bins) / counts, np.bincount(place, right, bins) / counts)
+
+
+def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
+    """Every score of logits [N, K], plain and finite (None where there is none).
+
+    accuracy, macro_f1, loss (mean cross-entropy, nats), recall and AUROC per class and their macro mean, ECE with its
+    reliability bins, and confusion.
+    """
     classes = logits.shape[1]
     table = confusion(truth, logits.argmax(axis=1).astype(np.int64), classes)
-    chosen = softmax(logits)[np.arange(len(truth)), truth]
-    recall = [None if np.isnan(value) else float(value) for value in recall_per_class(table)]
+    probabilities = softmax(logits)
+    chosen = probabilities[np.arange(len(truth)), truth]
+    areas, bins = auroc_per_class(probabilities, truth), reliability(probabilities, truth)
     return {"accuracy": accuracy(table), "macro_f1": macro_f1(table),
-            "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()), "recall": recall, "confusion": table.tolist()}
+            "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()), "auroc": known(mean_of_known(areas)),
+            "ece": known(bins.ece), "recall": [known(value) for value in recall_per_class(table)],
+            "auroc_per_class": [known(value) for value in areas], "reliability": bins.to_json(),
+            "confusion": table.tolist()}
+
+
+def known(value: float) -> float | None:
+    """The number for JSON; None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
