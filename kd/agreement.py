@@ -1,0 +1,141 @@
+"""Do two models look at the same thing, and answer the same? Over many images, beside what chance gives. In numpy.
+
+Maps are compared for the same class, at the coarser of the two native grids and at most 56 cells a side. Chance is
+taken from the same two models on *different* images: what only says "models look at the middle" is in it, and the
+excess is what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.chance import Interval, centred, derangements, interval
+from kd.metrics import known, softmax
+from kd.similarity import LESS_IS_MORE, MEASURES, to_grid
+
+Maps = NDArray[np.floating]
+Values = NDArray[np.float64]
+FINEST = 56  # cells a side: maps of pixels are compared as if of an early stage, or noise of single pixels decides
+COARSE = 16  # below so many cells two maps agree or not by a handful of numbers, and readers should be told
+ROUNDS = 5  # other images that each image is compared with
+ALL, SAME, OTHER = CASES = ("all", "same class", "other class")
+
+
+@dataclass(frozen=True, eq=False)
+class MapAgreement:
+    """Agreement of two stacks of maps, per measure and image [N]; nan where one of the two maps is blank.
+
+    values: on the same image. chance: the mean over other images. centre: of the first model's map with a centred
+    Gaussian. excess: above chance; positive means more alike, also where a small value does. grid: height and width.
+    """
+
+    grid: tuple[int, int]
+    values: dict[str, Values]
+    chance: dict[str, Values]
+    centre: dict[str, Values]
+    blank: NDArray[np.bool_]
+
+    @property
+    def excess(self) -> dict[str, Values]:
+        return {name: (-1 if name in LESS_IS_MORE else 1) * (self.values[name] - self.chance[name])
+                for name in self.values}
+
+    def to_json(self, same_class: NDArray[np.bool_], groups: Sequence[str] | None = None) -> dict[str, Any]:
+        """Means with bootstrap intervals, for all images and apart for those the models classify alike or not [N]."""
+        chosen = {ALL: np.ones(len(self.blank), bool), SAME: same_class, OTHER: ~same_class}
+        return {"grid": list(self.grid), "coarse": self.grid[0] * self.grid[1] < COARSE, "images": len(self.blank),
+                "blank": int(self.blank.sum()),
+                **{case: self._case(pick, groups) for case, pick in chosen.items()}}
+
+    def _case(self, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> dict[str, Any]:
+        return {name: {"value": over(self.values[name], pick, groups).to_json(),
+                       "chance": known(mean(self.chance[name][pick])), "centre": known(mean(self.centre[name][pick])),
+                       "excess": over(self.excess[name], pick, groups).to_json()} for name in self.values}
+
+    def arrays(self) -> dict[str, Values]:
+        """Per image, for an npz file: `<measure>` and `<measure>_excess`."""
+        return {**self.values, **{f"{name}_excess": values for name, values in self.excess.items()}}
+
+
+def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], second_blank: NDArray[np.bool_],
+                  seed: int = 0) -> MapAgreement:
+    """Compare maps [N, H1, W1] and [N, H2, W2] in 0..1 of the same images for the same classes."""
+    grid = (min(FINEST, first.shape[1], second.shape[1]), min(FINEST, first.shape[2], second.shape[2]))
+    left, right = to_grid(first, *grid), to_grid(second, *grid)
+    blank = first_blank | second_blank
+    kept = np.flatnonzero(~blank)
+    pairs = derangements(len(kept), ROUNDS, seed)
+    middle = np.broadcast_to(centred(*grid), (len(kept), *grid))
+    values, chance, centre = {}, {}, {}
+    for name, measure in MEASURES.items():
+        values[name] = _spread(measure(left[kept], right[kept]), kept, len(blank))
+        others = [measure(left[kept], right[kept[other]]) for other in pairs]
+        chance[name] = _spread(np.mean(others, axis=0) if others else np.full(len(kept), np.nan), kept, len(blank))
+        centre[name] = _spread(measure(left[kept], middle), kept, len(blank))
+    return MapAgreement(grid, values, chance, centre, blank)
+
+
+def gain(student: MapAgreement, control: MapAgreement, groups: Sequence[str] | None = None) -> dict[str, Any]:
+    """Did distilling bring the maps nearer to the teacher's? The student's excess minus the control's, image by image.
+
+    Over the images where no map is blank; an interval that leaves out 0 tells.
+    """
+    mine, theirs = student.excess, control.excess
+    return {name: interval(mine[name] - theirs[name], groups).to_json() for name in mine}
+
+
+def class_agreement(first: Maps, second: Maps, truth: NDArray[np.int64],
+                    groups: Sequence[str] | None = None) -> dict[str, Any]:
+    """How alike two models answer, from logits [N, K]; `first` is the teacher.
+
+    agreement: share of images with the same predicted class. kl: divergence of the second's answers from the first's,
+    nats. both_wrong, same_wrong: share where both err, and err alike, with what two models would show that err
+    independently of each other within each true class, at the rates these two have.
+    """
+    classes = first.shape[1]
+    one, other = first.argmax(axis=1), second.argmax(axis=1)
+    wrong = (one != truth) & (other != truth)
+    both, same = _independent(one, other, truth, classes)
+    return {"images": len(truth), "agreement": interval((one == other).astype(float), groups).to_json(),
+            "kl": interval(divergence(first, second), groups).to_json(),
+            "both_wrong": interval(wrong.astype(float), groups).to_json(), "both_wrong_expected": both,
+            "same_wrong": interval((wrong & (one == other)).astype(float), groups).to_json(),
+            "same_wrong_expected": same}
+
+
+def divergence(first: Maps, second: Maps) -> Values:
+    """Kullback-Leibler divergence of softmax(second) from softmax(first) [N], in nats."""
+    p, q = (np.maximum(softmax(logits), 1e-12) for logits in (first, second))
+    return np.asarray((p * (np.log(p) - np.log(q))).sum(axis=1))
+
+
+def _independent(one: NDArray[np.int64], other: NDArray[np.int64], truth: NDArray[np.int64],
+                 classes: int) -> tuple[float | None, float | None]:
+    """Expected shares of (both wrong, same wrong class). Within a class: hard classes must not look like collusion."""
+    both = same = 0.0
+    for label in np.unique(truth):
+        own = truth == label
+        p, q = (np.bincount(answer[own], minlength=classes) / own.sum() for answer in (one, other))
+        both += own.sum() * (1 - p[label]) * (1 - q[label])
+        same += own.sum() * (p @ q - p[label] * q[label])
+    return (float(both / len(truth)), float(same / len(truth))) if len(truth) else (None, None)
+
+
+def over(values: Values, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> Interval:
+    """The interval of the chosen images."""
+    return interval(values[pick], None if groups is None else np.asarray(groups)[pick].tolist())
+
+
+def mean(values: Values) -> float:
+    """Without nan; nan when nothing else is there."""
+    told = values[np.isfinite(values)]
+    return float(told.mean()) if len(told) else float("nan")
+
+
+def _spread(values: Values, kept: NDArray[np.int64], count: int) -> Values:
+    found = np.full(count, np.nan)
+    found[kept] = values
+    return found

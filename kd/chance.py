@@ -1,0 +1,77 @@
+"""What chance gives, and how sure a mean is: derangements, a centred map, bootstrap intervals. In numpy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `n` images with its 95 % bootstrap interval; None where there is no image."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def to_json(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def interval(values: NDArray[np.floating], groups: Sequence[str] | None = None, seed: int = 0) -> Interval:
+    """The mean of values [N] (nan left out) and its percentile bootstrap interval (Efron 1979).
+
+    groups: the person of each image; then whole people are drawn again, because pictures of one person are alike.
+    """
+    told = np.isfinite(values)
+    count = int(told.sum())
+    if not count:
+        return Interval(None, None, None, 0)
+    units = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    units = np.unique(units[told], return_inverse=True)[1]
+    sums, sizes = np.bincount(units, values[told]), np.bincount(units)
+    pick = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    means = sums[pick].sum(axis=1) / sizes[pick].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(values[told].mean()), float(low), float(high), count)
+
+
+def derangements(count: int, rounds: int, seed: int = 0) -> NDArray[np.int64]:
+    """`rounds` ways [R, N] to give each image another one than itself; no image gets the same one twice.
+
+    Fewer rounds where there are not that many others; none for a single image.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    shifts = np.random.default_rng((seed, 1)).permutation(np.arange(1, count))[:rounds]
+    found = np.empty((len(shifts), count), np.int64)
+    for row, shift in zip(found, shifts, strict=True):
+        row[order] = np.roll(order, shift)
+    return found
+
+
+def centred(height: int, width: int) -> NDArray[np.float32]:
+    """A Gaussian around the middle of the picture [H, W], 0..1: what a map knows that knows only where things lie."""
+    across, down = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in (width, height))
+    return np.exp(-(down[:, None] ** 2 + across[None] ** 2) / 2).astype(np.float32)
+
+
+def stratified(labels: NDArray[np.int64], limit: int, seed: int = 0) -> NDArray[np.int64]:
+    """Indices [n], ascending, of about `limit` images with the classes' shares kept; all of them for limit 0.
+
+    A class that is there keeps at least one image, so few images and many classes give more than `limit`.
+    """
+    if limit <= 0 or limit >= len(labels):
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    exact = np.array([len(one) * limit / len(labels) for one in members])
+    wanted = np.maximum(np.floor(exact).astype(np.int64), 1)
+    # The seats that rounding left over go to the classes that lost most by it.
+    for number in np.argsort(wanted - exact, kind="stable")[:max(limit - int(wanted.sum()), 0)]:
+        wanted[number] += 1
+    return np.sort(np.concatenate([one[:size] for one, size in zip(members, wanted, strict=True)]))

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from kd.chance import centred, derangements, interval, stratified
+
+
+def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():
+    rng = np.random.default_rng(0)
+    found = [interval(rng.normal(3.0, 1.0, 40), seed=trial) for trial in range(200)]
+    assert 0.88 <= np.mean([one.low <= 3.0 <= one.high for one in found]) <= 0.99
+
+
+def test_values_of_one_person_count_once():
+    copies, people = np.repeat(np.arange(10.0), 20), [f"p{n}" for n in np.repeat(np.arange(10), 20)]
+    honest, naive = interval(copies, people), interval(copies)
+    assert honest.mean == naive.mean == 4.5
+    assert honest.high - honest.low > 3 * (naive.high - naive.low)
+
+
+def test_nan_is_left_out_and_nothing_gives_nothing():
+    assert interval(np.array([1.0, np.nan, 3.0])).to_json() == {"mean": 2.0, "low": 1.0, "high": 3.0, "n": 2}
+    assert interval(np.array([np.nan])).to_json() == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+@pytest.mark.parametrize(("count", "rounds"), [(2, 1), (3, 2), (20, 5)])
+def test_nobody_gets_itself_nor_the_same_one_twice(count, rounds):
+    found = derangements(count, 5, seed=3)
+    assert found.shape == (rounds, count)
+    for number in range(count):
+        assert len({number, *found[:, number]}) == rounds + 1
+    for row in found:
+        assert sorted(row) == list(range(count))
+    assert np.array_equal(found, derangements(count, 5, seed=3))
+
+
+def test_one_image_has_no_other():
+    assert derangements(1, 5).shape == (0, 1)
+    assert derangements(0, 5).shape == (0, 0)
+
+
+def test_the_centred_map_is_brightest_in_the_middle_and_even_on_both_sides():
+    found = centred(9, 5)
+    assert np.unravel_index(found.argmax(), found.shape) == (4, 2)
+    assert np.allclose(found, found[::-1, ::-1])
+
+
+def test_a_draw_keeps_the_classes_shares():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    found = stratified(labels, 20, seed=1)
+    assert np.bincount(labels[found]).tolist() == [12, 6, 2]
+    assert np.array_equal(found, np.sort(found))
+    assert np.array_equal(found, stratified(labels, 20, seed=1))
+    assert not np.array_equal(found, stratified(labels, 20, seed=2))
+    assert len(stratified(labels, 0)) == len(stratified(labels, 1000)) == 100
+    assert set(labels[stratified(labels, 2)]) == {0, 1, 2}
