@@ -1,0 +1,184 @@
+"""Does the model use what its map says it uses? Pixels are taken away or put back in the map's order, in torch.
+
+Every score stands beside those of two maps that know nothing of the model: a random one and a centred Gaussian.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd.batches import to_tensor
+from kd.chance import centred, interval
+from kd.imputation import impute
+from kd.models.base import Classifier
+
+STEPS = 10  # of the insertion and deletion curves
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD takes out
+NOISE = 0.01  # standard deviation that ROAD adds to imputed pixels, so that smoothness does not give them away
+RANDOM_GRID = 7
+BATCH = 8
+SCORES = ("insertion", "deletion", "road", "drop", "increase")
+LESS_IS_MORE = frozenset({"deletion", "drop"})
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness:
+    """Per image [N] (nan where the map is blank), as probabilities of the class explained.
+
+    insertion: area under the curve while pixels come back into a blurred picture, brightest first (RISE, Petsiuk
+    2018); high is good. deletion: while they are replaced by the model's mean input; low is good. road: half the
+    difference between taking out the darkest and the brightest pixels first, imputed, averaged over shares (ROAD, Rong
+    2022); above 0 is good. drop: what the picture dimmed by its map loses, as a share (Chattopadhay 2018); low is
+    good; increase: whether it gains, 0 or 1. insertion_curve, deletion_curve: [N, STEPS + 1].
+    """
+
+    insertion: Values
+    deletion: Values
+    road: Values
+    drop: Values
+    increase: Values
+    insertion_curve: Values
+    deletion_curve: Values
+
+    def over(self, chance: "Faithfulness", score: str) -> Values:
+        """How much better than another map of the same images: positive is better for every score."""
+        return (-1 if score in LESS_IS_MORE else 1) * (getattr(self, score) - getattr(chance, score))
+
+    def means(self) -> dict[str, float | None]:
+        """The mean of every score."""
+        return {score: interval(getattr(self, score)).mean for score in SCORES}
+
+
+def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], maps: NDArray[np.floating],
+                 blank: NDArray[np.bool_] | None = None, seed: int = 0,
+                 progress: Callable[[float], None] = lambda share: None) -> Faithfulness:
+    """Score maps [N, h, w] in 0..1 of the pictures [N, S, S, 3] for the classes [N]. progress: may raise to stop."""
+    rows, count = [], len(images)
+    for start in range(0, count, BATCH):
+        progress(start / count)
+        part = slice(start, start + BATCH)
+        device = model.mean.device
+        heat = torch.from_numpy(np.array(maps[part], np.float32)).to(device)
+        test = _Test(model, to_tensor(images[part], device), torch.from_numpy(targets[part]).to(device), heat,
+                     _seeds(seed, start, len(heat)))
+        rows.append(test.scores())
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    if blank is not None:
+        for column in columns:
+            column[blank] = np.nan
+    return Faithfulness(*columns)
+
+
+def random_maps(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """[N, 7, 7], uniform in 0..1: raised to the picture they are as smooth as a real last stage's."""
+    return np.random.default_rng((seed, 7)).random((count, RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
+
+
+def centred_maps(count: int, side: int) -> NDArray[np.float32]:
+    """[N, side, side]: a Gaussian around the middle of the picture."""
+    return np.broadcast_to(centred(side, side), (count, side, side))
+
+
+def summary(found: Faithfulness, chance: dict[str, Faithfulness],
+            groups: Sequence[str] | None = None) -> dict[str, Any]:
+    """Per score its mean with a bootstrap interval, what each chance map gets, and how much better than that it is."""
+    scores = {}
+    for score in SCORES:
+        told = np.isfinite(getattr(found, score))
+        scores[score] = {"value": interval(getattr(found, score), groups).to_json(),
+                         **{name: interval(getattr(other, score)[told]).mean for name, other in chance.items()},
+                         **{f"over_{name}": interval(found.over(other, score), groups).to_json()
+                            for name, other in chance.items()}}
+    curves = {"map": found, **chance}
+    return {"images": len(found.road), "blank": int(np.isnan(found.road).sum()), "scores": scores,
+            "curves": {"share": [step / STEPS for step in range(STEPS + 1)],
+                       **{kind: {name: _mean_curve(getattr(one, f"{kind}_curve")) for name, one in curves.items()}
+                          for kind in ("insertion", "deletion")}}}
+
+
+class _Test:
+    """One batch: images [B, 3, S, S], targets [B], maps [B, h, w]."""
+
+    def __init__(self, model: Classifier, images: Tensor, targets: Tensor, maps: Tensor, seeds: list[int]) -> None:
+        self.model, self.images, self.targets, self.seeds = model, images, targets, seeds
+        side = images.shape[-1]
+        self.heat = _raise(maps, side)
+        # Plateaus (all that ReLU cut off) get a smooth order of their own: by row would prefer the picture's top.
+        ties = _raise(torch.stack([_drawn(one, RANDOM_GRID, RANDOM_GRID) for one in seeds]).to(images), side)
+        order = (self.heat + 1e-5 * ties).flatten(1).argsort(dim=1, descending=True)
+        self.rank = order.argsort(dim=1).view_as(self.heat)
+
+    @torch.no_grad()
+    def scores(self) -> tuple[Values, ...]:
+        whole = self._score(self.images)
+        blurred, grey = _blur(self.images), self.model.mean.expand_as(self.images)
+        insertion, deletion = [self._score(blurred)], [whole]
+        for step in range(1, STEPS):
+            top = self._top(step / STEPS)
+            insertion.append(self._score(torch.where(top, self.images, blurred)))
+            deletion.append(self._score(torch.where(top, grey, self.images)))
+        curves = [torch.stack([*insertion, whole], dim=1), torch.stack([*deletion, self._score(grey)], dim=1)]
+        dimmed = self._score(self.images * self.heat[:, None])
+        drop = (whole - dimmed).clamp_min(0) / whole.clamp_min(1e-12)
+        areas = [torch.trapezoid(curve, dx=1 / STEPS) for curve in curves]
+        found = (*areas, self._road(), drop, (dimmed > whole).to(whole), *curves)
+        return tuple(one.double().cpu().numpy() for one in found)
+
+    def _road(self) -> Tensor:
+        """Mean over shares of (least relevant first − most relevant first) / 2."""
+        gaps = []
+        for share in SHARES:
+            without_top, without_bottom = ~self._top(share), self._top(1 - share)
+            gaps.append((self._imputed(without_bottom) - self._imputed(without_top)) / 2)
+        return torch.stack(gaps).mean(dim=0)
+
+    def _imputed(self, keep: Tensor) -> Tensor:
+        filled = impute(self.images, keep[:, 0])
+        noise = torch.stack([_drawn(one + 1, *filled.shape[1:], normal=True) for one in self.seeds]).to(filled)
+        return self._score(torch.where(keep, self.images, filled + NOISE * noise))
+
+    def _top(self, share: float) -> Tensor:
+        """Bool [B, 1, S, S]: the brightest share of the pixels."""
+        return (self.rank < round(share * self.rank[0].numel()))[:, None]
+
+    def _score(self, images: Tensor) -> Tensor:
+        probabilities = self.model(images).logits.float().softmax(dim=1)
+        return probabilities.gather(1, self.targets[:, None])[:, 0]
+
+
+def _mean_curve(curves: Values) -> list[float] | None:
+    told = curves[np.isfinite(curves).all(axis=1)]
+    return told.mean(axis=0).tolist() if len(told) else None
+
+
+def _seeds(seed: int, start: int, count: int) -> list[int]:
+    """One per image, so that a result does not hang on how images are batched."""
+    return [2 * int(one) for one in np.random.default_rng(seed).integers(0, 2**40, start + count)[start:]]
+
+
+def _drawn(seed: int, *shape: int, normal: bool = False) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator) if normal else torch.rand(shape, generator=generator)
+
+
+def _raise(maps: Tensor, side: int) -> Tensor:
+    return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Gaussian, standard deviation a sixteenth of the side: shapes of organs stay, lesions go."""
+    side = images.shape[-1]
+    reach = side // 8
+    away = torch.arange(-reach, reach + 1).to(images) / (side / 16)
+    weight = (-away.square() / 2).exp()
+    weight = (weight / weight.sum())[None, None, None]
+    planes = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(planes, weight), weight.mT).view_as(images)

@@ -1,0 +1,162 @@
+"""Does a map lie on the true evidence? Against masks, beside what the evidence's size and the middle alone give."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from kd.chance import centred, derangements, interval
+from kd.datasets.base import Split
+
+SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
+THRESHOLDS = np.arange(1, 20) / 20
+BINS = 256
+BATCH = 64
+ROUNDS = 2  # other images whose map is laid on each mask
+
+Values = NDArray[np.float64]
+Heat = NDArray[np.float32]
+Scores = dict[str, Values]
+
+
+def masked(split: Split, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions in `index` [n] of the images with evidence drawn: a mask came with them, and it is not empty."""
+    if split.masks is None or split.has_mask is None:
+        return np.empty(0, np.int64)
+    told = [bool(split.has_mask[number]) and bool(split.masks[number].any()) for number in index]
+    return np.flatnonzero(told)
+
+
+def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Scores, Values]:
+    """Scores of maps [N, h, w] in 0..1 against masks [N, S, S], none of them empty, and the IoU at each threshold.
+
+    pointing: 1 where the middle of the map's brightest cell lies in the mask (Zhang 2016, without tolerance), shared
+    out where several tie; of the cell, because raised maps are brightest along the rim. energy: share of the map's sum
+    inside (Wang 2020). iou_otsu: of the mask and the map cut by Otsu's threshold. iou_best: cut where the mean over
+    these images is highest. auprc: average precision over pixels. All 0..1. The second result is [N, thresholds].
+    """
+    rows = []
+    for start in range(0, len(maps), BATCH):
+        inside = np.asarray(masks[start:start + BATCH]) > 0
+        heat = _raise(maps[start:start + BATCH], inside.shape[1])
+        scores = _batch(heat.reshape(len(heat), -1), inside.reshape(len(inside), -1))
+        rows.append((_pointing(maps[start:start + BATCH], inside), *scores))
+    if not rows:
+        return {score: np.empty(0) for score in SCORES}, np.empty((0, len(THRESHOLDS)))
+    pointing, energy, otsu, auprc, curve = (np.concatenate(column) for column in zip(*rows, strict=True))
+    best = curve[:, int(curve.mean(axis=0).argmax())]
+    return {"pointing": pointing, "energy": energy, "iou_otsu": otsu, "iou_best": best, "auprc": auprc}, curve
+
+
+@dataclass(frozen=True, eq=False)
+class Localisation:
+    """Scores per image [N], nan where the map is blank, and what the images, their middle and other maps give.
+
+    area: share of the picture that is evidence [N]: what a map without preference gets under every score (the whole
+    picture's IoU included). centre: of a centred Gaussian. others: of the same model's maps of other images, which
+    know where evidence usually lies. threshold: of iou_best, chosen on these images, so it flatters a little.
+    """
+
+    scores: Scores
+    area: Values
+    centre: Scores
+    others: Scores
+    threshold: float
+    blank: NDArray[np.bool_]
+
+    def to_json(self, labels: NDArray[np.int64], classes: Sequence[str],
+                groups: Sequence[str] | None = None) -> dict[str, Any]:
+        """Means with bootstrap intervals, over all images and per class [N]."""
+        per_class = {name: {"images": int(own.sum()), "area": interval(self.area[own & ~self.blank]).mean,
+                            **{score: interval(self.scores[score][own]).mean for score in SCORES}}
+                     for number, name in enumerate(classes) if (own := labels == number).any()}
+        return {"images": len(self.area), "blank": int(self.blank.sum()), "threshold": self.threshold,
+                "area": interval(self.area[~self.blank]).mean, "scores": {score: self._score(score, groups)
+                                                                          for score in SCORES},
+                "per_class": per_class}
+
+    def _score(self, score: str, groups: Sequence[str] | None) -> dict[str, Any]:
+        values, left = self.scores[score], ~self.blank
+        return {"value": interval(values, groups).to_json(), "centre": interval(self.centre[score][left]).mean,
+                "others": interval(self.others[score]).mean,
+                "over_area": interval(values - self.area, groups).to_json(),
+                "over_centre": interval(values - self.centre[score], groups).to_json(),
+                "over_others": interval(values - self.others[score], groups).to_json()}
+
+
+def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
+                 seed: int = 0) -> Localisation:
+    """Judge maps [N, h, w] in 0..1 by masks [N, S, S], none of them empty."""
+    kept, count = np.flatnonzero(~blank), len(blank)
+    scores, curve = measure(maps[kept], masks[kept])
+    threshold = float(THRESHOLDS[curve.mean(axis=0).argmax()]) if len(kept) else float(THRESHOLDS[0])
+    side = masks.shape[1]
+    middle, _ = measure(np.broadcast_to(centred(side, side), (count, side, side)), masks)
+    shuffled = [measure(maps[kept[pair]], masks[kept])[0] for pair in derangements(len(kept), ROUNDS, seed)]
+    others = {score: np.mean([one[score] for one in shuffled], axis=0) if shuffled else np.full(len(kept), np.nan)
+              for score in SCORES}
+    return Localisation({score: _spread(values, kept, count) for score, values in scores.items()},
+                        (np.asarray(masks) > 0).mean(axis=(1, 2)), middle,
+                        {score: _spread(values, kept, count) for score, values in others.items()}, threshold, blank)
+
+
+def otsu(values: NDArray[np.floating]) -> float:
+    """The threshold in 0..1 that best parts values in 0..1 into two classes (Otsu 1979)."""
+    counts, edges = np.histogram(values, BINS, (0.0, 1.0))
+    middle = (edges[:-1] + edges[1:]) / 2
+    below, mass = counts.cumsum(), (counts * middle).cumsum()
+    above = below[-1] - below
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = mass / below - (mass[-1] - mass) / above
+    spread = np.nan_to_num(below.astype(float) * above * gap**2)[:-1]
+    # A wide gap between the two classes has one spread all over: its middle is as good as its ends, and steadier.
+    return float(edges[1:-1][np.isclose(spread, spread.max())].mean())
+
+
+def _pointing(maps: NDArray[np.floating], inside: NDArray[np.bool_]) -> Values:
+    """Share of a map's brightest cells [B, h, w] whose middle lies in the mask [B, S, S]."""
+    down, across = (((np.arange(cells) + 0.5) / cells * side).astype(np.int64)
+                    for cells, side in zip(maps.shape[1:], inside.shape[1:], strict=True))
+    peak = maps == maps.max(axis=(1, 2), keepdims=True)
+    return np.asarray((peak & inside[:, down][:, :, across]).sum(axis=(1, 2)) / peak.sum(axis=(1, 2)), np.float64)
+
+
+def _batch(heat: Heat, inside: NDArray[np.bool_]) -> tuple[Values, ...]:
+    """Scores of one batch of flat pictures [B, P]."""
+    energy = (heat * inside).sum(axis=1) / heat.sum(axis=1)
+    cut = np.array([otsu(one) for one in heat])
+    curve = np.stack([_iou(heat >= threshold, inside) for threshold in THRESHOLDS], axis=1)
+    return energy, _iou(heat >= cut[:, None], inside), _average_precision(heat, inside), curve
+
+
+def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Values:
+    return np.asarray((one & other).sum(axis=1) / (one | other).sum(axis=1), np.float64)
+
+
+def _average_precision(heat: Heat, inside: NDArray[np.bool_]) -> Values:
+    """Mean precision over the recalled pixels; pixels of one value come in together."""
+    order = np.argsort(-heat, axis=1)
+    ordered, hits = np.take_along_axis(heat, order, axis=1), np.take_along_axis(inside, order, axis=1)
+    found = hits.cumsum(axis=1)
+    place = np.arange(heat.shape[1])
+    end = np.ones(heat.shape, bool)
+    end[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    # Each pixel's precision is that at the end of its plateau.
+    last = np.minimum.accumulate(np.where(end, place, heat.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    precision = np.take_along_axis(found, last, axis=1) / (last + 1)
+    return np.asarray((precision * hits).sum(axis=1) / found[:, -1], np.float64)
+
+
+def _raise(maps: NDArray[np.floating], side: int) -> Heat:
+    exact = torch.from_numpy(np.array(maps, np.float32))[:, None]
+    return F.interpolate(exact, size=(side, side), mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def _spread(values: Values, kept: NDArray[np.int64], count: int) -> Values:
+    found = np.full(count, np.nan)
+    found[kept] = values
+    return found

@@ -1,0 +1,111 @@
+"""Does a map show what the model learnt? It must change when the learning is undone (Adebayo 2018, arXiv 1810.03292).
+
+The head is scrambled first, then stage after stage from the last to the first, always on a private copy.
+"""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kd.batches import to_tensor
+from kd.chance import derangements, interval
+from kd.explainers import Explainer, Maps, Progress
+from kd.models.base import Classifier
+from kd.similarity import spearman
+
+BATCH = 8
+
+
+def levels(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
+    """(name, its parameters) of the head and then of every stage from the last to the first.
+
+    A stage's parameters are those that its features hang on, found by differentiating a private copy's, less those of
+    the stage before; so no layer table is kept. size: side of a picture that the model takes.
+    """
+    trial = copy.deepcopy(model).requires_grad_(True)
+    names = [name for name, _ in trial.named_parameters()]
+    with torch.enable_grad():
+        stages = trial.extract(torch.zeros(1, 3, size, size, device=model.mean.device))
+        needs = [_needs(names, list(trial.parameters()), features.sum()) for features in stages]
+    found, known = [], set[str]()
+    for stage, needed in zip(model.stages, needs, strict=True):
+        found.append((stage.name, tuple(name for name in names if name in needed - known)))
+        known |= needed
+    return [("head", tuple(name for name in names if name not in known)), *reversed(found)]
+
+
+def _needs(names: list[str], parameters: list[nn.Parameter], total: torch.Tensor) -> set[str]:
+    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    return {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
+
+
+def scrambled(model: Classifier, names: Sequence[str], seed: int = 0) -> Classifier:
+    """A frozen copy in which each of these parameters holds its own values in random order.
+
+    So every layer keeps its mean and spread, signals neither die nor explode, and only what was learnt is gone.
+    """
+    copied = copy.deepcopy(model)
+    parameters = dict(copied.named_parameters())
+    for number, (name, _) in enumerate(model.named_parameters()):
+        if name in names:
+            values = parameters[name].data
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+            order = torch.randperm(values.numel(), generator=generator).to(values.device)
+            values.copy_(values.flatten()[order].view_as(values))
+    return copied.requires_grad_(False).eval()
+
+
+def explain_all(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
+                stage: int = -1, progress: Progress = lambda share: None) -> tuple[NDArray[np.float32],
+                                                                                    NDArray[np.bool_]]:
+    """Maps [N, h, w] in 0..1 of what speaks for the classes, in many pictures [N, S, S, 3], and which are blank [N].
+
+    Of a signed map the negative part is cut off: it shows evidence against. progress: may raise to stop.
+    """
+    scaled, blank = [], []
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        device = model.mean.device
+        batch = to_tensor(images[part], device)
+        found = explainer(model, batch, torch.from_numpy(targets[part]).to(device), stage,
+                          partial(_within, progress, start / len(images), len(batch) / len(images)))
+        positive = Maps(found.values.relu()) if found.signed else found
+        scaled.append(positive.scaled().cpu().numpy())
+        blank.append(positive.blank.cpu().numpy())
+    return np.concatenate(scaled), np.concatenate(blank)
+
+
+def _within(progress: Progress, start: float, length: float, share: float) -> None:
+    progress(start + length * share)
+
+
+def sanity(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
+           stage: int = -1, seed: int = 0, progress: Progress = lambda share: None) -> dict[str, Any]:
+    """Rank correlation of the maps with those of the trained model, while more and more of it is scrambled.
+
+    chance: the trained model's own maps of different images. rows: how far the scrambling went, the correlation with a
+    bootstrap interval, and the number of images left out because a map is blank. progress: may raise to stop.
+    """
+    steps = levels(model, images.shape[1])
+    length = 1 / (len(steps) + 1)
+    original, empty = explain_all(explainer, model, images, targets, stage, partial(_within, progress, 0.0, length))
+    rows: list[dict[str, Any]] = []
+    gone: tuple[str, ...] = ()
+    for number, (name, parameters) in enumerate(steps, start=1):
+        gone += parameters
+        maps, blank = explain_all(explainer, scrambled(model, gone, seed), images, targets, stage,
+                                  partial(_within, progress, number * length, length))
+        left = ~(empty | blank)
+        rows.append({"down_to": name, "parameters": len(gone), "blank": int((~left).sum()),
+                     "spearman": interval(spearman(original[left], maps[left])).to_json()})
+    pairs = derangements(int((~empty).sum()), 5, seed)
+    kept = original[~empty]
+    others = [spearman(kept, kept[pair]) for pair in pairs]
+    return {"images": len(images), "chance": interval(np.concatenate(others) if others else np.empty(0)).mean,
+            "rows": rows}
