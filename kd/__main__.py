@@ -14,6 +14,18 @@ TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normali
                "device")
 NOT_FLAGS = ("data", "method_args")
 Arguments = dict[str, dict[str, Any]]
+STAGE: Arguments = {"--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}}
+HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."}, **STAGE}
+EVALUATE: Arguments = {
+    "--explainers": {"metavar": "NAME,…", "help": "Judge the maps of these explainers, parted by commas; alone: their "
+                     "agreement and localisation."},
+    "--agreement": {"action": "store_true", "help": "Do teacher and student look at the same thing? Beside chance."},
+    "--localisation": {"action": "store_true", "help": "Do maps lie on the evidence? Where the data set has masks."},
+    "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and what becomes of "
+                       "the maps when layers are scrambled: a hundred passes per image and model."},
+    "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, drawn per class; default: "
+                "all."},
+    "--seed": {"type": int, "default": 0, "help": "Of that draw (default 0)."}, **STAGE}
 EXAMPLES = """examples:
   python -m kd demo
   python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
@@ -52,16 +64,15 @@ def parser() -> argparse.ArgumentParser:
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
     _knobs(distill)
-    _verb(verbs, "evaluate", "Score a run on its test images.", {"run": {}})
-    _verb(verbs, "explain", "Explain one picture by one run.", {
-        "run": {}, **image, **out, "--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."},
-        "--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}})
+    _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
+        "run": {}, **EVALUATE})
+    _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
     _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
         "run": {}, **image, **out,
         "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
         "--readouts": {"action": "store_true", "help": "Where the run has no stage read-outs yet, compute them first: "
                        "one pass over its data."}})
-    _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out})
+    _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out, **HOW})
     _verb(verbs, "list", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

@@ -169,7 +169,31 @@ def evaluate(args: Namespace, store: Store) -> Result:
     from kd import evaluate as verb
 
     run = store[args.run]
-    return {"run": run.id, **verb.evaluate(run, store)}
+    result = {"run": run.id, **verb.evaluate(run, store)}
+    sections = {name: getattr(args, name) for name in ("agreement", "localisation", "faithfulness")}
+    if not args.explainers and not any(sections.values()):
+        return result
+    found = _appraised(store, run, args, sections)
+    return {**result, "explanations": found} if args.json else {"explanations": _rows(found)}
+
+
+def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
+    """By explainer what is known of its maps, once what is asked for has been computed."""
+    from kd import appraisals
+
+    names = [name.strip() for name in (args.explainers or "grad-cam").split(",") if name.strip()]
+    if not any(sections.values()):
+        sections = {**sections, "agreement": True, "localisation": True}
+    choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
+    compute_here(task(run, "appraisal"), store, {"explainers": names, **choice, **sections})
+    return {name: appraisals.read(store, run, appraisals.Choice(name, **choice)) for name in names}
+
+
+def _rows(found: Result) -> list[Result]:
+    """The main numbers, a row per explainer and model."""
+    from kd.appraisals import rows
+
+    return [row for name, one in found.items() if one for row in rows(name, one)]
 
 
 def explain(args: Namespace, store: Store) -> Result:
@@ -203,7 +227,8 @@ def compare(args: Namespace, store: Store) -> Result:
     from kd.datasets.pixels import decode
 
     run = store[args.run]
-    comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target)
+    comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target,
+                              explainer=args.explainer, stage=args.stage)
     comparison.save(Path(args.out))
     tell(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
     return comparison.to_json()

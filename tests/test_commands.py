@@ -35,6 +35,10 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
     code, _, _ = run(capsys, "compare", student, "--image", str(picture), "--out", str(tmp_path / "c"), *root)
     assert code == 0
     assert {file.suffix for file in (tmp_path / "c").iterdir()} >= {".png", ".npz", ".json"}
+    code, compared, _ = run(capsys, "compare", student, "--image", str(picture), "--out", str(tmp_path / "c"),
+                            "--explainer", "layer-cam", "--stage", "0", *root)
+    assert code == 0
+    assert compared["student"]["layer-cam"]["maps"][0]["stage"] == 0
     code, _, _ = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
                              "--out", str(tmp_path / "e"), *root)
     assert code == 0
@@ -53,6 +57,17 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
 
     code, scores, _ = run(capsys, "evaluate", student, *root)
     assert scores["accuracy"] == result["student"]["accuracy"]
+    code, judged, err = run(capsys, "evaluate", student, "--explainers", "grad-cam,stage-maps", "--agreement",
+                            "--localisation", "--faithfulness", "--limit", "8", *root)
+    assert code == 0
+    assert judged["accuracy"] == scores["accuracy"]
+    for name in ("grad-cam", "stage-maps"):
+        found = judged["explanations"][name]
+        assert found["agreement"]["maps"]["student"]["all"]["spearman"]["excess"]["n"] <= 8
+        assert list(found["faithfulness"]) == list(found["localisation"]) == ["teacher", "control", "student"]
+    assert f"appraisal of {student}: computing" in err
+    _, table, _ = run(capsys, "evaluate", student, "--explainers", "grad-cam", "--limit", "8", *root[:2])
+    assert {"explainer", "model", "over_chance", "pointing", "ms"} <= set(table.split())
     code, listed, _ = run(capsys, "list", *root)
     assert len(listed["runs"]) == 3
 

@@ -1,0 +1,211 @@
+"""What was found about a run's explanations over its test set: kept with the run, read without torch.
+
+Each section lies in `appraisals/<choice>/<section>.json` in a run's folder, with its values per image in an npz that
+the JSON names, so that the two are never of different makings. A section carries a stamp of all weights and data it was
+computed from, and is not found any more once one of them has changed.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd.distill import control_of
+from kd.errors import UsageError
+from kd.runs import FINISHED, Run, Store, write_bytes, write_json
+
+VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew
+AGREEMENT, LOCALISATION, FAITHFULNESS, COST = SECTIONS = ("agreement", "localisation", "faithfulness", "cost")
+OWN = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
+TEACHER, CONTROL, STUDENT, MODEL = "teacher", "control", "student", "model"
+
+Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the type checker
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked: explainer, stage (from 0, or from the end where negative), at most `limit` test images (0: all),
+    drawn per class with `seed`."""
+
+    explainer: str = "grad-cam"
+    stage: int = -1
+    limit: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise UsageError(f"limit must be 0 (all test images) or more, not {self.limit}.")
+
+    @property
+    def folder(self) -> str:
+        stage = f"stage{self.stage}" if self.stage >= 0 else f"last{-self.stage}"
+        return f"{self.explainer}.{stage}.{self.limit or 'all'}.seed{self.seed}"
+
+    def of(self, run: Run) -> "Choice":
+        """The same, with `limit` 0 where the run's test set is no larger than it."""
+        images = (run.evaluation or {}).get("images", 0)
+        return replace(self, limit=0) if images and self.limit >= images else self
+
+
+def cast(store: Store, run: Run) -> dict[str, Run]:
+    """Who is judged with a run, by role: teacher, control where it is finished, student; or `model` alone."""
+    if not run.spec.teacher:
+        return {MODEL: run}
+    control = control_of(store, run)
+    return {TEACHER: store[run.spec.teacher],
+            **({CONTROL: control} if control is not None and control.status == FINISHED else {}), STUDENT: run}
+
+
+def keep(run: Run, choice: Choice, section: str, runs: Mapping[str, Run], result: dict[str, Any],
+         arrays: Arrays) -> None:
+    """Store a section that was computed from `runs`; the JSON is written last and replaces the old one in one step."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    folder, marks = _folder(run, choice), stamp(runs)
+    name = f"{section}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:12]}.npz"
+    write_bytes(folder / name, buffer.getvalue())
+    write_json(folder / f"{section}.json", {"choice": asdict(choice), "stamp": marks, "arrays": name, "result": result})
+    for old in folder.glob(f"{section}-*.npz"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def find(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
+    """A stored section's result, or None when there is none of these weights and data."""
+    stored = _stored(run, choice, section, runs)
+    return stored["result"] if stored else None
+
+
+def values(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> Arrays | None:
+    """A stored section's values per image, with `index` (in the test split) and `names`; None as `find`."""
+    stored = _stored(run, choice, section, runs)
+    if stored is None:
+        return None
+    try:
+        with np.load(_folder(run, choice) / stored["arrays"]) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:  # replaced between the two looks
+        return None
+
+
+def read(store: Store, run: Run, choice: Choice) -> dict[str, Any] | None:
+    """All that is known of a run for a choice, or None: per section its result, and what is missing is None.
+
+    Localisation and faithfulness are by role. Stale results are not shown.
+    """
+    choice, runs = choice.of(run), cast(store, run)
+    own = {section: {role: found for role, one in runs.items()
+                     if (found := find(one, choice, section, {role: one})) is not None} for section in OWN}
+    together = {section: find(run, choice, section, runs) for section in (AGREEMENT, COST)}
+    if not any(own.values()) and not any(together.values()):
+        return None
+    return {"choice": asdict(choice), "models": {role: {"run": one.id, "label": one.spec.model_label}
+                                                 for role, one in runs.items()},
+            AGREEMENT: together[AGREEMENT], LOCALISATION: own[LOCALISATION] or None,
+            FAITHFULNESS: own[FAITHFULNESS] or None, COST: together[COST]}
+
+
+def rows(explainer: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The main numbers of what `read` gave, a row per model; what was not computed is left out.
+
+    over_chance: Spearman correlation with the teacher's maps above chance. pointing, energy: share of the images that
+    hit the evidence, and of the map on it, with the evidence's share of the picture as area. insertion, deletion, road:
+    see `kd.faithfulness`. ms: mean execution time per image, milliseconds.
+    """
+    return [{"explainer": explainer, "model": role, **_row(found, role)} for role in found["models"]]
+
+
+def _row(found: dict[str, Any], role: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if maps := ((found[AGREEMENT] or {}).get("maps") or {}).get(role):
+        row["over_chance"] = _short(maps["all"]["spearman"]["excess"]["mean"])
+    if (placed := (found[LOCALISATION] or {}).get(role)) and "scores" in placed:
+        row |= {name: _short(placed["scores"][name]["value"]["mean"]) for name in ("pointing", "energy")}
+        row["area"] = _short(placed["area"])
+    if faithful := (found[FAITHFULNESS] or {}).get(role):
+        row |= {name: _short(faithful["scores"][name]["value"]["mean"]) for name in ("insertion", "deletion", "road")}
+    if cost := ((found[COST] or {}).get("models") or {}).get(role):
+        row["ms"] = round(1e3 * cost["seconds"]["median"], 3)
+    return row
+
+
+def _short(value: float | None) -> float | str:
+    return "" if value is None else round(value, 3)
+
+
+def choices(run: Run) -> list[Choice]:
+    """For which choices something is stored with this run, fresh or stale, in the order of their names."""
+    found = {}
+    for path in sorted((run.path / "appraisals").glob("*/*.json")):
+        try:
+            choice = Choice(**json.loads(path.read_text())["choice"])
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # another version's
+        found[choice.folder] = choice
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test image: its number in the test split, its name, and the value it was picked by."""
+
+    index: int
+    name: str
+    value: float
+
+
+def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role: str = STUDENT,
+                   measure: str = "spearman") -> list[Case]:
+    """The images on which `role` and the teacher look at the most different places, worst first; blank maps left out.
+
+    measure: one of `kd.similarity.MEASURES`.
+    """
+    choice = choice.of(run)
+    found = values(run, choice, AGREEMENT, cast(store, run))
+    name = f"{role}_{measure}"
+    if found is None or name not in found:
+        return []
+    alike = -found[name] if measure == "distance" else found[name]
+    order = np.argsort(alike, kind="stable")  # nan comes last
+    return [Case(int(found["index"][place]), str(found["names"][place]), float(found[name][place]))
+            for place in order[:count] if np.isfinite(alike[place])]
+
+
+def stamp(runs: Mapping[str, Run]) -> dict[str, str]:
+    """What a result hangs on: this module's version, the data, and every run with a digest of its weights."""
+    data = next(iter(runs.values())).spec.data_fingerprint
+    return {"version": str(VERSION), "data": data, **{run.id: digest(run) for run in runs.values()}}
+
+
+def digest(run: Run) -> str:
+    """Of the weights' content, so that a run that was copied or exported keeps its results; empty without weights."""
+    try:
+        state = run.weights.stat()
+    except FileNotFoundError:
+        return ""
+    return _digest(run.weights, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _folder(run: Run, choice: Choice) -> Path:
+    return run.path / "appraisals" / re.sub(r"[^\w.-]", "_", choice.folder)
+
+
+def _stored(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
+    try:
+        stored = json.loads((_folder(run, choice) / f"{section}.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return stored if stored.get("stamp") == stamp(runs) else None

@@ -1,0 +1,189 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from made_runs import CONTROL, made, student_spec
+from small import DATA, distilled
+
+from kd import appraisals, evaluate
+from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, Choice
+from kd.appraise import appraise
+from kd.datasets import open_dataset
+from kd.distill import Trio
+from kd.errors import Stopped, UsageError
+from kd.explainers import EXPLAINERS
+from kd.places import Places
+from kd.randomisation import explain_all
+from kd.runs import Run, Store, write_json
+from kd.spec import RunSpec
+from kd.tasks import TASKS
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory) -> tuple[Store, Trio]:
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("trio")
+    store = Store(Places(root))
+    return store, distilled(store)
+
+
+@pytest.fixture
+def store(made_once) -> Store:
+    return made_once[0]
+
+
+@pytest.fixture
+def student(made_once) -> Run:
+    """With nothing appraised yet."""
+    trio = made_once[1]
+    for run in trio.runs:
+        for path in sorted(run.path.glob("appraisals/*/*")):
+            path.unlink()
+    return trio.student
+
+
+def test_a_student_is_judged_with_teacher_and_control(store, student):
+    told = []
+    found = appraise(store, student, faithfulness=True, limit=8,
+                     progress=lambda phase, share: told.append((phase, share)))
+    json.dumps(found, allow_nan=False)
+    one = found["explainers"]["grad-cam"]
+    roles = ["teacher", "control", "student"]
+    assert list(one["models"]) == list(one["localisation"]) == list(one["faithfulness"]) == roles
+    assert list(one["cost"]["models"]) == roles
+    assert list(one["agreement"]["maps"]) == list(one["agreement"]["classes"]) == roles[1:]
+    assert set(one["agreement"]["gain"]) >= {"spearman", "iou_5"}
+    assert one["agreement"]["images"] == 8
+    assert len(one["faithfulness"]["student"]["sanity"]["rows"]) == 3  # the head and two stages
+    assert found["notes"] == []
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
+    assert any("faithfulness of the teacher" in phase for phase, _ in told)
+
+
+def test_what_is_stored_is_not_computed_again_and_stays_with_its_run(store, student, monkeypatch):
+    first = appraise(store, student, limit=8)
+    teacher = store[student.spec.teacher]
+    assert appraisals.read(store, teacher, Choice(limit=8))["localisation"]["model"] == (
+        first["explainers"]["grad-cam"]["localisation"]["teacher"])
+    monkeypatch.setattr(evaluate, "load", lambda *_: pytest.fail("a model was loaded"))
+    assert appraise(store, student, limit=8) == first
+    with pytest.raises(pytest.fail.Exception):
+        appraise(store, student, limit=9)
+
+
+def test_changed_weights_are_judged_anew(store, student):
+    before = appraise(store, student, localisation=False, limit=8)
+    content = student.weights.read_bytes()
+    try:
+        model = evaluate.load(student, 4)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.neg_()
+        from kd.models import weights
+
+        weights.save(model, student.weights)
+        assert appraisals.read(store, student, Choice(limit=8)) is None
+        after = appraise(store, student, localisation=False, limit=8)
+    finally:
+        student.weights.write_bytes(content)
+    assert after["explainers"]["grad-cam"]["agreement"] != before["explainers"]["grad-cam"]["agreement"]
+
+
+def test_values_per_image_are_those_of_the_maps(store, student):
+    appraise(store, student, limit=8, cost=False)
+    found = appraisals.values(student, Choice(limit=8), AGREEMENT, appraisals.cast(store, student))
+    data = open_dataset(DATA, 32, store.places)
+    images = np.asarray(data.test.images[found["index"]])
+    assert [data.test.names[number] for number in found["index"]] == found["names"].tolist()
+    teacher, mine = (evaluate.load(run, 4) for run in (store[student.spec.teacher], student))
+    asked = evaluate.predict(teacher, data.test)[found["index"]].argmax(axis=1)
+    from kd.agreement import map_agreement
+
+    (left, no_left), (right, no_right) = (explain_all(EXPLAINERS["grad-cam"], model, images, asked)
+                                          for model in (teacher, mine))
+    expected = map_agreement(left, right, no_left, no_right).values
+    for name, values in expected.items():
+        assert found[f"student_{name}"] == pytest.approx(values, nan_ok=True, abs=1e-5)
+
+
+def test_localisation_asks_about_the_true_class_of_images_with_evidence(store, student):
+    appraise(store, student, agreement=False, cost=False)
+    found = appraisals.values(student, Choice().of(student), LOCALISATION, {"student": student})
+    data = open_dataset(DATA, 32, store.places)
+    told = np.flatnonzero([mask.any() for mask in data.test.masks])
+    assert np.array_equal(np.flatnonzero(np.isfinite(found["area"])), told)
+    said = appraisals.read(store, student, Choice())["localisation"]["student"]
+    assert said["images"] == len(told)
+    assert set(said["per_class"]) == {data.classes[label] for label in data.test.labels[told]}
+
+
+def test_a_run_without_teacher_is_judged_alone_and_says_so(store, student):
+    teacher = store[student.spec.teacher]
+    found = appraise(store, teacher, ("grad-cam", "stage-maps"), limit=8)
+    for one in found["explainers"].values():
+        assert one["agreement"] is None
+        assert list(one["localisation"]) == list(one["cost"]["models"]) == ["model"]
+    assert "learnt without a teacher" in found["notes"][0]
+
+
+def test_a_run_agrees_with_its_twin_perfectly(own_root):
+    store = Store(Places(own_root))
+    spec = RunSpec(**{**CONTROL.to_json(), "data": DATA, "image_size": 32})
+    classes = open_dataset(DATA, 32, store.places).classes
+    teacher = made(store, spec, classes)
+    twin = made(store, student_spec_of(teacher), classes)
+    for run in (teacher, twin):
+        write_json(run.path / "evaluation.json", {"images": 12})
+    maps = appraise(store, twin, localisation=False, cost=False)["explainers"]["grad-cam"]["agreement"]
+    student = maps["maps"]["student"]
+    assert student["all"]["spearman"]["value"]["mean"] == pytest.approx(1)
+    assert student["all"]["distance"]["value"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert student["other class"]["spearman"]["value"]["n"] == 0
+    assert maps["classes"]["student"]["agreement"]["mean"] == 1
+    assert maps["classes"]["student"]["kl"]["mean"] == pytest.approx(0, abs=1e-9)
+
+
+def student_spec_of(teacher: Run) -> RunSpec:
+    """The same network with the same seed, so the same weights, but a student of it."""
+    settings = {**teacher.spec.to_json(), "method": "kd", "method_args": student_spec(teacher).method_args,
+                "teacher": teacher.id}
+    return RunSpec(**settings)
+
+
+def test_a_stopped_computation_keeps_what_it_had_and_goes_on(store, student):
+    seen = []
+
+    def progress(phase, share):
+        seen.append(phase)
+
+    with pytest.raises(Stopped):
+        appraise(store, student, faithfulness=True, limit=8, progress=progress,
+                 should_stop=lambda: any("faithfulness" in phase for phase in seen))
+    found = appraisals.read(store, student, Choice(limit=8))
+    assert found["agreement"] and found["localisation"] and found["faithfulness"] is None
+    assert appraise(store, student, faithfulness=True, limit=8)["explainers"]["grad-cam"][FAITHFULNESS]
+
+
+def test_models_are_left_as_they_were_on_disk_and_no_part_files_remain(store, student):
+    before = student.weights.read_bytes()
+    appraise(store, student, faithfulness=True, limit=8)
+    assert student.weights.read_bytes() == before
+    assert not list(student.path.rglob("*.part"))
+
+
+def test_bad_wishes_are_named(store, student):
+    with pytest.raises(UsageError, match="Did you mean 'grad-cam'"):
+        appraise(store, student, ("gradcam",))
+    with pytest.raises(UsageError, match="no stage 9"):
+        appraise(store, student, stage=9)
+    unfinished = store.create(RunSpec(data=DATA, image_size=32, seed=77))
+    with pytest.raises(UsageError, match="not finished"):
+        appraise(store, unfinished)
+
+
+def test_the_queue_knows_it(store, student):
+    TASKS["appraisal"](store, student, {"limit": 8, "explainers": ["stage-maps"], "cost": False},
+                       lambda phase, share: None, lambda: False)
+    assert appraisals.read(store, student, Choice("stage-maps", limit=8))["agreement"]
