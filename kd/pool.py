@@ -126,7 +126,7 @@ def open_subject(run: Run, pool: ModelPool | None = None) -> Subject:
     _stamp(run)
     classes = _classes(run)
     note = "" if status == FINISHED else f"{run.id} is {status}, not finished: these are its best weights so far."
-    return Subject(run, (pool or shared_pool())(run, len(classes)), classes, note)
+    return Subject(run, (shared_pool() if pool is None else pool)(run, len(classes)), classes, note)
 
 
 def _classes(run: Run) -> tuple[str, ...]:

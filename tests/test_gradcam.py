@@ -59,7 +59,7 @@ def test_a_head_may_work_in_place(images):
 
 
 FAMILIES = ("test_resnet", "resnet18", "densenet121", "efficientnet_b0", "mobilenetv3_small_100", "regnetx_002",
-            "convnext_atto", "ghostnet_100", "repvgg_a0")
+            "convnext_atto", "ghostnet_100", "legacy_seresnet18")
 
 
 class Logits(nn.Module):

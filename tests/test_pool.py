@@ -124,5 +124,11 @@ def test_probabilities_sum_to_one():
     assert open_subject(made(Store(), TEACHER)).probabilities(picture()).sum() == pytest.approx(1)
 
 
+def test_an_empty_pool_is_used_and_not_taken_for_none():
+    run, models = made(Store(), TEACHER), ModelPool()
+    assert open_subject(run, models).model is models(run, len(CLASSES))
+    assert len(models) == 1
+
+
 def test_there_is_one_shared_pool():
     assert shared_pool() is shared_pool()

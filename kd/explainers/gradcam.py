@@ -140,7 +140,7 @@ class HiResCam(GradientCam):
     facts = ExplainerFacts(
         "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
         "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
-    # Of the channels' magnitude: below it nothing is left but rounding and a norm's epsilon; true maps have 1e-2 and more.
+    # Of the channels' magnitude: less is rounding and a norm's epsilon; true maps have 1e-2 and more.
     CANCELLED = 1e-4
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
