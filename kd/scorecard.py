@@ -205,6 +205,11 @@ class Alike:
     counts: Table
     expected: Values
 
+    @property
+    def relative(self) -> Values:
+        """Counts as shares of the largest [K, K]."""
+        return np.asarray(self.counts / max(int(self.counts.max()), 1))
+
     def most(self, number: int = 3) -> list[Confusion]:
         """The commonest, most first."""
         order = np.argsort(-self.counts, axis=None, kind="stable")[:number]

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, STUDENT, Arrays
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, SECTIONS, STUDENT, Arrays
 from kd.scorecard import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
 
 GAIN = "gain"
-BINS = 20
+BINS = 12
 # measure -> (name, unit, whether a small value is the good one)
 NAMES = {
     "spearman": ("Spearman correlation", NUMBER, False), "pearson": ("linear correlation", NUMBER, False),
@@ -73,6 +73,13 @@ def _cost(found: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(COST, "explanation ÷ forward pass", role, one["ratio"], unit=TIMES)
         yield Row(COST, "FLOPs of an explanation", role, one["flops"], unit=COUNT)
         yield Row(COST, "peak memory of a batch", role, one["peak_bytes"], unit=BYTES)
+
+
+def absent(found: Mapping[str, Any]) -> list[str]:
+    """What is not there for this choice, never computed or out of date, in words."""
+    own = [f"{section} of the {role}" for section in OWN if found[section] for role in found["models"]
+           if role not in found[section]]
+    return [*(section for section in SECTIONS if not found[section]), *own]
 
 
 def latencies(made: list[Row]) -> list[Row]:

@@ -26,10 +26,12 @@ def main() -> None:
         _nothing_yet()
         return
     student = _student(students)
-    found = scored(_cast(student))
-    if TEACHER not in found or STUDENT not in found:
-        st.info("The test answers of the teacher or the student are missing from the run's folder, so there is nothing "
-                f"to show. Write them anew: `python -m kd evaluate {student.id}`.", icon=":material/search_off:")
+    cast = _cast(student)
+    found = scored(cast)
+    missing = [cast[role] for role in (TEACHER, STUDENT) if role not in found]
+    if missing:
+        st.info(f"The test answers of {missing[0].id} are missing from its folder, so there is nothing to show. Write "
+                f"them anew: `python -m kd evaluate {missing[0].id}`.", icon=":material/search_off:")
         return
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)

@@ -18,7 +18,7 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo",
-     "readout", "hierarchy", "scorecard",
+     "readout", "hierarchy", "scorecard", "verdict",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
     ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),

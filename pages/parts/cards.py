@@ -121,6 +121,8 @@ def _actions(trial: Trial, first: bool) -> None:
         if comparable and st.button("Compare", icon=":material/compare:", type="primary" if first else "secondary",
                                     key=f"compare-{student.run.id}"):
             st.switch_page("pages/compare.py", query_params={"run": student.run.id})
+        if trial.finished and TEACHER in trial.arms:
+            links.evaluate(student.run.id)
         links.run(student.run.id, "Details")
         if trial.finished:
             spent = [entry.summary.get("seconds") or 0.0 for entry in trial.arms.values()]

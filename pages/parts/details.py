@@ -53,6 +53,7 @@ def actions(entry: Entry, entries: list[Entry]) -> None:
                 st.rerun()
         for student in _students(entry, entries):
             links.compare(student.run.id, "Compare" if student is entry else f"Compare {student.spec.model_label}")
+            links.evaluate(student.run.id, "Evaluate" if student is entry else f"Evaluate {student.spec.model_label}")
         if entry.active:
             links.watch(entry.run.id)
         if not entry.active and st.button("Delete", icon=":material/delete:", key="delete"):

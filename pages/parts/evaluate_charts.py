@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from kd.scorecard import Alike, Row, Score
 from pages.parts.common import COLOURS, tidy
 
+STRONG = 0.55  # of a hue: from here on white writing reads better
 LEAST, MOST = 5, 18  # sizes of points
 NEUTRAL = "#8A8F94"
 ALIKE = "#CC79A7"  # neither the teacher's nor the student's: it is both
@@ -45,36 +46,46 @@ def recall_chart(found: Mapping[str, Score]) -> go.Figure:
     """A group of bars per class."""
     figure = go.Figure()
     for role, one in found.items():
-        figure.add_bar(x=[short(row.measure) for row in one.recall], y=[row.value for row in one.recall], name=role,
+        figure.add_bar(x=[row.measure for row in one.recall], y=[row.value for row in one.recall], name=role,
                        marker_color=COLOURS[role], error_y=whiskers(one.recall), hovertemplate="%{y:.1%}")
     chance = next(iter(found.values())).recall[0].chance
     figure.add_hline(y=chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
+    names = next(iter(found.values())).classes
+    figure.update_xaxes(tickvals=names, ticktext=[short(name) for name in names])
     figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.06])
     return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
 
 
 def confusion_chart(one: Score) -> go.Figure:
     """Counts in the cells, coloured by share of the true class, in the model's own hue."""
+    hover = [[f"truly {truth}, answered {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
+              for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
     return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
-                   f"{one.role.capitalize()} · {one.run.spec.model_label}", one.shares,
-                   "truly %{y}, answered %{x}: %{text} (%{customdata:.0%})<extra></extra>")
+                   f"{one.role.capitalize()} · {one.run.spec.model_label}", hover)
 
 
 def alike_chart(shared: Alike) -> go.Figure:
     """Counts of the same wrong answer."""
-    hover = "truly %{y}, both answered %{x}: %{text} (expected %{customdata:.1f})<extra></extra>"
-    return _matrix(shared.counts, shared.counts, _fading(ALIKE), shared.classes, "Teacher and student",
-                   shared.expected, hover)
+    hover = [[f"truly {truth}, both answered {answer}: {shared.counts[row, column]} "
+              f"(expected {shared.expected[row, column]:.1f})" for column, answer in enumerate(shared.classes)]
+             for row, truth in enumerate(shared.classes)]
+    return _matrix(shared.counts, shared.relative, _fading(ALIKE), shared.classes, "Teacher and student",
+                   hover)
 
 
 def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[str, ...], title: str,
-            beside: np.ndarray, hover: str) -> go.Figure:
+            hover: list[list[str]]) -> go.Figure:
     names = [short(name, 12) for name in classes]
-    figure = go.Figure(go.Heatmap(z=colour, x=names, y=names, text=text, texttemplate="%{text}", colorscale=scale,
-                                  zmin=0, zmax=max(1e-9, float(colour.max())), showscale=False, xgap=2, ygap=2,
-                                  customdata=beside, hovertemplate=hover))
-    figure.update_xaxes(title="answer", tickangle=-35, showgrid=False)
-    figure.update_yaxes(title="truth", autorange="reversed", showgrid=False)
+    places = list(range(len(classes)))
+    figure = go.Figure(go.Heatmap(z=colour, x=places, y=places, colorscale=scale, zmin=0, zmax=1, showscale=False,
+                                  xgap=2, ygap=2, hovertext=hover, hovertemplate="%{hovertext}<extra></extra>"))
+    for row, column in np.ndindex(*text.shape):
+        # The theme's own writing on pale cells; plotly would choose by a colour that it takes for opaque.
+        strong = {"color": "white"} if colour[row, column] > STRONG else {}
+        figure.add_annotation(x=column, y=row, text=str(text[row, column]), showarrow=False, font=strong)
+    ticks = {"tickvals": places, "ticktext": names, "showgrid": False}
+    figure.update_xaxes(title="answer", tickangle=-35, **ticks)
+    figure.update_yaxes(title="truth", autorange="reversed", **ticks)
     height = 170 + 34 * len(classes)
     return tidy(figure, height).update_layout(hovermode="closest", title={"text": title, "font": {"size": 14}})
 

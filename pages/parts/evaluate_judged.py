@@ -5,11 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, Choice, cast, choices, read, values
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, SECTIONS, Choice, cast, choices, read, values
 from kd.explainers import EXPLAINERS
 from kd.runs import Run
 from kd.scorecard import Row, Score
-from kd.verdict import GAIN, rows, spread
+from kd.verdict import GAIN, absent, rows, spread
 from pages.parts import address
 from pages.parts.common import CHART, store
 from pages.parts.evaluate_asking import STAGES, asked, asking
@@ -64,18 +64,19 @@ def _named(choice: Choice) -> str:
 def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
     of = {section: [row for row in made if row.section == section] for section in
           (AGREEMENT, GAIN, LOCALISATION, FAITHFULNESS, COST)}
-    if of[AGREEMENT]:
-        _agreement(student, chosen, result[AGREEMENT], of)
-    if result[LOCALISATION]:
-        _localisation(result[LOCALISATION], of[LOCALISATION])
-    if of[FAITHFULNESS]:
-        _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS])
-    if of[COST]:
-        _cost(result[COST], of[COST], found)
+    views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of),
+             LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION]),
+             FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS]),
+             COST: lambda: _cost(result[COST], of[COST], found)}
+    there = [section for section in SECTIONS if result[section]]
+    for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
+        with tab:
+            views[section]()
+    if missing := absent(result):
+        st.caption(f"Not judged with these weights and data: {', '.join(missing)}.")
 
 
 def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]]) -> None:
-    st.markdown("**Agreement with the teacher's maps**")
     left, right = st.columns(2, gap="large")
     with left:
         st.plotly_chart(excess_chart(of[AGREEMENT]), config=CHART, key="evaluate_excess",
@@ -103,7 +104,6 @@ def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapp
 
 
 def _localisation(result: Mapping[str, Any], made: list[Row]) -> None:
-    st.markdown("**Localisation of the evidence**")
     if not made:
         st.caption(next(iter(result.values())).get("reason", "No test picture comes with a mask."))
         return
@@ -115,7 +115,6 @@ def _localisation(result: Mapping[str, Any], made: list[Row]) -> None:
 
 
 def _faithfulness(result: Mapping[str, Any], made: list[Row]) -> None:
-    st.markdown("**Faithfulness**")
     left, right = st.columns(2, gap="large")
     with left:
         kind = st.segmented_control("Curve", ("deletion", "insertion"), key="evaluate_curve", required=True,
@@ -127,15 +126,14 @@ def _faithfulness(result: Mapping[str, Any], made: list[Row]) -> None:
                         alt="Correlation of maps with those of the trained model as layers are scrambled")
     beside_chance(made, "Centred map", "Random map")
     st.caption("Maps of each model's own answer. Insertion: area under the probability while the brightest pixels come "
-               "back into a blurred picture; deletion: while they are taken away. ROAD: what taking out the darkest "
-               "pixels first saves. Above chance: against a random map, positive is better under every measure. "
-               "Upper right: a map that shows what was learnt must lose its likeness to itself as layers, from the "
-               "head down, are scrambled; the dotted line is the likeness of maps of different pictures.")
+               "back into a blurred picture; deletion: while they are taken away; dotted: a random map. ROAD: what "
+               "taking out the darkest pixels first saves. Above chance: against a random map, positive is better "
+               "under every measure. Upper right: a map that shows what was learnt must lose its likeness to itself "
+               "as layers, from the head down, are scrambled; dotted: the likeness of maps of different pictures.")
 
 
 def _cost(result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
-    st.markdown("**Cost**")
-    side_by_side(made, found, "")
+    side_by_side(made, found)
     protocol = result["protocol"]
     st.caption(f"Per picture, in batches of {protocol['batch']} pictures of {protocol['image_size']} px on "
                f"{protocol['device']} with {protocol['threads']} thread(s), models taken in turn after one uncounted "

@@ -3,30 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from kd.scorecard import Row
 from pages.parts.common import COLOURS, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 
+SHIFT = 0.14  # of a line: two models' points must not hide each other
 DASHES = {"map": "solid", "random": "dot"}
 
 
 def excess_chart(made: Sequence[Row]) -> go.Figure:
     """A point with its interval per measure and model; 0 is chance."""
     figure = go.Figure()
-    for role in dict.fromkeys(row.role for row in made):
+    names = list(dict.fromkeys(row.measure for row in made))
+    roles = list(dict.fromkeys(row.role for row in made))
+    for role, shift in zip(roles, np.linspace(-SHIFT, SHIFT, len(roles)), strict=True):
         own = [row for row in made if row.role == role]
         reach = {"array": [row.excess_reach[1] for row in own], "arrayminus": [row.excess_reach[0] for row in own]}
-        figure.add_scatter(x=[row.excess for row in own], y=[row.measure.removesuffix(" ↓") for row in own], name=role,
-                           mode="markers", marker={"size": 9, "color": COLOURS[role]},
+        figure.add_scatter(x=[row.excess for row in own], y=[names.index(row.measure) + shift for row in own],
+                           name=role, mode="markers", customdata=[row.measure.removesuffix(" ↓") for row in own],
+                           marker={"size": 9, "color": COLOURS[role]},
                            error_x={"type": "data", **reach, "thickness": 1.5, "width": 3, "color": COLOURS[role]},
-                           hovertemplate="%{x:+.3f}")
+                           hovertemplate="%{customdata}: %{x:+.3f}")
     figure.add_vline(x=0, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
     figure.update_xaxes(title="above chance")
-    figure.update_yaxes(autorange="reversed")
-    # Two models' points stand side by side, as bars do.
-    return tidy(figure, 360).update_layout(scattermode="group", scattergap=0.6, hovermode="y unified")
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))),
+                        ticktext=[name.removesuffix(" ↓") for name in names])
+    return tidy(figure, 360).update_layout(hovermode="closest")
 
 
 def spread_chart(found: Mapping[str, tuple[list[float], list[float]]],
@@ -38,7 +43,7 @@ def spread_chart(found: Mapping[str, tuple[list[float], list[float]]],
                            fill="tozeroy", opacity=0.7, hovertemplate="%{y:.0%}")
         if (chance := chances.get(role)) is not None:
             figure.add_vline(x=chance, line={"dash": "dot", "color": COLOURS[role], "width": 2})
-    figure.update_xaxes(title="Spearman correlation with the teacher's map (dotted: chance)")
+    figure.update_xaxes(title="Spearman correlation (dotted: chance)")
     figure.update_yaxes(title="pictures", tickformat=".0%", rangemode="tozero")
     return tidy(figure, 360)
 
@@ -51,7 +56,7 @@ def curve_chart(result: Mapping[str, Any], kind: str) -> go.Figure:
             curve = own["curves"][kind][name]
             if curve:
                 figure.add_scatter(x=own["curves"]["share"], y=curve, mode="lines", legendgroup=role,
-                                   name=role if name == "map" else f"{role}, random map",
+                                   name=role if name == "map" else f"{role}, random map", showlegend=name == "map",
                                    line={"color": COLOURS.get(role, NEUTRAL), "dash": dash, "width": 2},
                                    hovertemplate="%{y:.1%}")
     figure.update_xaxes(title="pixels put back" if kind == "insertion" else "pixels taken away", tickformat=".0%")

@@ -35,8 +35,9 @@ def bare(value: float, unit: str) -> str:
     return figure(value, unit).partition(" ")[0]
 
 
-def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str) -> None:
+def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = "Chance") -> None:
     """A measure a line, a model a column; `chance` heads what knowing nothing gives, where alike for all."""
+    rows = [row for row in rows if row.role in found]
     lines: dict[str, dict[str, str]] = {}
     apart = {row.measure for row in rows if len({other.chance for other in rows if other.measure == row.measure}) > 1}
     for row in rows:

@@ -4,6 +4,7 @@ import streamlit as st
 
 from kd.answers import Arm, Difference, Outcome, outcome
 from kd.distill import Trio
+from pages.parts import links
 from pages.parts.common import count, duration, percent, unbroken
 
 
@@ -17,8 +18,11 @@ def outcome_view(trio: Trio) -> None:
         st.markdown(sentence(result))
         st.table([row(arm) for arm in result.arms], border="horizontal", hide_index=True,
                  alt="Test accuracy, macro-F1, parameters, FLOPs and training time of teacher, control and student")
-        if st.button("Compare explanations", type="primary", icon=":material/compare:", key=f"see-{trio.student.id}"):
-            st.switch_page("pages/compare.py", query_params={"run": trio.student.id})
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Compare explanations", type="primary", icon=":material/compare:",
+                         key=f"see-{trio.student.id}"):
+                st.switch_page("pages/compare.py", query_params={"run": trio.student.id})
+            links.evaluate(trio.student.id)
     st.caption("Test set; FLOPs of one picture (multiply-adds counted as two); differences are paired by picture, ± is "
                "95 %. Not for clinical use.")
 
