@@ -1,5 +1,6 @@
 """The form of a distillation: every choice with its meaning, the few that matter first."""
 
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -8,6 +9,7 @@ from kd import datasets, models
 from kd.distill import Request
 from kd.errors import UsageError
 from kd.methods import METHODS
+from kd.models.anatomy import anatomy
 from kd.runs import FINISHED, Run
 from pages.parts import fields
 from pages.parts.common import percent, store, usage_errors
@@ -127,13 +129,22 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
         with right:
             return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
     with left:
-        depth = slider("depth")
+        depth = slider("depth", _stages(values["teacher"]) if kind == "truncated" else None)
     with right:
         if kind == "plain":
             return {"student": kind, "depth": depth, "width": number("width")}
         finished = values["teacher"] in store()
         return {"student": kind, "depth": depth,
                 "student_weights": fields.weights("student_weights", ("teacher",) if finished else ())}
+
+
+def _stages(teacher: str) -> int | None:
+    """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
+    runs = store()
+    with suppress(UsageError):
+        parts = anatomy(runs[teacher].spec.model if teacher in runs else teacher)
+        return len(parts.taps) - parts.stem
+    return None
 
 
 def _method(_: dict[str, Any]) -> dict[str, Any]:
