@@ -9,7 +9,7 @@ from kd.compare import Comparison, Part
 from kd.explain import Explanation, pack, protocol_line
 from kd.explainers import EXPLAINERS
 from kd.timing import Timing
-from pages.parts.common import CHART, COLOURS, MARKS, count, percent, tidy, unbroken
+from pages.parts.common import CHART, COLOURS, MARKS, count, percent, plain, tick, tidy, unbroken
 from pages.parts.picker import Chosen
 from pages.parts.pictures import MAPS, colour_bar, enlarge, heated, outline, png
 
@@ -44,14 +44,15 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
 
 
 def _cams(comparison: Comparison, dress: tuple) -> None:
-    st.subheader(f"Where they look for “{comparison.target}”", anchor=False)
+    st.subheader(f"Where they look for “{plain(comparison.target)}”", anchor=False)
     with st.grid(columns=4, min_column_width=140, gap="small"):
         st.image(png(outline(enlarge(comparison.image), dress[2])), caption="Picture", width="stretch",
-                 alt="The picture without a heat map")
+                 output_format="PNG", alt="The picture without a heat map")
         for part in comparison.parts:
             one = part.cam.maps[0]
             caption = f"{part.role.capitalize()} · Grad-CAM {one.grid}" + (" · blank" if one.blank else "")
-            st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", alt=caption)
+            st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", output_format="PNG",
+                     alt=caption)
     blank = any(part.cam.maps[0].blank for part in comparison.parts)
     st.caption(f"{EXPLAINERS['grad-cam'].facts.seeing} Each map is scaled to its own range."
                + (f" Blank: nothing speaks for “{comparison.target}”." if blank else ""))
@@ -68,21 +69,23 @@ def _hierarchy(comparison: Comparison, dress: tuple) -> None:
                                         persist_state="session") or "student"
     part = next(part for part in comparison.parts if part.role == (role if role in offered else "student"))
     assert part.hierarchy is not None, "the student's stages are always asked for"
-    with st.grid(min_column_width=100, gap="small"):
+    # As large as the Grad-CAMs above, which invites the eye to compare, as long as there are few.
+    with st.grid(columns=max(4, min(8, len(part.hierarchy.maps))), min_column_width=100, gap="small"):
         for one in part.hierarchy.maps:
             caption = one.label.capitalize() + (" · blank" if one.blank else "")
-            st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", alt=f"{role}: {caption}")
+            st.image(heated(comparison.image, one, *dress), caption=caption, width="stretch", output_format="PNG",
+                     alt=f"{role}: {caption}")
     st.caption(f"{EXPLAINERS['stage-maps'].facts.seeing} The target class changes the Grad-CAMs above, not these.")
 
 
 def _probabilities(comparison: Comparison, chosen: Chosen) -> None:
     st.subheader("Probabilities", anchor=False)
     classes = comparison.teacher.cam.classes
-    st.markdown("  \n".join(f"{MARKS[part.role]} {part.role.capitalize()}: **{classes[part.cam.predicted]}** "
+    st.markdown("  \n".join(f"{MARKS[part.role]} {part.role.capitalize()}: **{plain(classes[part.cam.predicted])}** "
                             f"{percent(float(part.cam.probabilities.max()))}"
                             f"{' ✓' if classes[part.cam.predicted] == chosen.truth else ''}"
                             for part in comparison.parts))
-    ticks = [f"<b>{_wrap(name)} ✓</b>" if name == chosen.truth else _wrap(name) for name in classes]
+    ticks = [f"<b>{tick(name)} ✓</b>" if name == chosen.truth else tick(name) for name in classes]
     figure = go.Figure([_bars(part, ticks) for part in comparison.parts])
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
@@ -98,16 +101,13 @@ def _bars(part: Part, ticks: list[str]) -> go.Bar:
                   marker_color=COLOURS[part.role], hovertemplate="%{x:.1%}")
 
 
-def _wrap(name: str, width: int = 22) -> str:
-    return name if len(name) <= width else name[:width - 1] + "…"
-
-
 def _times(comparison: Comparison) -> None:
     st.subheader("Cost", anchor=False)
     rows = [row for part in comparison.parts for row in _part_rows(part)]
     st.table(rows, border="horizontal", hide_index=True, alt="Times of forward pass, Grad-CAM and stage maps per model")
     ratio = comparison.ratios()
-    st.caption(f"The student's layer maps come {ratio['stage-maps']:.3g} × as fast as the teacher's Grad-CAM. "
+    st.caption(f"Making the student's layer maps is {ratio['stage-maps']:.2g} times as fast as making the "
+               "teacher's Grad-CAM. "
                + protocol_line(comparison.teacher.cam.protocol))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kd.compare import Comparison, compare
 from kd.places import Places
 from kd.runs import Run, Store
-from pages.parts.common import percent, store, usage_errors
+from pages.parts.common import ending, percent, store, usage_errors
 from pages.parts.compare_view import show
 from pages.parts.listing import data_name
 from pages.parts.picker import Chosen, pick_image
@@ -51,7 +51,7 @@ def _label(run: Run) -> str:
     score = percent(summary["accuracy"]) if summary else run.status
     runs = store()
     teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
-    return f"{data_name(spec)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
+    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
 
 
 def _target(student: Run) -> str | None:

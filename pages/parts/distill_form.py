@@ -12,7 +12,7 @@ from kd.methods import METHODS
 from kd.models.anatomy import anatomy
 from kd.runs import FINISHED, Run
 from pages.parts import fields
-from pages.parts.common import percent, store, usage_errors
+from pages.parts.common import ending, percent, plain, store, usage_errors
 from pages.parts.fields import choice, key, knob, number, slider
 from pages.parts.look import looked
 
@@ -56,15 +56,17 @@ def _data(_: dict[str, Any]) -> dict[str, Any]:
     chosen = st.session_state.setdefault(key("data"), Request().data)
     options = [*found, *([chosen] if chosen and chosen not in found else [])]
     left, right = st.columns([3, 1])
-    data = left.selectbox("Data set", options, key=key("data"), format_func=lambda name: found.get(name, name),
-                          accept_new_options=True, persist_state="session", filter_mode="contains",
+    data = left.selectbox("Data set", options, key=key("data"), accept_new_options=True,
+                          format_func=lambda name: found.get(name) or ending(name, 30), persist_state="session",
+                          filter_mode="contains",
                           help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
                                "take options, as in phantom-brain:count=400,difficulty=0.3") or Request().data
     with right:
         size = number("image_size")
     with usage_errors():
         about = looked(data)
-        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: {', '.join(about.classes)}")
+        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: "
+                   f"{plain(', '.join(about.classes))}")
     return {"data": data, "image_size": int(size)}
 
 
