@@ -52,4 +52,4 @@ def _told(difference: Difference, whom: str) -> str:
         return f"**level** with {whom}"
     way = "above" if difference.points > 0 else "below"
     doubt = "" if difference.told else ", within chance"
-    return f"**{abs(difference.points):.1f} points {way}** {whom} (± {difference.margin:.1f}{doubt})"
+    return f"**{abs(difference.points):.1f} points {way}** {whom} (±\u00a0{difference.margin:.1f}{doubt})"
