@@ -64,7 +64,7 @@ def demo_button(kind: str) -> None:
         with usage_errors(), st.spinner("Preparing the demo …"):
             added = queue(store().places).submit(demo.plan(store()).runs)
             if not added:
-                st.toast("The demo has run already: its result is below.", icon=":material/info:")
+                st.toast("The demo has been started already: it is below.", icon=":material/info:")
                 return
             st.rerun()
 
@@ -127,8 +127,9 @@ def how_it_works() -> None:
                     "softened answers. A *control*, the same student without a teacher, shows what distilling bought.")
         st.markdown("**3 · Compare**  \nThe teacher's Grad-CAM heat map beside the student's feature maps, layer by "
                     "layer, for the same picture: do they look at the same place?")
-    st.caption("After [KD-FMV](https://arxiv.org/abs/2502.15959) (Jiang et al., AAAI-25) and "
-               "[MED-TEX](https://arxiv.org/abs/2008.02593) (Nguyen-Duc et al., ISBI 2022).")
+    # Not a caption: that is paler, and links in it would be too pale to read.
+    st.markdown(":small[After [KD-FMV](https://arxiv.org/abs/2502.15959) (Jiang et al., AAAI-25) and "
+                "[MED-TEX](https://arxiv.org/abs/2008.02593) (Nguyen-Duc et al., ISBI 2022).]")
 
 
 main()

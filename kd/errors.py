@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN = 30  # names listed before "and more": a sentence, not a catalogue
+
 
 class UsageError(Exception):
     """Something the user can put right.
@@ -21,4 +23,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = list(known)
     near = get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names[:SHOWN])}{more}.")

@@ -25,7 +25,9 @@ def main() -> None:
 
 def _nothing_yet() -> None:
     st.markdown("A student's layers appear here beside its teacher's Grad-CAM once a student has been distilled.")
-    st.page_link("pages/distill.py", label="Distil a student", icon=":material/science:")
+    with st.container(horizontal=True):
+        st.page_link("pages/distill.py", label="Distil a student", icon=":material/science:")
+        st.page_link("dashboard.py", label="Go to the demo", icon=":material/play_arrow:")
 
 
 with usage_errors():

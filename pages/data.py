@@ -7,7 +7,7 @@ import streamlit as st
 from kd import datasets
 from kd.datasets import Dataset
 from pages.parts import chooser, chrome, links, samples
-from pages.parts.common import CHART, store, tidy, usage_errors
+from pages.parts.common import CHART, plain, store, tick, tidy, usage_errors
 
 OPENED = "data_opened"
 SHADES = {"train": "#2A788E", "val": "#7AD151", "test": "#414487"}  # viridis: apart also in grey
@@ -55,7 +55,7 @@ def overview(data: Dataset) -> None:
     total = sum(len(split) for split in data.splits.values())
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap=None, width="content"):
-            st.subheader(data.facts.title, anchor=False)
+            st.subheader(plain(data.facts.title), anchor=False)
             st.caption(f"{total:,} pictures · {len(data.classes)} classes · {data.size} px{_people(data)}")
         with st.container(horizontal=True, width="content"):
             if st.button("Read again", icon=":material/refresh:", help="After files have changed on disk."):
@@ -79,7 +79,9 @@ def counts(data: Dataset) -> None:
     """Pictures per class and split, as a table and as bars."""
     frame = as_frame(data)
     with st.grid(2, min_column_width=340):
-        st.dataframe(frame, alt="Pictures per class and split")
+        long = max(map(len, data.classes)) > 24  # such a name would push the numbers out of sight
+        st.dataframe(frame, alt="Pictures per class and split",
+                     column_config={"class": st.column_config.TextColumn(width=160 if long else None)})
         st.plotly_chart(chart(data), config=CHART, key="counts", alt="Pictures per class and split, stacked")
 
 
@@ -94,13 +96,14 @@ def as_frame(data: Dataset) -> pd.DataFrame:
 
 def chart(data: Dataset) -> go.Figure:
     """Horizontal bars, one a class, stacked by split."""
-    figure = go.Figure()
+    figure, ticks = go.Figure(), [tick(name, 28) for name in data.classes]
     for part, split in data.splits.items():
-        figure.add_bar(y=list(data.classes), x=split.counts(len(data.classes)), name=part, orientation="h",
+        figure.add_bar(y=ticks, x=split.counts(len(data.classes)), name=part, orientation="h",
                        marker_color=SHADES[part])
     figure.update_layout(barmode="stack")
     figure.update_yaxes(autorange="reversed")
-    return tidy(figure, height=max(220, 90 + 34 * len(data.classes))).update_layout(hovermode="closest")
+    lines = sum(max(2, 1 + name.count("<br>")) for name in ticks)
+    return tidy(figure, height=max(220, 90 + 17 * lines)).update_layout(hovermode="closest")
 
 
 def reading(data: Dataset) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from kd.jobs import queue
 from kd.runs import INTERRUPTED, RUNNING, STATUSES
 from pages.parts import chrome, details, listing, progress
-from pages.parts.common import STATUS_WORDS, store, usage_errors
+from pages.parts.common import STATUS_WORDS, plain, store, usage_errors
 from pages.parts.listing import Entry
 
 RUN, CLICKED = "runs_run", "runs_clicked"
@@ -17,8 +17,9 @@ COLUMNS = {
     "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
     "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
                                               help="Mean of the classes' F1 scores on the test images."),
-    "Parameters": st.column_config.NumberColumn("Parameters", format="compact"),
-    "FLOPs": st.column_config.NumberColumn("FLOPs", format="compact", help="For one image at the working size."),
+    # In millions, because "compact" writes a British reader's million as m.
+    "Parameters": st.column_config.NumberColumn("Parameters (M)", format="%.3f"),
+    "FLOPs": st.column_config.NumberColumn("FLOPs (M)", format="%.2f", help="For one image at the working size."),
     "Seconds": st.column_config.NumberColumn("Training time", format="%.0f s"),
     "Bytes": st.column_config.NumberColumn("On disk", format="bytes"),
     "Created": st.column_config.DatetimeColumn("Created", format="YYYY-MM-DD HH:mm"),
@@ -59,7 +60,7 @@ def interrupted(entries: list[Entry]) -> None:
     with st.container(border=True):
         st.markdown(f":material/pause_circle: **{'One run was' if one else f'{len(broken)} runs were'} interrupted.** "
                     "Each goes on from its last full epoch and ends as if nothing had happened.")
-        st.caption(" · ".join(f"{entry.title} on {listing.data_name(entry.spec)}" for entry in broken[:6]))
+        st.caption(plain(" · ".join(f"{entry.title} on {listing.data_name(entry.spec)}" for entry in broken[:6])))
         with usage_errors():
             if st.button("Resume" if one else f"Resume all {len(broken)}", type="primary", key="resume-all",
                          icon=":material/resume:"):
@@ -80,7 +81,7 @@ def waiting(entries: list[Entry]) -> None:
         for number, run_id in enumerate(mine, 1):
             with st.container(horizontal=True, vertical_alignment="center"):
                 entry = active[run_id]
-                st.markdown(f"{number}. {entry.title} on {listing.data_name(entry.spec)}", width="content")
+                st.markdown(f"{number}. {entry.title} on {plain(listing.data_name(entry.spec))}", width="content")
                 if st.button("Cancel", key=f"cancel-waiting-{run_id}", type="tertiary", icon=":material/close:"):
                     queue(store().places).cancel(entry.run)
                     st.rerun()
@@ -121,7 +122,8 @@ def table(ids: list[str], live: list[str]) -> None:
     frame = as_frame(shown)
     rows = [entry.run.id for entry in shown]
     key = f"table-{zlib.crc32(' '.join(rows).encode())}"  # other rows: a mark on the third would name another run
-    st.dataframe(frame, hide_index=True, column_config=COLUMNS, key=key, placeholder="–",
+    st.dataframe(frame.assign(**{name: pd.to_numeric(frame[name]) / 1e6 for name in ("Parameters", "FLOPs")}),
+                 hide_index=True, column_config=COLUMNS, key=key, placeholder="–",
                  on_select=lambda: _clicked(key, rows),
                  selection_mode="single-row", height=min(420, 38 + 35 * len(frame)), alt="All runs that match")
     st.download_button("Download as CSV", lambda: frame.to_csv(index=False), "kd-lens-runs.csv", "text/csv",

@@ -8,3 +8,8 @@ def test_unknown_names_the_nearest_and_all_known():
 
 def test_unknown_proposes_nothing_far_fetched():
     assert "Did you mean" not in str(unknown("run", "zzz", ["resnet", "densenet"]))
+
+
+def test_a_long_list_is_cut():
+    message = str(unknown("run", "x", [f"run-{number}" for number in range(100)]))
+    assert message.endswith("run-29 and 70 more.")

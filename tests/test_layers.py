@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "observation", "views", "overlay", "figure",
-     "chance", "similarity", "agreement", "imputation"),
+     "chance", "similarity", "agreement", "imputation", "scales"),
     ("datasets", "models", "methods", "runs"),
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo",
-     "readout", "hierarchy", "scorecard", "verdict",
+     "readout", "hierarchy", "kept", "scorecard", "verdict",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
     ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
@@ -27,7 +27,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "train", "explain", "compare", "forecast", "readout", "hierarchy",
+              "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 

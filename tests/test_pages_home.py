@@ -8,6 +8,7 @@ import streamlit as st
 from fabricate import epochs, trio
 from streamlit.testing.v1 import AppTest
 
+from kd import demo
 from kd.jobs import Queue, queue
 from kd.places import PROJECT
 from kd.runs import QUEUED, Store
@@ -63,7 +64,7 @@ def test_one_click_queues_the_three_runs_of_the_demo_and_shows_them(idle):
     at = home()
     at.button[0].click().run()
     runs = queue().waiting
-    assert [run.spec.model for run in runs] == ["resnet10t", "plain", "plain"]
+    assert [run.spec.model for run in runs] == [demo.REQUEST.teacher, "plain", "plain"]
     assert [run.status for run in runs] == [QUEUED] * 3
     assert "In training" in words(at)
     assert [bar.proto.text.split("**")[1] for bar in at.main.get("progress")] == ["Teacher", "Control", "Student"]

@@ -9,7 +9,7 @@ from kd.answers import outcome
 from kd.distill import control_of
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts import links, listing, progress
-from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent
+from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent, plain
 from pages.parts.listing import Entry
 from pages.parts.outcome_view import sentence
 
@@ -58,7 +58,7 @@ def live(trial: Trial) -> None:
     """Progress of each arm."""
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**{trial.title}**")
+            st.markdown(f"**{plain(trial.title)}**")
             links.watch(trial.student.run.id)
         for name, entry in trial.arms.items():
             text = f"{MARKS[name]} **{name.capitalize()}** {entry.spec.model_label} · {_state(entry)}"
@@ -76,7 +76,7 @@ def result(trial: Trial, first: bool = False) -> None:
     """Accuracy and cost of the arms, what distilling bought, and the way to the comparison."""
     student = trial.student
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.markdown(f"**{trial.title}**")
+        st.markdown(f"**{plain(trial.title)}**")
         st.caption(f"{student.spec.method} · {student.spec.image_size} px · {student.created:%d %b, %H:%M}",
                    width="content")
     with st.container(horizontal=True, gap="xsmall"):

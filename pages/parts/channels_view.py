@@ -6,6 +6,7 @@ from kd import scales
 from kd.compare import Comparison
 from kd.hierarchy import VIEWS, Hierarchy, StageView
 from pages.parts import address, cast
+from pages.parts.common import plain
 from pages.parts.maps_view import told
 from pages.parts.picker import Chosen
 from pages.parts.pictures import colour_bar
@@ -20,7 +21,7 @@ def channels(comparison: Comparison, chosen: Chosen) -> None:
 
 def _channels(comparison: Comparison, chosen: Chosen) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(f"What carries “{comparison.target}”", anchor=False, width="content")
+        st.subheader(f"What carries “{plain(comparison.target)}”", anchor=False, width="content")
         told(VIEWS["channels"].class_specific)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         part = cast.pick(comparison)

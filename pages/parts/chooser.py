@@ -12,6 +12,7 @@ from kd.datasets.phantoms import PHANTOMS, PhantomOptions
 from kd.errors import UsageError
 from kd.places import Places
 from pages.parts import uploads
+from pages.parts.common import ending
 
 LINK = "data_link"  # the address as this page last wrote it: any other comes from a link or the back button
 SET, SIZE, OPTION, PATH, ANOTHER = "data_set", "data_size", "data_option_", "data_path", "data_another"
@@ -27,7 +28,7 @@ def choose(places: Places) -> tuple[str, int] | None:
     options = list(titles) if wanted in titles or not wanted else [*titles, wanted]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Data set", options, key=SET, persist_state="session", width=380,
-                              format_func=lambda reference: titles.get(reference, reference))
+                              format_func=lambda reference: titles.get(reference) or ending(reference, 46))
         st.session_state.setdefault(SIZE, DEFAULT_SIZE)
         size = st.selectbox("Working size", _sizes(), key=SIZE, persist_state="session", width=140,
                             format_func=lambda side: f"{side} px",

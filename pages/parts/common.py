@@ -1,6 +1,9 @@
 """Small things that every page needs: the store, errors in place, human numbers, one colour per role."""
 
+import html
 import logging
+import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -59,12 +62,11 @@ def role(spec: RunSpec) -> str:
 
 
 def count(number: float | None) -> str:
-    """Parameters, FLOPs, images: `38.6 M`; a dash where unknown."""
+    """Parameters, FLOPs, images: `38.6 M`, `394 k`; in full below ten thousand; a dash where unknown."""
     if number is None:
         return "–"
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e5, "M")):
-        if abs(number) >= limit:
-            scale = 1e6 if unit == "M" else limit
+    for least, unit, scale in ((1e12, "T", 1e12), (1e9, "G", 1e9), (1e6, "M", 1e6), (1e4, "k", 1e3)):
+        if abs(number) >= least:
             return f"{number / scale:.3g} {unit}"
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:.3g}"
 
@@ -106,6 +108,25 @@ def times(larger: float, smaller: float) -> str:
 def unbroken(text: str) -> str:
     """Keeps a number and its unit, or a range, on one line of a narrow table."""
     return text.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
+
+
+# What Markdown, with Streamlit's colours and icons, would take for a mark; `_` only where it could open or close one.
+_MARKS = re.compile(r"[\\`*{}\[\]<>#~$|&]|:(?=\w)|(?<!\w)_|_(?!\w)|^[-+](?=\s)|(?<=^\d)[.)]")
+
+
+def plain(text: str) -> str:
+    """A name out of somebody's data, for where Markdown is read: a folder may be called `*mild* <2 mm`."""
+    return _MARKS.sub(r"\\\g<0>", text)
+
+
+def tick(name: str, width: int = 22) -> str:
+    """A class name for the axis of a chart: wrapped, whole (two may begin alike), and with no tags in it."""
+    return "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(name, width)) or " "
+
+
+def ending(path: str, most: int) -> str:
+    """The end of a path says more than its beginning."""
+    return path if len(path) <= most else "…" + path[1 - most:]
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:

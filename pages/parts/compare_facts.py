@@ -8,17 +8,17 @@ from kd.explain import Explanation, protocol_line
 from kd.explainers import EXPLAINERS
 from kd.timing import Timing
 from pages.parts.cast import DOTS, TINTS
-from pages.parts.common import CHART, count, percent, tidy, unbroken
+from pages.parts.common import CHART, count, percent, plain, tick, tidy, unbroken
 
 
 def probabilities(comparison: Comparison, truth: str | None) -> None:
     """Every class's probability by every model, and whether the likeliest is the true one."""
     st.subheader("Probabilities", anchor=False)
     classes = comparison.teacher.cam.classes
-    st.markdown("  \n".join(f"{DOTS[part.role]} {part.role.capitalize()}: **{classes[part.cam.predicted]}** "
+    st.markdown("  \n".join(f"{DOTS[part.role]} {part.role.capitalize()}: **{plain(classes[part.cam.predicted])}** "
                             f"{percent(float(part.cam.probabilities.max()))}"
                             f"{' ✓' if classes[part.cam.predicted] == truth else ''}" for part in comparison.parts))
-    ticks = [f"<b>{short(name)} ✓</b>" if name == truth else short(name) for name in classes]
+    ticks = [f"<b>{tick(name)} ✓</b>" if name == truth else tick(name) for name in classes]
     figure = go.Figure([_bars(part, ticks) for part in comparison.parts])
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
@@ -27,11 +27,6 @@ def probabilities(comparison: Comparison, truth: str | None) -> None:
     st.plotly_chart(figure, config=CHART, key="compare_probabilities",
                     alt="Probability of every class by every model")
     st.caption("✓ marks the true class." if truth else "The true class of an upload is not known.")
-
-
-def short(name: str, most: int = 22) -> str:
-    """A class name that fits an axis."""
-    return name if len(name) <= most else name[:most - 1] + "…"
 
 
 def _bars(part: Part, ticks: list[str]) -> go.Bar:
@@ -47,7 +42,8 @@ def costs(comparison: Comparison) -> None:
     st.table(rows, border="horizontal", hide_index=True, alt=f"Times of forward pass, {title} and layer maps per model")
     ratio = comparison.ratios()
     once = " Slow explanations ran once." if EXPLAINERS[comparison.explainer].facts.cost != "instant" else ""
-    st.caption(f"The student's layer maps come {_plain(ratio['stage-maps'])} × as fast as the teacher's {title}. "
+    st.caption(f"Making the student's layer maps is {_plain(ratio['stage-maps'])} times as fast as making the "
+               f"teacher's {title}. "
                + protocol_line(comparison.teacher.cam.protocol) + once)
 
 

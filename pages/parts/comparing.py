@@ -12,7 +12,7 @@ from kd.places import Places
 from kd.pool import open_subject
 from kd.runs import Run, Store
 from pages.parts import address, slow
-from pages.parts.common import percent, store, usage_errors
+from pages.parts.common import ending, percent, store, usage_errors
 from pages.parts.compare_view import show
 from pages.parts.listing import data_name
 from pages.parts.picker import pick_image
@@ -65,7 +65,7 @@ def label(run: Run) -> str:
     score = percent(summary["accuracy"]) if summary else run.status
     runs = store()
     teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
-    return f"{data_name(spec)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
+    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
 
 
 def _short(run: Run) -> str:

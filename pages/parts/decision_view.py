@@ -9,8 +9,7 @@ from kd.hierarchy import VIEWS, Hierarchy
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts import address, cast
-from pages.parts.common import CHART, percent, store, tidy
-from pages.parts.compare_facts import short
+from pages.parts.common import CHART, percent, plain, store, tick, tidy
 from pages.parts.maps_view import told
 from pages.parts.picker import Chosen
 from pages.parts.takeaway import takeaway
@@ -95,7 +94,7 @@ def _forming(read: Hierarchy, truth: str | None, tint: str) -> None:
 
 def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
     assert read.decision is not None, "asked only where there are read-outs"
-    name = short(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
+    name = tick(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
     target = number == read.target
     return go.Scatter(x=ticks, y=list(read.decision[:, number]), name=f"<b>{name}</b>" if target else name,
                       mode="lines+markers", line={"color": hue, "width": 4 if target else 1.5},
@@ -111,7 +110,7 @@ def _shown(read: Hierarchy) -> list[int]:
 
 
 def _settled(read: Hierarchy) -> str:
-    answer = read.classes[read.predicted]
+    answer = plain(read.classes[read.predicted])
     if read.settled is None:
         return f"The model answers “{answer}”; its last layer's read-out answers otherwise."
     return (f"From layer {read.settled + 1} on every read-out answers “{answer}”, as the model does. The model can be "

@@ -36,7 +36,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
 
 def _origin(entry: Entry) -> str:
     spec = entry.spec
-    return f"{listing.data_name(spec)} at {spec.image_size} px · planned {entry.created:%d %B %Y, %H:%M}"
+    return f"{common.plain(listing.data_name(spec))} at {spec.image_size} px · planned {entry.created:%d %B %Y, %H:%M}"
 
 
 def actions(entry: Entry, entries: list[Entry]) -> None:
@@ -137,7 +137,7 @@ def loss_chart(epochs: list[dict[str, Any]]) -> go.Figure:
     figure.add_scatter(x=at, y=[event["val_loss"] for event in epochs], name="validation", mode="lines+markers",
                        line={"dash": "dot", "color": "#8A8F94"}, marker={"size": 4})
     figure.update_yaxes(title="loss", rangemode="tozero")
-    figure.update_xaxes(title="epoch")
+    figure.update_xaxes(title="epoch", dtick=ticks(at))
     return tidy(figure)
 
 
@@ -149,8 +149,13 @@ def score_chart(epochs: list[dict[str, Any]], colour: str) -> go.Figure:
         figure.add_scatter(x=at, y=[event[key] for event in epochs], name=name, mode="lines+markers",
                            line={"color": colour, "dash": dash}, marker={"size": 4})
     figure.update_yaxes(title="validation", tickformat=".0%")
-    figure.update_xaxes(title="epoch")
+    figure.update_xaxes(title="epoch", dtick=ticks(at))
     return tidy(figure)
+
+
+def ticks(epochs: list[int]) -> int | None:
+    """There is no epoch 1.5: every epoch gets a tick while there is room, and plotly chooses after that."""
+    return 1 if len(epochs) <= 12 else None
 
 
 def settings(spec: RunSpec) -> None:
@@ -177,4 +182,5 @@ def _plain(value: Any) -> str:
 
 
 def _table(frame: pd.DataFrame) -> None:
-    st.dataframe(frame, hide_index=True, column_config={"Meaning": st.column_config.TextColumn(width="large")})
+    st.dataframe(frame, hide_index=True, height="content",
+                 column_config={"Meaning": st.column_config.TextColumn(width="large")})

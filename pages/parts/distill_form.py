@@ -1,5 +1,6 @@
 """The form of a distillation: every choice with its meaning, the few that matter first."""
 
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -8,9 +9,10 @@ from kd import datasets, models
 from kd.distill import Request
 from kd.errors import UsageError
 from kd.methods import METHODS
+from kd.models.anatomy import anatomy
 from kd.runs import FINISHED, Run
 from pages.parts import fields
-from pages.parts.common import percent, store, usage_errors
+from pages.parts.common import ending, percent, plain, store, usage_errors
 from pages.parts.fields import choice, key, knob, number, slider
 from pages.parts.look import looked
 
@@ -54,15 +56,17 @@ def _data(_: dict[str, Any]) -> dict[str, Any]:
     chosen = st.session_state.setdefault(key("data"), Request().data)
     options = [*found, *([chosen] if chosen and chosen not in found else [])]
     left, right = st.columns([3, 1])
-    data = left.selectbox("Data set", options, key=key("data"), format_func=lambda name: found.get(name, name),
-                          accept_new_options=True, persist_state="session", filter_mode="contains",
+    data = left.selectbox("Data set", options, key=key("data"), accept_new_options=True,
+                          format_func=lambda name: found.get(name) or ending(name, 30), persist_state="session",
+                          filter_mode="contains",
                           help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
                                "take options, as in phantom-brain:count=400,difficulty=0.3") or Request().data
     with right:
         size = number("image_size")
     with usage_errors():
         about = looked(data)
-        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: {', '.join(about.classes)}")
+        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: "
+                   f"{plain(', '.join(about.classes))}")
     return {"data": data, "image_size": int(size)}
 
 
@@ -127,13 +131,22 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
         with right:
             return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
     with left:
-        depth = slider("depth")
+        depth = slider("depth", _stages(values["teacher"]) if kind == "truncated" else None)
     with right:
         if kind == "plain":
             return {"student": kind, "depth": depth, "width": number("width")}
         finished = values["teacher"] in store()
         return {"student": kind, "depth": depth,
                 "student_weights": fields.weights("student_weights", ("teacher",) if finished else ())}
+
+
+def _stages(teacher: str) -> int | None:
+    """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
+    runs = store()
+    with suppress(UsageError):
+        parts = anatomy(runs[teacher].spec.model if teacher in runs else teacher)
+        return len(parts.taps) - parts.stem
+    return None
 
 
 def _method(_: dict[str, Any]) -> dict[str, Any]:

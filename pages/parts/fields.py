@@ -38,6 +38,9 @@ def slider(name: str, high: float | None = None) -> Any:
     low, most = kind(item.metadata["low"]), kind(high or item.metadata["high"])
     _default(name, item.default)
     st.session_state[key(name)] = min(max(st.session_state[key(name)], low), most)
+    if low == most:
+        st.caption(f"{label(name)}: {low} is all there is.")
+        return low
     return st.slider(label(name), low, most, key=key(name), help=item.metadata["help"], persist_state="session")
 
 

@@ -10,7 +10,7 @@ from kd.distill import Trio, trio_of
 from kd.errors import UsageError
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
-from pages.parts import listing, progress
+from pages.parts import common, listing, progress
 from pages.parts.common import CHART, COLOURS, MARKS, ROLES, STATUS, count, duration, percent, store, tidy, usage_errors
 from pages.parts.outcome_view import outcome_view
 from pages.parts.probe_view import probe_view
@@ -76,8 +76,12 @@ def _draw(trio: Trio) -> None:
         outcome_view(trio)
     else:
         with st.container(border=True, gap="small"):
+            told: set[str] = set()
             for role, run in zip(ROLES, trio.runs, strict=True):
                 _row(role, run)
+                if run.reason and run.reason not in told:  # what fails one for want of data fails the next as well
+                    st.error(run.reason, icon=":material/error:")
+                told.add(run.reason)
     if any(run.epochs() for run in trio.runs):
         left, right = st.columns([3, 2], gap="medium")
         with left:
@@ -90,7 +94,7 @@ def _draw(trio: Trio) -> None:
 
 def _controls(trio: Trio) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(title(trio), anchor=False)
+        st.subheader(common.plain(title(trio)), anchor=False)
         with st.container(horizontal=True, width="content"):
             if busy(trio):
                 asked = any(run.cancel_requested() for run in trio.runs)
@@ -128,8 +132,6 @@ def _row(role: str, run: Run) -> None:
         st.caption(_words(run, status), width="content")
     if status == RUNNING:
         st.progress(progress.share(run))
-    if status == FAILED:
-        st.error(run.reason or "It failed without a reason.", icon=":material/error:")
 
 
 def _words(run: Run, status: str) -> str:

@@ -8,6 +8,7 @@ from kd.explainers import EXPLAINERS
 from kd.hierarchy import VIEWS, Hierarchy
 from kd.overlay import SIGNED
 from pages.parts import address, cast
+from pages.parts.common import plain
 from pages.parts.picker import Chosen
 from pages.parts.pictures import colour_bar
 from pages.parts.takeaway import takeaway
@@ -50,7 +51,7 @@ def told(class_specific: bool) -> None:
 def _models(comparison: Comparison, dressed: Dress) -> None:
     facts = EXPLAINERS[comparison.explainer].facts
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(f"Where they look for “{comparison.target}”", anchor=False, width="content")
+        st.subheader(f"Where they look for “{plain(comparison.target)}”", anchor=False, width="content")
         told(facts.class_specific)
     with st.grid(columns=4 if len(comparison.parts) < 4 else "auto", min_column_width=140, gap="small"):
         bare(dressed)
@@ -61,7 +62,8 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
                 draw(Tile(one, caption, caption, signed=one.signed), dressed, f"cam-{part.role}")
     blank = any(part.cam.maps[0].blank for part in comparison.parts)
     st.caption(f"{facts.seeing} Each map is scaled to its own range: two models' scores have no common unit."
-               + (f" Blank: nothing speaks for “{comparison.target}”." if blank and facts.class_specific else ""))
+               + (f" Blank: nothing speaks for “{plain(comparison.target)}”."
+                  if blank and facts.class_specific else ""))
     if not facts.early and _is_early(comparison):
         st.caption(f"{facts.title} says little before the last stage. LayerCAM and the class-weighted maps below do.")
     if comparison.others:

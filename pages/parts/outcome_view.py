@@ -41,19 +41,19 @@ def row(arm: Arm) -> dict[str, str]:
 
 def sentence(result: Outcome) -> str:
     """The result as a person would say it."""
-    return (f"On {result.kept.images:,} test images the student is {_told(result.kept)} its teacher and "
-            f"{_told(result.bought)} the control, at {_share(result.student.lighter)} of the teacher's FLOPs.")
+    return (f"On {result.kept.images:,} test images the student is {_told(result.kept, 'its teacher')} and "
+            f"{_told(result.bought, 'the control')}, at {_share(result.student.lighter)} of the teacher's FLOPs.")
 
 
 def _share(lighter: float) -> str:
     """What is left of the teacher's cost: two digits are enough."""
     left = 100 / lighter
-    return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
+    return unbroken(f"{left:.0f} %" if left >= 10 else f"{left:.2g} %")
 
 
-def _told(difference: Difference) -> str:
+def _told(difference: Difference, whom: str) -> str:
     if not difference.points:
-        return "**level** with"
+        return f"**level** with {whom}"
     way = "above" if difference.points > 0 else "below"
     doubt = "" if difference.told else ", within chance"
-    return f"**{abs(difference.points):.1f} points {way}** (± {difference.margin:.1f}{doubt})"
+    return f"**{abs(difference.points):.1f} points {way}** {whom} (±\u00a0{difference.margin:.1f}{doubt})"

@@ -14,7 +14,7 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.pixels import decode
 from kd.places import Places
 from kd.runs import Run
-from pages.parts.common import store
+from pages.parts.common import plain, store
 from pages.parts.pictures import png
 
 TEST, UPLOAD = SOURCES = ("Test image", "Upload")
@@ -77,7 +77,7 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
     truth = data.classes[test.labels[number]]
     place = f"{int(np.searchsorted(numbers, number)) + 1:,} of {len(numbers):,}"
     st.caption("No test image is of this kind, so all are offered." if none_left else
-               f"{place} · truly **{truth}** · `{test.names[number]}`", width="content")
+               f"{place} · truly **{plain(truth)}** · `{test.names[number]}`", width="content")
     image = np.asarray(test.images[number])
     return Chosen(image, _digest(image), number, truth, _mask(test, number))
 
@@ -141,7 +141,8 @@ def _thumbnails(data: Dataset, numbers: NDArray[np.int64]) -> None:
             for number in numbers[first:first + PAGE]:
                 with st.container(gap="xxsmall"):
                     label = data.classes[data.test.labels[number]]
-                    st.image(png(np.asarray(data.test.images[number])), width="stretch", alt=f"{label}, image {number}")
+                    st.image(png(np.asarray(data.test.images[number])), width="stretch", output_format="PNG",
+                             alt=f"{label}, image {number}")
                     st.button(str(number), key=f"thumb-{number}", type="tertiary", help=label, width="stretch",
                               on_click=_go, args=(number,))
 

@@ -21,7 +21,7 @@ OUTLINE = (0, 255, 255)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels [H, W, 3] as a PNG file's content."""
+    """Pixels [H, W, 3] as a PNG file's content; `st.image` makes a JPEG of it unless told `output_format="PNG"`."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -65,7 +65,7 @@ def colour_bar(colormap: str, low: str = "low", high: str = "high") -> None:
     """The legend, from the lowest to the highest value."""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
         st.caption(low, width="content")
-        st.image(_bar(colormap), width=160, alt=f"colour bar {colormap}, from {low} to {high}")
+        st.image(_bar(colormap), width=160, output_format="PNG", alt=f"colour bar {colormap}, from {low} to {high}")
         st.caption(high, width="content")
 
 

@@ -67,7 +67,7 @@ def rough(seconds: float) -> str:
     """A time no more exact than an estimate is: `2 min`, not `1 min 52 s`."""
     if seconds < 5:
         return "5 s or less"
-    return duration(seconds if seconds < 60 else 60 * round(seconds / 60))
+    return duration(max(10, round(seconds, -1)) if seconds < 60 else 60 * round(seconds / 60))
 
 
 def _free(free: int | None) -> str:

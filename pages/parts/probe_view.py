@@ -27,7 +27,7 @@ def probe_view(trio: Trio) -> None:
     number = chosen if chosen is not None and chosen < len(labels) else 0
     with st.grid(min_column_width=84, gap="xsmall"):
         for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
-            st.image(picture, caption=caption, width="stretch", alt=caption)
+            st.image(picture, caption=caption, width="stretch", output_format="PNG", alt=caption)
     st.caption(f"After epoch {epoch + 1}. Channel averages, each by its own range: not class-specific.")
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.datasets import Dataset, Split
+from pages.parts.common import plain
 from pages.parts.pictures import enlarge, outline
 
 PER_PAGE = 24
@@ -43,7 +44,7 @@ def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -
     with st.grid("auto", min_column_width=120, gap="xsmall"):
         for number in numbers:
             name = data.classes[int(split.labels[number])]
-            st.image(tile(split, int(number), masks), width="stretch", caption=name, output_format="JPEG",
+            st.image(tile(split, int(number), masks), width="stretch", caption=plain(name), output_format="JPEG",
                      alt=f"{name}, {split.names[number]}" + (", evidence outlined" if masks else ""))
 
 

@@ -59,7 +59,7 @@ class Tile:
 def bare(dressed: Dress) -> None:
     """The picture without a map."""
     st.image(png(outline(enlarge(dressed.image), dressed.mask)), caption="Picture", width="stretch",
-             alt="The picture without a heat map")
+             output_format="PNG", alt="The picture without a heat map")
 
 
 def draw(tile: Tile, dressed: Dress, key: str) -> None:
@@ -71,7 +71,8 @@ def draw(tile: Tile, dressed: Dress, key: str) -> None:
         st.plotly_chart(_pointed(_values(tile), picture), config=CHART, key=key, alt=tile.alt)
         st.caption(caption, text_alignment="center")
     else:
-        st.image(picture, caption=caption, width="stretch", alt=tile.alt + (", blank" if blank else ""))
+        st.image(picture, caption=caption, width="stretch", output_format="PNG",
+                 alt=tile.alt + (", blank" if blank else ""))
 
 
 def _values(tile: Tile) -> NDArray[np.float32]:

@@ -6,11 +6,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.serving import FLAGS, Server, browser_path
 
 FAILED = pytest.StashKey[bool]()
+PATIENCE = 30_000  # milliseconds for anything to appear: the first use of torch takes seconds, the machine may be busy
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,7 @@ def page(browser: Browser, server: Server, request: pytest.FixtureRequest, shots
     """A fresh browser tab, 1280 wide; `page.goto("/")` is home. When the test fails its picture goes into `shots`."""
     context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE)
     yield page
     if request.node.stash.get(FAILED, False) and not page.is_closed():
         picture = shots / f"failed-{request.node.name}.png".replace("/", "_")

@@ -1,0 +1,100 @@
+"""Every page in a real browser: opened cold by its address, reloaded, in the dark, and as wide as a phone."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from small import distilled
+from steps import go, no_complaints, settled, shoot, sideways, visit
+
+from benchmarks.serving import Server
+from kd.distill import Trio
+from kd.places import Places
+from kd.runs import Store
+
+PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/runs": "Runs", "/compare": "Compare"}
+
+
+@pytest.fixture(scope="module")
+def trio(server: Server) -> Trio:
+    """A finished distillation in the server's store."""
+    return distilled(Store(Places(server.root)), epochs=3)
+
+
+@pytest.fixture(params=[(1280, "dark"), (420, "light"), (420, "dark")], ids=lambda look: f"{look[0]}-{look[1]}")
+def dressed(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A tab of some width whose reader prefers light or dark."""
+    width, scheme = request.param
+    context = browser.new_context(base_url=server.url, viewport={"width": width, "height": 900}, color_scheme=scheme,
+                                  locale="en-GB")
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_cold_address_opens_its_page_and_a_reload_shows_the_same(page: Page, path: str):
+    with no_complaints(page):
+        visit(page, path, PAGES[path])
+        before = page.url
+        page.reload()
+        expect(page.get_by_role("heading", name=PAGES[path], level=1)).to_be_visible()
+        settled(page)
+    assert page.url == before
+    expect(page.get_by_test_id("stSidebar").get_by_text("Not for clinical use")).to_be_visible()
+
+
+def test_deep_links_show_what_they_name(page: Page, trio: Trio):
+    student = trio.student.id
+    main = page.get_by_test_id("stMain")
+    visit(page, "/data?data=phantom-fundus:count=40&size=64", "Data")
+    expect(page.get_by_text("40 pictures · 4 classes · 64 px")).to_be_visible()
+    visit(page, f"/distill?run={student}", "Distil")
+    expect(main.get_by_role("table", name=re.compile("Test accuracy"))).to_be_visible()
+    visit(page, f"/runs?run={student}", "Runs")
+    expect(main.get_by_role("heading", name="Student plain2w4")).to_be_visible()
+    visit(page, f"/compare?run={student}&image=5&target=pituitary", "Compare")
+    expect(main.get_by_role("heading", name="Where they look for “pituitary”")).to_be_visible()
+    expect(main.get_by_role("spinbutton", name="Number")).to_have_value("5")
+    page.reload()
+    expect(main.get_by_role("heading", name="Where they look for “pituitary”")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", ["/distill", "/runs", "/compare"])
+def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Trio, path: str):
+    visit(page, f"{path}?run=no_such_run", PAGES[path])
+    alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
+    expect(alert).to_contain_text("no_such_run")
+    assert "Something went wrong" not in alert.inner_text()
+
+
+def test_the_back_button_goes_back(page: Page, trio: Trio):
+    visit(page, "/", "KD Lens")
+    page.get_by_test_id("stMain").get_by_role("button", name="Compare").first.click()
+    expect(page.get_by_role("heading", name="Compare", level=1)).to_be_visible()
+    settled(page)
+    go(page, "Runs")
+    expect(page.get_by_role("heading", name="Runs", level=1)).to_be_visible()
+    settled(page)
+    for _ in range(4):  # a page that completes its own address may have left an entry of its own
+        page.go_back()
+        settled(page)
+        if page.get_by_role("heading", name="KD Lens", level=1).is_visible():
+            break
+    expect(page.get_by_role("heading", name="KD Lens", level=1)).to_be_visible()
+
+
+def test_every_page_in_other_clothes(dressed: Page, trio: Trio, shots: Path, request: pytest.FixtureRequest):
+    look = request.node.callspec.id
+    with no_complaints(dressed):
+        for path, title in PAGES.items():
+            visit(dressed, path, title)
+            if path == "/compare":
+                expect(dressed.get_by_role("heading", name="Cost")).to_be_visible()
+            if path == "/runs":
+                visit(dressed, f"/runs?run={trio.student.id}", title)
+            assert sideways(dressed) <= 0, f"{path} scrolls sideways at {look}"
+            shoot(dressed, shots / f"{title.lower().replace(' ', '-')}-{look}.png")

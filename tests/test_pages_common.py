@@ -1,0 +1,54 @@
+"""Numbers and names as pages show them: short, and whatever marks a name contains."""
+
+import json
+
+import pytest
+from made_sets import make_folder
+from streamlit.testing.v1 import AppTest
+from test_pages_home import words
+
+from kd.places import PROJECT
+from pages.parts.common import count, ending, plain, tick
+
+ODD = "*mild* $x$ <b>2 mm</b> :red[a] _b_"
+ALIKE = [f"Non-proliferative diabetic retinopathy, {grade}" for grade in ("mild", "moderate", "severe")]
+
+
+@pytest.mark.parametrize(("number", "text"), [
+    (None, "–"), (456, "456"), (9_999, "9,999"), (73_984, "74 k"), (394_000, "394 k"), (11.2e6, "11.2 M"),
+    (6.66e8, "666 M"), (2e9, "2 G"), (0.25, "0.25")])
+def test_counts_are_short(number, text):
+    assert count(number) == text
+
+
+@pytest.mark.parametrize("name", ["glioma", "breast_ultrasound", "Stage 3 – 4 (T2)", "grade 2: mild"])
+def test_ordinary_names_are_left_alone(name):
+    assert plain(name) == name
+
+
+def test_marks_in_a_name_are_not_obeyed():
+    assert plain(ODD) == r"\*mild\* \$x\$ \<b\>2 mm\</b\> \:red\[a\] \_b\_"
+    assert plain("1. normal") == r"1\. normal"
+
+
+def test_names_on_an_axis_stay_apart_and_carry_no_tags():
+    assert len({tick(name) for name in ALIKE}) == len(ALIKE)
+    assert "<b>" not in tick("a<b>c")
+    assert max(len(line) for line in tick(ALIKE[0]).split("<br>")) <= 22
+
+
+def test_the_end_of_a_path_is_kept():
+    assert ending("/data/brain", 20) == "/data/brain"
+    assert ending("/somewhere/far/away/in/brain", 9) == "…in/brain"
+
+
+def test_odd_class_names_reach_the_page_whole(tmp_path):
+    names = [*ALIKE, ODD.replace("/", "")]
+    root = make_folder(tmp_path / "odd", {f"{part}/{name}": 10 for part in ("train", "test") for name in names})
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    at.switch_page("pages/data.py")
+    at.query_params["data"] = str(root)
+    at.run()
+    assert not at.exception and not at.error, words(at)
+    bars = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
+    assert sorted(bars[0]["y"]) == sorted(tick(name, 28) for name in names)
