@@ -6,9 +6,10 @@ import streamlit as st
 
 from kd.appraisals import AGREEMENT, Choice, least_agreeing, read
 from kd.runs import Run
-from kd.scorecard import KINDS, Case, Score, case, cases, paired
+from kd.scorecard import KINDS, NUMBER, Case, Score, case, cases, paired
 from pages.parts import address, links
 from pages.parts.common import MARKS, STUDENT, TEACHER, percent, store
+from pages.parts.evaluate_tables import figure
 from pages.parts.picker import opened
 from pages.parts.samples import tile
 
@@ -48,7 +49,7 @@ def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> N
     _pictures(student, picked, {one.index: f"Spearman {one.value:.2f}".replace("-", "−") for one in least}, view)
     chance = least_chance(student, chosen)
     st.caption("The lowest Spearman correlation of teacher's and student's maps"
-               + ("" if chance is None else f"; by chance it is {chance:.2f} on average").replace("-", "−")
+               + ("" if chance is None else f"; by chance it is {figure(chance, NUMBER)} on average")
                + ". Each opens in Compare with the same explainer.")
 
 
