@@ -14,7 +14,8 @@ from kd.distill import Trio
 from kd.places import Places
 from kd.runs import Store
 
-PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/runs": "Runs", "/compare": "Compare"}
+PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/runs": "Runs", "/compare": "Compare",
+         "/evaluate": "Evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,11 @@ def test_deep_links_show_what_they_name(page: Page, trio: Trio):
     expect(main.get_by_role("spinbutton", name="Number")).to_have_value("5")
     page.reload()
     expect(main.get_by_role("heading", name="Where they look for “pituitary”")).to_be_visible()
+    visit(page, f"/evaluate?run={student}", "Evaluate")
+    expect(main.get_by_role("heading", name="Confusions")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/distill", "/runs", "/compare"])
+@pytest.mark.parametrize("path", ["/distill", "/runs", "/compare", "/evaluate"])
 def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Trio, path: str):
     visit(page, f"{path}?run=no_such_run", PAGES[path])
     alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
