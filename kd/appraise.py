@@ -19,7 +19,6 @@ from kd import appraisals, evaluate, faithfulness, localisation
 from kd.appraisals import AGREEMENT, CONTROL, COST, FAITHFULNESS, LOCALISATION, MODEL, STUDENT, TEACHER, Choice
 from kd.batches import to_tensor
 from kd.chance import stratified
-from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.errors import Stopped, UsageError
 from kd.execution import IMAGES, execution
@@ -83,7 +82,7 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[tuple[Choice,
           should_stop: Callable[[], bool]) -> None:
     progress("opening the data", 0.0)
     pulse = _Pulse(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
-    data = _data(store, run, progress)
+    data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
     bench: _Bench | None = None
     for choice, section, role in todo:
         if bench is None or bench.choice != choice:
@@ -281,15 +280,6 @@ def _require_finished(run: Run) -> None:
     if run.status != FINISHED:
         raise UsageError(f"{run.id} is {run.status}, not finished, so its explanations cannot be judged yet. "
                          "Wait for its end, or resume it.")
-
-
-def _data(store: Store, run: Run, progress: Progress) -> Dataset:
-    spec = run.spec
-    data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: progress(phase, 0.02 * share))
-    if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
-        raise UsageError(f"The data set {spec.data} has changed since {run.id} learnt from it. Put the old content "
-                         "back, or train a new run.")
-    return data
 
 
 def _spread(values: NDArray[np.float64], kept: NDArray[np.int64], count: int) -> NDArray[np.float64]:

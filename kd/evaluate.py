@@ -1,6 +1,7 @@
 """The test set's verdict on one run."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from kd import metrics
 from kd.batches import to_tensor
 from kd.datasets import open_dataset
-from kd.datasets.base import Split
+from kd.datasets.base import Dataset, Split
 from kd.errors import UsageError
 from kd.models import skeleton, weights
 from kd.models.base import Classifier
@@ -36,10 +37,19 @@ def load(run: Run, classes: int) -> Classifier:
     return model.eval()
 
 
+def data_of(run: Run, store: Store, progress: Callable[[str, float], None] | None = None) -> Dataset:
+    """The data set that the run learnt from. Raises UsageError when its content is another by now."""
+    spec = run.spec
+    data = open_dataset(spec.data, spec.image_size, store.places, progress)
+    if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
+        raise UsageError(f"The data set {spec.data} has changed since {run.id} learnt from it. Put the old content "
+                         "back, or train a new run.")
+    return data
+
+
 def evaluate(run: Run, store: Store) -> dict[str, Any]:
     """Score the run's best weights on its test split; writes `evaluation.json` and `predictions.npz`."""
-    spec = run.spec
-    data = open_dataset(spec.data, spec.image_size, store.places)
+    data = data_of(run, store)
     return record(run, predict(load(run, len(data.classes)), data.test), data.test)
 
 

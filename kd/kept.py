@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kd import evaluate
 from kd.compare import CAM, Comparison
-from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
 from kd.explain import Explanation, HeatMap, explain, pack
 from kd.explainers import EXPLAINERS, scale
@@ -90,7 +90,7 @@ def seated(comparison: Comparison, found: Mapping[str, Explanation]) -> Comparis
 
 
 def _image(store: Store, run: Run, number: int) -> NDArray[np.uint8]:
-    data = open_dataset(run.spec.data, run.spec.image_size, store.places)
+    data = evaluate.data_of(run, store)
     if not 0 <= number < len(data.test):
         raise UsageError(f"There is no test image {number}: this data set has {len(data.test)}, numbered from 0.")
     return np.asarray(data.test.images[number])

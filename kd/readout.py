@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from kd import evaluate, metrics
 from kd.batches import to_tensor
-from kd.datasets import open_dataset, take_fraction
+from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
 from kd.errors import Stopped, UsageError
 from kd.models.base import Classifier
@@ -99,7 +99,7 @@ def fit(store: Store, run: Run, progress: Progress = lambda phase, share: None,
         raise UsageError(f"{run.id} is {run.status}, not finished, so its stages cannot be read out yet. "
                          "Wait for its end, or resume it.")
     began = time.perf_counter()
-    data = _data(store, run, progress)
+    data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
     model = evaluate.load(run, len(data.classes)).requires_grad_(False).to(_device(run))
     pools = _Pooling(model, progress, should_stop)(_shown(run, data))
     layers = []
@@ -163,15 +163,6 @@ class _Pooling:
             self.done += len(batch)
         *stages, logits = (torch.cat(column).float().cpu() for column in zip(*rows, strict=True))
         return _Pooled(stages, logits, torch.from_numpy(np.asarray(split.labels[index])))
-
-
-def _data(store: Store, run: Run, progress: Progress) -> Dataset:
-    spec = run.spec
-    data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: progress(phase, 0.1 * share))
-    if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
-        raise UsageError(f"The data set {spec.data} has changed since {run.id} learnt from it. Put the old content "
-                         "back, or train a new run.")
-    return data
 
 
 def _device(run: Run) -> str:

@@ -22,3 +22,10 @@ def test_a_run_without_weights_says_so():
     store = Store()
     with pytest.raises(UsageError, match="has no weights yet"):
         evaluate.evaluate(store.create(RunSpec(data="phantom-brain:count=40", image_size=32)), store)
+
+
+def test_a_data_set_that_changed_is_not_scored():
+    store = Store()
+    run = store.create(RunSpec(data="phantom-brain:count=40", image_size=32, data_fingerprint="0000"))
+    with pytest.raises(UsageError, match="has changed since"):
+        evaluate.evaluate(run, store)
