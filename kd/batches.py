@@ -13,10 +13,13 @@ from kd.datasets.base import Split
 
 
 class Batch(NamedTuple):
-    """images: RGB [B, 3, S, S] in 0..1. target: labels [B]."""
+    """images: RGB [B, 3, S, S] in 0..1. target: labels [B]. numbers, view: which images of the split, and which
+    numbered view of each it is [B]; the view is 0 where the plain images are trained on."""
 
     images: Tensor
     target: Tensor
+    numbers: NDArray[np.int64]
+    view: NDArray[np.int64]
 
 
 class TrainBatches:
@@ -48,11 +51,12 @@ class TrainBatches:
 
     def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
         images = to_tensor(self.split.images[index], device)
+        view = np.zeros(len(index), np.int64)
         if self.view_count:
             view = views.view_number(epoch, index, self.view_count)
             images = views.augment(images, index, view, self.flip, self.strength).contiguous(
                 memory_format=torch.channels_last)
-        return Batch(images, torch.from_numpy(self.split.labels[index]).to(device))
+        return Batch(images, torch.from_numpy(self.split.labels[index]).to(device), index, view)
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

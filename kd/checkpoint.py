@@ -21,20 +21,22 @@ class Progress:
     seconds: float = 0.0
 
 
-def save(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write the resume state in one step. It holds plain tensors and numbers only."""
     buffer = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}, buffer)
+    torch.save({"model": model.state_dict(), "method": method.state_dict(), "optimizer": optimizer.state_dict(),
+                "progress": vars(progress)}, buffer)
     write_bytes(run.resume_state, buffer.getvalue())
 
 
-def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put the last saved state into `model` and `optimizer`; a fresh Progress when there is none."""
+def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put the last saved state into `model`, `method` and `optimizer`; a fresh Progress when there is none."""
     if not run.resume_state.exists():
         return Progress()
     try:
         state: dict[str, Any] = torch.load(run.resume_state, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
+        method.load_state_dict(state.get("method", {}))
         optimizer.load_state_dict(state["optimizer"])
     except Exception as error:
         raise UsageError(f"The saved state of {run.id} cannot be read ({type(error).__name__}). "

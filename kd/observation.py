@@ -4,18 +4,47 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from kd.errors import unknown
+
 
 class Observation(NamedTuple):
     """The result of one forward pass.
 
     logits: [B, K], before softmax.
     stages: feature maps [B, C_i, H_i, W_i], from the input side to the last one before pooling.
+    cams: class activation maps [B, K, H, W] of the last stage, where they were asked for (`Classifier.class_maps`).
     """
 
     logits: Tensor
     stages: tuple[Tensor, ...]
+    cams: Tensor | None = None
 
 
 def stage_map(features: Tensor) -> Tensor:
     """The channel-average feature map of a stage (KD-FMV, AAAI-25): [B, C, H, W] to [B, H, W]. Not class-specific."""
     return features.mean(dim=1)
+
+
+def attention(features: Tensor) -> Tensor:
+    """Where a stage responds, whatever the sign: the mean over channels of its square (Zagoruyko 2017, p = 2).
+    [B, C, H, W] to [B, H, W], at least 0."""
+    return features.square().mean(dim=1)
+
+
+def aspect(seen: Observation, name: str) -> Tensor:
+    """One part of what a model showed, by a name that means the same to every method: [B, …].
+
+    logits [B, K]; cams [B, K, H, W]; attention:I [B, H, W] and stage:I [B, C, H, W] of stage I, counted from 0. Raises
+    UsageError for another name.
+    """
+    kind, _, number = name.partition(":")
+    if kind == "logits":
+        return seen.logits
+    if kind == "cams":
+        assert seen.cams is not None, "the forward pass was not asked for class activation maps"
+        return seen.cams
+    if kind == "attention":
+        return attention(seen.stages[int(number)])
+    if kind == "stage":
+        return seen.stages[int(number)]
+    raise unknown("aspect of a model", name, ("logits", "cams", "attention:I", "stage:I"))

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning_fabric
 import numpy as np
@@ -19,14 +19,16 @@ from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
 from kd.errors import Stopped, UsageError
-from kd.methods import METHODS, Method
+from kd.methods import Method
 from kd.methods import build as build_method
 from kd.models import build as build_model
-from kd.models import cost, weights
+from kd.models import cost, shapes, weights
 from kd.models.base import Classifier
-from kd.observation import Observation, stage_map
-from kd.runs import FINISHED, Run, Store, write_json
+from kd.models.seeding import Seeded
+from kd.observation import stage_map
+from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
+from kd.teaching import Teaching, teacher_of
 
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
 
@@ -52,11 +54,12 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     say("building the models")
     # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
     model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-    teacher = _teacher(spec, store, data, fabric)
-    method = build_method(spec.method, spec.method_args)
-    optimizer = torch.optim.AdamW(_decay_groups(model, spec.weight_decay), lr=spec.learning_rate)
-    progress = checkpoint.restore(run, model, optimizer)
+    method, teaching = _method(spec, store, data, fabric)
+    optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
+                                  lr=spec.learning_rate)
+    progress = checkpoint.restore(run, model, method, optimizer)
     wrapped, optimizer = fabric.setup(model, optimizer)
+    arms = _Arms(fabric, wrapped, _set_up(method, fabric), teaching, optimizer)
     batches = _batches(spec, data, fabric)
     watched = probes.store_images(run, data.val)
 
@@ -64,14 +67,14 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         began = time.perf_counter()
         torch.manual_seed(spec.seed * 100_003 + epoch)  # dropout, where a model has it, goes on the same after a resume
         pulse = _Pulse(say, spec.epochs, epoch, len(batches), batches.batch_size, should_stop)
-        terms = _epoch(fabric, wrapped, teacher, method, optimizer, pulse(batches.epoch(epoch, fabric.device)),
-                       _rates(spec, epoch, len(batches)))
+        terms = _epoch(arms, pulse(batches.epoch(epoch, fabric.device)), _rates(spec, epoch, len(batches)),
+                       (epoch + 1) / spec.epochs)
         model.eval()
         scores = metrics.summarise(evaluate.predict(model, data.val, fabric.device), data.val.labels)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if chief:
-            _keep(run, model, optimizer, progress, scores)
+            _keep(run, model, method, optimizer, progress, scores)
             probes.store_maps(run, epoch, _stage_maps(model, watched, fabric.device))
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
                     val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
@@ -103,21 +106,22 @@ def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
                          "the old content back.")
 
 
-def _teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> Classifier | None:
-    """The frozen teacher in eval mode, or None. Raises UsageError unless it is finished and knows these classes."""
-    if not METHODS[spec.method].needs_teacher:
-        return None
-    if not spec.teacher:
-        raise UsageError(f"Method {spec.method!r} needs a teacher. Name a finished run, or choose 'supervised'.")
-    run = store[spec.teacher]
-    if run.status != FINISHED:
-        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
-    known = (run.summary or {})["classes"]
-    if known != list(data.classes):
-        raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
-                         f"{', '.join(data.classes)}. Choose a teacher of this data set.")
-    return evaluate.load(run, len(data.classes)).requires_grad_(False).to(
-        memory_format=torch.channels_last).to(fabric.device)
+def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> tuple[Method, Teaching | None]:
+    """The method, ready for these two models, and who teaches it."""
+    method = build_method(spec.method, spec.method_args)
+    if not method.needs_teacher:
+        return method, None
+    tutor = teacher_of(spec, store, data.classes)
+    classes = len(data.classes)
+    with Seeded(spec.seed):
+        method.prepare(shapes(spec, classes), shapes(tutor.spec, classes))
+    return method.to(fabric.device), Teaching(tutor, classes, method, fabric)
+
+
+def _set_up(method: Method, fabric: Fabric) -> nn.Module:
+    """Several processes must agree on what a method learns, as they do on the student."""
+    learns = any(parameter.requires_grad for parameter in method.parameters())
+    return fabric.setup_module(method) if learns and fabric.world_size > 1 else method
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
@@ -176,21 +180,37 @@ class _Pulse:
                  seconds_left=left * self.batch / self.speed if self.speed else None)
 
 
-def _epoch(fabric: Fabric, model: nn.Module, teacher: Classifier | None, method: Method,
-           optimizer: torch.optim.Optimizer, batches: Iterator[Batch], rates: Iterator[float]) -> dict[str, float]:
+class _Arms(NamedTuple):
+    """All that takes part in a step."""
+
+    fabric: Fabric
+    model: nn.Module
+    method: nn.Module
+    teaching: Teaching | None
+    optimizer: torch.optim.Optimizer
+
+    def step(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        """Learn from one batch; returns the loss terms."""
+        lesson = self.teaching.lesson(batch) if self.teaching else {}
+        seen = self.model(batch.images, cams=self.method.needs_cams)
+        terms: dict[str, torch.Tensor] = self.method(seen, lesson, batch.target, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        self.optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+
+def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progress: float) -> dict[str, float]:
     """One pass; returns each loss term's mean."""
-    model.train()
+    arms.model.train()
+    arms.method.train()
     sums: dict[str, torch.Tensor] = {}
     steps = 0
     for batch, rate in zip(batches, rates, strict=True):
-        for group in optimizer.param_groups:
+        for group in arms.optimizer.param_groups:
             group["lr"] = rate
-        terms = method(model(batch.images), _observe(fabric, teacher, batch), batch.target)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(torch.stack(list(terms.values())).sum())
-        optimizer.step()
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value.detach()
+        for name, value in arms.step(batch, progress).items():
+            sums[name] = sums.get(name, 0.0) + value
         steps += 1
     means = {name: (total / steps).item() for name, total in sums.items()}
     if not all(map(math.isfinite, means.values())):
@@ -198,27 +218,19 @@ def _epoch(fabric: Fabric, model: nn.Module, teacher: Classifier | None, method:
     return means
 
 
-def _observe(fabric: Fabric, teacher: Classifier | None, batch: Batch) -> Observation | None:
-    if teacher is None:
-        return None
-    with torch.no_grad(), fabric.autocast():
-        logits, stages = teacher(batch.images)
-    return Observation(logits.float(), tuple(stage.float() for stage in stages))
-
-
 def _stage_maps(model: nn.Module, images: np.ndarray, device: torch.device) -> list[np.ndarray]:
     with torch.inference_mode():
         return [stage_map(stage).float().cpu().numpy() for stage in model(to_tensor(images, device)).stages]
 
 
-def _keep(run: Run, model: Classifier, optimizer: torch.optim.Optimizer, progress: Progress,
+def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer, progress: Progress,
           scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights."""
     score = (scores["macro_f1"], -scores["loss"])
     if score > progress.best_score:
         progress.best_score, progress.best_epoch = score, progress.epoch - 1
         weights.save(model, run.weights)
-    checkpoint.save(run, model, optimizer, progress)
+    checkpoint.save(run, model, method, optimizer, progress)
 
 
 def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray) -> dict[str, Any]:

@@ -10,20 +10,21 @@ from kd.spec import RunSpec
 
 def pieces(seed):
     torch.manual_seed(seed)
-    model = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.ones(1, 3)).sum().backward()
+    model, method = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW([*model.parameters(), *method.parameters()])
+    method(model(torch.ones(1, 3))).sum().backward()
     optimizer.step()
-    return model, optimizer
+    return model, method, optimizer
 
 
 def test_what_was_saved_comes_back():
     run = Store().create(RunSpec())
-    model, optimizer = pieces(0)
-    checkpoint.save(run, model, optimizer, Progress(3, 1, (0.5, -0.2), 7.5))
-    other, other_optimizer = pieces(1)
-    assert checkpoint.restore(run, other, other_optimizer) == Progress(3, 1, (0.5, -0.2), 7.5)
+    model, method, optimizer = pieces(0)
+    checkpoint.save(run, model, method, optimizer, Progress(3, 1, (0.5, -0.2), 7.5))
+    other, other_method, other_optimizer = pieces(1)
+    assert checkpoint.restore(run, other, other_method, other_optimizer) == Progress(3, 1, (0.5, -0.2), 7.5)
     assert torch.equal(other.weight, model.weight)
+    assert torch.equal(other_method.weight, method.weight)
     moments = [optimizer.state_dict()["state"][0]["exp_avg"] for optimizer in (optimizer, other_optimizer)]
     assert torch.equal(*moments)
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("datasets", "models", "methods", "runs"),
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
-    ("evaluate", "pool", "train", "explain", "compare", "distill", "forecast", "demo",
+    ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
      "readout", "hierarchy", "kept", "scorecard", "verdict",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
     ("jobs", "tasks"),
@@ -27,6 +27,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
+              "teaching",
               "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")

@@ -113,8 +113,8 @@ def test_a_data_set_that_changed_is_refused(store):
 def test_divergence_is_said_in_words(store, monkeypatch):
     from kd.methods import METHODS
 
-    monkeypatch.setattr(METHODS["supervised"], "__call__",
-                        lambda self, student, teacher, target: {"hard": student.logits.sum() * math.inf})
+    monkeypatch.setattr(METHODS["supervised"], "forward",
+                        lambda self, student, lesson, target, progress: {"hard": student.logits.sum() * math.inf})
     with pytest.raises(UsageError, match="Lower the learning rate"):
         train(store.create(spec()), store)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import UsageError, unknown
-from kd.methods.base import Knob, Method, MethodFacts
+from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
 from kd.methods.kd import SoftTargets
 from kd.methods.supervised import Supervised
 from kd.registry import Registry
@@ -13,7 +13,7 @@ METHODS: Registry[Any] = Registry("method")
 METHODS.add("supervised")(Supervised)
 METHODS.add("kd")(SoftTargets)
 
-__all__ = ["METHODS", "Knob", "Method", "MethodFacts", "build", "complete"]
+__all__ = ["METHODS", "Knob", "Lesson", "Method", "MethodFacts", "Shapes", "build", "check", "complete"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
@@ -31,3 +31,16 @@ def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
 def build(name: str, args: Mapping[str, float]) -> Method:
     """The method with its settings. Raises UsageError as `complete` does."""
     return METHODS[name](**complete(name, args))
+
+
+def check(name: str, classes: int) -> str:
+    """What there is to say of a method on a data set of this many classes; empty when it is as its paper has it.
+
+    Raises UsageError where it would silently learn nothing from the teacher.
+    """
+    facts = METHODS[name].facts
+    if classes != 2:
+        return ""
+    if facts.refuses_two:
+        raise UsageError(f"{facts.title} cannot be had on two classes: {facts.two_classes}")
+    return str(facts.two_classes)

@@ -1,11 +1,18 @@
-"""What a distillation method is: named loss terms between two observations and the labels."""
+"""What a distillation method is: named loss terms from a student's observation, the teacher's lesson and the labels."""
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd.observation import Observation
+
+Lesson = Mapping[str, Tensor]
+"""What a method sees of the teacher: aspects of it by name (`kd.observation.aspect`), each [B, …], without gradient."""
+Shapes = tuple[tuple[int, int, int], ...]
+"""(channels, height, width) of every stage of a model, from the input side."""
 
 
 @dataclass(frozen=True)
@@ -18,23 +25,47 @@ class Knob:
     help: str
 
 
-class Method(Protocol):
-    """Called once per batch. Its terms are already weighted: their sum is the loss.
-
-    student, teacher: observations of the same batch (the teacher's carry no gradient; None without a teacher).
-    target: labels [B]. Returns {term name: scalar}, each a mean over the batch.
-    """
-
-    needs_teacher: bool
-
-    def __call__(self, student: Observation, teacher: Observation | None, target: Tensor) -> dict[str, Tensor]: ...
-
-
 @dataclass(frozen=True)
 class MethodFacts:
-    """What the form and the flags show of a method."""
+    """What the form and the flags show of a method.
+
+    two_classes: one sentence where it is another thing on two classes; with `refuses_two` why it cannot be had there.
+    """
 
     title: str
     paper: str
     summary: str
     knobs: dict[str, Knob]
+    two_classes: str = ""
+    refuses_two: bool = False
+
+
+class Method(nn.Module):
+    """Base of every method. Called once per batch; its terms are already weighted: their sum is the loss.
+
+    The keywords of its constructor are its hyper-parameters. What it learns beside the student (a projector) are its
+    own parameters: trained along, kept in the resume state, never part of the student that is exported.
+    """
+
+    facts: ClassVar[MethodFacts]
+    needs_teacher: ClassVar[bool] = True
+    needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
+
+    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+        """Make what depends on the two models' stages. Called once, before anything else.
+
+        student, teacher: shapes of their stages at the working size.
+        """
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The teacher's aspects that make up a lesson; known once `prepare` has been called."""
+        return ("logits",)
+
+    @abstractmethod
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        """The weighted loss terms {name: scalar}, each a mean over the batch.
+
+        lesson: the aspects in `wants`, empty without a teacher. target: labels [B]. progress: the share of the training
+        that is done after this epoch, in (0, 1].
+        """

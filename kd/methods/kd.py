@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.methods.base import Knob, MethodFacts
+from kd.methods.base import Knob, Lesson, Method, MethodFacts
 from kd.observation import Observation
 
 
-class SoftTargets:
+class SoftTargets(Method):
     """`α·CE(z_s, y) + (1−α)·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))` (Hinton 2015; KD-FMV, AAAI-25).
 
     The KL is summed over classes and averaged over the batch; T² keeps its gradient's size independent of T.
@@ -18,15 +18,18 @@ class SoftTargets:
         "The student imitates the teacher's softened probabilities as well as the labels.",
         {"alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; 1 is the control. KD-FMV tries 0.4 and 0.7."),
          "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities. KD-FMV tries 5, 10 and 15.")})
-    needs_teacher = True
 
     def __init__(self, alpha: float = 0.1, temperature: float = 4.0) -> None:
+        super().__init__()
         self.alpha, self.temperature = alpha, temperature
 
-    def __call__(self, student: Observation, teacher: Observation | None, target: Tensor) -> dict[str, Tensor]:
-        assert teacher is not None, "the trainer gives every method that needs one a teacher"
-        log_student = F.log_softmax(student.logits / self.temperature, dim=1)
-        log_teacher = F.log_softmax(teacher.logits / self.temperature, dim=1)
-        soft = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-        return {"hard": self.alpha * F.cross_entropy(student.logits, target),
-                "soft": (1 - self.alpha) * self.temperature**2 * soft}
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        soft = soft_loss(student.logits, lesson["logits"], self.temperature)
+        return {"hard": self.alpha * F.cross_entropy(student.logits, target), "soft": (1 - self.alpha) * soft}
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))` of logits [B, K], summed over classes, mean over the batch."""
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)

@@ -3,15 +3,19 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.methods.base import MethodFacts
+from kd.methods.base import Lesson, Method, MethodFacts
 from kd.observation import Observation
 
 
-class Supervised:
+class Supervised(Method):
     """Cross-entropy with the labels."""
 
     facts = MethodFacts("Supervised", "", "Cross-entropy with the labels, no teacher. The control arm.", {})
     needs_teacher = False
 
-    def __call__(self, student: Observation, teacher: Observation | None, target: Tensor) -> dict[str, Tensor]:
+    @property
+    def wants(self) -> tuple[str, ...]:
+        return ()
+
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         return {"hard": F.cross_entropy(student.logits, target)}

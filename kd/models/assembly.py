@@ -74,6 +74,16 @@ def skeleton(spec: RunSpec, classes: int) -> Classifier:
     return assemble(plan(spec, classes), spec.seed)
 
 
+def shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
+    """(channels, height, width) of every stage for pictures of `spec.image_size`; nothing is computed.
+
+    Raises UsageError as `build` does.
+    """
+    with torch.no_grad():
+        return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in on_meta(plan(spec, classes))(
+            meta_picture(spec.image_size)).stages))
+
+
 @lru_cache(maxsize=8)
 def on_meta(what: Plan) -> Classifier:
     """The model without numbers, in eval mode; shared, so not to be changed.

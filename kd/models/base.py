@@ -61,6 +61,31 @@ class Classifier(nn.Module):
         """
         return None
 
-    def forward(self, images: Tensor) -> Observation:
+    def class_maps(self, features: Tensor) -> Tensor:
+        """Class activation maps [B, K, H, W] of the last stage's features [B, C, H, W], differentiable in all that they
+        depend on: `CAM_k = Σ_c w_kc·F_c` (Zhou 2016, arXiv 1512.04150).
+
+        A head that is more than pooling and one linear layer has no w_kc: there it is the gradient of the logit with
+        respect to the channel's mean, which is the same number where both exist (Selvaraju 2017, arXiv 1610.02391).
+        """
+        if self.linear is not None:
+            return torch.einsum("bchw,kc->bkhw", features, self.linear.weight)
+        with torch.enable_grad():
+            # Outside of a graph (a teacher's features) the head is still differentiated, and nothing behind it.
+            source = features if features.requires_grad else features.detach().requires_grad_()
+            logits = self.head(source.clone())
+            graph = features.requires_grad or any(weight.requires_grad for weight in self.parameters())
+            maps = [_weighted(source, score, graph) for score in logits.sum(dim=0)]
+        found = torch.stack(maps, dim=1)
+        return found if graph else found.detach()
+
+    def forward(self, images: Tensor, cams: bool = False) -> Observation:
+        """images: RGB [B, 3, S, S] in 0..1. cams: whether the observation shall have class activation maps too."""
         features = self.extract((images - self.mean) / self.std)
-        return Observation(self.head(features[-1]), features)
+        return Observation(self.head(features[-1]), features, self.class_maps(features[-1]) if cams else None)
+
+
+def _weighted(features: Tensor, score: Tensor, graph: bool) -> Tensor:
+    """`Σ_c w_c·F_c` [B, H, W] with w_c the gradient of `score` summed over the grid, differentiable in a graph."""
+    [gradient] = torch.autograd.grad(score, features, create_graph=graph, retain_graph=True)
+    return (gradient.sum(dim=(2, 3), keepdim=True) * features).sum(dim=1)
