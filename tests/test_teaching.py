@@ -1,9 +1,9 @@
 import pytest
+from small import spec
 
 from kd.errors import UsageError
 from kd.runs import Store
 from kd.teaching import teacher_of
-from small import spec
 
 
 def test_a_teacher_that_has_not_finished_cannot_teach():
