@@ -8,7 +8,7 @@ from typing import Any
 from kd import datasets
 from kd.errors import UsageError
 from kd.runs import FINISHED, Run, Store
-from kd.spec import RunSpec, setting
+from kd.spec import RunSpec, check, setting
 
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
@@ -46,8 +46,13 @@ class Request:
     views: int = _like("views")
     augmentation: float = _like("augmentation")
     seed: int = _like("seed")
+    seeds: int = setting(1, "Train control and student so many times, with seed, seed + 1 and so on, all beside one "
+                         "teacher: three or more tell what is luck.", low=1, high=50)
     precision: str = _like("precision")
     device: str = _like("device")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,30 @@ class Trio:
         return self.teacher, self.control, self.student
 
 
+@dataclass(frozen=True)
+class Series:
+    """A distillation repeated with other seeds. The teacher stays: what varies is what control and student owe to luck.
+
+    pairs: control and student of each seed, by seed.
+    """
+
+    teacher: Run
+    pairs: tuple[tuple[Run, Run], ...]
+
+    @property
+    def trios(self) -> tuple[Trio, ...]:
+        """The distillation of each seed."""
+        return tuple(Trio(self.teacher, *pair) for pair in self.pairs)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All of them, in the order in which they train."""
+        return self.teacher, *(run for pair in self.pairs for run in pair)
+
+
 def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
-    """Teacher, control and student specs of a request, checked; touches no run folder. Raises UsageError."""
+    """Teacher, control and student specs of a request's first seed, checked; touches no run folder. Raises UsageError.
+    """
     from kd.methods import METHODS, complete  # torch: not for pages that only read runs
 
     if not METHODS[request.method].needs_teacher:
@@ -77,10 +104,21 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     return teacher, control, student
 
 
-def plan(request: Request, store: Store) -> Trio:
+def repeats(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
+    """The same settings with so many seeds, from its own upwards. Raises UsageError beyond the last seed there is."""
+    return tuple(replace(spec, seed=spec.seed + number) for number in range(seeds))
+
+
+def series(request: Request, store: Store) -> Series:
     """The runs of a request; those with the same settings that are there already are found again, not repeated."""
-    teacher, control, student = (store.create(spec) for spec in specs(request, store))
-    return Trio(teacher, control, student)
+    teacher, control, student = specs(request, store)
+    planned = tuple(zip(repeats(control, request.seeds), repeats(student, request.seeds), strict=True))
+    return Series(store.create(teacher), tuple((store.create(first), store.create(second)) for first, second in planned))
+
+
+def plan(request: Request, store: Store) -> Trio:
+    """The three runs of a request's first seed."""
+    return series(replace(request, seeds=1), store).trios[0]
 
 
 def control_of(store: Store, student: Run) -> Run | None:
@@ -96,6 +134,18 @@ def trio_of(store: Store, student: Run) -> Trio | None:
     if control is None or student.spec.teacher not in store:
         return None
     return Trio(store[student.spec.teacher], control, student)
+
+
+def series_of(store: Store, student: Run) -> Series | None:
+    """All seeds that are there of a student's settings, each with its control. None where the student's own control
+    or teacher was deleted."""
+    own = trio_of(store, student)
+    if own is None:
+        return None
+    spec = student.spec
+    alike = {run.spec.seed: trio for run in store if run.spec == replace(spec, seed=run.spec.seed)
+             and (trio := trio_of(store, run))}
+    return Series(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
 
 
 def _common(request: Request, store: Store) -> dict[str, Any]:

@@ -69,8 +69,7 @@ class RunSpec:
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name), item)
+        check(self)
         object.__setattr__(self, "method_args", {k: float(v) for k, v in sorted(self.method_args.items())})
 
     @property
@@ -104,6 +103,12 @@ class RunSpec:
             if name not in known:
                 raise unknown("setting", name, known)
         return cls(**values)
+
+
+def check(settings: Any) -> None:
+    """Raise UsageError unless every field of a dataclass of settings has its type and lies in its range."""
+    for item in fields(settings):
+        _check(item.name, getattr(settings, item.name), item)
 
 
 def _check(name: str, value: Any, item: Any) -> None:
