@@ -11,7 +11,7 @@ from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
                "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
-               "device")
+               "device", "threads")
 NOT_FLAGS = ("data", "method_args")
 Arguments = dict[str, dict[str, Any]]
 STAGE: Arguments = {"--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}}

@@ -50,6 +50,7 @@ class Request:
                          "teacher: three or more tell what is luck.", low=1, high=50)
     precision: str = _like("precision")
     device: str = _like("device")
+    threads: int = _like("threads")
 
     def __post_init__(self) -> None:
         check(self)
@@ -153,7 +154,7 @@ def _common(request: Request, store: Store) -> dict[str, Any]:
     reference = datasets.resolve(request.data, places)
     return {"data": reference, "data_fingerprint": datasets.fingerprint(reference, places),
             **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
-                                                         "precision", "device")}}
+                                                         "precision", "device", "threads")}}
 
 
 def _teacher_spec(request: Request, store: Store) -> RunSpec:

@@ -63,10 +63,13 @@ class RunSpec:
                                   "half, "
                                   "turned by up to 15° and brightened or darkened by up to a fifth; at 0 only "
                                   "flipped. Short schedules want little of it.", low=0.0, high=1.0)
-    precision: str = setting("32-true", "Arithmetic: 32-true, bf16-mixed (faster where the processor has it), "
-                             "16-mixed (GPU).", choices=("32-true", "bf16-mixed", "16-mixed"))
+    precision: str = setting("auto", "Arithmetic: auto (bfloat16 where device and model gain by it, else float32), "
+                             "32-true, bf16-mixed, 16-mixed (GPU).",
+                             choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
     seed: int = setting(0, "Seed of initial weights and data order.", low=0, high=2**31 - 1)
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int = setting(0, "Computing threads on a processor. 0: all cores, one fewer while somebody looks at a "
+                           "page. A fixed number reproduces a run to the last bit.", low=0, high=1024)
 
     def __post_init__(self) -> None:
         check(self)

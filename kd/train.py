@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import __version__, checkpoint, evaluate, metrics, probes
+from kd import __version__, arithmetic, checkpoint, evaluate, metrics, probes
 from kd.batches import Batch, TrainBatches, to_tensor
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
@@ -45,8 +45,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     chief = fabric.is_global_zero
     say = run.report if chief else (lambda *_, **__: None)
     if chief:
-        run.log("started", device=str(fabric.device), threads=torch.get_num_threads(), world=fabric.world_size,
-                versions=versions())
+        run.log("started", device=str(fabric.device), precision=_precision(fabric),
+                threads=torch.get_num_threads(), world=fabric.world_size, versions=versions())
     data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: say(phase, share=share))
     _check_unchanged(spec, data)
     if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
@@ -84,20 +84,26 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     say("testing")
     weights.load(model, run.weights)
     logits = evaluate.predict(model.eval(), data.test, fabric.device)
-    return _finish(run, data, progress, logits) if chief else {}
+    return _finish(run, data, progress, logits, _precision(fabric)) if chief else {}
 
 
 def _fabric(spec: RunSpec) -> Fabric:
     """Device, precision and processes. Started by `fabric run`, the launcher's own choice of these holds."""
     launched = bool(int(os.environ.get("LT_CLI_USED", "0")))
-    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1, "precision": spec.precision}
+    precision: Any = arithmetic.precision_of(spec)
+    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1, "precision": precision}
     try:
         fabric = Fabric(**choice)
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
-        raise UsageError(f"device={spec.device} with precision={spec.precision} cannot be had on this machine "
+        raise UsageError(f"device={spec.device} with precision={precision} cannot be had on this machine "
                          f"({error}). Try device=auto and precision=32-true.") from error
     fabric.launch()
     return fabric
+
+
+def _precision(fabric: Fabric) -> str:
+    """The arithmetic in force, as the launcher or the spec chose it: 32-true, bf16-mixed or 16-mixed."""
+    return str(fabric.strategy.precision.precision)
 
 
 def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
@@ -233,7 +239,7 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
     checkpoint.save(run, model, method, optimizer, progress)
 
 
-def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray) -> dict[str, Any]:
+def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, precision: str) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = evaluate.record(run, logits, data.test)
     price = cost.cost(run.spec, len(data.classes))
@@ -241,7 +247,7 @@ def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray) -> 
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
-               "versions": versions()}
+               "precision": precision, "versions": versions()}
     write_json(run.path / "summary.json", summary)
     run.resume_state.unlink(missing_ok=True)
     return summary

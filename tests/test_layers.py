@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "observation", "views", "overlay", "figure",
      "chance", "similarity", "agreement", "imputation", "scales"),
-    ("datasets", "models", "methods", "runs"),
+    ("datasets", "models", "methods", "runs", "arithmetic"),
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",

@@ -5,6 +5,7 @@ import torch
 from small import distilled, spec, trained
 
 from kd import evaluate, probes
+from kd.arithmetic import precision_of
 from kd.errors import UsageError
 from kd.models import weights
 from kd.runs import Store
@@ -35,6 +36,7 @@ def test_a_finished_run_has_everything_its_folder_promises(store):
     assert len(maps) == 2
     started = run.last("started")
     assert started["threads"] == torch.get_num_threads()
+    assert started["precision"] == summary["precision"] == precision_of(run.spec)
     assert set(run.epochs()[0]["terms"]) == {"hard"}
 
 
@@ -128,6 +130,7 @@ def test_a_device_that_is_not_there_is_said_in_words(store):
 
 def test_bfloat16_trains_and_stores_full_precision(store):
     run = trained(store, precision="bf16-mixed")
+    assert run.summary["precision"] == "bf16-mixed"
     model = evaluate.load(run, 4)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 

@@ -11,8 +11,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
 from kd.models.anatomy import check_cnn
-from kd.models.assembly import build, shapes, skeleton
+from kd.models.assembly import build, grouped, shapes, skeleton
 from kd.models.base import Classifier, Stage
 from kd.models.catalogue import ModelEntry, search
 
-__all__ = ["Classifier", "ModelEntry", "Stage", "build", "check_cnn", "search", "shapes", "skeleton"]
+__all__ = ["Classifier", "ModelEntry", "Stage", "build", "check_cnn", "grouped", "search", "shapes", "skeleton"]

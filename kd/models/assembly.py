@@ -84,6 +84,11 @@ def shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
             meta_picture(spec.image_size)).stages))
 
 
+def grouped(spec: RunSpec) -> bool:
+    """Whether the model has grouped (depthwise) convolutions. Raises UsageError as `build` does."""
+    return any(isinstance(layer, torch.nn.Conv2d) and layer.groups > 1 for layer in on_meta(plan(spec, 2)).modules())
+
+
 @lru_cache(maxsize=8)
 def on_meta(what: Plan) -> Classifier:
     """The model without numbers, in eval mode; shared, so not to be changed.
