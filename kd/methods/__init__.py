@@ -4,14 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import UsageError, unknown
+from kd.methods.attention import AttentionTransfer
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.cat import ClassAttention
+from kd.methods.dist import Relations
+from kd.methods.dkd import DecoupledTargets
+from kd.methods.e2kd import ExplanationEnhanced
+from kd.methods.hint import Hint
 from kd.methods.kd import SoftTargets
+from kd.methods.sp import SimilarityPreserving
+from kd.methods.standardised import StandardisedTargets
 from kd.methods.supervised import Supervised
 from kd.registry import Registry
 
 METHODS: Registry[Any] = Registry("method")
 METHODS.add("supervised")(Supervised)
 METHODS.add("kd")(SoftTargets)
+METHODS.add("kd-standardised")(StandardisedTargets)
+METHODS.add("dkd")(DecoupledTargets)
+METHODS.add("dist")(Relations)
+METHODS.add("at")(AttentionTransfer)
+METHODS.add("hint")(Hint)
+METHODS.add("cat-kd")(ClassAttention)
+METHODS.add("e2kd")(ExplanationEnhanced)
+METHODS.add("sp")(SimilarityPreserving)
 
 __all__ = ["METHODS", "Knob", "Lesson", "Method", "MethodFacts", "Shapes", "build", "check", "complete"]
 

@@ -70,14 +70,18 @@ class Classifier(nn.Module):
         """
         if self.linear is not None:
             return torch.einsum("bchw,kc->bkhw", features, self.linear.weight)
-        with torch.enable_grad():
+        return self._gradient_maps(features)
+
+    def _gradient_maps(self, features: Tensor) -> Tensor:
+        """`class_maps` by the gradient of each logit, whatever the head is."""
+        weights = any(weight.requires_grad for weight in self.parameters())
+        graph = torch.is_grad_enabled() and (features.requires_grad or weights)
+        with torch.inference_mode(False), torch.enable_grad():
             # Outside of a graph (a teacher's features) the head is still differentiated, and nothing behind it.
-            source = features if features.requires_grad else features.detach().requires_grad_()
-            logits = self.head(source.clone())
-            graph = features.requires_grad or any(weight.requires_grad for weight in self.parameters())
-            maps = [_weighted(source, score, graph) for score in logits.sum(dim=0)]
-        found = torch.stack(maps, dim=1)
-        return found if graph else found.detach()
+            source = features if features.requires_grad else features.clone().requires_grad_()
+            scores = self.head(source.clone()).sum(dim=0)  # the head may write into what it is given
+            maps = torch.stack([_weighted(source, score, graph) for score in scores], dim=1)
+        return maps if graph else maps.detach()
 
     def forward(self, images: Tensor, cams: bool = False) -> Observation:
         """images: RGB [B, 3, S, S] in 0..1. cams: whether the observation shall have class activation maps too."""

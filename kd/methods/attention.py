@@ -1,0 +1,43 @@
+"""Where the teacher responds, stage by stage."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.stages import pairs, to_coarser
+from kd.observation import Observation, attention
+
+
+class AttentionTransfer(Method):
+    """`CE(z_s, y) + w·Σ_pairs mean((A_s − A_t)²)`, A = vec(mean_c F²)/‖·‖₂ of a stage's features F (Zagoruyko 2017,
+    arXiv 1612.03928, p = 2). The larger map of a pair is average-pooled to the smaller before it is normalised.
+    """
+
+    facts = MethodFacts(
+        "Attention transfer (AT)", "Zagoruyko 2017, arXiv 1612.03928",
+        "The student responds where its teacher does, at every stage that has a counterpart of its grid.",
+        {"weight": Knob(1000.0, 0.0, 100_000.0, "Weight of the maps' mean squared difference; normalised maps are "
+                        "small numbers.")})
+
+    def __init__(self, weight: float = 1000.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.pairs: tuple[tuple[int, int], ...] = ()
+
+    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+        self.pairs = pairs(student, teacher)
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        return tuple(f"attention:{theirs}" for _, theirs in self.pairs)
+
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        hard = F.cross_entropy(student.logits, target)
+        apart = [_apart(attention(student.stages[ours]), lesson[f"attention:{theirs}"]) for ours, theirs in self.pairs]
+        return {"hard": hard, "attention": self.weight * sum(apart, hard.new_zeros(()))}
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean squared difference of two attention maps [B, H, W] on the coarser grid, each of length 1."""
+    ours, theirs = (F.normalize(maps.flatten(1), dim=1) for maps in to_coarser(ours[:, None], theirs[:, None]))
+    return F.mse_loss(ours, theirs)

@@ -1,0 +1,52 @@
+"""The teacher's answer, and the place on which it rests."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd.methods.base import Knob, Lesson, Method, MethodFacts
+from kd.methods.kd import soft_loss
+from kd.methods.stages import to_coarser
+from kd.observation import Observation, aspect
+
+
+class ExplanationEnhanced(Method):
+    """`α·CE(z_s, y) + T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + λ·(1 − cos(E_t, E_s))`, E the Grad-CAM (positive part)
+    of the teacher's top class in either model, on the coarser grid of the two (Parchami-Araghi 2024, arXiv 2402.03119,
+    e²KD).
+
+    An image whose teacher map is blank has no place to imitate and counts 0.
+    """
+
+    facts = MethodFacts(
+        "Explanation-enhanced (e²KD)", "Parchami-Araghi 2024, arXiv 2402.03119",
+        "Soft targets, and the student's Grad-CAM of its teacher's answer shall be its teacher's.",
+        {"alpha": Knob(0.1, 0.0, 1.0, "α, weight of the hard loss."),
+         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities."),
+         "weight": Knob(1.0, 0.0, 1000.0, "λ, weight of one minus the maps' cosine. To be tuned per data set.")})
+    needs_cams = True
+
+    def __init__(self, alpha: float = 0.1, temperature: float = 4.0, weight: float = 1.0) -> None:
+        super().__init__()
+        self.alpha, self.temperature, self.weight = alpha, temperature, weight
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        return ("logits", "cams")
+
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        top = lesson["logits"].argmax(dim=1)
+        ours, theirs = to_coarser(_evidence(aspect(student, "cams"), top), _evidence(lesson["cams"], top))
+        return {"hard": self.alpha * F.cross_entropy(student.logits, target),
+                "soft": soft_loss(student.logits, lesson["logits"], self.temperature),
+                "explanation": self.weight * _unlike(ours.flatten(1), theirs.flatten(1))}
+
+
+def _evidence(cams: Tensor, classes: Tensor) -> Tensor:
+    """The positive part [B, 1, H, W] of each image's map of one class, of all maps [B, K, H, W]."""
+    return cams[torch.arange(len(cams), device=cams.device), classes, None].relu()
+
+
+def _unlike(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean of one minus the cosine of like rows; 0 for a row of zeros in `theirs`."""
+    return ((1 - F.cosine_similarity(ours, theirs, dim=1)) * theirs.any(dim=1)).mean()

@@ -1,0 +1,39 @@
+"""Which images of a batch look alike to the teacher."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.observation import Observation
+
+
+class SimilarityPreserving(Method):
+    """`CE(z_s, y) + γ·‖G_s − G_t‖²_F / B²`, G = F·Fᵀ of the last stage's features F [B, C·H·W], each row of length 1
+    (Tung 2019, arXiv 1907.09682). No shapes need to agree, so no projector.
+    """
+
+    facts = MethodFacts(
+        "Similarity-preserving (SP)", "Tung 2019, arXiv 1907.09682",
+        "Images of a batch that look alike to the teacher's last stage shall look alike to the student's.",
+        {"weight": Knob(3000.0, 0.0, 100_000.0, "γ, weight of the similarities' mean squared difference.")})
+
+    def __init__(self, weight: float = 3000.0) -> None:
+        super().__init__()
+        self.weight, self.theirs = weight, -1
+
+    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+        self.theirs = len(teacher) - 1
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        return (f"stage:{self.theirs}",)
+
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        apart = F.mse_loss(_similarity(student.stages[-1]), _similarity(lesson[f"stage:{self.theirs}"]))
+        return {"hard": F.cross_entropy(student.logits, target), "similarity": self.weight * apart}
+
+
+def _similarity(features: Tensor) -> Tensor:
+    """How alike the images of a batch are [B, B]; each row of length 1."""
+    rows = features.flatten(1)
+    return F.normalize(rows @ rows.T, dim=1)

@@ -1,0 +1,41 @@
+"""Which stage of a student answers to which stage of its teacher, and how their maps come to one grid."""
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd.methods.base import Shapes
+
+FARTHEST = 1.5  # halvings; a network without padding is off by a rim, so two grids of one level are not quite equal
+
+
+def pairs(student: Shapes, teacher: Shapes) -> tuple[tuple[int, int], ...]:
+    """(student's stage, teacher's stage) of like grids, from the input side; each stage stands in one pair at most.
+
+    The last stages are a pair whatever their grids. Of the others the closest grids meet first (on a log scale; among
+    equals the deeper), no two pairs cross, and what is more than one halving from all that is left stays alone: most
+    often the teacher's stem.
+    """
+    found = [(len(student) - 1, len(teacher) - 1)]
+    possible = [(s, t) for s in range(len(student) - 1) for t in range(len(teacher) - 1)]
+    for s, t in sorted(possible, key=lambda pair: (_apart(student[pair[0]], teacher[pair[1]]), -pair[0], -pair[1])):
+        if _apart(student[s], teacher[t]) < FARTHEST and all((s - a) * (t - b) > 0 for a, b in found):
+            found.append((s, t))
+    return tuple(sorted(found))
+
+
+def _apart(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """How many halvings lie between two grids."""
+    return abs(math.log2(one[1] * one[2] / (other[1] * other[2]))) / 2
+
+
+def pooled(maps: Tensor, height: int, width: int) -> Tensor:
+    """Maps [B, C, H, W] averaged to a grid of at most height × width; a smaller side stays as it is."""
+    grid = min(height, maps.shape[-2]), min(width, maps.shape[-1])
+    return maps if grid == maps.shape[-2:] else F.adaptive_avg_pool2d(maps, grid)
+
+
+def to_coarser(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps [B, C, H, W] on the coarser grid of the two."""
+    return pooled(one, *other.shape[-2:]), pooled(other, *one.shape[-2:])
