@@ -98,6 +98,7 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     if not METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
+    caveat(request, store)
     teacher = _teacher_spec(request, store)
     control = _student_spec(request, teacher, store)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
@@ -105,7 +106,19 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     return teacher, control, student
 
 
-def repeats(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
+def caveat(request: Request, store: Store) -> str:
+    """What there is to say of the method on as many classes as the data set has; most often nothing.
+
+    Raises UsageError where it would learn nothing from the teacher.
+    """
+    from kd import methods
+
+    if not methods.METHODS[request.method].facts.two_classes:
+        return ""
+    return methods.check(request.method, len(datasets.look(request.data, store.places).classes))
+
+
+def seeded(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
     """The same settings with so many seeds, from its own upwards. Raises UsageError beyond the last seed there is."""
     return tuple(replace(spec, seed=spec.seed + number) for number in range(seeds))
 
@@ -113,8 +126,8 @@ def repeats(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
 def series(request: Request, store: Store) -> Series:
     """The runs of a request; those with the same settings that are there already are found again, not repeated."""
     teacher, control, student = specs(request, store)
-    planned = tuple(zip(repeats(control, request.seeds), repeats(student, request.seeds), strict=True))
-    return Series(store.create(teacher), tuple((store.create(first), store.create(second)) for first, second in planned))
+    arms = [map(store.create, seeded(arm, request.seeds)) for arm in (control, student)]
+    return Series(store.create(teacher), tuple(zip(*arms, strict=True)))
 
 
 def plan(request: Request, store: Store) -> Trio:

@@ -54,10 +54,11 @@ def evaluate(run: Run, store: Store) -> dict[str, Any]:
 
 
 def record(run: Run, logits: NDArray[np.float32], test: Split) -> dict[str, Any]:
-    """Write test logits and their scores beside the run, and return the scores."""
+    """Write test logits, with the images' names and people, and their scores beside the run; return the scores."""
     scores = {"images": len(test), **metrics.summarise(logits, test.labels)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, logits=logits, labels=test.labels, names=np.array(test.names))
+    np.savez_compressed(buffer, logits=logits, labels=test.labels, names=np.array(test.names),
+                        groups=np.array(test.groups or ()))
     write_bytes(run.path / "predictions.npz", buffer.getvalue())
     write_json(run.path / "evaluation.json", scores)
     return scores

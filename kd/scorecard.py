@@ -169,7 +169,7 @@ def _between(values: Values) -> tuple[float | None, float | None]:
 
 def paired(first: Score, second: Score) -> bool:
     """Whether both were tested on the same pictures."""
-    return first.answers.names == second.answers.names and np.array_equal(first.answers.labels, second.answers.labels)
+    return first.answers.beside(second.answers)
 
 
 def together(teacher: Score, other: Score) -> list[Row]:

@@ -84,13 +84,13 @@ def _new() -> None:
 
 
 def _start(request: Request) -> None:
-    """Plan the three runs, queue what has not finished, and follow them."""
-    from kd.distill import plan
+    """Plan the runs of all seeds, queue what has not finished, and follow them."""
+    from kd.distill import series
     from kd.jobs import queue
 
-    trio = plan(request, store())
-    queue(store().places).submit(trio.runs)
-    st.query_params.from_dict({"run": trio.student.id})  # the next script run follows this link
+    planned = series(request, store())
+    queue(store().places).submit(planned.runs)
+    st.query_params.from_dict({"run": planned.trios[0].student.id})  # the next script run follows this link
     st.rerun()
 
 

@@ -18,7 +18,8 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
-     "readout", "hierarchy", "kept", "scorecard", "verdict",
+     "sweep", "sweep_times", "sweep_table", "sweep_demands",
+     "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
     ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
@@ -28,7 +29,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
               "teaching",
-              "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
+              "train", "explain", "compare", "forecast", "sweep_demands", "readout", "hierarchy", "kept",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from kd.answers import outcome
-from kd.distill import control_of
+from kd.distill import Series, control_of
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts import links, listing, progress
 from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent, plain
 from pages.parts.listing import Entry
-from pages.parts.outcome_view import sentence
+from pages.parts.outcome_view import verdict
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ def result(trial: Trial, first: bool = False) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         for name in ROLES:
             _arm(name, trial.arms.get(name))
-    if trial.finished and (verdict := _verdict(trial)):
-        st.markdown(verdict)
+    if trial.finished and (told := _verdict(trial)):
+        st.markdown(told)
     for name, entry in trial.arms.items():
         if entry.run.reason:
             st.markdown(f"**{name.capitalize()} failed.** {entry.run.reason}")
@@ -110,8 +109,8 @@ def _verdict(trial: Trial) -> str:
     """What distilling bought and what it cost, in one sentence; empty where an arm is missing."""
     if len(trial.arms) < len(ROLES):
         return ""
-    result = outcome(*(trial.arms[name].run for name in ROLES))
-    return sentence(result) if result else ""
+    teacher, control, student = (trial.arms[name].run for name in ROLES)
+    return verdict(Series(teacher, ((control, student),)))
 
 
 def _actions(trial: Trial, first: bool) -> None:

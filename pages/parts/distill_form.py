@@ -8,7 +8,7 @@ import streamlit as st
 from kd import datasets, models
 from kd.distill import Request
 from kd.errors import UsageError
-from kd.methods import METHODS
+from kd.methods import METHODS, check
 from kd.models.anatomy import anatomy
 from kd.runs import FINISHED, Run
 from pages.parts import fields
@@ -24,7 +24,7 @@ STUDENT_HELP = {
     "timm": "Any convolutional timm model.",
 }
 MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "depth", "width", "method",
-        "method_args", "epochs")
+        "method_args", "epochs", "seeds")
 
 
 def form() -> Request | None:
@@ -149,17 +149,26 @@ def _stages(teacher: str) -> int | None:
     return None
 
 
-def _method(_: dict[str, Any]) -> dict[str, Any]:
+def _method(values: dict[str, Any]) -> dict[str, Any]:
     st.markdown("**Distillation**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].facts.title, key=key("method"),
                         persist_state="session", help=Request.__dataclass_fields__["method"].metadata["help"])
     facts = METHODS[name].facts
     st.caption(f"{facts.summary} ({facts.paper})")
+    if caveat := check(name, _classes(values["data"])):
+        st.warning(caveat, icon=":material/warning:")
     with st.grid(3, min_column_width=140):
         args = {one: knob(name, one, about) for one, about in facts.knobs.items()}
-        epochs = number("epochs")
-    return {"method": name, "method_args": args, "epochs": epochs}
+        epochs, seeds = number("epochs"), number("seeds")
+    return {"method": name, "method_args": args, "epochs": epochs, "seeds": seeds}
+
+
+def _classes(data: str) -> int:
+    """How many classes a data set has; 0 where there is none, which has been said then."""
+    with suppress(UsageError):
+        return len(looked(data).classes)
+    return 0
 
 
 def _more(values: dict[str, Any]) -> dict[str, Any]:

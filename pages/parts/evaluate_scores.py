@@ -5,15 +5,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from kd.answers import outcome
 from kd.appraisals import COST, choices, read
+from kd.distill import Series
 from kd.runs import Run, Store
 from kd.scorecard import Row, Score, confused_alike, paired, score, together
 from kd.verdict import latencies, rows
 from pages.parts.common import CHART, CONTROL, ROLES, STUDENT, TEACHER
 from pages.parts.evaluate_charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate_tables import side_by_side
-from pages.parts.outcome_view import sentence
+from pages.parts.outcome_view import verdict
 
 Scores = dict[str, Score]
 
@@ -64,9 +64,9 @@ def latency(runs: Store, student: Run) -> list[Row]:
 
 
 def _verdict(found: Scores) -> None:
-    result = outcome(*(found[role].run for role in ROLES)) if all(role in found for role in ROLES) else None
-    if result:
-        st.markdown(sentence(result))
+    if all(role in found for role in ROLES):
+        teacher, control, student = (found[role].run for role in ROLES)
+        st.markdown(verdict(Series(teacher, ((control, student),))))
     elif CONTROL not in found:
         st.caption("There is no finished control (the same student without a teacher), so what distilling bought "
                    "cannot be told.")

@@ -1,4 +1,5 @@
-"""One distillation as it goes: three runs, their curves, the student's maps. All of it read from run folders."""
+"""One distillation as it goes, all its seeds: its runs, curves, the student's maps. All of it read from run folders.
+"""
 
 from collections.abc import Iterator
 
@@ -6,14 +7,15 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from kd.distill import Trio, trio_of
+from kd.distill import Series, Trio, series_of, trio_of
 from kd.errors import UsageError
 from kd.jobs import queue
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
-from pages.parts import common, listing, progress
-from pages.parts.common import CHART, COLOURS, MARKS, ROLES, STATUS, count, duration, percent, store, tidy, usage_errors
-from pages.parts.outcome_view import outcome_view
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
+from pages.parts import common, listing
+from pages.parts.common import CHART, COLOURS, ROLES, store, tidy, usage_errors
+from pages.parts.outcome_view import outcome_view, result
 from pages.parts.probe_view import probe_view
+from pages.parts.series_view import series_view
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED)
 POLL = 1.5  # seconds between two looks while something runs
@@ -40,48 +42,57 @@ def find(runs: Store, run_id: str) -> Trio:
 
 
 def latest(runs: Store) -> Trio | None:
-    """The distillation that is under way, else the newest one."""
+    """The distillation that is in training, else one that waits, else the newest; of several seeds the first."""
     found = list(trios(runs))
-    return next((trio for trio in found if busy(trio)), found[0] if found else None)
+    now = next((trio for trio in found if any(run.status == RUNNING for run in (trio.control, trio.student))), None)
+    newest = now or next((trio for trio in found if busy(trio)), found[0] if found else None)
+    if now or newest is None:
+        return now
+    several = series_of(runs, newest.student)
+    return several.trios[0] if several else newest
 
 
-def busy(trio: Trio) -> bool:
+def busy(one: Trio | Series) -> bool:
     """Whether one of its runs trains or waits, in any process."""
-    return any(run.status in BUSY for run in trio.runs)
+    return any(run.status in BUSY for run in one.runs)
 
 
-def title(trio: Trio) -> str:
-    """`brain_tumor · densenet121 → plain5`."""
-    spec = trio.student.spec
-    return f"{listing.data_name(spec)} · {trio.teacher.spec.model_label} → {spec.model_label}"
+def title(series: Series) -> str:
+    """`brain_tumor · densenet121 → plain5 · 3 seeds`."""
+    spec, several = series.pairs[0][1].spec, len(series.pairs)
+    return (f"{listing.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label}"
+            + (f" · {several} seeds" if several > 1 else ""))
 
 
 def live(trio: Trio) -> None:
-    """Draw a distillation, and renew it while something runs."""
-    polling = busy(trio)
+    """Draw the distillation that a trio is one seed of, and renew it while something runs."""
+    polling = busy(_all_seeds(trio))
 
     def look() -> None:
-        if polling != busy(trio):
+        series = _all_seeds(trio)
+        if polling != busy(series):
             st.rerun()  # to begin polling or to end it
         with usage_errors():
-            _draw(trio)
+            _draw(series, trio)
 
     st.fragment(look, run_every=POLL if polling else None)()
 
 
-def _draw(trio: Trio) -> None:
+def _all_seeds(trio: Trio) -> Series:
+    """Looked up anew each time: another page, or the command line, may have planned further seeds since."""
+    return series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
+
+
+def _draw(series: Series, trio: Trio) -> None:
     # First, so that Cancel never waits for what is drawn below it.
-    _controls(trio)
-    if all(run.status == FINISHED for run in trio.runs):
-        outcome_view(trio)
-    else:
-        with st.container(border=True, gap="small"):
-            told: set[str] = set()
-            for role, run in zip(ROLES, trio.runs, strict=True):
-                _row(role, run)
-                if run.reason and run.reason not in told:  # what fails one for want of data fails the next as well
-                    st.error(run.reason, icon=":material/error:")
-                told.add(run.reason)
+    _controls(series)
+    finished = all(run.status == FINISHED for run in series.runs)
+    if not finished:
+        series_view(series)
+    if finished or result(series):
+        outcome_view(series, trio)
+    if len(series.pairs) > 1:
+        _choose(series, trio)
     if any(run.epochs() for run in trio.runs):
         left, right = st.columns([3, 2], gap="medium")
         with left:
@@ -92,66 +103,47 @@ def _draw(trio: Trio) -> None:
         st.caption("Curves appear after the first epoch, the student's maps after its own first one.")
 
 
-def _controls(trio: Trio) -> None:
+def _choose(series: Series, trio: Trio) -> None:
+    """Which seed's curves and maps are shown below; the address follows."""
+    by_seed = {one.student.spec.seed: one for one in series.trios}
+    seeds = list(by_seed)
+    own = trio.student.spec.seed
+    chosen = st.selectbox("Curves and maps of seed", seeds, index=seeds.index(own), key=f"seed-{trio.student.id}",
+                          format_func=lambda seed: f"{seed} · {by_seed[seed].student.status}", width=260)
+    if chosen is not None and chosen != own:
+        st.session_state["distil_run"] = by_seed[chosen].student.id
+        st.rerun()
+
+
+def _controls(series: Series) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(common.plain(title(trio)), anchor=False)
+        st.subheader(common.plain(title(series)), anchor=False)
         with st.container(horizontal=True, width="content"):
-            if busy(trio):
-                asked = any(run.cancel_requested() for run in trio.runs)
+            if busy(series):
+                asked = any(run.cancel_requested() for run in series.runs)
                 st.button("Cancelling" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
-                          on_click=cancel, args=(trio,), help="Stops within a batch. Finished runs stay, and the best "
-                          "weights so far are kept; Resume goes on from the last epoch.")
-            elif any(run.status in ENDED for run in trio.runs):
-                again = "Try again" if any(run.status == FAILED for run in trio.runs) else "Resume"
-                st.button(again, type="primary", icon=":material/resume:", on_click=resume, args=(trio,),
+                          on_click=cancel, args=(series,), help="Stops within a batch. Finished runs stay, and the "
+                          "best weights so far are kept; Resume goes on from the last epoch.")
+            elif any(run.status in ENDED for run in series.runs):
+                again = "Try again" if any(run.status == FAILED for run in series.runs) else "Resume"
+                st.button(again, type="primary", icon=":material/resume:", on_click=resume, args=(series,),
                           help="Goes on from the last finished epoch.")
 
 
-def cancel(trio: Trio) -> None:
-    """Stop the trio's runs, but none that another distillation still waits for."""
+def cancel(series: Series) -> None:
+    """Stop the runs of all seeds, but none that another distillation still waits for."""
     jobs = queue(store().places)
-    others = [other for other in trios(jobs.store) if other.student.id != trio.student.id
-              and other.student.status in BUSY]
+    own = {student.id for _, student in series.pairs}
+    others = [other for other in trios(jobs.store) if other.student.id not in own and other.student.status in BUSY]
     wanted = {run.id for other in others for run in other.runs}
-    for run in reversed(trio.runs):
+    for run in reversed(series.runs):
         if run.id not in wanted:
             jobs.cancel(run)
 
 
-def resume(trio: Trio) -> None:
+def resume(series: Series) -> None:
     """Queue what has not finished."""
-    queue(store().places).submit(trio.runs)
-
-
-def _row(role: str, run: Run) -> None:
-    status = run.status
-    icon, colour = STATUS[status]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"{MARKS[role]} **{role.capitalize()}** · {run.spec.model_label}", width="content")
-        st.badge(status, icon=icon, color=colour)
-        st.caption(_words(run, status), width="content")
-    if status == RUNNING:
-        st.progress(progress.share(run))
-
-
-def _words(run: Run, status: str) -> str:
-    if status == FINISHED:
-        summary = run.summary or {}
-        return f"{percent(summary.get('accuracy'))} on test · trained in {duration(summary.get('seconds'))}"
-    if status == RUNNING:
-        return _running(run)
-    done = len(run.epochs())
-    if status == QUEUED:
-        return "waits its turn" + (f" · goes on after epoch {done}" if done else "")
-    return f"after {done} of {run.spec.epochs} epochs" if done else "before its first epoch ended"
-
-
-def _running(run: Run) -> str:
-    now = run.progress
-    if not now.get("steps"):
-        return progress.words(run)
-    speed = f" · {count(round(now['images_per_second']))} images/s" if now.get("images_per_second") else ""
-    return f"epoch {now['epoch'] + 1} of {now['epochs']}{speed} · {progress.words(run)}"
+    queue(store().places).submit(series.runs)
 
 
 def _curves(trio: Trio) -> None:

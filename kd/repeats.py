@@ -1,0 +1,214 @@
+"""What a distillation came to over all its seeds: scores with their spread, and what distilling bought.
+
+Two kinds of luck stay apart: what other test images would change (the interval, paired by image, whole people at a
+time where they are known) and what another seed would (the standard deviation). Read from disk, without torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from kd.answers import Answers, answers
+from kd.chance import interval
+from kd.distill import Series
+from kd.runs import Run
+
+BETTER, WORSE, WITHIN_CHANCE = VERDICTS = ("better", "worse", "within chance")
+ROLES = ("teacher", "control", "student")
+SCORES = ("accuracy", "macro_f1", "val_macro_f1", "seconds")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One score of every seed, in the seeds' order."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation; None for one seed, which has none."""
+        return stdev(self.values) if self.n > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "sd": self.sd, "n": self.n, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many percentage points more of the same test images one model gets right than another, over the seeds.
+
+    points: the mean over seeds. low, high: its 95 % bootstrap interval, of these trained models on other test images.
+    by_seed: the difference of each seed. people: how many were drawn again; None where it is not known whose image
+    is whose, and each counts as its own.
+    """
+
+    points: float
+    low: float
+    high: float
+    by_seed: Spread
+    images: int
+    people: int | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS: better or worse only where the whole interval is."""
+        return BETTER if self.low > 0 else WORSE if self.high < 0 else WITHIN_CHANCE
+
+    def to_json(self) -> dict[str, Any]:
+        return {"points": self.points, "low": self.low, "high": self.high, "sd": self.by_seed.sd,
+                "by_seed": list(self.by_seed.values), "images": self.images, "people": self.people,
+                "verdict": self.verdict}
+
+
+def difference(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
+    """Of two models on the same test images, a pair of answers per seed.
+
+    Images are drawn again (percentile bootstrap, Efron 1979) with both models' answers to them, so that what both get
+    right or wrong adds no noise; whole people where they are known, because pictures of one person are alike. Within
+    a draw the difference is averaged over the seeds.
+    """
+    change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
+    people = next((one.groups for one in (*first, *second) if one.groups), None)
+    found = interval(change.mean(axis=0), people)
+    points, low, high = (float("nan") if edge is None else 100 * edge for edge in (found.mean, found.low, found.high))
+    return Difference(points, low, high, Spread(tuple(100 * float(one) for one in change.mean(axis=1))), found.n,
+                      None if people is None else len(set(people)))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a distillation's result. run: of the first seed. accuracy, macro_f1: test, 0..1. val_macro_f1: of the
+    epoch kept, 0..1; choose settings by this, never by the test. seconds: of training. lighter: teacher's FLOPs by
+    these; smaller: teacher's parameters by these. gain: accuracy against the teacher, in points."""
+
+    role: str
+    run: Run
+    accuracy: Spread
+    macro_f1: Spread
+    val_macro_f1: Spread
+    seconds: Spread
+    parameters: int
+    flops: int
+    lighter: float
+    smaller: float
+    gain: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name).to_json() for name in SCORES}, "parameters": self.parameters,
+                "flops": self.flops}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a distillation came to. kept: student against teacher; bought: student against control.
+
+    seeds: those that have finished. left_out: how many of the series have not, or were tested on other images.
+    """
+
+    arms: tuple[Arm, ...]
+    kept: Difference
+    bought: Difference
+    seeds: tuple[int, ...]
+    left_out: int
+
+    @property
+    def student(self) -> Arm:
+        return self.arms[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the sentence too."""
+        return {"seeds": list(self.seeds), "left_out": self.left_out, **{arm.role: arm.to_json() for arm in self.arms},
+                "student_minus_control": self.bought.to_json(), "student_minus_teacher": self.kept.to_json(),
+                "sentence": sentence(self)}
+
+
+def outcome(series: Series) -> Outcome | None:
+    """The result of the seeds that have finished; None while the teacher or every seed is yet to come."""
+    taught = _tested(series.teacher)
+    found = [(pair, answered) for pair in series.pairs if taught and (answered := _both(pair, taught))]
+    if taught is None or not found:
+        return None
+    controls, students = zip(*(pair for pair, _ in found), strict=True)
+    by_control, by_student = zip(*(answered for _, answered in found), strict=True)
+    arms = tuple(_arm(role, runs, series.teacher) for role, runs in zip(ROLES, ([series.teacher], controls, students),
+                                                                        strict=True))
+    return Outcome(arms, difference(by_student, [taught] * len(found)), difference(by_student, by_control),
+                   tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
+
+
+def _tested(run: Run) -> Answers | None:
+    """The answers of a finished run."""
+    return answers(run) if run.summary else None
+
+
+def _both(pair: tuple[Run, Run], taught: Answers) -> tuple[Answers, Answers] | None:
+    """What control and student answered, where both have finished and saw the images that the teacher saw."""
+    control, student = map(_tested, pair)
+    if control is None or student is None or not (control.beside(taught) and student.beside(taught)):
+        return None
+    return control, student
+
+
+def _arm(role: str, runs: Sequence[Run], teacher: Run) -> Arm:
+    own, taught = [run.summary or {} for run in runs], teacher.summary or {}
+    scores = {name: Spread(tuple(float(one[name]) for one in own)) for name in SCORES}
+    parameters, flops = own[0]["parameters"], own[0]["flops"]
+    return Arm(role, runs[0], **scores, parameters=parameters, flops=flops, lighter=taught["flops"] / flops,
+               smaller=taught["parameters"] / parameters, gain=100 * (scores["accuracy"].mean - taught["accuracy"]))
+
+
+def sentence(result: Outcome, strong: Callable[[str], str] = str) -> str:
+    """The result as a person would say it. strong: how to stress a few words."""
+    bought, seeds = result.bought, len(result.seeds)
+    drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} people" if bought.people else "")
+    average = f", on average over {seeds} seeds," if seeds > 1 else ""
+    return (f"On {drawn} the student is{average} {_told(result.kept, 'its teacher', strong)} and "
+            f"{_told(bought, 'the control', strong)}, at {_share(result.student.lighter)} of the teacher's FLOPs.")
+
+
+def _share(lighter: float) -> str:
+    """What is left of the teacher's cost: two digits are enough."""
+    left = 100 / lighter
+    return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
+
+
+def _told(one: Difference, whom: str, strong: Callable[[str], str]) -> str:
+    way = "above" if one.points > 0 else "below"
+    lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {whom}" if one.points else f"{strong('level')} with {whom}"
+    return f"{lead} ({between(one)}{', within chance' if one.verdict == WITHIN_CHANCE else ''})"
+
+
+def between(one: Difference) -> str:
+    """The interval in points, with a true minus: `−1.2 to +3.4`."""
+    return f"{signed(one.low)} to {signed(one.high)}"
+
+
+def rows(result: Outcome) -> list[dict[str, str]]:
+    """The scores in per cent, a row per seed and one for all, and what distilling bought in points."""
+    _, control, student = result.arms
+    own = zip(result.seeds, control.accuracy.values, student.accuracy.values, result.bought.by_seed.values, strict=True)
+    found = [{"seed": str(seed), "control": f"{100 * first:.1f}", "student": f"{100 * second:.1f}",
+              "difference": signed(gap)} for seed, first, second, gap in own]
+    return [*found, {"seed": "all", "control": _spread(control.accuracy), "student": _spread(student.accuracy),
+                     "difference": f"{signed(result.bought.points)} ({between(result.bought)})"}]
+
+
+def _spread(scores: Spread) -> str:
+    return f"{100 * scores.mean:.1f}" + ("" if scores.sd is None else f" ± {100 * scores.sd:.1f}")
+
+
+def signed(points: float) -> str:
+    """`+3.4`, `−1.2`; nothing is `+0.0`, never below it."""
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
