@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kd import datasets
+from kd.distill import Series
 from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
 from kd.places import Places
@@ -160,9 +161,26 @@ def train(args: Namespace, store: Store) -> Result:
 def distill(args: Namespace, store: Store) -> Result:
     from kd import distill as planning
 
-    trio = planning.plan(planning.Request(**_settings(args)), store)
-    train_here(trio.runs, store)
-    return {part: brief(getattr(trio, part)) for part in ("teacher", "control", "student")}
+    series = planning.series(planning.Request(**_settings(args)), store)
+    train_here(series.runs, store)
+    first = {part: brief(getattr(series.trios[0], part)) for part in ("teacher", "control", "student")}
+    return first if len(series.pairs) == 1 else _over_seeds(first, series, args.json)
+
+
+def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
+    """The first seed's runs, every seed's and their summary; for people the scores, a row per seed."""
+    from kd import repeats
+
+    found = repeats.outcome(series)
+    if found is None:
+        raise UsageError(f"The test answers of {series.teacher.id}, or of all its students, are missing. Write them anew: "
+                         "python -m kd evaluate RUN.")
+    if whole:
+        seeds = [{"seed": student.spec.seed, "control": brief(control), "student": brief(student)}
+                 for control, student in series.pairs]
+        return {**first, "seeds": seeds, "summary": found.to_json()}
+    tell(repeats.sentence(found))
+    return {"seeds": repeats.rows(found)}
 
 
 def evaluate(args: Namespace, store: Store) -> Result:
