@@ -1,6 +1,7 @@
 """From a split's memory map to batches of tensors: no worker processes, no decoding."""
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -50,15 +51,36 @@ class TrainBatches:
             yield self._batch(whole[self.rank::self.world], number, device)
 
     def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
-        images = to_tensor(self.split.images[index], device)
+        images = to_tensor(pictures(self.split.images, index), device)
         view = np.zeros(len(index), np.int64)
         if self.view_count:
             view = views.view_number(epoch, index, self.view_count)
             images = views.augment(images, index, view, self.flip, self.strength).contiguous(
                 memory_format=torch.channels_last)
-        return Batch(images, torch.from_numpy(self.split.labels[index]).to(device), index, view)
+        return Batch(images, views.on_device(self.split.labels[index], device), index, view)
+
+
+def pictures(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A copy of these pictures of a split [len(index), S, S, 3].
+
+    Those of a memory map are read from its file: pages looked at through the map count as this process's memory, until
+    the whole set does, and fetching them one by one takes longer than the read does.
+    """
+    whole: object = images.base
+    if not (isinstance(images, np.memmap) and isinstance(whole, mmap) and images.filename):
+        return np.array(images[index])
+    found = np.empty((len(index), *images.shape[1:]), np.uint8)
+    try:
+        with open(images.filename, "rb", buffering=0) as file:
+            for picture, number in zip(found, index.tolist(), strict=True):
+                file.seek(images.offset + number * picture.nbytes)
+                file.readinto(picture.data)
+    except FileNotFoundError:  # a cache may be emptied under a run: the map still holds the pictures
+        return np.array(images[index])
+    return found
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """uint8 [N, S, S, 3] to float RGB [N, 3, S, S] in 0..1, in channels_last memory as it comes."""
-    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    writable = images if images.flags.writeable else images.copy()
+    return views.on_device(writable, device).permute(0, 3, 1, 2).float().div_(255)

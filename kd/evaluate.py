@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd import metrics
-from kd.batches import to_tensor
+from kd.batches import pictures, to_tensor
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.errors import UsageError
@@ -23,9 +23,10 @@ BATCH = 64
 @torch.inference_mode()
 def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
     """Logits [N, K] of a split's plain images. The caller has set the model to eval."""
-    parts = [model(to_tensor(split.images[start:start + BATCH], device)).logits.float().cpu()
+    everyone = np.arange(len(split))
+    parts = [model(to_tensor(pictures(split.images, everyone[start:start + BATCH]), device)).logits.float()
              for start in range(0, len(split), BATCH)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def load(run: Run, classes: int) -> Classifier:

@@ -5,6 +5,7 @@ kept. Geometry (random resized crop, rotation, flip) is one affine resampling; t
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,31 +31,50 @@ def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], f
 
     strength: 0..1, how far a view strays from the picture; at 0 it is the picture or, with `flip`, its mirror image.
     """
-    draw = [torch.from_numpy(_uniform(index, view, number)).to(images) for number in range(6)]
+    draw = on_device(_uniform(index, view, np.arange(6)[:, None]), images.device)
     side = (1 - strength * CROPPED * draw[0]).sqrt()
     angle = strength * ROTATION * (2 * draw[1] - 1)
-    mirror = torch.where(draw[2] < 0.5, -1.0, 1.0).to(images) if flip else torch.ones_like(side)
-    shift = (1 - side)[:, None] * (2 * torch.stack(draw[3:5], dim=1) - 1)
+    mirror = torch.where(draw[2] < 0.5, -1.0, 1.0) if flip else torch.ones_like(side)
+    shift = (1 - side) * (2 * draw[3:5] - 1)
     cos, sin = side * angle.cos(), side * angle.sin()
-    matrix = torch.stack([torch.stack([cos * mirror, -sin, shift[:, 0]], 1),
-                          torch.stack([sin * mirror, cos, shift[:, 1]], 1)], dim=1)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    grid = _grid(torch.stack([cos * mirror, sin * mirror]), torch.stack([-sin, cos]), shift, images.shape[-1])
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Brightness multiplies: black surroundings stay black, as they do in a scanner.
-    return (moved * (1 + strength * SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp(0, 1)
+    return moved.mul_((1 + strength * SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp_(0, 1)
 
 
-def _uniform(index: NDArray[np.int64], view: NDArray[np.int64], number: int) -> NDArray[np.float32]:
-    """One number in [0, 1) per (image, view), by hashing: no generator state, so no order to keep."""
+def on_device(values: NDArray[Any], device: torch.device | str) -> Tensor:
+    """A writable array as a tensor there. To a GPU it goes from pinned memory, and nobody waits for it."""
+    tensor = torch.from_numpy(values)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _grid(right: Tensor, down: Tensor, shift: Tensor, side: int) -> Tensor:
+    """Where each pixel of a view is looked up, x and y in -1..1 [B, S, S, 2]: that of the column + that of the row.
+
+    right, down: what a unit to the right and one down add to x and y, [2, B]. `F.affine_grid` multiplies matrices
+    for the same numbers, which takes longer than the resampling.
+    """
+    place = (torch.arange(side, device=shift.device) * 2 + 1) / side - 1
+    column = right[:, :, None] * place
+    row = down[:, :, None] * place + shift[:, :, None]
+    return (column[:, :, None, :] + row[:, :, :, None]).permute(1, 2, 3, 0)
+
+
+def _uniform(index: NDArray[np.int64], view: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.float32]:
+    """One value in [0, 1) per (number, image, view), by hashing: no generator state, so no order to keep."""
     return ((_hash(index, view, number + 1) >> np.uint64(40)) / np.float64(2**24)).astype(np.float32)
 
 
-def _hash(index: NDArray[np.int64], view: NDArray[np.int64] | int, number: int) -> NDArray[np.uint64]:
+def _hash(index: NDArray[np.int64], view: NDArray[np.int64] | int,
+          number: NDArray[np.int64] | int) -> NDArray[np.uint64]:
     """splitmix64 (Steele 2014) of the three numbers."""
     with np.errstate(over="ignore"):
         value = (np.asarray(index, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
                  + np.asarray(view, np.uint64) * np.uint64(0xD1B54A32D192ED03)
-                 + np.uint64(number) * np.uint64(0x8CB92BA72F3D8DD7))
+                 + np.asarray(number, np.uint64) * np.uint64(0x8CB92BA72F3D8DD7))
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             value = (value ^ (value >> np.uint64(shift))) * np.uint64(factor)
         return value ^ (value >> np.uint64(31))

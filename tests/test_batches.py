@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from kd.batches import TrainBatches, to_tensor
+from kd import evaluate
+from kd.batches import TrainBatches, pictures, to_tensor
 from kd.datasets.base import Split
+from kd.observation import Observation
 
 CPU = torch.device("cpu")
 
@@ -71,3 +75,54 @@ def test_augmented_epochs_repeat_exactly(split):
     first, again = (next(iter(batches.epoch(2, CPU))).images for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, next(iter(TrainBatches(split, np.arange(20), 20, 0, 0, True).epoch(2, CPU))).images)
+
+
+@pytest.fixture
+def mapped(split, tmp_path):
+    """The same pictures in a file, behind a head of seven bytes."""
+    path = tmp_path / "train.images"
+    path.write_bytes(b"x" * 7 + split.images.tobytes())
+    return np.memmap(path, np.uint8, "r", offset=7, shape=split.images.shape)
+
+
+@pytest.mark.parametrize("kind", ["array", "map", "part of a map", "map of a deleted file"])
+def test_read_are_these_pictures_in_this_order(split, mapped, kind):
+    index = np.array([19, 0, 7, 7])
+    images = split.images if kind == "array" else mapped
+    if kind == "part of a map":
+        images, index = mapped[7:], np.array([12, 0])
+    if kind == "map of a deleted file":
+        Path(mapped.filename).unlink()
+    found = pictures(images, index)
+    assert type(found) is np.ndarray
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, np.asarray(images)[index])
+
+
+def test_reading_a_whole_set_leaves_resident_memory_flat(tmp_path):
+    """Pages seen through a memory map would count as this process's own: 200 MB of them here."""
+    shape = (17_000, 64, 64, 3)
+    with (tmp_path / "train.images").open("wb") as file:
+        file.truncate(int(np.prod(shape)))
+    images = np.memmap(tmp_path / "train.images", np.uint8, "r", shape=shape)
+    split = Split(images, np.zeros(shape[0], np.int64), ("",) * shape[0])
+    before = resident()
+    for batch in TrainBatches(split, np.arange(shape[0]), 500, 0, 0, True).epoch(0, CPU):
+        assert not batch.images.any()
+    evaluate.predict(Brightness(), split)
+    assert resident() - before < 100
+    assert images.max() == 0  # and so the measure is shown to see what it must
+    assert resident() - before > 150
+
+
+class Brightness(torch.nn.Module):
+    def forward(self, images):
+        return Observation(images.mean(dim=(2, 3)), ())
+
+
+def resident():
+    """Megabytes of files in this process's memory."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs Linux's /proc")
+    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("RssFile"))

@@ -75,3 +75,10 @@ def test_less_strength_stays_nearer():
         return (views.augment(smooth, np.arange(20), np.arange(20), False, strength) - smooth).abs().mean().item()
 
     assert distance(0.2) < distance(0.5) < distance(1.0)
+
+
+def test_where_pixels_are_looked_up_is_the_affine_grid():
+    right, down, shift = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(2))
+    matrix = torch.stack([right, down, shift]).permute(2, 1, 0)
+    expected = torch.nn.functional.affine_grid(matrix, [5, 3, 24, 24], align_corners=False)
+    torch.testing.assert_close(views._grid(right, down, shift, 24), expected, rtol=1e-5, atol=1e-6)
