@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any
 
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
     _knobs(distill)
+    _sweep(verbs)
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
@@ -89,15 +90,44 @@ def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) 
     return verb
 
 
-def _flags(verb: Any, items: Iterable[Field[Any]]) -> None:
-    """One flag per field; a default of None leaves the field to the dataclass."""
+def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False) -> None:
+    """One flag per field, or per list of its values; a default of None leaves the field to the dataclass."""
     for item in items:
         default = f" (default {item.default})" if item.default != "" else ""
-        verb.add_argument("--" + item.name.replace("_", "-"), type=type(item.default), default=None,
-                          metavar=item.name.upper(), help=(item.metadata["help"] + default).replace("%", "%%"))
+        verb.add_argument("--" + item.name.replace("_", "-"), default=None,
+                          type=_list(type(item.default)) if several else type(item.default),
+                          metavar="V,…" if several else item.name.upper(),
+                          help=(item.metadata["help"] + default).replace("%", "%%"))
 
 
-def _knobs(verb: Any) -> None:
+def _sweep(verbs: Any) -> None:
+    """As distill, with lists."""
+    from kd.distill import Request
+    from kd.sweep import AXES
+
+    verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
+        "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
+        "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
+        "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier sweep; "
+                   "without ID, which there are."}})
+    items = [item for item in fields(Request) if item.name not in NOT_FLAGS]
+    _flags(verb, (item for item in items if item.name not in AXES))
+    _flags(verb, (item for item in items if item.name in AXES), several=True)
+    _knobs(verb, several=True)
+
+
+def _list(kind: type) -> Callable[[str], list[Any]]:
+    """Reads values parted by commas."""
+    def read(text: str) -> list[Any]:
+        try:
+            return [kind(word.strip()) for word in text.split(",") if word.strip()]
+        except ValueError:
+            what = "whole numbers" if kind is int else "numbers"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what} parted by commas") from None
+    return read
+
+
+def _knobs(verb: Any, several: bool = False) -> None:
     """One flag per hyper-parameter that any method has."""
     from kd.methods import METHODS
 
@@ -106,8 +136,8 @@ def _knobs(verb: Any) -> None:
         for knob, facts in METHODS[name].facts.knobs.items():
             meanings.setdefault(knob, []).append(f"{name}: {facts.help} Default {facts.default:g}.")
     for knob, texts in meanings.items():
-        verb.add_argument("--" + knob.replace("_", "-"), dest=f"knob_{knob}", type=float, metavar=knob.upper(),
-                          help=" ".join(texts).replace("%", "%%"))
+        verb.add_argument("--" + knob.replace("_", "-"), dest=f"knob_{knob}", type=_list(float) if several else float,
+                          metavar="V,…" if several else knob.upper(), help=" ".join(texts).replace("%", "%%"))
 
 
 def main(words: list[str] | None = None) -> int:

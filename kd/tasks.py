@@ -57,6 +57,15 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
     appraise(store, run, progress=progress, should_stop=should_stop, **args)
 
 
+@TASKS.add("sweep-times")
+def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+                 should_stop: Callable[[], bool]) -> None:
+    """How long the architectures of a sweep take to explain a picture. run: its teacher. args: the sweep's id."""
+    from kd import sweep_times
+
+    sweep_times.measure(store, args["sweep"], progress, should_stop)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """Where a task stands.

@@ -44,7 +44,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             continue
         if run.status in (QUEUED, RUNNING):
             raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
-        with run.lock(), one_per_machine(run), _Epochs(run):
+        with run.lock(), one_per_machine(run), Epochs(run):
             run.clear_cancel()
             status = execute(run, store)
         if status != FINISHED:
@@ -102,7 +102,7 @@ class _Phases(_Follower):
         self.phase = phase
 
 
-class _Epochs(_Follower):
+class Epochs(_Follower):
     """Prints a run's epochs."""
 
     def __init__(self, run: Run) -> None:
@@ -173,7 +173,7 @@ def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
 
     found = repeats.outcome(series)
     if found is None:
-        raise UsageError(f"The test answers of {series.teacher.id}, or of all its students, are missing. Write them anew: "
+        raise UsageError(f"The test answers of {series.teacher.id} or of every student are missing. Write them anew: "
                          "python -m kd evaluate RUN.")
     if whole:
         seeds = [{"seed": student.spec.seed, "control": brief(control), "student": brief(student)}
@@ -284,8 +284,15 @@ def _settings(args: Namespace) -> dict[str, Any]:
     return {**values, "method_args": knobs} if knobs else values
 
 
+def run_sweep(args: Namespace, store: Store) -> Result:
+    from kd.commands.sweep import sweep
+
+    return sweep(args, store)
+
+
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
     "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
+    "sweep": run_sweep,
     "evaluate": evaluate, "explain": explain, "hierarchy": hierarchy, "compare": compare, "list": list_runs,
     "show": show, "delete": delete, "resume": resume}
 

@@ -1,0 +1,179 @@
+"""`python -m kd sweep`: a distillation for every combination of settings, trained here one after the other."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kd import sweep_table, sweep_times
+from kd.commands import Epochs, Result, compute_here, tell
+from kd.distill import Request
+from kd.errors import UsageError
+from kd.jobs import execute, one_per_machine
+from kd.repeats import Spread, between
+from kd.runs import FINISHED, Run, Store, write_bytes
+from kd.sweep import AXES, Cell, Sweep, find, planned, runs, sweeps, work
+from kd.sweep_table import Row
+from kd.tasks import task
+
+CLAIMED = 200  # runs marked as queued ahead; each holds a file open
+
+
+def sweep(args: Namespace, store: Store) -> Result:
+    """Train what is missing, time the explanations, and give the table; with `--show` what is there of an earlier one.
+    """
+    if args.show == "":
+        return {"sweeps": [_brief(one, store) for one in sweeps(store)]}
+    wanted = find(store, args.show) if args.show else _asked(args)
+    if not args.show:
+        train_all(wanted, store)
+        time_explanations(wanted, store)
+    rows = sweep_table.table(wanted, store)
+    if args.csv:
+        write_bytes(Path(args.csv), sweep_table.as_csv(wanted, rows, store).encode())
+        tell(f"Table: {args.csv}")
+    return as_json(wanted, rows, store) if args.json else _as_text(wanted, rows, store)
+
+
+def _asked(args: Namespace) -> Sweep:
+    """The sweep of these flags. Raises UsageError."""
+    if not args.data:
+        raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
+                         "sweep: --show, or --show ID.")
+    values = {item.name: value for item in fields(Request) if (value := getattr(args, item.name, None)) is not None}
+    axes = {name: value for name, value in values.items() if name in AXES}
+    axes |= {key.removeprefix("knob_"): value for key, value in vars(args).items()
+             if key.startswith("knob_") and value is not None}
+    return Sweep(Request(**{name: value for name, value in values.items() if name not in AXES}), axes)
+
+
+def train_all(wanted: Sweep, store: Store) -> None:
+    """Train what has not finished, in this process, one after the other. A failed run does not stop the rest.
+
+    Raises UsageError when the teacher does not finish, since nothing can learn without it.
+    """
+    todo = work(wanted, store)
+    cells = planned(wanted, store)
+    tell(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
+    try:
+        with _claims(todo) as locks:
+            for number, run in enumerate(todo, 1):
+                tell(f"[{number}/{len(todo)}] {_place(run, cells)}")
+                _train(run, store, locks)
+    except KeyboardInterrupt:
+        tell("Stopped. The same command goes on from here.")
+        raise
+
+
+def _train(run: Run, store: Store, locks: dict[str, FileLock]) -> None:
+    lock = locks.pop(run.id, None) or _claim(run)
+    if lock is None:
+        status, reason = f"is {run.status} in another program", "It is left to that."
+    else:
+        try:
+            with one_per_machine(run), Epochs(run):
+                status, reason = execute(run, store), run.reason
+        finally:
+            lock.release()
+    if status == FINISHED:
+        return
+    if not run.spec.teacher and any(run.id == other.spec.teacher for other in store):
+        raise UsageError(f"The teacher {run.id} {status}. {reason}".strip())
+    tell(f"  {run.id} {status}. {reason}".rstrip())
+
+
+@contextmanager
+def _claims(todo: Sequence[Run]) -> Iterator[dict[str, FileLock]]:
+    """Mark what will be trained as queued, so that a page shows it as waiting and not as left behind."""
+    locks = {run.id: lock for run in todo[:CLAIMED] if (lock := _claim(run))}
+    try:
+        yield locks
+    finally:
+        for lock in locks.values():
+            lock.release()
+
+
+def _claim(run: Run) -> FileLock | None:
+    lock = run.lock()
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        return None
+    run.clear_cancel()
+    run.log("queued")
+    return lock
+
+
+def _place(run: Run, cells: Sequence[Cell]) -> str:
+    """`cell 7 of 36, depth 3, alpha 0.4: student, seed 1 of 2`."""
+    for cell in cells:
+        for seed, (control, student) in enumerate(cell.pairs, 1):
+            if run.id == student:
+                return f"cell {cell.number} of {len(cells)}, {cell.title}: student, seed {seed} of {len(cell.pairs)}"
+            if run.id == control:
+                return f"control {run.spec.model_label}, seed {seed} of {len(cell.pairs)}"
+    return f"teacher {run.spec.model_label}"
+
+
+def time_explanations(wanted: Sweep, store: Store) -> None:
+    """Measure what explaining costs, where an architecture has not been measured yet."""
+    if sweep_times.missing(wanted, store):
+        teacher = store[planned(wanted, store)[0].teacher]
+        compute_here(task(teacher, sweep_times.TASK), store, {"sweep": wanted.id})
+
+
+def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
+    """All there is to say, in plain values."""
+    times, chosen = sweep_times.read(store, wanted.id), sweep_table.best(rows)
+    return {"sweep": wanted.id, **wanted.to_json(), "cells": [sweep_table.record(row) for row in rows],
+            "best": chosen.cell.number if chosen else None,
+            "outcome": chosen.outcome.to_json() if chosen and chosen.outcome else None,
+            "fronts": {cost: [{"role": point.role, "cell": point.row.cell.number, "test_accuracy": point.accuracy.mean,
+                               cost: point.cost(cost)} for point in sweep_table.front(rows, cost)]
+                       for cost in sweep_table.COSTS},
+            "explanation_times": vars(times) if times else None, "notice": sweep_table.NOTICE}
+
+
+def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
+    """The table; what is said about it goes beside it."""
+    chosen = sweep_table.best(rows)
+    if chosen and chosen.outcome:
+        tell(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
+             f"{sweep_table.said(chosen)}")
+    for row in rows:
+        if row.reason:
+            tell(f"Cell {row.cell.number}: {row.reason}")
+    if times := sweep_times.read(store, wanted.id):
+        tell(times.words)
+    tell(f"Scores: mean ± standard deviation over the seeds. {sweep_table.NOTICE}")
+    return {"cells": [_line(row, row is chosen) for row in rows]}
+
+
+def _line(row: Row, chosen: bool) -> Result:
+    """The main numbers of a cell."""
+    student = row.arm("student")
+    numbers: dict[str, Any] = {}
+    if student and row.outcome:
+        milliseconds = row.milliseconds.get("student")
+        numbers = {"val F1": _share(student.val_macro_f1), "test accuracy": _share(student.accuracy),
+                   "test F1": _share(student.macro_f1),
+                   "student - control": f"{row.outcome.bought.points:+.1f} ({between(row.outcome.bought)})".replace("-", "−"),
+                   "parameters": student.parameters, "MFLOPs": f"{student.flops / 1e6:.3g}",
+                   "explain ms": "" if milliseconds is None else f"{milliseconds:.2f}",
+                   "train s": f"{student.seconds.mean:.1f}"}
+    return {"cell": row.cell.number, **row.settings, "seeds": row.seeds, **numbers,
+            "status": row.status + (" <- best" if chosen else "")}
+
+
+def _share(one: Spread) -> str:
+    return f"{100 * one.mean:.1f}" + ("" if one.sd is None else f" ± {100 * one.sd:.1f}")
+
+
+def _brief(one: Sweep, store: Store) -> Result:
+    rows = sweep_table.table(one, store)
+    return {"sweep": one.id, "cells": len(rows), "finished": sum(row.status == FINISHED for row in rows),
+            "axes": ", ".join(f"{name} {'|'.join(map(str, values))}" for name, values in one.axes.items())}

@@ -1,0 +1,285 @@
+"""A sweep: one distillation for every combination of settings, under one teacher.
+
+Every cell is an ordinary request, so its runs are ordinary runs: teacher and controls are shared among cells because
+the same spec is the same run, and what has finished is used again. A sweep is the file `checkpoints/sweeps/<id>.json`,
+which names its runs; how far it has come is read off these.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from kd import datasets
+from kd.distill import Request, seeded, specs
+from kd.errors import UsageError, unknown
+from kd.runs import FINISHED, Run, Store, write_json
+from kd.spec import RunSpec
+
+Value = str | int | float
+Settings = dict[str, Value]
+Specs = tuple[RunSpec, RunSpec, RunSpec]
+
+AXES = ("method", "student", "depth", "width", "epochs", "data_fraction", "batch_size", "views", "augmentation")
+"""Fields of Request that may have several values; besides these, every setting of a method may."""
+SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # what decides the shape of a student of this family
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A request, and the values that take turns in it. Frozen, checked when made, the same as JSON.
+
+    axes: from a name in AXES, or of a method's setting, to its values; what has one value only becomes part of `base`,
+    numbers are put in order. Raises UsageError for an empty list, and for a value or a name that cannot be.
+    """
+
+    base: Request
+    axes: Mapping[str, tuple[Value, ...]]
+
+    def __post_init__(self) -> None:
+        lists = {name: _checked(name, values) for name, values in self.axes.items()}
+        base = _with(self.base, {name: values[0] for name, values in lists.items() if len(values) == 1})
+        order = [*(name for name in AXES if name in lists), *sorted(set(lists) - set(AXES))]
+        axes = {name: lists[name] for name in order if len(lists[name]) > 1}
+        if "epochs" in axes and not base.teacher_epochs:  # else each length of training would have its own teacher
+            base = replace(base, teacher_epochs=max(map(int, axes["epochs"])))
+        object.__setattr__(self, "base", base)
+        object.__setattr__(self, "axes", axes)
+
+    @property
+    def id(self) -> str:
+        """Readable prefix and a hash of all settings: equal sweeps are the same file."""
+        digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]
+        words = (Path(self.base.data.split(":", 1)[0]).stem, *self.axes)
+        return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only; `from_json` gives an equal sweep back."""
+        return {"base": asdict(self.base), "axes": {name: list(values) for name, values in self.axes.items()}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The sweep that `to_json` wrote. Raises UsageError for unknown fields (a newer version's file, say)."""
+        known = [item.name for item in fields(Request)]
+        for name in values["base"]:
+            if name not in known:
+                raise unknown("setting", name, known)
+        return cls(Request(**values["base"]), {name: tuple(one) for name, one in values["axes"].items()})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination. number: from 1. settings: its value on every axis that means something to it.
+
+    teacher, pairs: run ids, once it is planned; pairs: control and student of each seed.
+    """
+
+    number: int
+    settings: Settings
+    teacher: str = ""
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All its runs, the teacher first."""
+        return self.teacher, *(run_id for pair in self.pairs for run_id in pair)
+
+    @property
+    def title(self) -> str:
+        """`depth 3, alpha 0.4, temperature 10`."""
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.settings.items()) or "one cell"
+
+
+def cells(sweep: Sweep) -> tuple[Cell, ...]:
+    """Every combination once, not planned. An axis collapses where it means nothing: a setting that the method lacks,
+    the width of a truncated student. Raises UsageError for an unknown method, student or setting of a method."""
+    knobs = {name: _knobs(name) for name in sweep.axes.get("method", (sweep.base.method,))}
+    asked = {*sweep.base.method_args, *sweep.axes} - set(AXES)
+    for name in sorted(asked - set().union(*knobs.values())):
+        raise unknown(f"setting of {' or '.join(map(repr, knobs))}", name, sorted(set().union(*knobs.values())))
+    found: list[Settings] = []
+    for values in itertools.product(*sweep.axes.values()):
+        settings = _meaningful(sweep, dict(zip(sweep.axes, values, strict=True)))
+        if settings not in found:
+            found.append(settings)
+    return tuple(Cell(number, settings) for number, settings in enumerate(found, 1))
+
+
+def request(sweep: Sweep, cell: Cell) -> Request:
+    """The cell as the distillation that it is."""
+    full = _with(sweep.base, cell.settings)
+    return replace(full, method_args={name: value for name, value in full.method_args.items()
+                                      if name in _knobs(full.method)})
+
+
+def checked(sweep: Sweep, store: Store) -> list[tuple[Cell, Specs]]:
+    """Every cell with its first seed's teacher, control and student; touches no run folder.
+
+    Raises UsageError where any cell is refused: an unknown model, a method that learns nothing on two classes, a
+    setting out of range, or an axis that would train another teacher.
+    """
+    from kd import methods  # torch: not for pages that only read runs
+
+    classes = len(datasets.look(sweep.base.data, store.places).classes)
+    found = []
+    for cell in cells(sweep):
+        one = request(sweep, cell)
+        planned = specs(one, store)
+        methods.check(one.method, classes)
+        found.append((cell, planned))
+        if planned[0] != found[0][1][0]:
+            differ = [name for name in sweep.axes if getattr(planned[0], name, 0) != getattr(found[0][1][0], name, 0)]
+            raise UsageError(f"Several values of {' and '.join(differ)} would each train a teacher of their own. Train "
+                             "the teacher first, and give its run as the teacher.")
+    return found
+
+
+def plan(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
+    """Check every cell, then make what runs are missing, and keep the sweep with their names. Raises UsageError."""
+    planned = [(cell, series(trio, sweep.base.seeds)) for cell, trio in checked(sweep, store)]
+    for spec in in_order([(teacher, pairs) for _, (teacher, pairs) in planned]):
+        store.create(spec)
+    found = tuple(replace(cell, teacher=_id(teacher, store),
+                          pairs=tuple((_id(first, store), _id(second, store)) for first, second in pairs))
+                  for cell, (teacher, pairs) in planned)
+    before = _read(path(store, sweep.id)) or {}
+    write_json(path(store, sweep.id), {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
+                                       "cells": [_kept(cell) for cell in found]})
+    return found
+
+
+def work(sweep: Sweep, store: Store) -> list[Run]:
+    """What is still to train, planned where it was not, in an order in which everything can be trained one by one.
+
+    The teacher first, and every other run needs it; these need nothing of one another. Then, seed by seed, the controls
+    and the students cell by cell, so that an early look shows every cell with one seed. Raises UsageError.
+    """
+    return [run for run in runs(plan(sweep, store), store) if run.status != FINISHED]
+
+
+def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
+    """The runs of these cells that are there, each once, in training order."""
+    ids = in_order([(cell.teacher, cell.pairs) for cell in planned])
+    return [store[run_id] for run_id in ids if run_id in store]
+
+
+def planned(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
+    """The cells as they were planned last, with their runs. Raises UsageError when they never were."""
+    found = _read(path(store, sweep.id))
+    if found is None:
+        raise UsageError(f"The sweep {sweep.id} has not been planned here.")
+    return tuple(Cell(one["number"], one["settings"], one["teacher"], tuple(map(tuple, one["pairs"])))
+                 for one in found["cells"])
+
+
+def sweeps(store: Store) -> list[Sweep]:
+    """All sweeps of a store that this version understands, latest first."""
+    found = [(one["created"], one["sweep"]) for file in _folder(store).glob("*.json") if (one := _read(file))]
+    return [sweep for _, values in sorted(found, key=lambda pair: -pair[0]) if (sweep := _understood(values))]
+
+
+def find(store: Store, sweep_id: str) -> Sweep:
+    """The sweep with this id, or with this unambiguous beginning of one. Raises UsageError."""
+    known = {sweep.id: sweep for sweep in sweeps(store)}
+    near = [name for name in known if name == sweep_id] or [name for name in known if name.startswith(sweep_id)]
+    if len(near) == 1:
+        return known[near[0]]
+    if not known:
+        raise UsageError(f"There is no sweep {sweep_id!r}: none has been started in {store.path}.")
+    raise unknown("sweep", sweep_id, near or known)
+
+
+def path(store: Store, sweep_id: str) -> Path:
+    """The sweep's file."""
+    return _folder(store) / f"{sweep_id}.json"
+
+
+def series(trio: Specs, seeds: int) -> tuple[RunSpec, tuple[tuple[RunSpec, RunSpec], ...]]:
+    """The teacher's spec, and control's and student's of every seed."""
+    teacher, control, student = trio
+    return teacher, tuple(zip(seeded(control, seeds), seeded(student, seeds), strict=True))
+
+
+def in_order(series: list[tuple[Any, tuple[tuple[Any, Any], ...]]]) -> list[Any]:
+    """Teachers, then for each seed the controls and then the students of all cells; each once."""
+    seeds = max((len(pairs) for _, pairs in series), default=0)
+    found = [teacher for teacher, _ in series]
+    for seed, part in itertools.product(range(seeds), (0, 1)):
+        found += [pairs[seed][part] for _, pairs in series if seed < len(pairs)]
+    return list(dict.fromkeys(found))
+
+
+def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
+    """Without those that change nothing beside the others."""
+    family = str(settings.get("student", sweep.base.student))
+    shape = SHAPES.get(family, ())
+    knobs = _knobs(str(settings.get("method", sweep.base.method)))
+    return {name: value for name, value in settings.items()
+            if (name in AXES or name in knobs) and (name not in SHAPES["plain"] or name in shape)}
+
+
+def _checked(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
+    """The values, each once and of the kind that the field has; numbers in order."""
+    known = {item.name: item for item in fields(Request)}
+    if name in known and name not in AXES:
+        raise UsageError(f"{name} cannot take several values in a sweep. Those that can: {', '.join(AXES)}, and every "
+                         "setting of a method.")
+    fractional = name not in known or isinstance(known[name].default, float)
+    found = list(dict.fromkeys(float(one) if fractional and isinstance(one, int) else one for one in values))
+    if not found:
+        raise UsageError(f"{name} has no value. Give at least one.")
+    for value in found:
+        _with(Request(), {name: value})
+    return tuple(found if isinstance(found[0], str) else sorted(found))
+
+
+def _with(base: Request, settings: Mapping[str, Any]) -> Request:
+    """The request with these fields, or settings of the method, changed. Raises UsageError for a value out of range."""
+    own = {item.name for item in fields(Request)}
+    args = {name: value for name, value in settings.items() if name not in own}
+    return replace(base, **{name: value for name, value in settings.items() if name in own},
+                   method_args=dict(sorted({**base.method_args, **args}.items())))
+
+
+@cache
+def _knobs(method: str) -> tuple[str, ...]:
+    from kd.methods import METHODS
+
+    return tuple(METHODS[method].facts.knobs)
+
+
+def _id(spec: RunSpec, store: Store) -> str:
+    run = store.find(spec)
+    return run.id if run else spec.id
+
+
+def _kept(cell: Cell) -> dict[str, Any]:
+    return {**asdict(cell), "pairs": [list(pair) for pair in cell.pairs]}
+
+
+def _folder(store: Store) -> Path:
+    return store.path / "sweeps"
+
+
+def _understood(values: Mapping[str, Any]) -> Sweep | None:
+    try:
+        return Sweep.from_json(values)
+    except (UsageError, KeyError, TypeError):
+        return None
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"sweep", "created", "cells"} <= set(found) else None

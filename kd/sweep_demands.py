@@ -1,0 +1,50 @@
+"""What a sweep will ask of this machine, before it is started: cells, runs and time."""
+
+from dataclasses import dataclass, replace
+
+from kd import datasets
+from kd.forecast import forecast
+from kd.runs import FINISHED, Store
+from kd.spec import RunSpec
+from kd.sweep import Sweep, checked, in_order, series
+
+
+@dataclass(frozen=True)
+class Demands:
+    """cells: combinations. runs: of all cells, shared ones once. finished: of these. seconds: of the rest, about."""
+
+    cells: int
+    runs: int
+    finished: int
+    seconds: float
+
+
+def demands(sweep: Sweep, store: Store) -> Demands:
+    """How many cells and runs a sweep makes, and how long the unfinished ones will take here. Raises UsageError.
+
+    Models that have not been timed yet are tried out on noise for a second or so.
+    """
+    found = checked(sweep, store)
+    look = datasets.look(sweep.base.data, store.places)
+    done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
+    costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
+    total: dict[RunSpec, float] = {}
+    for _, trio in found:
+        teacher, pairs = series(trio, sweep.base.seeds)
+        for control, student in pairs:
+            three = (teacher, control, student)
+            if any(not done[spec] and _kind(spec) not in costs for spec in three):
+                needs = forecast(three, len(look.classes), look.total, store).needs
+                costs |= {_kind(spec): need.seconds for spec, need in zip(three, needs, strict=True) if not done[spec]}
+            total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
+    return Demands(len(found), len(done), sum(done.values()), sum(total.values()))
+
+
+def _kind(spec: RunSpec) -> RunSpec:
+    """Without what changes nothing in how long it takes."""
+    return replace(spec, seed=0, method_args={})
+
+
+def _done(spec: RunSpec, store: Store) -> bool:
+    run = store.find(spec)
+    return run is not None and run.status == FINISHED

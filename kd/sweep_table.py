@@ -1,0 +1,220 @@
+"""What a sweep came to: a row per cell, the best cell, the fronts of accuracy against cost. Read from disk."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from kd.distill import Series
+from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.sweep import Cell, Settings, Sweep, planned
+from kd.sweep_times import Times, read
+
+PLANNED, DELETED = "planned", "deleted"
+# What is said of a cell first, where its runs differ.
+ORDER = (RUNNING, FAILED, QUEUED, CANCELLED, INTERRUPTED, PLANNED, DELETED, FINISHED)
+FLOPS, MILLISECONDS = COSTS = ("flops", "milliseconds")
+NOTICE = "Not for clinical use."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell as it stands.
+
+    status: one of ORDER. reason: why a run of it failed, in words. done: runs of control and student that have
+    finished, of `runs`. outcome: over the seeds whose control and student have finished; None before the first.
+    val_accuracy: of the epochs kept, 0..1, by role. milliseconds: of explaining one picture, by role; none where it
+    was not measured. student: the first seed's run.
+    """
+
+    cell: Cell
+    status: str
+    reason: str
+    done: int
+    runs: int
+    outcome: Outcome | None
+    val_accuracy: Mapping[str, Spread]
+    milliseconds: Mapping[str, float]
+    student: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.cell.settings
+
+    @property
+    def seeds(self) -> int:
+        """Seeds that have finished."""
+        return len(self.outcome.seeds) if self.outcome else 0
+
+    def arm(self, role: str) -> Arm | None:
+        """Teacher, control or student of the outcome."""
+        return next((arm for arm in self.outcome.arms if arm.role == role), None) if self.outcome else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in a chart of accuracy against cost. choice: validation macro-F1; accuracy: on test; both of all seeds.
+
+    milliseconds: of explaining one picture; None where it was not measured. row: the cell it stands in, or the first.
+    """
+
+    role: str
+    row: Row
+    choice: Spread
+    accuracy: Spread
+    flops: int
+    milliseconds: float | None
+
+    def cost(self, name: str) -> float | None:
+        """By one of COSTS."""
+        return self.flops if name == FLOPS else self.milliseconds
+
+
+def table(sweep: Sweep, store: Store) -> list[Row]:
+    """A row per cell, in the cells' order. Raises UsageError when the sweep was never planned."""
+    times = read(store, sweep.id)
+    states: dict[str, str] = {}
+    return [_row(cell, store, times, states) for cell in planned(sweep, store)]
+
+
+def best(rows: Sequence[Row]) -> Row | None:
+    """The cell whose student scores highest on validation (macro-F1, mean over the seeds), of equals the one with fewer
+    FLOPs; among those with the most finished seeds. None before any has finished. The test set has no say."""
+    most = max((row.seeds for row in rows), default=0)
+    ready = [(student, row) for row in rows if row.seeds == most and (student := row.arm("student"))]
+    return max(ready, key=lambda pair: (pair[0].val_macro_f1.mean, -pair[0].flops))[1] if ready else None
+
+
+def points(rows: Sequence[Row]) -> list[Point]:
+    """Teacher, every control once, and every student of the cells that have a result."""
+    found: dict[tuple[str, str], Point] = {}
+    # The most seeds first: a control that several cells share is then the one with all that have finished.
+    for row in sorted(rows, key=lambda row: -row.seeds):
+        for arm in row.outcome.arms if row.outcome else ():
+            found.setdefault((arm.role, arm.run.id), Point(arm.role, row, arm.val_macro_f1, arm.accuracy, arm.flops,
+                                                           row.milliseconds.get(arm.role)))
+    return sorted(found.values(), key=lambda point: (point.role, point.row.cell.number))
+
+
+def front(rows: Sequence[Row], cost: str) -> list[Point]:
+    """The models that no other beats on validation at the same cost or less, cheapest first. cost: one of COSTS.
+
+    Chosen on validation (macro-F1), so their test accuracies need not rise along the front.
+    """
+    known = [(price, point) for point in points(rows) if (price := point.cost(cost)) is not None]
+    chosen: list[Point] = []
+    for _, point in sorted(known, key=lambda pair: (pair[0], -pair[1].choice.mean)):
+        if not chosen or point.choice.mean > chosen[-1].choice.mean:
+            chosen.append(point)
+    return chosen
+
+
+def said(row: Row) -> str:
+    """What a cell that has a result came to, in a sentence."""
+    return sentence(row.outcome) if row.outcome else ""
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as flat, plain values: None where there is nothing yet."""
+    student, control, bought = row.arm("student"), row.arm("control"), row.outcome.bought if row.outcome else None
+    own, others = row.val_accuracy.get("student"), row.val_accuracy.get("control")
+    return {"cell": row.cell.number, **row.settings, "status": row.status, "seeds": row.seeds,
+            **_spread("val_accuracy", own), **_spread("val_macro_f1", student.val_macro_f1 if student else None),
+            **_spread("test_accuracy", student.accuracy if student else None),
+            **_spread("test_macro_f1", student.macro_f1 if student else None),
+            **_spread("control_val_accuracy", others),
+            **_spread("control_test_accuracy", control.accuracy if control else None), **_difference(bought),
+            "parameters": student and student.parameters, "flops": student and student.flops,
+            "explanation_ms": row.milliseconds.get("student"), "training_seconds": student and student.seconds.mean,
+            "student_run": row.student, "reason": row.reason}
+
+
+def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:
+    """A line per cell: its numbers, every setting that all cells share, what computed it, and what it is not for."""
+    shared = {f"all: {name}": value for name, value in asdict(sweep.base).items()
+              if name != "method_args" and name not in sweep.axes}
+    shared |= {f"all: {name}": value for name, value in sweep.base.method_args.items()}
+    lines = [{"sweep": sweep.id, **dict.fromkeys(sweep.axes), **record(row), **shared, **_versions(row, store),
+              "notice": NOTICE} for row in rows]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in lines for name in line)))
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) -> Row:
+    for run_id in cell.ids:
+        states[run_id] = states.get(run_id) or _status(run_id, store)
+    own = [run_id for pair in cell.pairs for run_id in pair]
+    failed = [run_id for run_id in cell.ids if states[run_id] == FAILED]
+    told = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
+    found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))
+    return Row(cell, min(told, key=ORDER.index), store[failed[0]].reason if failed else "",
+               sum(states[run_id] == FINISHED for run_id in own), len(own), found, _validated(cell, store, found),
+               _milliseconds(found, times), cell.pairs[0][1])
+
+
+def _status(run_id: str, store: Store) -> str:
+    """As the run's own, but what was never begun is not called interrupted."""
+    if run_id not in store:
+        return DELETED
+    run = store[run_id]
+    status = run.status
+    return PLANNED if status == INTERRUPTED and not run.events() else status
+
+
+def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Outcome | None:
+    if cell.teacher not in finished:
+        return None
+    pairs = tuple((store[first], store[second]) for first, second in cell.pairs
+                  if first in finished and second in finished)
+    series = Series(store[cell.teacher], pairs)
+    return _computed(series, tuple((run.path / "predictions.npz").stat().st_mtime_ns for run in series.runs))
+
+
+@lru_cache(maxsize=512)
+def _computed(series: Series, _changed: tuple[int, ...]) -> Outcome | None:
+    """The bootstrap takes its time, and pages look every second."""
+    return outcome(series)
+
+
+def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spread]:
+    if found is None:
+        return {}
+    # The finished seeds, as the outcome has them.
+    pairs = [(store[first], store[second]) for first, second in cell.pairs
+             if second in store and store[second].summary and store[second].spec.seed in found.seeds]
+    return {role: Spread(tuple(_val_accuracy(run, (run.path / "summary.json").stat().st_mtime_ns) for run in arm))
+            for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True)}
+
+
+@lru_cache(maxsize=4096)
+def _val_accuracy(run: Run, _changed: int) -> float:
+    """Of the epoch whose weights were kept."""
+    kept = (run.summary or {})["best_epoch"]
+    return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == kept), float("nan"))
+
+
+def _milliseconds(found: Outcome | None, times: Times | None) -> dict[str, float]:
+    if found is None or times is None:
+        return {}
+    labels = {arm.role: arm.run.spec.model_label for arm in found.arms}
+    return {role: times.milliseconds[label] for role, label in labels.items() if label in times.milliseconds}
+
+
+def _spread(name: str, one: Spread | None) -> dict[str, float | None]:
+    return {name: one.mean if one else None, f"{name}_sd": one.sd if one else None}
+
+
+def _difference(one: Difference | None) -> dict[str, float | None]:
+    return {"student_minus_control_points": one.points if one else None, "low": one.low if one else None,
+            "high": one.high if one else None}
+
+
+def _versions(row: Row, store: Store) -> dict[str, str]:
+    summary = (store[row.student].summary if row.student in store else None) or {}
+    return {f"version: {name}": text for name, text in summary.get("versions", {}).items()}

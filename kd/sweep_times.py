@@ -1,0 +1,86 @@
+"""How long a sweep's models take to explain one picture: measured once per architecture, all in turn, and kept."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.errors import Stopped, UsageError
+from kd.runs import FINISHED, Run, Store, write_json
+from kd.sweep import Sweep, find, planned, runs
+
+REPEATS = 15
+TASK = "sweep-times"
+
+
+@dataclass(frozen=True)
+class Times:
+    """milliseconds: by architecture (`RunSpec.model_label`), of explaining one picture: all stage maps and the Grad-CAM
+    of the last stage, sum of the two medians. protocol: how it was measured, plain values."""
+
+    milliseconds: dict[str, float]
+    protocol: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """The protocol in one line."""
+        told = self.protocol
+        threads = f"{told['threads']} thread{'s' if told['threads'] != 1 else ''}"
+        return (f"Explaining one picture of {told['image_size']} px: all stage maps and one Grad-CAM, the sum of their "
+                f"medians of {told['repeats']}, every architecture in turn, on {told['device']} with {threads}, after "
+                f"one uncounted turn; torch {told['torch']}.")
+
+
+def read(store: Store, sweep_id: str) -> Times | None:
+    """What was measured of a sweep, or None."""
+    try:
+        return Times(**json.loads(_path(store, sweep_id).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def missing(sweep: Sweep, store: Store) -> list[Run]:
+    """A finished run of every architecture that has not been measured; depends on the architecture only, so any will
+    do. Raises UsageError when the sweep was never planned."""
+    known = read(store, sweep.id)
+    found = {run.spec.model_label: run for run in reversed(_finished(sweep, store))}
+    return [run for label, run in found.items() if known is None or label not in known.milliseconds]
+
+
+def measure(store: Store, sweep_id: str, progress: Callable[[str, float], None] = lambda phase, share: None,
+            should_stop: Callable[[], bool] = lambda: False) -> Times:
+    """Time every architecture of a sweep that has a finished run, in turn, and keep the result.
+
+    Those measured before are measured again, because only times of one sitting can be compared. Raises UsageError.
+    """
+    from kd.evaluate import data_of
+    from kd.explain import Question, explain_together
+    from kd.pool import ModelPool, open_subject
+
+    found = {run.spec.model_label: run for run in reversed(_finished(find(store, sweep_id), store))}
+    if not found:
+        raise UsageError(f"No run of the sweep {sweep_id} has finished, so there is nothing to time yet.")
+    progress("opening the data set", 0.0)
+    image = data_of(next(iter(found.values())), store).test.images[0]
+    pool = ModelPool()
+    subjects = [open_subject(run, pool) for run in found.values()]
+    if should_stop():
+        raise Stopped
+    progress("explaining one picture by every architecture", 0.1)
+    asked = [Question(subject, name, 0, stages) for subject in subjects
+             for name, stages in (("stage-maps", None), ("grad-cam", (-1,)))]
+    answers = explain_together(asked, image, REPEATS)
+    sums = [1e3 * (maps.timing.median + cam.timing.median)
+            for maps, cam in zip(answers[::2], answers[1::2], strict=True)]
+    times = Times(dict(zip(found, sums, strict=True)), {**answers[0].protocol, "repeats": REPEATS})
+    write_json(_path(store, sweep_id), asdict(times))
+    return times
+
+
+def _finished(sweep: Sweep, store: Store) -> list[Run]:
+    return [run for run in runs(planned(sweep, store), store) if run.status == FINISHED]
+
+
+def _path(store: Store, sweep_id: str) -> Path:
+    return store.path / "sweeps" / "times" / f"{sweep_id}.json"

@@ -1,0 +1,131 @@
+import csv
+import json
+
+import pytest
+from made_sweep import SWEEP, made
+from small import DATA
+from test_commands import run
+
+from kd import jobs
+from kd.commands import sweep as verb
+from kd.errors import UsageError
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Store
+from kd.sweep import plan, runs, sweeps
+
+SMALL = ["--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1", "--batch-size", "8",
+         "--views", "3"]
+LISTS = ["--alpha", "0.4,0.7", "--depth", "2", "--width", "4", "--seeds", "2"]
+
+
+def test_from_flags_to_the_table_and_again(capsys, tmp_path):
+    root = ["--root", str(tmp_path / "store"), "--json"]
+    file = tmp_path / "table.csv"
+    code, result, err = run(capsys, "sweep", *SMALL, *LISTS, "--csv", str(file), *root)
+    assert code == 0
+    assert "2 cells, 7 runs, 7 to train" in err
+    assert "[3/7] cell 1 of 2, alpha 0.4: student, seed 1 of 2" in err
+    assert [cell["status"] for cell in result["cells"]] == [FINISHED] * 2
+    assert [(cell["alpha"], cell["seeds"]) for cell in result["cells"]] == [(0.4, 2), (0.7, 2)]
+    assert result["best"] in (1, 2)
+    assert result["outcome"]["seeds"] == [0, 1]
+    assert all(cell["explanation_ms"] > 0 for cell in result["cells"])
+    assert result["fronts"]["flops"]
+    assert result["notice"] == "Not for clinical use."
+    assert [line["alpha"] for line in csv.DictReader(file.read_text().splitlines())] == ["0.4", "0.7"]
+
+    code, again, err = run(capsys, "sweep", *SMALL, *LISTS, *root)
+    assert again == result
+    assert "7 runs, 0 to train" in err
+    assert "sweep-times" not in err
+    code, table, err = run(capsys, "sweep", "--show", result["sweep"][:-3], *root[:2])
+    assert {"cell", "alpha", "seeds", "finished", "best"} <= set(table.split())
+    assert "Best on validation" in err
+    assert "Not for clinical use" in err
+    code, listed, _ = run(capsys, "sweep", "--show", *root)
+    assert listed == {"sweeps": [{"sweep": result["sweep"], "cells": 2, "finished": 2, "axes": "alpha 0.4|0.7"}]}
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["sweep"], "Give the data set"),
+    (["sweep", *SMALL, "--depth", "2,x"], "'2,x' is not a list of whole numbers parted by commas"),
+    (["sweep", *SMALL, "--alpha", "0.4,7"], "alpha must be between 0 and 1"),
+    (["sweep", *SMALL, "--method", "kd,kdd"], "Did you mean 'kd'"),
+    (["sweep", *SMALL, "--depth", ","], "depth has no value"),
+    (["sweep", "--show", "nothing"], "none has been started"),
+])
+def test_what_cannot_be_is_one_sentence_and_exit_2(capsys, words, message):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not list(Store())
+
+
+def train_as_told(monkeypatch, outcomes):
+    """Instead of training: by model label and method the status; the rest finish at once."""
+    def execute(run, store):
+        status = outcomes.get((run.spec.model_label, run.spec.method_args.get("alpha")), FINISHED)
+        if isinstance(status, BaseException):
+            raise status
+        if status == FINISHED:
+            (run.path / "summary.json").write_text("{}")
+        else:
+            run.log(status, reason="no luck")
+        return status
+
+    monkeypatch.setattr(verb, "execute", execute)
+
+
+def test_a_failed_cell_does_not_stop_the_rest(capsys, monkeypatch):
+    train_as_told(monkeypatch, {("plain2w4", 0.4): FAILED})
+    store = Store()
+    verb.train_all(SWEEP, store)
+    found = runs(plan(SWEEP, store), store)
+    assert [run.status for run in found].count(FAILED) == 2
+    assert [run.status for run in found].count(FINISHED) == len(found) - 2
+    assert "failed. no luck" in capsys.readouterr().err
+
+
+def test_without_its_teacher_nothing_else_is_tried(monkeypatch):
+    train_as_told(monkeypatch, {("test_resnet", None): CANCELLED})
+    store = Store()
+    with pytest.raises(UsageError, match="The teacher phantom_brain-test_resnet-supervised-.* cancelled"):
+        verb.train_all(SWEEP, store)
+    assert {run.status for run in runs(plan(SWEEP, store), store)[1:]} == {INTERRUPTED}
+
+
+def test_what_waits_is_queued_for_others_to_see_and_let_go_on_ctrl_c(capsys, monkeypatch):
+    store = Store()
+    seen = []
+
+    def execute(run, store):
+        seen.extend(run.status for run in runs(plan(SWEEP, store), store))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "execute", execute)
+    with pytest.raises(KeyboardInterrupt):
+        verb.train_all(SWEEP, store)
+    assert set(seen) == {QUEUED}
+    assert {run.status for run in runs(plan(SWEEP, store), store)} == {INTERRUPTED}
+    assert "The same command goes on from here." in capsys.readouterr().err
+
+
+def test_what_another_program_trains_is_left_to_it(capsys, monkeypatch):
+    train_as_told(monkeypatch, {})
+    store = Store()
+    busy = runs(plan(SWEEP, store), store)[-1]
+    queue = jobs.Queue(store.places)
+    monkeypatch.setattr(queue, "_start", lambda: None)
+    queue.submit([busy])
+    verb.train_all(SWEEP, store)
+    assert busy.status == QUEUED
+    assert "is queued in another program" in capsys.readouterr().err
+    queue.cancel(busy)
+
+
+def test_a_finished_sweep_as_json_has_no_value_that_json_lacks():
+    store = Store()
+    made(store)
+    from kd.sweep_table import table
+
+    result = verb.as_json(sweeps(store)[0], table(SWEEP, store), store)
+    assert json.loads(json.dumps(result, allow_nan=False))["best"] == 2

@@ -1,0 +1,53 @@
+import pytest
+from made_sweep import SWEEP, made
+from small import request
+
+from kd import sweep_demands
+from kd.forecast import Forecast, Need
+from kd.runs import Store
+from kd.sweep import Sweep
+from kd.sweep_demands import demands
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A forecast of 100 s for the teacher, 10 s for a control, 20 s for a student; notes how often it is asked."""
+    calls = []
+
+    def forecast(specs, classes, pictures, store):
+        calls.append(specs)
+        assert (classes, pictures) == (4, 60)
+        needs = [Need(role, seconds, "as told", False) for role, seconds in
+                 (("teacher", 100.0), ("control", 10.0), ("student", 20.0))]
+        return Forecast(tuple(needs), 42, 0, None, 0, 0)
+
+    monkeypatch.setattr(sweep_demands, "forecast", forecast)
+    return calls
+
+
+def test_what_cells_share_is_counted_once(store, asked):
+    found = demands(SWEEP, store)
+    assert (found.cells, found.runs, found.finished) == (4, 1 + 2 * 2 + 4 * 2, 0)
+    assert found.seconds == 100 + 4 * 10 + 8 * 20
+    assert len(asked) == 2  # one of a depth: alpha and seed change nothing
+    assert not list(store)
+
+
+def test_what_has_finished_costs_nothing(store, asked):
+    made(store, seeds=1)
+    found = demands(SWEEP, store)
+    assert (found.runs, found.finished) == (13, 7)
+    assert found.seconds == 2 * 10 + 4 * 20
+    made(store)
+    assert demands(SWEEP, store).seconds == 0
+
+
+def test_a_real_forecast_of_it(store):
+    found = demands(Sweep(request(), {"alpha": (0.4, 0.7)}), store)
+    assert found.runs == 4
+    assert found.seconds > 0
