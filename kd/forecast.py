@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
+from kd import arithmetic
+from kd.arithmetic import precision_of
+from kd.distill import seeded
 
 from kd.methods import METHODS
 from kd.models import cost, skeleton
@@ -39,17 +42,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Need:
-    """One run's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words."""
+    """One role's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words. runs: how
+    many seeds of it are still to train, at least 1."""
 
     role: str
     seconds: float
     basis: str
+    runs: int = 1
     finished: bool
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the three runs of a distillation. Bytes; memory at its peak and beside the program itself; None: not known."""
+    """Of the runs of a distillation. Bytes; memory at its peak and beside the program itself; None: not known."""
 
     needs: tuple[Need, ...]
     images: int
@@ -72,18 +77,21 @@ class Forecast:
         ) if holds)
 
 
-def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: int, store: Store) -> Forecast:
-    """Of teacher, control and student specs, for a data set of `pictures` images in all."""
+def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: int, store: Store,
+             seeds: int = 1) -> Forecast:
+    """Of teacher, control and student specs, for a data set of `pictures` images in all. seeds: how often control and
+    student are trained."""
     teacher, _, student = specs
     images = _training_images(teacher, pictures, store)
-    needs = tuple(_need(role, spec, teacher, classes, images, store)
-                  for role, spec in zip(("teacher", "control", "student"), specs, strict=True))
+    needs = tuple(_need(role, seeded(spec, number), teacher, classes, images, store) for role, spec, number
+                  in zip(("teacher", "control", "student"), specs, (1, seeds, seeds), strict=True))
     large, small = trial(_bare(teacher), classes), trial(_bare(student), classes)
     size = teacher.image_size
     memory = max(_memory(large, teacher.batch_size, size), _memory(small, student.batch_size, size)
                  + large.parameters * BYTES)
-    to_do = [one for one, need in zip((large, small, small), needs, strict=True) if not need.finished]
-    disk = sum(WORDS * one.parameters * BYTES for one in to_do) + _cache_bytes(teacher, pictures, store)
+    to_do = [need.runs * one.parameters for one, need in zip((large, small, small), needs, strict=True)
+             if not need.finished]
+    disk = sum(WORDS * parameters * BYTES for parameters in to_do) + _cache_bytes(teacher, pictures, store)
     return Forecast(needs, images, memory, _free_memory(_device(teacher)), disk, _free_disk(store.places.root))
 
 
@@ -101,17 +109,21 @@ def _trained_on(run: Run) -> int:
     return sum(counts.get("train", []))
 
 
-def _need(role: str, spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
-    if spec.id in store and store[spec.id].status == FINISHED:
+def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
+    """specs: the same but for the seed."""
+    to_do = [spec for spec in specs if not (spec.id in store and store[spec.id].status == FINISHED)]
+    if not to_do:
+    spec, runs = to_do[0], len(to_do)
         return Need(role, 0.0, "finished before, used again", True)
     steps = spec.epochs * images * spec.data_fraction
     if lived := _as_before(spec, teacher, store):
-        return Need(role, steps * lived[0], f"as {lived[1]} took, with the same model, size and batch", False)
+        return Need(role, runs * steps * lived[0], f"as {lived[1]} took, with the same model, size and batch", False,
+                    runs)
     own = trial(_bare(spec), classes)
     watching = trial(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
     # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
     seconds = steps * (own.step + watching) + spec.epochs * images / 7 * own.forward
-    return Need(role, seconds, f"one step of {own.images} images timed on this machine", False)
+    return Need(role, runs * seconds, f"one step of {own.images} images timed on this machine", False, runs)
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[float, str] | None:

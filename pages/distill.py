@@ -80,7 +80,7 @@ def _new() -> None:
             if st.button("Distil", type="primary", icon=":material/science:", width="stretch"):
                 _start(request)
             with above:  # last, because it takes seconds for a model that has not been timed yet
-                preview.demands(planned, about)
+                preview.demands(planned, about, request.seeds)
 
 
 def _start(request: Request) -> None:

@@ -51,10 +51,10 @@ def _field(row: cost.LayerRow) -> str:
     return f"{row.receptive_field} px" if row.receptive_field else "–"
 
 
-def demands(planned: Specs, about: Look) -> None:
-    """Time, memory and disk, with how they were found."""
+def demands(planned: Specs, about: Look, seeds: int = 1) -> None:
+    """Time, memory and disk of all seeds, with how they were found."""
     with st.spinner("Estimating the time"):
-        found = forecast(planned, len(about.classes), about.pictures, store())
+        found = forecast(planned, len(about.classes), about.pictures, store(), seeds)
     for warning in found.warnings:
         st.warning(warning, icon=":material/warning:")
     time = f"about {rough(found.seconds)}" if found.seconds else "nothing left to train"
@@ -78,7 +78,8 @@ def _lines(found: Forecast) -> list[str]:
     bases: dict[str, list[str]] = {}
     for need in found.needs:
         time = "" if need.finished else f" {rough(need.seconds)}"
-        bases.setdefault(need.basis, []).append(f"{need.role}{time}")
+        role = f"{need.runs} {need.role}s" if need.runs > 1 else need.role
+        bases.setdefault(need.basis, []).append(f"{role}{time}")
     lines = [f"{', '.join(roles).capitalize()}: {basis}." for basis, roles in bases.items()]
     return [*lines, f"For about {found.images:,} training images. Decoding a new data set and waiting for other runs "
             "come on top."]
