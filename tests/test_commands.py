@@ -2,6 +2,7 @@ import json
 import re
 
 import pytest
+from made_sets import make_folder
 from PIL import Image
 from small import DATA
 
@@ -132,3 +133,17 @@ def test_help_shows_the_reason_of_every_flag(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "Passes over the training images" in text
     assert "--temperature" in text
+
+
+def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("kd.commands.train_here", lambda runs, store: None)
+    words = ["distill", "--data", str(make_folder(tmp_path / "two", {"a": 8, "b": 8})), "--teacher", "test_resnet",
+             *SMALL, "--root", str(tmp_path / "store"), "--json"]
+    code, result, err = run(capsys, *words, "--method", "dkd")
+    assert code == 0
+    assert "-dkd-" in result["student"]["run"]
+    assert "On two classes there is one other class only" in err
+    assert "two classes" not in run(capsys, *words)[2]
+    code, _, err = run(capsys, *words, "--method", "kd-standardised")
+    assert code == 2
+    assert "cannot be had on two classes" in err

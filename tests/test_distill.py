@@ -1,10 +1,11 @@
 from dataclasses import fields, replace
 
 import pytest
+from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
 from kd import datasets
-from kd.distill import Request, control_of, plan, single, specs, trio_of
+from kd.distill import Request, caveat, control_of, plan, single, specs, trio_of
 from kd.errors import UsageError
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -103,3 +104,14 @@ def test_single_gives_small_students_large_steps(store):
     assert single({"data": DATA, "model": "plain", "learning_rate": 0.01}, store).learning_rate == 0.01
     assert single({"data": DATA, "model": "timm:test_resnet"}, store) == large
     assert isinstance(large, RunSpec)
+
+
+def test_methods_on_two_classes_are_refused_or_explained(store):
+    make_folder(store.places.data / "two", {"a": 8, "b": 8})
+    assert caveat(request(data="two"), store) == ""
+    assert "two classes" in caveat(request(data="two", method="dkd"), store)
+    assert caveat(request(method="dkd"), store) == ""
+    assert specs(request(data="two", method="dkd"), store)[2].method == "dkd"
+    with pytest.raises(UsageError, match="cannot be had on two classes"):
+        specs(request(data="two", method="kd-standardised"), store)
+    assert not list(store)

@@ -1,36 +1,16 @@
+"""What holds for every method, and what its settings are."""
+
 import pytest
 import torch
+from lessons import TARGET, TEACHING, THEIRS, leaves, lesson, observe, ready, taught, terms
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.methods import METHODS, build, complete
+from kd.methods import METHODS, build, check, complete
 from kd.observation import Observation
 
-
-def observe(seed: int, requires_grad: bool = False, classes: int = 4) -> Observation:
-    source = torch.Generator().manual_seed(seed)
-    logits = torch.randn(8, classes, generator=source, dtype=torch.float64)
-    stages = tuple(torch.randn(8, c, s, s, generator=source, dtype=torch.float64) for c, s in ((4, 8), (8, 4)))
-    return Observation(logits.requires_grad_(requires_grad), stages)
-
-
-def lesson(seed: int, classes: int = 4) -> dict[str, torch.Tensor]:
-    return {"logits": observe(seed, classes=classes).logits}
-
-
-TARGET = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_gives_finite_weighted_terms_with_a_gradient(name):
-    method, student = build(name, {}), observe(1, requires_grad=True)
-    terms = method(student, lesson(2) if method.needs_teacher else {}, TARGET)
-    loss = sum(terms.values())
-    (gradient,) = torch.autograd.grad(loss, student.logits)
-    assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
-    assert gradient.abs().sum() > 0
-    again = method(student, lesson(2) if method.needs_teacher else {}, TARGET)
-    assert all(torch.equal(terms[key], again[key]) for key in terms)
+SAME = [name for name in TEACHING if name != "hint"]  # a projector must learn first that nothing is to be done
+ON_TWO = [name for name in TEACHING if not METHODS[name].facts.refuses_two]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -39,37 +19,114 @@ def test_every_method_is_documented(name):
     assert facts.title
     assert facts.summary.endswith(".")
     assert METHODS[name].__doc__
+    assert not METHODS[name].needs_teacher or "arXiv" in facts.paper
+    assert not facts.refuses_two or facts.two_classes
     for knob in facts.knobs.values():
         assert knob.low <= knob.default <= knob.high
         assert knob.help
 
 
-def test_kd_is_the_paper_s_formula():
-    student, teacher, alpha, heat = observe(1), observe(2), 0.4, 5.0
-    terms = build("kd", {"alpha": alpha, "temperature": heat})(student, {"logits": teacher.logits}, TARGET)
-    p, q = (torch.softmax(o.logits / heat, 1) for o in (teacher, student))
-    soft = (p * (p.log() - q.log())).sum(1).mean()
-    assert terms["hard"].item() == pytest.approx(alpha * F.cross_entropy(student.logits, TARGET).item(), rel=1e-12)
-    assert terms["soft"].item() == pytest.approx((1 - alpha) * heat**2 * soft.item(), rel=1e-12)
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("batch", [2, 8])
+def test_every_method_gives_finite_weighted_terms_and_the_same_again(name, batch):
+    student, teacher = observe(1, batch=batch), observe(2, batch=batch, stages=THEIRS)
+    found, again = (terms(name, student, teacher) for _ in range(2))
+    assert next(iter(found)) == "hard"
+    assert all(term.ndim == 0 and term.isfinite() and term >= 0 for term in found.values())
+    assert all(torch.equal(found[key], again[key]) for key in found)
 
 
-def test_kd_with_alpha_one_is_the_control():
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_agree_with_finite_differences(name):
+    student, teacher = observe(1, batch=3, stages=((3, 4), (4, 2)), grad=True), observe(2, batch=3, stages=THEIRS)
+    method = ready(name, student, teacher)
+    said = lesson(method, teacher)
+
+    def loss(logits, *rest):
+        return sum(method(Observation(logits, rest[:-1], rest[-1]), said, TARGET[:3], 0.05).values())
+
+    assert torch.autograd.gradcheck(loss, leaves(student))
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_a_lesson_is_what_the_method_wants_and_no_more(name):
+    student, teacher = observe(1), observe(2, stages=THEIRS)
+    method = ready(name, student, teacher)
+    said = lesson(method, teacher)
+    assert method(student, said, TARGET, 1.0)
+    for missing in said:
+        with pytest.raises(KeyError):
+            method(student, {key: value for key, value in said.items() if key != missing}, TARGET, 1.0)
+    cams = student.cams if method.needs_cams else None
+    assert method(Observation(student.logits, student.stages, cams), said, TARGET, 1.0)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name):
+    student = observe(1, grad=True)
+    teacher = Observation(student.logits.detach(), tuple(maps.detach() for maps in student.stages),
+                          student.cams.detach())
+    left = taught(terms(name, student, teacher))
+    assert left.item() == pytest.approx(0, abs=1e-9)
+    found = torch.autograd.grad(left, leaves(student), allow_unused=True)
+    assert all(gradient.abs().max() < 1e-6 for gradient in found if gradient is not None)
+
+
+def test_a_hint_is_nothing_where_the_projector_changes_nothing():
     student = observe(1)
-    total = sum(build("kd", {"alpha": 1.0})(student, lesson(2), TARGET).values())
-    assert total.item() == build("supervised", {})(student, {}, TARGET)["hard"].item()
+    method = ready("hint", student, student).eval()
+    convolution, norm = method.projector
+    norm.eps = 0.0
+    with torch.no_grad():
+        convolution.weight.copy_(torch.eye(len(convolution.weight), dtype=torch.float64)[:, :, None, None])
+    assert method(student, lesson(method, student), TARGET, 1.0)["hint"].item() == 0
 
 
-def test_a_student_that_is_its_teacher_has_no_soft_loss():
-    student = observe(1)
-    assert build("kd", {})(student, {"logits": student.logits}, TARGET)["soft"].item() == pytest.approx(0, abs=1e-12)
+@pytest.mark.parametrize("name", TEACHING)
+def test_without_its_weight_only_the_labels_are_left(name):
+    weights = {"kd": {"alpha": 1.0}, "dkd": {"target_weight": 0.0, "non_target_weight": 0.0}}
+    student, teacher = observe(1), observe(2, stages=THEIRS)
+    found = terms(name, student, teacher, **weights.get(name, {"weight": 0.0}))
+    share = {"kd-standardised": 0.1, "e2kd": 0.1}.get(name, 1.0)
+    assert taught({**found, "soft": torch.zeros(())} if name == "e2kd" else found).item() == 0
+    assert found["hard"].item() == pytest.approx(share * F.cross_entropy(student.logits, TARGET).item(), rel=1e-12)
 
 
-def test_kd_gradient_agrees_with_finite_differences():
-    student, teacher = observe(1, requires_grad=True), observe(2)
-    method = build("kd", {"alpha": 0.3, "temperature": 3.0})
-    said = {"logits": teacher.logits}
-    assert torch.autograd.gradcheck(
-        lambda logits: sum(method(Observation(logits, ()), said, TARGET).values()), (student.logits,))
+def same_answer_everywhere(seen):
+    return Observation(seen.logits * 0 + 0.3, seen.stages, seen.cams)
+
+
+def nothing_seen(seen):
+    return Observation(seen.logits, tuple(maps * 0 for maps in seen.stages), seen.cams * 0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("spoilt", [same_answer_everywhere, nothing_seen])
+@pytest.mark.parametrize("who", ["student", "teacher", "both"])
+def test_blank_maps_and_even_logits_give_finite_losses_and_gradients(name, spoilt, who):
+    student, teacher = observe(1, grad=True), observe(2, stages=THEIRS)
+    seen = spoilt(student) if who != "teacher" else student
+    found = terms(name, seen, spoilt(teacher) if who != "student" else teacher)
+    assert all(term.isfinite() for term in found.values())
+    gradients = torch.autograd.grad(sum(found.values()), leaves(student), allow_unused=True)
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
+@pytest.mark.parametrize("name", ON_TWO)
+def test_on_two_classes_every_term_that_is_left_teaches_something(name):
+    student, teacher = observe(1, classes=2, grad=True), observe(2, classes=2, stages=THEIRS)
+    for key, term in terms(name, student, teacher, target=TARGET % 2).items():
+        found = torch.autograd.grad(term, leaves(student), allow_unused=True, retain_graph=True)
+        assert max(gradient.abs().max().item() for gradient in found if gradient is not None) > 1e-6, key
+
+
+def test_what_is_said_of_two_classes():
+    assert {name for name in METHODS if METHODS[name].facts.two_classes} == {"kd-standardised", "dkd", "dist"}
+    assert all(check(name, 3) == "" for name in METHODS)
+    assert "one other class only" in check("dkd", 2)
+    assert "Two numbers always correlate by 1 or −1" in check("dist", 2)
+    with pytest.raises(UsageError, match=r"Standardised logits cannot be had on two classes: .* Choose soft targets"):
+        check("kd-standardised", 2)
 
 
 @pytest.mark.parametrize(("args", "words"), [
@@ -89,3 +146,7 @@ def test_settings_of_a_method_without_any():
 
 def test_defaults_are_filled_in():
     assert complete("kd", {"alpha": 0.7}) == {"alpha": 0.7, "temperature": 4.0}
+
+
+def test_the_methods_are_those_people_expect():
+    assert {"supervised", "kd", "kd-standardised", "dkd", "dist", "at", "hint", "cat-kd", "e2kd", "sp"} <= set(METHODS)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fabricate import epochs, trio
+from made_sets import make_folder
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
@@ -96,6 +97,36 @@ def test_a_methods_knobs_are_its_own():
     for name, knob in METHODS[method].facts.knobs.items():
         widget = at.number_input(key=f"distil_{method}_{name}")
         assert (widget.value, widget.min, widget.max, widget.help) == (knob.default, knob.low, knob.high, knob.help)
+
+
+def test_every_method_can_be_chosen_with_its_own_settings():
+    at = form()
+    taught = [name for name in METHODS if METHODS[name].needs_teacher]
+    assert at.selectbox(key="distil_method").options == [METHODS[name].facts.title for name in taught]
+    for name in taught:
+        at.selectbox(key="distil_method").set_value(name).run()
+        assert not at.exception, at.exception
+        assert not at.error
+        assert not at.warning
+        facts = METHODS[name].facts
+        drawn = {key: at.number_input(key=f"distil_{name}_{key}").value for key in facts.knobs}
+        assert drawn == {key: knob.default for key, knob in facts.knobs.items()}
+        assert facts.paper in words(at)
+
+
+def test_two_classes_are_spoken_of_where_the_method_is_chosen(tmp_path):
+    at = page(data=str(make_folder(tmp_path / "two", {"a": 8, "b": 8})))
+    assert not at.warning
+    at.selectbox(key="distil_method").set_value("dist").run()
+    assert "Two numbers always correlate" in at.warning[0].value
+    assert "Distil" in labels(at)
+    at.selectbox(key="distil_method").set_value("kd-standardised").run()
+    assert len(at.error) == 1
+    assert "cannot be had on two classes" in at.error[0].value
+    assert "Distil" not in labels(at)
+    at.selectbox(key="distil_method").set_value("kd").run()
+    assert not at.error
+    assert not at.warning
 
 
 def test_distil_plans_and_queues_three_runs_and_follows_them(idle):  # noqa: F811

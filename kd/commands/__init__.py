@@ -161,7 +161,10 @@ def train(args: Namespace, store: Store) -> Result:
 def distill(args: Namespace, store: Store) -> Result:
     from kd import distill as planning
 
-    series = planning.series(planning.Request(**_settings(args)), store)
+    request = planning.Request(**_settings(args))
+    series = planning.series(request, store)
+    if caveat := planning.caveat(request, store):
+        tell(caveat)
     train_here(series.runs, store)
     first = {part: brief(getattr(series.trios[0], part)) for part in ("teacher", "control", "student")}
     return first if len(series.pairs) == 1 else _over_seeds(first, series, args.json)
