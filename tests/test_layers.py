@@ -18,7 +18,7 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
-     "sweep", "sweep_times", "sweep_table", "sweep_demands",
+     "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
      "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
     ("jobs", "tasks"),

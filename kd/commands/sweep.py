@@ -16,7 +16,8 @@ from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
 from kd.repeats import Spread, between
 from kd.runs import FINISHED, Run, Store, write_bytes
-from kd.sweep import AXES, Cell, Sweep, find, planned, runs, sweeps, work
+from kd.sweep import AXES, Sweep, find, planned, runs, sweeps, work
+from kd.sweep_progress import place
 from kd.sweep_table import Row
 from kd.tasks import task
 
@@ -62,7 +63,7 @@ def train_all(wanted: Sweep, store: Store) -> None:
     try:
         with _claims(todo) as locks:
             for number, run in enumerate(todo, 1):
-                tell(f"[{number}/{len(todo)}] {_place(run, cells)}")
+                tell(f"[{number}/{len(todo)}] {place(run, cells)}")
                 _train(run, store, locks)
     except KeyboardInterrupt:
         tell("Stopped. The same command goes on from here.")
@@ -108,17 +109,6 @@ def _claim(run: Run) -> FileLock | None:
     return lock
 
 
-def _place(run: Run, cells: Sequence[Cell]) -> str:
-    """`cell 7 of 36, depth 3, alpha 0.4: student, seed 1 of 2`."""
-    for cell in cells:
-        for seed, (control, student) in enumerate(cell.pairs, 1):
-            if run.id == student:
-                return f"cell {cell.number} of {len(cells)}, {cell.title}: student, seed {seed} of {len(cell.pairs)}"
-            if run.id == control:
-                return f"control {run.spec.model_label}, seed {seed} of {len(cell.pairs)}"
-    return f"teacher {run.spec.model_label}"
-
-
 def time_explanations(wanted: Sweep, store: Store) -> None:
     """Measure what explaining costs, where an architecture has not been measured yet."""
     if sweep_times.missing(wanted, store):
@@ -158,10 +148,10 @@ def _line(row: Row, chosen: bool) -> Result:
     student = row.arm("student")
     numbers: dict[str, Any] = {}
     if student and row.outcome:
-        milliseconds = row.milliseconds.get("student")
+        milliseconds, bought = row.milliseconds.get("student"), row.outcome.bought
         numbers = {"val F1": _share(student.val_macro_f1), "test accuracy": _share(student.accuracy),
                    "test F1": _share(student.macro_f1),
-                   "student - control": f"{row.outcome.bought.points:+.1f} ({between(row.outcome.bought)})".replace("-", "−"),
+                   "student − control": f"{bought.points:+.1f} ({between(bought)})".replace("-", "−"),
                    "parameters": student.parameters, "MFLOPs": f"{student.flops / 1e6:.3g}",
                    "explain ms": "" if milliseconds is None else f"{milliseconds:.2f}",
                    "train s": f"{student.seconds.mean:.1f}"}

@@ -1,0 +1,89 @@
+"""The cells of a sweep as grids of one score: α down, T across, and one grid for everything else that varies."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from kd.sweep import Value
+from kd.sweep_table import Row
+
+DOWN, ACROSS = "alpha", "temperature"
+ACCURACY, VALIDATION, GAIN = MEASURES = ("test accuracy", "validation macro-F1", "student − control")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scores of the cells that agree in all but two settings.
+
+    title: what they agree in, in words. down, across: names of the settings on the sides, empty where nothing varies
+    that way; downs, acrosses: their values. values, rows: [down, across], the score and the cell there, or None.
+    """
+
+    title: str
+    down: str
+    downs: tuple[Value, ...]
+    across: str
+    acrosses: tuple[Value, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    rows: tuple[tuple[Row | None, ...], ...]
+
+
+def grids(rows: Sequence[Row], measure: str) -> list[Grid]:
+    """One grid per combination of what varies besides the two settings on its sides, in the cells' order.
+
+    Settings in words (methods, students) never make a side. A method's own settings make the sides of its grids.
+    """
+    found = []
+    for alike in _parted(rows, {name for row in rows for name, value in row.settings.items()
+                                if not isinstance(value, str)}).values():
+        across, down = _sides(alike)
+        found += [_grid(title, inner, down, across, measure)
+                  for title, inner in _parted(alike, {across, down}).items()]
+    return found
+
+
+def score(row: Row, measure: str) -> float | None:
+    """Of the student, over the finished seeds: 0..1, or points for the gain; None before the first."""
+    student = row.arm("student")
+    if student is None or row.outcome is None:
+        return None
+    return {ACCURACY: student.accuracy.mean, VALIDATION: student.val_macro_f1.mean,
+            GAIN: row.outcome.bought.points}[measure]
+
+
+def reach(rows: Sequence[Row], measure: str) -> tuple[float, float]:
+    """The ends of a scale that holds all of these; even around 0 for the gain. No two ends are the same."""
+    known = [value for row in rows if (value := score(row, measure)) is not None] or [0.0]
+    if measure == GAIN:
+        most = max(1.0, *map(abs, known))
+        return -most, most
+    low, high = min(known), max(known)
+    return (low, high) if high - low > 0.01 else (low - 0.005, high + 0.005)
+
+
+def _parted(rows: Sequence[Row], free: Collection[str]) -> dict[str, list[Row]]:
+    """Rows that agree in all settings but the free ones, by what they agree in, in words."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        words = [str(value) if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
+                 for name, value in row.settings.items() if name not in free]
+        found.setdefault(", ".join(words), []).append(row)
+    return found
+
+
+def _sides(rows: Sequence[Row]) -> tuple[str, str]:
+    """(across, down): temperature and alpha where they vary, else the last two that do; empty where nothing is left."""
+    vary = [name for name, value in rows[0].settings.items() if not isinstance(value, str)
+            and len({row.settings[name] for row in rows}) > 1]
+    for name in (DOWN, ACROSS):  # to the end, where the sides are taken from
+        vary.sort(key=name.__eq__)
+    across = vary.pop() if vary else ""
+    return across, vary.pop() if vary else ""
+
+
+def _grid(title: str, rows: Sequence[Row], down: str, across: str, measure: str) -> Grid:
+    downs, acrosses = (tuple(dict.fromkeys(row.settings[name] for row in rows)) if name else ("",)
+                       for name in (down, across))
+    places = {(row.settings.get(down, ""), row.settings.get(across, "")): row for row in rows}
+    found = tuple(tuple(places.get((one, other)) for other in acrosses) for one in downs)
+    values = tuple(tuple(score(row, measure) if row else None for row in line) for line in found)
+    return Grid(title, down, downs, across, acrosses, values, found)

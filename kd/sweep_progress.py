@@ -1,0 +1,81 @@
+"""How far a sweep is, what it is at, and about how long it will still take. Read from disk, without torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.spec import RunSpec
+from kd.sweep import Cell, runs
+
+ACTIVE, ENDED = (RUNNING, QUEUED), (FAILED, CANCELLED, INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A sweep at one moment.
+
+    cells, done: all, and those whose runs have all finished. runs, finished: likewise, shared ones once; of runs that
+    were deleted nothing is known. active: queued or in training, in training order. ended: neither, nor finished.
+    current: in training now. seconds_left: for what is active, None while nothing like it has finished.
+    """
+
+    cells: int
+    done: int
+    runs: int
+    finished: int
+    active: tuple[Run, ...]
+    ended: tuple[Run, ...]
+    current: Run | None
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        """Finished share of the runs, 0..1."""
+        return self.finished / self.runs if self.runs else 0.0
+
+
+def standing(cells: Sequence[Cell], store: Store) -> Standing:
+    """Where these cells stand now."""
+    states = [(run, run.status) for run in runs(cells, store)]
+    finished = {run.id for run, status in states if status == FINISHED}
+    active = tuple(run for run, status in states if status in ACTIVE)
+    current = next((run for run, status in states if status == RUNNING), None)
+    total = len({run_id for cell in cells for run_id in cell.ids})
+    return Standing(len(cells), sum(finished.issuperset(cell.ids) for cell in cells), total, len(finished), active,
+                    tuple(run for run, status in states if status in ENDED), current,
+                    _left(active, current, [run for run, _ in states if run.id in finished]))
+
+
+def place(run: Run, cells: Sequence[Cell]) -> str:
+    """`cell 7 of 36, depth 3, alpha 0.4: student, seed 1 of 2`."""
+    for cell in cells:
+        for seed, (control, student) in enumerate(cell.pairs, 1):
+            if run.id == student:
+                return f"cell {cell.number} of {len(cells)}, {cell.title}: student, seed {seed} of {len(cell.pairs)}"
+            if run.id == control:
+                return f"control {run.spec.model_label}, seed {seed} of {len(cell.pairs)}"
+    return f"teacher {run.spec.model_label}"
+
+
+def _left(active: Iterable[Run], current: Run | None, finished: Iterable[Run]) -> float | None:
+    """Each run that waits takes as long as the median of its kind that has finished, else of any with its teacher or
+    without; the one in training says itself."""
+    took: dict[tuple[object, ...], list[float]] = {}
+    for run in finished:
+        for key in _kinds(run.spec):
+            took.setdefault(key, []).append(float((run.summary or {}).get("seconds", 0.0)))
+    total = 0.0
+    for run in active:
+        own = run.progress.get("seconds_left") if run == current else None
+        known = [median(took[key]) for key in _kinds(run.spec) if key in took]
+        if own is None and not known:
+            return None
+        total += float(own) if own is not None else known[0]
+    return total
+
+
+def _kinds(spec: RunSpec) -> tuple[tuple[object, ...], ...]:
+    """What it is like, the closest first."""
+    size = (spec.epochs, spec.data_fraction)
+    return (spec.model_label, bool(spec.teacher), *size), (spec.model_label, *size), (bool(spec.teacher), *size)
