@@ -1,9 +1,11 @@
 """Run folders as training writes them, made in an instant, for tests of what reads them."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 
+from kd.distill import Series
 from kd.runs import Run, Store, write_bytes, write_json
 from kd.spec import RunSpec
 
@@ -52,3 +54,17 @@ def trio(store: Store, data: str = "phantom-brain", done: bool = True, seed: int
         for run, wrong in ((teacher, 6), (control, 18), (student, 12)):
             finish(epochs(run, 8, ("hard", "soft") if run is student else ("hard",)), wrong)
     return teacher, control, student
+
+
+def series(store: Store, seeds: int = 3, done: int = 3) -> Series:
+    """A distillation repeated with so many seeds, the first `done` of them finished; students err on 12, 16, 20 of 120,
+    controls on 18, 20, 22."""
+    teacher, control, student = trio(store, done=False)
+    pairs = [(store.create(replace(control.spec, seed=seed)), store.create(replace(student.spec, seed=seed)))
+             for seed in range(seeds)]
+    if done:
+        finish(epochs(teacher, 8), 6)
+    for seed, (first, second) in enumerate(pairs[:done]):
+        finish(epochs(first, 8), 18 + 2 * seed)
+        finish(epochs(second, 8, ("hard", "soft")), 12 + 4 * seed)
+    return Series(teacher, tuple(pairs))

@@ -135,6 +135,28 @@ def test_help_shows_the_reason_of_every_flag(capsys):
     assert "--temperature" in text
 
 
+def test_distill_over_seeds(capsys, tmp_path):
+    words = ["distill", "--data", DATA, "--teacher", "test_resnet", "--depth", "2", "--seeds", "2", *SMALL,
+             "--root", str(tmp_path / "store")]
+    code, result, _ = run(capsys, *words, "--json")
+    assert code == 0
+    assert [one["seed"] for one in result["seeds"]] == [0, 1]
+    assert result["student"] == result["seeds"][0]["student"] != result["seeds"][1]["student"]
+    summary = result["summary"]
+    accuracy = [one["student"]["accuracy"] for one in result["seeds"]]
+    assert summary["student"]["accuracy"]["values"] == accuracy
+    assert summary["student"]["accuracy"]["mean"] == pytest.approx(sum(accuracy) / 2)
+    assert summary["teacher"]["accuracy"]["sd"] is None
+    bought = summary["student_minus_control"]
+    assert bought["low"] <= bought["points"] <= bought["high"]
+    assert bought["verdict"] in ("better", "worse", "within chance")
+
+    code, table, err = run(capsys, *words)
+    assert [line.split()[0] for line in table.splitlines()] == ["seed", "0", "1", "all"]
+    assert "±" in table
+    assert summary["sentence"] in err
+
+
 def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("kd.commands.train_here", lambda runs, store: None)
     words = ["distill", "--data", str(make_folder(tmp_path / "two", {"a": 8, "b": 8})), "--teacher", "test_resnet",

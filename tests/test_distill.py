@@ -5,7 +5,7 @@ from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
 from kd import datasets
-from kd.distill import Request, caveat, control_of, plan, single, specs, trio_of
+from kd.distill import Request, caveat, control_of, plan, series, series_of, single, specs, trio_of
 from kd.errors import UsageError
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -36,6 +36,36 @@ def test_the_control_and_trio_of_a_student_are_found_again(store):
     assert control_of(store, trio.teacher) is None
     store.delete(trio.control.id)
     assert trio_of(store, trio.student) is None
+
+
+def test_a_series_repeats_control_and_student_under_the_teacher_of_the_first_seed(store):
+    made = series(request(seed=5, seeds=3), store)
+    assert made.trios[0] == plan(request(seed=5), store)
+    assert [run.spec.seed for run in made.runs] == [5, 5, 5, 6, 6, 7, 7]
+    assert [run.spec.method for run in made.runs] == ["supervised", *["supervised", "kd"] * 3]
+    assert {student.spec.teacher for _, student in made.pairs} == {made.teacher.id}
+    for control, student in made.pairs:
+        assert control_of(store, student) == control
+    assert series(request(seed=5, seeds=4), store).pairs[:3] == made.pairs
+    assert len(list(store)) == 9
+
+
+def test_the_series_of_a_student_is_found_again_without_other_settings_or_teachers(store):
+    made = series(request(seeds=3), store)
+    plan(request(depth=3), store)
+    plan(request(seed=1), store)  # trains a teacher of its own
+    for trio in made.trios:
+        assert series_of(store, trio.student) == made
+    assert series_of(store, made.pairs[0][0]) is None
+    store.delete(made.pairs[1][0].id)
+    assert series_of(store, made.trios[0].student).pairs == (made.pairs[0], made.pairs[2])
+    assert series_of(store, made.trios[1].student) is None
+
+
+@pytest.mark.parametrize("seeds", [0, 51, 1.5])
+def test_how_many_seeds_there_can_be(seeds):
+    with pytest.raises(UsageError, match="seeds must be"):
+        request(seeds=seeds)
 
 
 def test_a_finished_run_can_teach_again(store):

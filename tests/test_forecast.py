@@ -46,6 +46,17 @@ def test_a_student_costs_its_teachers_forward_pass_on_top_of_the_control():
     assert needs[2].seconds > needs[1].seconds
 
 
+def test_every_seed_of_control_and_student_counts_but_the_teacher_once():
+    store = Store()
+    planned, about = specs(request(), store), look(DATA)
+    once, often = (forecast(planned, len(about.classes), about.total, store, seeds).needs for seeds in (1, 3))
+    assert [need.runs for need in often] == [1, 3, 3]
+    assert [need.seconds for need in often] == pytest.approx([number * need.seconds for number, need in
+                                                              zip((1, 3, 3), once, strict=True)])
+    write_json(store.create(planned[1]).path / "summary.json", {"seconds": 1.0})
+    assert forecast(planned, len(about.classes), about.total, store, 3).needs[1].runs == 2
+
+
 def test_what_has_finished_costs_nothing_and_like_runs_are_the_measure():
     store = Store()
     trio = distilled(store)

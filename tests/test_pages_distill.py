@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fabricate import epochs, trio
+from fabricate import epochs, finish, series, trio
 from made_sets import make_folder
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
@@ -249,6 +249,57 @@ def test_cancel_spares_a_teacher_that_another_student_waits_for(idle):  # noqa: 
     press(page(run=student.id), "Cancel")
     assert student.status == CANCELLED
     assert [run.status for run in (teacher, control, other)] == [QUEUED] * 3
+
+
+def test_the_form_repeats_with_further_seeds_under_one_teacher(idle):  # noqa: F811
+    at = form()
+    at.number_input(key="distil_seeds").set_value(3).run()
+    assert "3 controls" in words(at)
+    press(at, "Distil")
+    store = Store()
+    students = [run for run in store if run.spec.teacher]
+    assert sorted(run.spec.seed for run in students) == [0, 1, 2]
+    assert len({run.spec.teacher for run in students}) == 1
+    assert len(queue().waiting) == 7
+    assert at.query_params["run"] in [[run.id] for run in students if not run.spec.seed] + [
+        run.id for run in students if not run.spec.seed]
+    assert "0 of 3 finished" in words(at)
+
+
+def test_a_series_shows_three_rows_and_what_its_finished_seeds_came_to(idle):  # noqa: F811
+    made = series(Store(), done=1)
+    queue().submit(made.runs)
+    control, student = made.pairs[1]
+    finish(epochs(control, 8), 20)
+    student.log("started")
+    student.report("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
+    at = page(run=made.pairs[0][1].id)
+    said = words(at)
+    assert said.count(":blue[●]") == said.count(":gray[●]") == said.count(":orange[●]") == 1
+    assert "2 of 3 finished" in said
+    assert "1 of 3 finished · seed 1: epoch 4 of 8 · 321 images/s" in said
+    assert "2 of 3 seeds are left out" in said
+    assert list(at.table[0].value["Accuracy"]) == ["95.0\u00a0%", "85.0\u00a0%", "90.0\u00a0%"]
+    press(at, "Cancel")
+    assert QUEUED not in {run.status for run in made.runs}
+    assert made.pairs[2][0].status == made.pairs[2][1].status == CANCELLED
+
+
+def test_a_series_is_told_with_its_spread_and_each_seed_can_be_looked_at():
+    made = series(Store())
+    at = page()
+    said = words(at)
+    assert "· 3 seeds" in said
+    assert "on average over 3 seeds, **8.3 points below** its teacher" in said
+    assert "**3.3 points above** the control" in said
+    scores, seeds = (table.value for table in at.table[:2])
+    assert list(scores["Accuracy"]) == [text.replace(" ", "\u00a0") for text in ("95.0 %", "83.3 ± 1.7 %", "86.7 ± 3.3 %")]
+    assert list(seeds["Difference"]) == ["+5.0", "+3.3", "+1.7"]
+    assert at.query_params["run"] in (made.pairs[0][1].id, [made.pairs[0][1].id])
+    at.selectbox(key=f"seed-{made.pairs[0][1].id}").set_value(2).run()
+    assert not at.exception, at.exception
+    assert at.query_params["run"] in (made.pairs[2][1].id, [made.pairs[2][1].id])
+    assert at.selectbox(key=f"seed-{made.pairs[2][1].id}").value == 2
 
 
 def test_a_failure_is_told_in_its_words_with_a_way_to_go_on(idle):  # noqa: F811
