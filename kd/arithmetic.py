@@ -1,6 +1,21 @@
-"""How a run computes: on which device, in which precision."""
+"""How a run computes: on which device, in which precision, on how many threads.
+
+Threads: while somebody looks at a page, training leaves one core to the pages. On two cores that is one thread, and
+two would make every page wait; on sixteen one thread would be waste, and fifteen are used. When nobody looks, and on
+the command line, it takes all cores. The number decides the last bits of the weights, so an epoch records which it had.
+"""
+
+import os
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 from kd.spec import RunSpec
 
+GLANCE = 30.0  # seconds for which a page that ran or polled counts as being looked at
 # Without one of these a processor emulates bfloat16, several times slower than it computes in float32.
 BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
@@ -43,7 +58,67 @@ def precision_of(spec: RunSpec) -> str:
 
 
 def _bf16_in_hardware() -> bool:
+    return any(_processor().get(name) for name in BF16)
+
+
+def _processor() -> Mapping[str, Any]:
+    """What torch knows of the processor; nothing where it cannot say."""
     import torch
 
-    ask = getattr(torch.cpu, "get_capabilities", None)  # an older torch cannot say
-    return ask is not None and any(ask().get(name) for name in BF16)
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return ask() if ask else {}
+
+
+def look() -> None:
+    """Say that somebody looks at a page of this process now; for every run of a page and every poll of a part of it."""
+    _looks().__dict__["last"] = time.monotonic()
+
+
+def looked_at() -> bool:
+    """Whether somebody has looked within the last GLANCE seconds."""
+    return time.monotonic() - _looks().__dict__.get("last", -GLANCE) < GLANCE
+
+
+def _looks() -> types.ModuleType:
+    """Lives in a synthetic module: after a reload of this one, worker and pages must still speak of the same thing."""
+    return sys.modules.setdefault("_kd_lens_looks", types.ModuleType("_kd_lens_looks"))
+
+
+def cores() -> int:
+    """Cores that this process may compute on: its share of the physical ones that it is allowed, no more than
+    OMP_NUM_THREADS where that is set."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = min(mine, _processor().get("num_physical_cores") or mine) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(1, min(share, int(asked)) if asked.isdigit() else share)
+
+
+def threads(wanted: int = 0) -> int:
+    """How many threads to compute on now. wanted: as in a spec, 0 for the policy above."""
+    return wanted or max(1, cores() - looked_at())
+
+
+def follow(wanted: int = 0) -> int:
+    """Let this thread of the program compute on `threads(wanted)` from now on, and return the number.
+
+    Cheap, for between two batches. Other threads of the program keep theirs; one that is started later begins with it.
+    """
+    import torch
+
+    now = threads(wanted)
+    if now != torch.get_num_threads():
+        torch.set_num_threads(now)
+    return now
+
+
+@contextmanager
+def following(wanted: int = 0) -> Iterator[None]:
+    """Compute in this block on `threads(wanted)` as it is at the start; the former number comes back at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    follow(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

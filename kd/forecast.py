@@ -1,6 +1,5 @@
 """What a distillation will ask of this machine, before it is started: time, memory, disk, each with its basis."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
+
 from kd import arithmetic
 from kd.arithmetic import precision_of
 from kd.distill import seeded
-
 from kd.methods import METHODS
 from kd.models import cost, skeleton
 from kd.runs import FINISHED, Run, Store
@@ -48,8 +47,8 @@ class Need:
     role: str
     seconds: float
     basis: str
-    runs: int = 1
     finished: bool
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,8 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     """specs: the same but for the seed."""
     to_do = [spec for spec in specs if not (spec.id in store and store[spec.id].status == FINISHED)]
     if not to_do:
-    spec, runs = to_do[0], len(to_do)
         return Need(role, 0.0, "finished before, used again", True)
+    spec, runs = to_do[0], len(to_do)
     steps = spec.epochs * images * spec.data_fraction
     if lived := _as_before(spec, teacher, store):
         return Need(role, runs * steps * lived[0], f"as {lived[1]} took, with the same model, size and batch", False,
@@ -135,7 +134,7 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[float, st
 
 def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
     other = run.spec
-    same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "precision", "device"))
+    same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "device"))
     if not same or _bare(other) != _bare(spec) or bool(other.views) != bool(spec.views):
         return False
     return not other.teacher or (other.teacher in store and _bare(store[other.teacher].spec) == _bare(teacher))
@@ -144,7 +143,7 @@ def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
 def _bare(spec: RunSpec) -> RunSpec:
     """Only what decides how long one image takes."""
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   device=spec.device, views=min(spec.views, 1))
+                   device=spec.device, precision=precision_of(spec), threads=spec.threads, views=min(spec.views, 1))
 
 
 @lru_cache(maxsize=64)
@@ -158,7 +157,7 @@ def trial(spec: RunSpec, classes: int) -> Trial:
 
 
 def _trial(spec: RunSpec, classes: int) -> Trial:
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    arithmetic.follow(spec.threads)
     price = cost.cost(spec, classes)
     images = int(np.clip(WORK / max(price.flops, 1), 2, 32))
     device = _device(spec)
@@ -170,11 +169,13 @@ def _trial(spec: RunSpec, classes: int) -> Trial:
 
     def step() -> None:
         seen = augment(batch, index, index, True) if spec.views else batch
-        F.cross_entropy(model(seen).logits, labels).backward()
+        with _autocast(spec, device):
+            logits = model(seen).logits
+        F.cross_entropy(logits.float(), labels).backward()
         _settle(device)
 
     def forward() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), _autocast(spec, device):
             model(batch)
         _settle(device)
 
@@ -204,6 +205,12 @@ def _kept(model: torch.nn.Module, step: Callable[[], None]) -> int:
 def _device(spec: RunSpec) -> torch.device:
     wanted = spec.device if spec.device != "auto" else "cuda"
     return torch.device("cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu")
+
+
+def _autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """As training computes. spec: a bare one."""
+    kind = torch.float16 if spec.precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=spec.precision != "32-true")
 
 
 def _settle(device: torch.device) -> None:

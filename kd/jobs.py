@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import tasks
+from kd.arithmetic import following
 from kd.errors import Stopped, UsageError
 from kd.places import Places, default_places
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
@@ -67,12 +68,14 @@ def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: Fal
 
 
 def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> None:
-    if isinstance(work, Task):
-        work.carry_out(store, should_stop)
-    else:
-        from kd.train import train  # here, because it imports torch and pages import this module
+    # Training follows the policy again between its batches; a task keeps what it begins with.
+    with following(0 if isinstance(work, Task) else work.spec.threads):
+        if isinstance(work, Task):
+            work.carry_out(store, should_stop)
+        else:
+            from kd.train import train  # here, because it imports torch and pages import this module
 
-        train(work, store, should_stop)
+            train(work, store, should_stop)
 
 
 def _in_words(error: Exception, work: Work | None = None) -> str:
@@ -213,7 +216,6 @@ class Queue:
     def _do(self, work: Work) -> None:
         with one_per_machine(work, lambda: self._stopping.is_set() or work.cancel_requested()) as ours:
             if ours:
-                _leave_a_core_to_the_pages()
                 execute(work, self.store, self._stopping.is_set)
             elif work.cancel_requested():
                 work.log(CANCELLED)
@@ -264,13 +266,6 @@ def _take(lock: FileLock, timeout: float = 2.0) -> bool:
     except Timeout:
         return False
     return True
-
-
-def _leave_a_core_to_the_pages() -> None:
-    """On this thread only; two busy threads on two cores would make every page wait."""
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
 
 def _collect() -> None:

@@ -1,5 +1,6 @@
 """Training one run, from its spec to its summary."""
 
+import logging
 import math
 import os
 import platform
@@ -30,6 +31,7 @@ from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 from kd.teaching import Teaching, teacher_of
 
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision; the run records it
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
 
 
@@ -46,7 +48,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     say = run.report if chief else (lambda *_, **__: None)
     if chief:
         run.log("started", device=str(fabric.device), precision=_precision(fabric),
-                threads=torch.get_num_threads(), world=fabric.world_size, versions=versions())
+                threads=arithmetic.follow(spec.threads), world=fabric.world_size, versions=versions())
     data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: say(phase, share=share))
     _check_unchanged(spec, data)
     if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
@@ -66,7 +68,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
         torch.manual_seed(spec.seed * 100_003 + epoch)  # dropout, where a model has it, goes on the same after a resume
-        pulse = _Pulse(say, spec.epochs, epoch, len(batches), batches.batch_size, should_stop)
+        pulse = _Pulse(say, spec, epoch, len(batches), batches.batch_size, should_stop)
         terms = _epoch(arms, pulse(batches.epoch(epoch, fabric.device)), _rates(spec, epoch, len(batches)),
                        (epoch + 1) / spec.epochs)
         model.eval()
@@ -78,7 +80,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             probes.store_maps(run, epoch, _stage_maps(model, watched, fabric.device))
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
                     val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
-                    images_per_second=pulse.speed, seconds=progress.seconds)
+                    images_per_second=pulse.speed, threads=sorted(pulse.threads), seconds=progress.seconds)
         fabric.barrier()
 
     say("testing")
@@ -88,10 +90,12 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
 
 
 def _fabric(spec: RunSpec) -> Fabric:
-    """Device, precision and processes. Started by `fabric run`, the launcher's own choice of these holds."""
+    """Device, precision and processes. Started by `fabric run`, what the launcher was told of these holds."""
     launched = bool(int(os.environ.get("LT_CLI_USED", "0")))
     precision: Any = arithmetic.precision_of(spec)
-    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1, "precision": precision}
+    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1}
+    if "LT_PRECISION" not in os.environ:
+        choice["precision"] = precision
     try:
         fabric = Fabric(**choice)
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
@@ -158,21 +162,25 @@ def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
 
 
 class _Pulse:
-    """Wraps an epoch's batches: asks whether to stop, measures images/s, and reports about once a second."""
+    """Wraps an epoch's batches: asks whether to stop and on how many threads to compute, measures images/s, and
+    reports about once a second."""
 
-    def __init__(self, say: Callable[..., None], epochs: int, epoch: int, steps: int, batch: int,
+    def __init__(self, say: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
                  should_stop: Callable[[], bool]) -> None:
-        self.say, self.should_stop = say, should_stop
-        self.epochs, self.epoch, self.steps, self.batch = epochs, epoch, steps, batch
+        self.say, self.should_stop, self.wanted = say, should_stop, spec.threads
+        self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, steps, batch
         self.speed = 0.0
+        self.threads: set[int] = set()  # every number that this epoch was computed on
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         began = told = time.perf_counter()
         self._report(0)
+        self.threads.add(arithmetic.follow(self.wanted))
         for step, batch in enumerate(batches):
             if self.should_stop():
                 raise Stopped
             yield batch
+            self.threads.add(arithmetic.follow(self.wanted))
             now = time.perf_counter()
             self.speed = (step + 1) * self.batch / (now - began)
             if now - told > REPORT_EVERY:
@@ -247,10 +255,16 @@ def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, pre
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
-               "precision": precision, "versions": versions()}
+               "precision": precision, "threads": _threads(run), "versions": versions()}
     write_json(run.path / "summary.json", summary)
     run.resume_state.unlink(missing_ok=True)
     return summary
+
+
+def _threads(run: Run) -> list[int]:
+    """Every number of threads that an epoch of the run was computed on; with several, another run may differ in the
+    last bits of its weights."""
+    return sorted({number for epoch in run.epochs() for number in epoch.get("threads", [])})
 
 
 def versions() -> dict[str, str]:

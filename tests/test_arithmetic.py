@@ -1,8 +1,19 @@
+import importlib
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import pytest
 import torch
 from small import spec
 
-from kd.arithmetic import device, precision, precision_of
+from kd import arithmetic
+from kd.arithmetic import cores, device, follow, following, look, looked_at, precision, precision_of, threads
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -54,3 +65,98 @@ def test_auto_is_the_device_that_is_there(processor, monkeypatch):
     assert device("auto") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device("auto") == device("cuda:1") == "cuda"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in a list of one, and sixteen cores that nobody has looked at yet."""
+    now = [1000.0]
+    monkeypatch.setattr(arithmetic.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(arithmetic, "cores", lambda: 16)
+    monkeypatch.delitem(sys.modules, "_kd_lens_looks", raising=False)
+    yield now
+    sys.modules.pop("_kd_lens_looks", None)
+
+
+def test_one_core_is_left_to_the_pages_while_somebody_looks(clock):
+    assert threads() == 16
+    look()
+    assert looked_at()
+    assert threads() == 15
+    clock[0] += 29
+    assert threads() == 15
+    look()
+    clock[0] += 29
+    assert threads() == 15
+    clock[0] += 2
+    assert threads() == 16
+
+
+def test_a_number_of_ones_own_holds_whoever_looks(clock):
+    look()
+    assert threads(3) == 3
+
+
+def test_one_core_is_never_left_without_a_thread(clock, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cores", lambda: 1)
+    look()
+    assert threads() == 1
+
+
+def test_a_reload_forgets_nobody(clock):
+    look()
+    again = importlib.util.module_from_spec(arithmetic.__spec__)
+    arithmetic.__spec__.loader.exec_module(again)
+    assert again.looked_at()
+
+
+@pytest.mark.parametrize(("settings", "expected"), [
+    ({}, 8), ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "64"}, 8), ({"OMP_NUM_THREADS": "2,1"}, 2),
+    ({"LOCAL_WORLD_SIZE": "2"}, 4), ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "8"}, 4),
+    ({"LOCAL_WORLD_SIZE": "32"}, 1),
+])
+def test_all_cores_are_this_process_share_of_the_physical_ones(monkeypatch, settings, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 8}, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert cores() == expected
+
+
+def test_following_counts_in_its_own_thread_only_and_gives_the_number_back(clock):
+    seen = []
+
+    def work():
+        with following(2):
+            seen.append(torch.get_num_threads())
+            look()
+            seen.append(follow())
+            seen.append(torch.get_num_threads())
+
+    worker = threading.Thread(target=work)
+    before = torch.get_num_threads()
+    worker.start()
+    worker.join()
+    assert seen == [2, 15, 15]
+    with following(3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+
+
+STARTS = {
+    "python -m kd": ["-m", "kd", "--help"],
+    "the dashboard": ["-c", "import runpy; runpy.run_path('dashboard.py'); import torch"],
+    "fabric run": ["-m", "lightning_fabric.cli", "--accelerator=cpu", "kd/__main__.py", "list"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_threads_wait_without_spinning_however_the_program_is_started(start):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, *STARTS[start]], cwd=ROOT, capture_output=True, text=True, check=True,
+                          env={**environment, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "verbose"})
+    spins = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
+    if not spins:
+        pytest.skip("this torch brings another OpenMP runtime, which does not say how it waits")
+    assert spins[-1] == "0"  # of `fabric run` itself, which imports torch before us and computes nothing, comes first

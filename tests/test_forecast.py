@@ -93,6 +93,14 @@ def test_the_trial_leaves_random_numbers_and_threads_as_they_were():
     assert torch.get_num_threads() == 3
 
 
+def test_a_run_in_another_arithmetic_does_not_foretell_this_one():
+    store = Store()
+    distilled(store, precision="32-true")
+    assert "timed" not in foretell(store, seed=1, precision="32-true").needs[0].basis
+    assert all("timed" in need.basis for need in foretell(store, seed=1, precision="bf16-mixed").needs)
+    assert all("timed" in need.basis for need in foretell(store, seed=1, precision="32-true", threads=2).needs)
+
+
 def test_too_little_memory_or_disk_is_said_with_a_way_out():
     needs = (Need("teacher", 1.0, "", False),)
     assert Forecast(needs, 10, 5, 10, 5, 10).warnings == ()

@@ -6,7 +6,7 @@ import threading
 import pytest
 from small import request, spec
 
-from kd import jobs
+from kd import arithmetic, jobs
 from kd.distill import plan
 from kd.runs import Store
 
@@ -163,3 +163,16 @@ def test_there_is_one_queue_per_root_even_after_a_reload():
 def test_importing_the_queue_does_not_import_torch():
     code = "import sys, kd.jobs, kd.runs, kd.datasets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_training_leaves_a_core_to_the_pages_while_somebody_looks(store, queue, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cores", lambda: 3)
+    monkeypatch.setattr(arithmetic, "looked_at", lambda: False)
+    run = store.create(spec(**LONG))
+    queue.submit([run])
+    assert wait_for(lambda: len(run.epochs()) >= 1)
+    monkeypatch.setattr(arithmetic, "looked_at", lambda: True)
+    assert wait_for(lambda: run.epochs()[-1]["threads"] == [2])
+    assert run.epochs()[0]["threads"] == [3]
+    queue.cancel(run)
+    assert queue.join(30)

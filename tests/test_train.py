@@ -4,7 +4,7 @@ import pytest
 import torch
 from small import distilled, spec, trained
 
-from kd import evaluate, probes
+from kd import arithmetic, evaluate, probes
 from kd.arithmetic import precision_of
 from kd.errors import UsageError
 from kd.models import weights
@@ -37,6 +37,8 @@ def test_a_finished_run_has_everything_its_folder_promises(store):
     started = run.last("started")
     assert started["threads"] == torch.get_num_threads()
     assert started["precision"] == summary["precision"] == precision_of(run.spec)
+    assert [epoch["threads"] for epoch in run.epochs()] == [[started["threads"]]] * 2
+    assert summary["threads"] == [started["threads"]]
     assert set(run.epochs()[0]["terms"]) == {"hard"}
 
 
@@ -155,3 +157,19 @@ def test_schedules_end_near_zero_and_peak_at_the_peak(schedule):
     assert max(rates) == pytest.approx(0.1, rel=0.03)
     assert rates[-1] < 0.001
     assert rates.index(max(rates)) == pytest.approx(20 if schedule == "one-cycle" else 0, abs=1)
+
+
+def test_threads_change_between_batches_when_somebody_comes_to_look(store, monkeypatch):
+    batches = iter(range(10**9))
+    monkeypatch.setattr(arithmetic, "threads", lambda wanted: wanted or (1 if next(batches) < 6 else 2))
+    run = trained(store)
+    assert [epoch["threads"] for epoch in run.epochs()] == [[1, 2], [2]]
+    assert run.summary["threads"] == [1, 2]
+    assert torch.get_num_threads() == 1
+
+
+def test_a_number_of_threads_of_ones_own_holds_and_is_given_back(store, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cores", lambda: 4)
+    run = trained(store, threads=2)
+    assert run.summary["threads"] == [2]
+    assert torch.get_num_threads() == 1
