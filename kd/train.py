@@ -56,20 +56,23 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     say("building the models")
     # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
     model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-    method, teaching = _method(spec, store, data, fabric)
+    method, teaching = _method(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
     optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
-                                  lr=spec.learning_rate)
+                                  lr=spec.learning_rate, fused=True)
     progress = checkpoint.restore(run, model, method, optimizer)
     wrapped, optimizer = fabric.setup(model, optimizer)
     arms = _Arms(fabric, wrapped, _set_up(method, fabric), teaching, optimizer)
     batches = _batches(spec, data, fabric)
+    if teaching:
+        teaching.keep(store, run, batches.subset)
     watched = probes.store_images(run, data.val)
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
         torch.manual_seed(spec.seed * 100_003 + epoch)  # dropout, where a model has it, goes on the same after a resume
         pulse = _Pulse(say, spec, epoch, len(batches), batches.batch_size, should_stop)
-        terms = _epoch(arms, pulse(batches.epoch(epoch, fabric.device)), _rates(spec, epoch, len(batches)),
+        source = teaching.epoch(batches, epoch) if teaching else batches.epoch(epoch, fabric.device)
+        terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)),
                        (epoch + 1) / spec.epochs)
         model.eval()
         scores = metrics.summarise(evaluate.predict(model, data.val, fabric.device), data.val.labels)
@@ -83,6 +86,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
                     images_per_second=pulse.speed, threads=sorted(pulse.threads), seconds=progress.seconds)
         fabric.barrier()
 
+    if teaching:
+        teaching.end()
     say("testing")
     weights.load(model, run.weights)
     logits = evaluate.predict(model.eval(), data.test, fabric.device)
@@ -116,7 +121,8 @@ def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
                          "the old content back.")
 
 
-def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> tuple[Method, Teaching | None]:
+def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
+            log: Callable[..., None]) -> tuple[Method, Teaching | None]:
     """The method, ready for these two models, and who teaches it."""
     method = build_method(spec.method, spec.method_args)
     if not method.needs_teacher:
@@ -125,7 +131,7 @@ def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric) -> tuple
     classes = len(data.classes)
     with Seeded(spec.seed):
         method.prepare(shapes(spec, classes), shapes(tutor.spec, classes))
-    return method.to(fabric.device), Teaching(tutor, classes, method, fabric)
+    return method.to(fabric.device), Teaching(tutor, spec, data, method, fabric, log)
 
 
 def _set_up(method: Method, fabric: Fabric) -> nn.Module:
