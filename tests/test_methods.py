@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lessons import TARGET, TEACHING, THEIRS, leaves, lesson, observe, ready, taught, terms
+from made_lessons import TARGET, TEACHING, THEIRS, leaves, lesson, observe, ready, taught, terms
 from torch.nn import functional as F
 
 from kd.errors import UsageError

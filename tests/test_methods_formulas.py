@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from lessons import TARGET, TEACHING, THEIRS, lesson, observe, ready, terms
+from made_lessons import TARGET, TEACHING, THEIRS, lesson, observe, ready, terms
 
 from kd.methods import METHODS
 

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from lessons import TEACHING, taught
+from made_lessons import TEACHING, taught
 from small import DATA, spec, trained
 
 from kd import datasets
@@ -51,7 +51,7 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
         shown = theirs(IMAGES, cams="cams" in method.wants)
     lesson = {want: aspect(shown, want) for want in method.wants}
     ours.requires_grad_(True).train()
-    terms = method.train()(ours(IMAGES, cams=method.needs_cams), lesson, TARGET, 0.5)
+    terms = method.train()(ours(IMAGES, method.needs_cams, method.needs_stages), lesson, TARGET, 0.5)
     assert len(terms) > 1
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
     first = next(ours.parameters())
