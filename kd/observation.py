@@ -11,7 +11,8 @@ class Observation(NamedTuple):
     """The result of one forward pass.
 
     logits: [B, K], before softmax.
-    stages: feature maps [B, C_i, H_i, W_i], from the input side to the last one before pooling.
+    stages: feature maps [B, C_i, H_i, W_i], from the input side to the last one before pooling; none where they
+        were not asked for.
     cams: class activation maps [B, K, H, W] of the last stage, where they were asked for (`Classifier.class_maps`).
     """
 

@@ -62,6 +62,11 @@ class Method(nn.Module):
         """The teacher's aspects that make up a lesson; known once `prepare` has been called."""
         return ("logits",)
 
+    @property
+    def needs_stages(self) -> bool:
+        """Whether the student's observation shall carry the features of its stages."""
+        return any(":" in name for name in self.wants)
+
     @abstractmethod
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         """The weighted loss terms {name: scalar}, each a mean over the batch.

@@ -83,10 +83,12 @@ class Classifier(nn.Module):
             maps = torch.stack([_weighted(source, score, graph) for score in scores], dim=1)
         return maps if graph else maps.detach()
 
-    def forward(self, images: Tensor, cams: bool = False) -> Observation:
-        """images: RGB [B, 3, S, S] in 0..1. cams: whether the observation shall have class activation maps too."""
+    def forward(self, images: Tensor, cams: bool = False, stages: bool = True) -> Observation:
+        """images: RGB [B, 3, S, S] in 0..1. cams, stages: whether the observation shall have class activation maps,
+        and the stages' features, too."""
         features = self.extract((images - self.mean) / self.std)
-        return Observation(self.head(features[-1]), features, self.class_maps(features[-1]) if cams else None)
+        return Observation(self.head(features[-1]), features if stages else (),
+                           self.class_maps(features[-1]) if cams else None)
 
 
 def _weighted(features: Tensor, score: Tensor, graph: bool) -> Tensor:
