@@ -45,10 +45,18 @@ class TrainBatches:
 
     def epoch(self, number: int, device: torch.device) -> Iterator[Batch]:
         """The batches of one epoch, on `device`."""
-        order = np.random.default_rng((self.seed, number)).permutation(self.subset)
+        order = self._order(number)
         for step in range(len(self)):
             whole = order[step * self.batch_size:(step + 1) * self.batch_size]
             yield self._batch(whole[self.rank::self.world], number, device)
+
+    def rest(self, number: int, device: torch.device) -> Batch | None:
+        """What an epoch leaves out, or None."""
+        left = self._order(number)[len(self) * self.batch_size:][self.rank::self.world]
+        return self._batch(left, number, device) if len(left) else None
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self.seed, number)).permutation(self.subset)
 
     def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
         images = to_tensor(pictures(self.split.images, index), device)

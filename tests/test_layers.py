@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "observation", "views", "overlay", "figure",
-     "chance", "similarity", "agreement", "imputation", "scales"),
+    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "views", "overlay", "figure",
+     "chance", "similarity", "agreement", "imputation", "scales", "shelf"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
-    ("answers", "batches", "checkpoint", "probes"),
+    ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
      "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
