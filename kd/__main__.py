@@ -1,12 +1,18 @@
 """The command line: `python -m kd VERB …`."""
 
+import os
+import sys
+
+if not __package__:  # a launcher ran the folder, as in `fabric run kd train`: Python looks for modules inside of it
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any
 
+from kd import processes
 from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
@@ -143,7 +149,10 @@ def _knobs(verb: Any, several: bool = False) -> None:
 def main(words: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
     from kd.commands import as_text, run_verb
+    from kd.commands.along import train_along
 
+    if processes.following():
+        return train_along()
     try:
         args = parser().parse_args(words)
         result = run_verb(args)
@@ -155,6 +164,8 @@ def main(words: list[str] | None = None) -> int:
         print("kd: interrupted. python -m kd list shows the run; python -m kd resume RUN goes on with it.",
               file=sys.stderr)
         return 130
+    finally:
+        processes.dismiss()
     return 0
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import tasks
+from kd import processes, tasks
 from kd.arithmetic import following
 from kd.errors import Stopped, UsageError
 from kd.places import Places, default_places
@@ -56,15 +56,20 @@ def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: Fal
             return INTERRUPTED
         work.log(CANCELLED)
         return CANCELLED
-    except UsageError as error:
-        work.log(FAILED, reason=str(error))
-        return FAILED
     except Exception as error:
-        work.log(FAILED, reason=_in_words(error, work), traceback=traceback.format_exc())
+        record_failure(work, error)
         return FAILED
     finally:
         work.clear_cancel()
     return FINISHED
+
+
+def record_failure(work: Work, error: Exception) -> None:
+    """Log why it failed: what the user can mend as it is said, all else in words and with the traceback."""
+    if isinstance(error, UsageError):
+        work.log(FAILED, reason=str(error))
+    else:
+        work.log(FAILED, reason=_in_words(error, work), traceback="".join(traceback.format_exception(error)))
 
 
 def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> None:
@@ -75,7 +80,8 @@ def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> Non
         else:
             from kd.train import train  # here, because it imports torch and pages import this module
 
-            train(work, store, should_stop)
+            with processes.leading(work, store):
+                train(work, store, should_stop)
 
 
 def _in_words(error: Exception, work: Work | None = None) -> str:

@@ -2,9 +2,9 @@
 
 import logging
 import math
-import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import __version__, arithmetic, checkpoint, evaluate, metrics, probes
+from kd import __version__, arithmetic, checkpoint, evaluate, metrics, probes, processes, synced
 from kd.batches import Batch, TrainBatches, to_tensor
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
@@ -49,36 +49,38 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     if chief:
         run.log("started", device=str(fabric.device), precision=_precision(fabric),
                 threads=arithmetic.follow(spec.threads), world=fabric.world_size, versions=versions())
-    data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, share: say(phase, share=share))
-    _check_unchanged(spec, data)
-    if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
-        run.log("data", classes=list(data.classes))
-    say("building the models")
-    # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
-    model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-    method, teaching = _method(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
-    optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
-                                  lr=spec.learning_rate, fused=True)
-    progress = checkpoint.restore(run, model, method, optimizer)
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    arms = _Arms(fabric, wrapped, _set_up(method, fabric), teaching, optimizer)
-    batches = _batches(spec, data, fabric)
-    if teaching:
-        teaching.keep(store, run, batches.subset)
-    watched = probes.store_images(run, data.val)
+    with processes.together(fabric):
+        # Whichever process decodes the pictures, it tells; the others wait for it at a lock.
+        data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, done: run.report(phase, share=done))
+        _check_unchanged(spec, data)
+        if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
+            run.log("data", classes=list(data.classes))
+        say("building the models")
+        # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
+        model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
+        method, teaching = _method(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
+        optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
+                                      lr=spec.learning_rate, fused=True)
+        progress = checkpoint.restore(run, model, method, optimizer)
+        batches = _batches(spec, data, fabric)
+        if teaching:
+            teaching.keep(store, run, batches.subset)
+    arms = _arms(fabric, model, method, teaching, optimizer, batches)
+    stop = processes.stop_together(should_stop, fabric)
+    watched = probes.store_images(run, data.val) if chief else None
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
-        torch.manual_seed(spec.seed * 100_003 + epoch)  # dropout, where a model has it, goes on the same after a resume
-        pulse = _Pulse(say, spec, epoch, len(batches), batches.batch_size, should_stop)
+        # Dropout, where a model has it, goes on the same after a resume, and differently in each process.
+        torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
+        pulse = _Pulse(say, spec, epoch, len(batches), batches.batch_size, stop)
         source = teaching.epoch(batches, epoch) if teaching else batches.epoch(epoch, fabric.device)
-        terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)),
-                       (epoch + 1) / spec.epochs)
+        terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
         scores = metrics.summarise(evaluate.predict(model, data.val, fabric.device), data.val.labels)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
-        if chief:
+        if watched is not None:  # the chief
             _keep(run, model, method, optimizer, progress, scores)
             probes.store_maps(run, epoch, _stage_maps(model, watched, fabric.device))
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
@@ -95,18 +97,15 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
 
 
 def _fabric(spec: RunSpec) -> Fabric:
-    """Device, precision and processes. Started by `fabric run`, what the launcher was told of these holds."""
-    launched = bool(int(os.environ.get("LT_CLI_USED", "0")))
+    """Device, precision and processes. What `fabric run` was told of these holds."""
     precision: Any = arithmetic.precision_of(spec)
-    choice: dict[str, Any] = {} if launched else {"accelerator": spec.device, "devices": 1}
-    if "LT_PRECISION" not in os.environ:
-        choice["precision"] = precision
     try:
-        fabric = Fabric(**choice)
+        fabric = Fabric(**processes.fabric_choice({"accelerator": spec.device, "precision": precision}))
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UsageError(f"device={spec.device} with precision={precision} cannot be had on this machine "
                          f"({error}). Try device=auto and precision=32-true.") from error
-    fabric.launch()
+    if not processes.through_fabric():  # which has done it
+        fabric.launch()
     return fabric
 
 
@@ -134,13 +133,11 @@ def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
     return method.to(fabric.device), Teaching(tutor, spec, data, method, fabric, log)
 
 
-def _set_up(method: Method, fabric: Fabric) -> nn.Module:
-    """Several processes must agree on what a method learns, as they do on the student."""
-    learns = any(parameter.requires_grad for parameter in method.parameters())
-    return fabric.setup_module(method) if learns and fabric.world_size > 1 else method
-
-
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
+    """Raises UsageError where the processes' shares of a batch would differ, for then its gradient would be another."""
+    if spec.batch_size % (world := fabric.world_size):
+        raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
+                         f"of {world}.")
     subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
     return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.facts.flip,
                         spec.augmentation, fabric.global_rank, fabric.world_size)
@@ -211,18 +208,57 @@ class _Arms(NamedTuple):
 
     def step(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         """Learn from one batch; returns the loss terms."""
-        lesson = self.teaching.lesson(batch) if self.teaching else {}
-        # Fabric turns all that is shown into float32: for stages that nobody looks at, an eighth of a step at 224 px.
-        seen = self.model(batch.images, cams=self.method.needs_cams, stages=self.method.needs_stages)
-        terms: dict[str, torch.Tensor] = self.method(seen, lesson, batch.target, progress)
+        terms = self.terms(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(torch.stack(list(terms.values())).sum())
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 
+    def terms(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        """The loss terms of one batch."""
+        lesson = self.teaching.lesson(batch) if self.teaching else {}
+        target = batch.target
+        with synced.batch_norm(self.fabric.world_size):
+            # Fabric turns all that is shown into float32: for stages that nobody looks at, an eighth of a step at
+            # 224 px.
+            seen = self.model(batch.images, cams=self.method.needs_cams, stages=self.method.needs_stages)
+            if self.method.relational and self.fabric.world_size > 1:
+                seen, lesson, target = synced.whole(seen, lesson, target)
+            terms: dict[str, torch.Tensor] = self.method(seen, lesson, target, progress)
+        return terms
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Of all that learns."""
+        return [one for part in (self.model, self.method) for one in part.parameters() if one.requires_grad]
+
+
+def _arms(fabric: Fabric, model: Classifier, method: Method, teaching: Teaching | None,
+          optimizer: torch.optim.Optimizer, batches: TrainBatches) -> _Arms:
+    """Set up for the device and, with several processes, for gradients that are means over all of them."""
+    if fabric.world_size > 1:
+        # A 1 × 1 kernel has the same memory in either layout; that its strides are written otherwise costs nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        bare = _Arms(fabric, model.to(fabric.device), method, teaching, optimizer)
+        _freeze_unused(bare, next(batches.epoch(0, fabric.device)))
+    learns = any(parameter.requires_grad for parameter in method.parameters())
+    several = learns and fabric.world_size > 1
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    return _Arms(fabric, wrapped, fabric.setup_module(method) if several else method, teaching, optimizer)
+
+
+def _freeze_unused(arms: _Arms, example: Batch) -> None:
+    """Processes wait for one another's gradient of every parameter: none may be among them that never gets one, as
+    layers of some truncated networks do not."""
+    arms.model.eval()  # so that looking leaves no trace in the running statistics
+    arms.method.eval()
+    loss = torch.stack(list(arms.terms(example, 1.0).values())).sum()
+    found = torch.autograd.grad(loss, arms.parameters(), allow_unused=True)
+    for parameter, gradient in zip(arms.parameters(), found, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
 
 def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progress: float) -> dict[str, float]:
-    """One pass; returns each loss term's mean."""
+    """One pass; returns each loss term's mean, over all processes."""
     arms.model.train()
     arms.method.train()
     sums: dict[str, torch.Tensor] = {}
@@ -233,9 +269,11 @@ def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progre
         for name, value in arms.step(batch, progress).items():
             sums[name] = sums.get(name, 0.0) + value
         steps += 1
-    means = {name: (total / steps).item() for name, total in sums.items()}
-    if not all(map(math.isfinite, means.values())):
-        raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
+    shared: Any = arms.fabric.all_reduce(torch.stack(list(sums.values())) / steps, reduce_op="mean")
+    means = dict(zip(sums, shared.tolist(), strict=True))
+    with processes.together(arms.fabric):
+        if not all(map(math.isfinite, means.values())):
+            raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
     return means
 
 

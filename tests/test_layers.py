@@ -20,7 +20,7 @@ LAYERS = (
     ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
      "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
      "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
-     "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals"),
+     "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced"),
     ("jobs", "tasks"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
@@ -30,7 +30,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
               "teaching",
               "train", "explain", "compare", "forecast", "sweep_demands", "readout", "hierarchy", "kept",
-              "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise")
+              "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

@@ -50,6 +50,7 @@ class Method(nn.Module):
     facts: ClassVar[MethodFacts]
     needs_teacher: ClassVar[bool] = True
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
+    relational: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def prepare(self, student: Shapes, teacher: Shapes) -> None:
         """Make what depends on the two models' stages. Called once, before anything else.

@@ -25,6 +25,7 @@ class Relations(Method):
                              "images, 1 for ImageNet.")},
         two_classes="Two numbers always correlate by 1 or −1, so on two classes DIST's relations within an image teach "
                     "nothing: only those within a class are learnt.")
+    relational = True
 
     def __init__(self, weight: float = 2.0, inter: float = 1.0, intra: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ class SimilarityPreserving(Method):
         "Similarity-preserving (SP)", "Tung 2019, arXiv 1907.09682",
         "Images of a batch that look alike to the teacher's last stage shall look alike to the student's.",
         {"weight": Knob(3000.0, 0.0, 100_000.0, "γ, weight of the similarities' mean squared difference.")})
+    relational = True
 
     def __init__(self, weight: float = 3000.0) -> None:
         super().__init__()

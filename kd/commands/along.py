@@ -1,0 +1,24 @@
+"""What a command is for every process of a launch but the first: training along with that one."""
+
+from kd import processes
+from kd.errors import Stopped
+from kd.jobs import record_failure
+
+
+def train_along() -> int:
+    """Train what the chief trains until it is done; returns the exit code."""
+    try:
+        for run, store in processes.orders():
+            from kd.train import train
+
+            try:
+                with processes.one_fate():
+                    train(run, store)
+            except Stopped:
+                continue
+            except Exception as error:
+                record_failure(run, error)
+                raise
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,98 @@
+"""A batch that is shared among processes still counts as one: its batch-norm statistics, and its images' relations.
+
+Gradients need nothing from here: every share is of one size, so the mean of the shares' gradients, which
+DistributedDataParallel takes, is the gradient of the whole batch's mean loss.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+from torch.nn.modules._functions import SyncBatchNorm
+from torch.overrides import TorchFunctionMode
+
+from kd.observation import Observation
+
+
+def batch_norm(world: int) -> AbstractContextManager[Any]:
+    """Within this context every batch norm in training takes mean and variance of the batch of all `world` processes,
+    whatever class of module it is; nothing about the modules or their state changes."""
+    return _GlobalBatchNorm() if world > 1 else nullcontext()
+
+
+def whole(seen: Observation, lesson: Mapping[str, Tensor],
+          target: Tensor) -> tuple[Observation, dict[str, Tensor], Tensor]:
+    """Observation, lesson and labels [B, …] of all processes [W·B, …], for losses that compare images of a batch.
+
+    The result carries gradient back to every process's share. Each process then computes the same loss; the sum of the
+    W gradients of it that reach a share, and their mean over W processes, make up the gradient of one.
+    """
+    cams = None if seen.cams is None else gather(seen.cams)
+    return (Observation(gather(seen.logits), tuple(map(gather, seen.stages)), cams),
+            {name: gather(rows) for name, rows in lesson.items()}, gather(target))
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows [B, …] of all processes [W·B, …], in the order of the processes; differentiable, also twice."""
+    shares = rows.new_zeros(distributed.get_world_size(), *rows.shape)
+    shares[distributed.get_rank()] = rows
+    return _sum(shares).flatten(0, 1)
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the processes. torch.distributed.nn's is deprecated, and Fabric's gather gives no second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _sum(gradient)
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(tensor)
+    return total
+
+
+class _GlobalBatchNorm(TorchFunctionMode):
+    """Stands in for `F.batch_norm`, which every kind of batch norm comes down to: torch's, timm's, a projector's."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        return (_batch_norm if func is F.batch_norm else func)(*args, **(kwargs or {}))
+
+
+def _batch_norm(images: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+                bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
+                eps: float = 1e-5) -> Tensor:
+    """`F.batch_norm` of [B, C, …] with the statistics of the batch of all processes."""
+    if not training:
+        return F.batch_norm(images, running_mean, running_var, weight, bias, False, momentum, eps)
+    world = distributed.get_world_size()
+    if images.is_cuda and weight is not None and bias is not None:
+        fused: Tensor = SyncBatchNorm.apply(
+            images, weight, bias, running_mean, running_var, eps, momentum, distributed.group.WORLD, world)
+        return fused
+    # bfloat16's eight bits are too few for a variance.
+    values = images.to(torch.promote_types(images.dtype, torch.float32))
+    axes = [0, *range(2, images.ndim)]
+    shares = gather(torch.stack(torch.var_mean(values, axes, correction=0)).unsqueeze(0))
+    means, spread = shares[:, 1], shares[:, 0]
+    mean = means.mean(0)
+    var = spread.mean(0) + (means - mean).square().mean(0)
+    if running_mean is not None and running_var is not None:
+        count = world * values.numel() // values.shape[1]
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((var * count / (count - 1)).to(running_var.dtype), momentum)
+    grid = (1, -1, *[1] * (images.ndim - 2))
+    scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return torch.addcmul(shift.view(grid), values, scale.view(grid)).to(images.dtype)

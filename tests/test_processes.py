@@ -1,0 +1,210 @@
+"""Several processes: how they agree, with the launcher's store and the ranks played here, and one real launch."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from small import distilled, request, spec
+
+from kd import processes
+from kd.commands.along import train_along
+from kd.distill import plan
+from kd.errors import Stopped, UsageError
+from kd.places import Places
+from kd.runs import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Board:
+    """Stands for the launcher's key-value store."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def set(self, key, value):
+        self.kept[key] = value.encode()
+
+    def get(self, key):
+        return self.kept[key]
+
+    def check(self, keys):
+        return all(key in self.kept for key in keys)
+
+    def compare_set(self, key, expected, value):
+        return self.kept.setdefault(key, value.encode())
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """Make this process one of two; the store that they share."""
+    board = Board()
+
+    def become(rank, number=0):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setattr(processes._Shift, "number", number)
+        return board
+
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "_board", lambda: board)
+    monkeypatch.setattr(processes._Shift, "parted", False)
+    return become
+
+
+def of_two(rank, device="cpu"):
+    return SimpleNamespace(world_size=2, is_global_zero=rank == 0, device=SimpleNamespace(type=device),
+                           barrier=lambda: None)
+
+
+def test_without_a_launcher_nothing_is_asked_of_anybody():
+    alone, asked = SimpleNamespace(world_size=1, barrier=lambda: None), lambda: True
+    assert not processes.launched() and not processes.following()
+    assert processes.stop_together(asked, alone) is asked
+    assert processes.fabric_choice({"accelerator": "cpu"}) == {"accelerator": "cpu", "devices": 1}
+    with pytest.raises(UsageError, match="mend me"), processes.together(alone):
+        raise UsageError("mend me")
+    with pytest.raises(ZeroDivisionError), processes.one_fate():
+        raise ZeroDivisionError
+    processes.dismiss()
+
+
+def test_what_the_launcher_was_told_holds(launch, monkeypatch):
+    launch(1)
+    own = {"accelerator": "auto", "precision": "32-true"}
+    assert processes.following()
+    assert processes.fabric_choice(own) == {**own, "devices": 2, "num_nodes": 1}
+    for name in ("ACCELERATOR", "DEVICES", "NUM_NODES"):
+        monkeypatch.setenv(f"LT_{name}", "2")
+    assert processes.fabric_choice(own) == {"precision": "32-true"}
+
+
+def test_followers_train_what_the_chief_trains_and_then_go_home(launch):
+    store = Store()
+    runs = [store.create(spec(seed=seed)) for seed in range(2)]
+    launch(0)
+    for run in runs:
+        with processes.leading(run, store):
+            pass
+    processes.dismiss()
+    launch(1)
+    assert [(run, found.places) for run, found in processes.orders()] == [(run, store.places) for run in runs]
+
+
+def test_all_stop_before_the_same_batch(launch):
+    wish = iter([False, False, True, True, True])
+    launch(0)
+    chief = processes.stop_together(lambda: next(wish), of_two(0))
+    follower = processes.stop_together(lambda: pytest.fail("only the chief is asked"), of_two(1))
+    # The follower is as far as the chief's gradients let it be: here before, there after the chief's look.
+    order = (follower, chief, chief, follower, chief, follower, chief, follower)
+    assert [ask() for ask in order] == [False] * 6 + [True] * 2
+    queued = processes.stop_together(lambda: True, of_two(0, "cuda"))
+    assert [queued() for _ in range(18)] == [False] * 16 + [True] * 2
+
+
+def test_what_one_cannot_do_none_goes_on_with(launch):
+    launch(1)
+    with pytest.raises(UsageError, match="has changed"), processes.together(of_two(1)):
+        raise UsageError("The data set has changed.")
+    launch(0)
+    with pytest.raises(UsageError, match="has changed"), processes.together(of_two(0)):
+        pass
+    launch(0, number=1)
+    with processes.together(of_two(0)):
+        pass
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
+def test_who_fails_first_says_so_and_the_other_stops(launch, first, second):
+    launch(first)
+    with pytest.raises(MemoryError), processes.one_fate():
+        raise MemoryError
+    launch(second)
+    with pytest.raises(Stopped), processes.one_fate():
+        raise RuntimeError("Connection closed by peer")
+    with pytest.raises(KeyboardInterrupt), processes.one_fate():
+        raise KeyboardInterrupt
+
+
+def test_processes_that_lost_each_other_train_nothing_more(launch):
+    store = Store()
+    run = store.create(spec())
+    launch(0)
+    with pytest.raises(OSError, match="disk"), processes.leading(run, store):
+        raise OSError("disk")
+    with pytest.raises(SystemExit, match="Give the same command again"), processes.leading(run, store):
+        pass
+
+
+def order(board, run, number):
+    board.set(f"order/{number}", f"{run.id}\n{Store().places.root}")
+
+
+def test_a_follower_logs_only_what_nobody_else_knows(launch, monkeypatch):
+    from kd import train
+
+    runs = [Store().create(spec(seed=seed)) for seed in range(3)]
+    board = launch(1)
+    for number, run in enumerate(runs, 1):
+        order(board, run, number)
+    ends = iter([UsageError("all say it"), Stopped(), MemoryError("not enough")])
+
+    def end(run, store):
+        with processes.together(of_two(1)):
+            raise next(ends)
+
+    monkeypatch.setattr(train, "train", end)
+    with pytest.raises(MemoryError):
+        train_along()
+    assert [run.last("failed") is not None for run in runs] == [False, False, True]
+    assert "ran out of memory" in runs[2].reason
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def flags(wanted):
+    given = {"data": wanted.data, "teacher": wanted.teacher, "depth": wanted.depth, "width": wanted.width,
+             "epochs": wanted.epochs, "image-size": wanted.image_size, "batch-size": wanted.batch_size,
+             "views": wanted.views, "precision": wanted.precision}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.mark.timeout(240)
+def test_two_processes_give_what_one_does(tmp_path):
+    """The whole way: `fabric run`, gloo, a teacher, its control and its student."""
+    wanted = request(precision="32-true")
+    one, two = (Store(Places(tmp_path / name)) for name in ("one", "two"))
+    launcher = [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2",
+                "--strategy", "ddp", "--main-port", str(free_port()), "--", "kd", "distill", *flags(wanted)]
+    launched = subprocess.Popen([*launcher, "--root", str(two.places.root), "--json"], cwd=ROOT, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    guard = threading.Timer(200, os.killpg, (launched.pid, 9))
+    guard.start()
+    expected = distilled(one, precision="32-true")
+    out, words = launched.communicate()
+    guard.cancel()
+    assert launched.returncode == 0, words
+    assert out.count('"student"') == words.count("epoch 2/2") / 3 == 1, "only one process speaks"
+    assert len(list(two)) == 3
+    for lone, shared in zip(expected.runs, plan(wanted, two).runs, strict=True):
+        assert [event["event"] for event in shared.events()] == [event["event"] for event in lone.events()]
+        assert (shared.last("started")["world"], lone.last("started")["world"]) == (2, 1)
+        for mine, theirs in zip(lone.epochs(), shared.epochs(), strict=True):
+            assert theirs["terms"] == pytest.approx(mine["terms"], rel=1e-4)
+            assert theirs["val_loss"] == pytest.approx(mine["val_loss"], rel=1e-4)
+        assert shared.summary["accuracy"] == lone.summary["accuracy"]
+        weights = load_file(shared.weights)
+        for name, value in load_file(lone.weights).items():
+            np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)

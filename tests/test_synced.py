@@ -1,0 +1,173 @@
+"""Two threads play two processes: what is computed is the same, and the sum over them is all that is replaced."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small import spec
+from torch import nn
+from torch.nn import functional as F
+
+from kd import synced
+from kd.methods import METHODS, build
+from kd.models import build as build_model
+from kd.models import shapes
+from kd.observation import Observation, aspect
+
+WORLD = 2
+
+
+class Together:
+    """Stands for torch.distributed among threads."""
+
+    def __init__(self):
+        self.barrier = threading.Barrier(WORLD, timeout=30)
+        self.mine = threading.local()
+        self.parts = {}
+        self.group = SimpleNamespace(WORLD=None)
+
+    def get_world_size(self):
+        return WORLD
+
+    def get_rank(self):
+        return self.mine.rank
+
+    def all_reduce(self, tensor):
+        self.parts[self.mine.rank] = tensor.clone()
+        self.barrier.wait()
+        total = sum(self.parts[rank] for rank in range(WORLD))
+        self.barrier.wait()
+        tensor.copy_(total)
+
+
+@pytest.fixture
+def in_two(monkeypatch):
+    """Call a function of the rank for both at once; the results in order."""
+    world = Together()
+    monkeypatch.setattr(synced, "distributed", world)
+
+    def call(work):
+        def one(rank):
+            world.mine.rank = rank
+            return work(rank)
+        with ThreadPoolExecutor(WORLD) as pool:
+            return [future.result(timeout=60) for future in [pool.submit(one, rank) for rank in range(WORLD)]]
+    return call
+
+
+def share(rows, rank):
+    return rows[rank::WORLD]
+
+
+def picture(count=12, channels=3, side=6):
+    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm2d(3), lambda: nn.BatchNorm2d(3, affine=False),
+                                  lambda: nn.BatchNorm2d(3, momentum=None),
+                                  lambda: nn.BatchNorm2d(3, track_running_stats=False)])
+def test_batch_norm_of_shares_is_that_of_the_whole_batch(in_two, make):
+    images = picture() * 3 + 100  # far from zero, where a variance from squares would have no digit left
+
+    def values(norm, rows):
+        rows = rows.clone().requires_grad_()
+        out = norm(rows)
+        (first,) = torch.autograd.grad((out**3).sum(), rows, create_graph=True)
+        (second,) = torch.autograd.grad((first**2).sum(), rows)
+        return [one.detach() for one in (out, first, second)], norm.state_dict()
+
+    def both(rank):
+        with synced.batch_norm(WORLD):
+            return values(make().double(), share(images, rank))
+
+    expected, state = values(make().double(), images)
+    for rank, (found, kept) in enumerate(in_two(both)):
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, share(other, rank), rtol=1e-8, atol=1e-8)
+        assert kept.keys() == state.keys()
+        for name, value in state.items():
+            torch.testing.assert_close(kept[name], value)
+
+
+def test_batch_norm_in_eval_and_outside_of_several_processes_is_left_alone(in_two):
+    images, norm = picture().float(), nn.BatchNorm2d(3)
+    with synced.batch_norm(1):
+        assert torch.equal(norm(images), F.batch_norm(images, None, None, norm.weight, norm.bias, True))
+    norm.eval()
+
+    def evaluated(rank):
+        with synced.batch_norm(WORLD):
+            return norm(share(images, rank))
+
+    for rank, found in enumerate(in_two(evaluated)):
+        torch.testing.assert_close(found, share(norm(images), rank))
+
+
+def test_half_precision_keeps_its_type_and_its_statistics(in_two):
+    images = (picture() + 5).to(torch.bfloat16)
+
+    def one(rank):
+        with synced.batch_norm(WORLD):
+            return nn.BatchNorm2d(3)(share(images, rank))
+
+    expected = nn.BatchNorm2d(3)(images.float())
+    for rank, found in enumerate(in_two(one)):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), share(expected, rank), rtol=0.01, atol=0.02)
+
+
+def gradients(model, method, rows, target, lesson, world=1):
+    """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
+    with synced.batch_norm(world):
+        seen = model(rows, cams=method.needs_cams, stages=method.needs_stages)
+        if method.relational and world > 1:
+            seen, lesson, target = synced.whole(seen, lesson, target)
+        loss = sum(method(seen, lesson, target, 1.0).values())
+    learns = [*model.parameters(), *method.parameters()]
+    return loss.detach(), torch.autograd.grad(loss, learns, allow_unused=True)
+
+
+MODELS = {"plain": {}, "grouped, batch norm in the head": {"model": "mobilenetv4_conv_small_035"},
+          "layers that lead nowhere": {"model": "truncated", "base": "hrnet_w18_small", "depth": 2}}
+
+
+@pytest.mark.parametrize(("method", "model"), [*((name, "plain") for name in METHODS),
+                                               *(("cat-kd", name) for name in MODELS if name != "plain")])
+def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, method, model):
+    settings, count = spec(**MODELS[model]), 8
+    teacher = build_model(spec(seed=3), 4).double().eval().requires_grad_(False)
+    rows = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    target = torch.arange(count) % 4
+
+    student, judge = build_model(settings, 4).double(), build(method, {})
+    judge.prepare(shapes(settings, 4), shapes(spec(), 4))
+
+    def learn(rows, target, world=1):
+        seen = teacher(rows, cams=True)
+        lesson = {name: aspect(seen, name) for name in judge.wants}
+        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, lesson, world)
+
+    loss, expected = learn(rows, target)
+    found = in_two(lambda rank: learn(share(rows, rank), share(target, rank), WORLD))
+    torch.testing.assert_close(sum(one for one, _ in found) / WORLD, loss)
+    for whole, *parts in zip(expected, *(grads for _, grads in found), strict=True):
+        assert [part is None for part in parts] == [whole is None] * WORLD
+        if whole is not None:
+            torch.testing.assert_close(sum(parts) / WORLD, whole, rtol=1e-5, atol=1e-8)
+
+
+def test_what_is_gathered_stands_in_the_order_of_the_processes(in_two):
+    rows = torch.arange(8.0).view(4, 2)
+    observed = Observation(rows, (rows[:, :, None, None],))
+
+    def one(rank):
+        seen, lesson, target = synced.whole(Observation(share(rows, rank), (share(observed.stages[0], rank),)),
+                                            {"logits": share(rows, rank)}, share(torch.arange(4), rank))
+        return seen.logits, seen.stages[0].flatten(1), lesson["logits"], target
+
+    for logits, stage, taught, target in in_two(one):
+        assert target.tolist() == [0, 2, 1, 3]
+        assert torch.equal(logits, rows[target]) and torch.equal(stage, logits) and torch.equal(taught, logits)
