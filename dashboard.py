@@ -98,10 +98,10 @@ def _running(ids: list[str]) -> None:
     for trial in cards.trials(entries, store()):
         if trial.active:
             cards.live(trial)
-            shown |= {entry.run.id for entry in trial.arms.values()}
+            shown |= {entry.run.id for entry in trial.entries}
     for entry in entries:
         if entry.active and entry.run.id not in shown:
-            cards.live(Trial({entry.role: entry}))
+            cards.live(Trial({entry.role: (entry,)}))
 
 
 def results(trials: list[Trial]) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import streamlit as st
-from fabricate import epochs, trio
+from fabricate import epochs, series, trio
 from streamlit.testing.v1 import AppTest
 
 from kd import demo
@@ -107,6 +107,24 @@ def test_a_distillation_is_a_card_with_its_accuracies_and_what_distilling_bought
         ("Teacher", "95.0 %"), ("Control", "85.0 %"), ("Student", "90.0 %")]
     assert "5.0 points above" in words(at)
     assert "4.9 M params" in words(at)
+
+
+def test_the_seeds_of_a_distillation_are_one_card():
+    series(Store())
+    at = home()
+    assert words(at).count("3 seeds**") == 1
+    assert [metric.value for metric in at.metric] == ["95.0 %", "83.3 %", "86.7 %"]
+    assert "± 3.3 % over seeds" in words(at)
+    assert "on average over 3 seeds" in words(at)
+
+
+def test_a_series_in_training_is_three_bars(idle):
+    made = series(Store(), done=1)
+    queue().submit(made.runs)
+    made.pairs[1][0].log("started")
+    at = home()
+    assert [bar.proto.text.split(" · ")[1:] for bar in at.main.get("progress")] == [
+        ["finished", "95.0 %"], ["1 of 3 finished", "seed 1: starting"], ["1 of 3 finished"]]
 
 
 def test_a_card_leads_to_the_comparison_of_its_student(monkeypatch):

@@ -1,12 +1,14 @@
 """A distillation on one card: while it trains, and what came of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from kd.distill import Series, control_of
+from kd.repeats import Spread
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
+from kd.spec import RunSpec
 from pages.parts import links, listing, progress
 from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent, plain
 from pages.parts.listing import Entry
@@ -15,41 +17,60 @@ from pages.parts.outcome_view import verdict
 
 @dataclass(frozen=True)
 class Trial:
-    """One distillation, or a run on its own. arms: by role, in training order; those deleted are left out."""
+    """One distillation with all its seeds, or a run on its own. arms: by role, in training order, an entry per seed;
+    those deleted are left out."""
 
-    arms: Mapping[str, Entry]
+    arms: Mapping[str, tuple[Entry, ...]]
 
     @property
     def student(self) -> Entry:
-        """The student; of a run on its own, that run."""
-        return self.arms.get(STUDENT) or next(iter(self.arms.values()))
+        """The first seed's student; of a run on its own, that run."""
+        return (self.arms.get(STUDENT) or next(iter(self.arms.values())))[0]
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for arm in self.arms.values() for entry in arm]
 
     @property
     def active(self) -> bool:
         """Whether any of its runs is queued or in training."""
-        return any(entry.active for entry in self.arms.values())
+        return any(entry.active for entry in self.entries)
 
     @property
     def finished(self) -> bool:
-        return all(entry.status == FINISHED for entry in self.arms.values())
+        return all(entry.status == FINISHED for entry in self.entries)
 
     @property
     def title(self) -> str:
-        """`brain_tumor · resnet18 → plain5`."""
-        teacher = self.arms.get(TEACHER)
-        names = [teacher.spec.model_label] if teacher and STUDENT in self.arms else []
-        return f"{listing.data_name(self.student.spec)} · {' → '.join([*names, self.student.spec.model_label])}"
+        """`brain_tumor · resnet18 → plain5 · 3 seeds`."""
+        teacher, students = self.arms.get(TEACHER), self.arms.get(STUDENT, ())
+        names = [teacher[0].spec.model_label] if teacher and students else []
+        seeds = f" · {len(students)} seeds" if len(students) > 1 else ""
+        return f"{listing.data_name(self.student.spec)} · {' → '.join([*names, self.student.spec.model_label])}{seeds}"
+
+    @property
+    def series(self) -> Series | None:
+        """Its seeds that have both control and student; None where there is none, or no teacher."""
+        controls = {entry.spec.seed: entry.run for entry in self.arms.get(CONTROL, ())}
+        pairs = tuple((controls[entry.spec.seed], entry.run) for entry in self.arms.get(STUDENT, ())
+                      if entry.spec.seed in controls)
+        return Series(self.arms[TEACHER][0].run, pairs) if pairs and TEACHER in self.arms else None
 
 
 def trials(entries: list[Entry], store: Store) -> list[Trial]:
-    """Every distillation among these runs, latest first."""
+    """Every distillation among these runs, latest first; its seeds are one."""
     by_id = {entry.run.id: entry for entry in entries}
-    found = []
+    seeds: dict[RunSpec, list[Entry]] = {}
     for student in (entry for entry in entries if entry.role == STUDENT):
-        control = control_of(store, student.run)
-        arms = {TEACHER: by_id.get(student.spec.teacher), CONTROL: by_id.get(control.id if control else ""),
-                STUDENT: student}
-        found.append(Trial({name: entry for name, entry in arms.items() if entry}))
+        seeds.setdefault(replace(student.spec, seed=0), []).append(student)
+    found = []
+    for students in seeds.values():
+        students.sort(key=lambda entry: entry.spec.seed)
+        controls = [by_id.get(run.id) for one in students if (run := control_of(store, one.run))]
+        arms: dict[str, Sequence[Entry | None]] = {TEACHER: [by_id.get(students[0].spec.teacher)], CONTROL: controls,
+                                                   STUDENT: students}
+        there = {name: tuple(entry for entry in arm if entry) for name, arm in arms.items()}
+        found.append(Trial({name: arm for name, arm in there.items() if arm}))
     return found
 
 
@@ -59,16 +80,26 @@ def live(trial: Trial) -> None:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{plain(trial.title)}**")
             links.watch(trial.student.run.id)
-        for name, entry in trial.arms.items():
-            text = f"{MARKS[name]} **{name.capitalize()}** {entry.spec.model_label} · {_state(entry)}"
-            share = 1.0 if entry.status == FINISHED else progress.share(entry.run) if entry.status == RUNNING else 0.0
-            st.progress(share, text=text)
+        for name, arm in trial.arms.items():
+            now = next((entry for entry in arm if entry.status == RUNNING), None)
+            words = _state(arm[0]) if len(arm) == 1 else _states(arm, now)
+            st.progress(progress.of_all([entry.run for entry in arm]),
+                        text=f"{MARKS[name]} **{_called(name, arm)}** {arm[0].spec.model_label} · {words}")
+
+
+def _called(name: str, arm: Sequence[Entry]) -> str:
+    return name.capitalize() + ("s" if len(arm) > 1 else "")
 
 
 def _state(entry: Entry) -> str:
     if entry.status == FINISHED:
         return f"finished · {percent(entry.summary.get('accuracy'))}"
     return progress.words(entry.run) if entry.status in (QUEUED, RUNNING) else entry.status
+
+
+def _states(arm: Sequence[Entry], now: Entry | None) -> str:
+    done = sum(entry.status == FINISHED for entry in arm)
+    return f"{done} of {len(arm)} finished" + (f" · seed {now.spec.seed}: {progress.words(now.run)}" if now else "")
 
 
 def result(trial: Trial, first: bool = False) -> None:
@@ -80,37 +111,32 @@ def result(trial: Trial, first: bool = False) -> None:
                    width="content")
     with st.container(horizontal=True, gap="xsmall"):
         for name in ROLES:
-            _arm(name, trial.arms.get(name))
-    if trial.finished and (told := _verdict(trial)):
+            _arm(name, trial.arms.get(name, ()))
+    if told := _verdict(trial):
         st.markdown(told)
-    for name, entry in trial.arms.items():
-        if entry.run.reason:
-            st.markdown(f"**{name.capitalize()} failed.** {entry.run.reason}")
-            break  # what follows failed for want of this one
+    failed = next((entry for entry in trial.entries if entry.run.reason), None)
+    if failed:  # the first: what follows failed for want of it
+        st.markdown(f"**{failed.role.capitalize()} failed.** {failed.run.reason}")
     _actions(trial, first)
 
 
-def _arm(name: str, entry: Entry | None) -> None:
+def _arm(name: str, arm: Sequence[Entry]) -> None:
     with st.container(gap=None, width=112):
-        label = f"{MARKS[name]} {name.capitalize()}"
-        if entry is None:
-            st.metric(label, "–")
-            st.caption("deleted")
-        elif entry.status == FINISHED:
-            st.metric(label, percent(entry.summary.get("accuracy")))
-            st.caption(f"{count(entry.summary.get('parameters'))} params  \n"
-                       f"{count(entry.summary.get('flops'))} FLOPs")
+        label = f"{MARKS[name]} {_called(name, arm)}"
+        done = [entry.summary for entry in arm if entry.status == FINISHED and "accuracy" in entry.summary]
+        if done:
+            scores = Spread(tuple(one["accuracy"] for one in done))
+            st.metric(label, percent(scores.mean))
+            spread = "" if scores.sd is None else f"± {percent(scores.sd)} over seeds  \n"
+            st.caption(f"{spread}{count(done[0].get('parameters'))} params  \n{count(done[0].get('flops'))} FLOPs")
         else:
             st.metric(label, "–")
-            st.caption(f"{STATUS[entry.status][0]} {entry.status}")
+            st.caption(f"{STATUS[arm[0].status][0]} {arm[0].status}" if arm else "deleted")
 
 
 def _verdict(trial: Trial) -> str:
     """What distilling bought and what it cost, in one sentence; empty where an arm is missing."""
-    if len(trial.arms) < len(ROLES):
-        return ""
-    teacher, control, student = (trial.arms[name].run for name in ROLES)
-    return verdict(Series(teacher, ((control, student),)))
+    return verdict(trial.series) if trial.series else ""
 
 
 def _actions(trial: Trial, first: bool) -> None:
@@ -124,5 +150,5 @@ def _actions(trial: Trial, first: bool) -> None:
             links.evaluate(student.run.id)
         links.run(student.run.id, "Details")
         if trial.finished:
-            spent = [entry.summary.get("seconds") or 0.0 for entry in trial.arms.values()]
+            spent = [entry.summary.get("seconds") or 0.0 for entry in trial.entries]
             st.caption(f"trained in {duration(sum(spent))}", width="content")

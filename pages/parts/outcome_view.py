@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd.distill import Series, Trio
-from kd.repeats import Arm, Outcome, Spread, between, outcome, sentence, signed
+from kd.repeats import Arm, Outcome, Spread, outcome, sentence, signed
 from kd.runs import Run
 from pages.parts import links
 from pages.parts.common import count, duration, percent, unbroken
@@ -30,7 +30,7 @@ def _result(_series: Series, changed: tuple[tuple[str, int, int], ...]) -> Outco
 def verdict(series: Series) -> str:
     """The result in one sentence, in Markdown; empty until a seed has finished."""
     found = result(series)
-    return sentence(found, lambda words: f"**{words}**") if found else ""
+    return sentence(found, lambda words: f"**{words}**").replace(" %", "\u00a0%") if found else ""
 
 
 def outcome_view(series: Series, trio: Trio) -> None:
@@ -42,7 +42,8 @@ def outcome_view(series: Series, trio: Trio) -> None:
     with st.container(border=True, gap="small"):
         st.markdown(verdict(series))
         if found.left_out:
-            st.caption(f"{found.left_out} of {len(series.pairs)} seeds are left out: they have not finished.")
+            st.caption(f"{found.left_out} of {len(series.pairs)} seeds are left out: not finished, or tested on other "
+                       "pictures.")
         st.table([row(arm) for arm in found.arms], border="horizontal", hide_index=True,
                  alt="Test accuracy, macro-F1, parameters, FLOPs and training time of teacher, control and student")
         if len(series.pairs) > 1:
@@ -93,5 +94,6 @@ def _by_seed(found: Outcome) -> None:
             for seed, first, second, gap in own]
     with st.container(height=320 if len(rows) > LONG else "content", border=False):
         st.table(rows, border="horizontal", hide_index=True, alt="Accuracy of control and student of each seed")
-    st.caption(f"Student − control: {signed(found.bought.points)} points on average ({between(found.bought)}), "
-               f"± {found.bought.by_seed.sd or 0:.1f} between seeds.")
+    if found.bought.by_seed.sd is not None:
+        whole = unbroken(f"{signed(found.bought.points)} ± {found.bought.by_seed.sd:.1f} points")
+        st.caption(f"Difference: student − control, {whole} over the seeds.")

@@ -1,6 +1,8 @@
 """How far a run is, in words and as a share."""
 
-from kd.runs import QUEUED, Run
+from collections.abc import Sequence
+
+from kd.runs import FINISHED, QUEUED, RUNNING, Run
 from pages.parts.common import duration
 
 
@@ -11,6 +13,13 @@ def share(run: Run) -> float:
         done = now["epoch"] * now["steps"] + now["step"]
         return min(1.0, max(0.0, done / (now["epochs"] * now["steps"])))
     return min(1.0, max(0.0, float(now.get("share") or 0.0)))
+
+
+def of_all(runs: Sequence[Run]) -> float:
+    """Finished share of several runs together, 0..1."""
+    statuses = [run.status for run in runs]
+    under_way = sum(share(run) for run, status in zip(runs, statuses, strict=True) if status == RUNNING)
+    return (statuses.count(FINISHED) + under_way) / len(runs)
 
 
 def words(run: Run) -> str:

@@ -36,7 +36,7 @@ def _row(role: str, runs: Sequence[Run], series: Series) -> None:
         st.badge(status, icon=icon, color=colour)
         st.caption(_of_all(runs, statuses) if len(runs) > 1 else words(runs[0], status), width="content")
     if RUNNING in statuses:
-        st.progress(progress.share(runs[statuses.index(RUNNING)]))
+        st.progress(progress.of_all(runs))
 
 
 def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
