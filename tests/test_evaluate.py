@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from made_sets import make_folder
 from small import trained
 
 from kd import evaluate, metrics
+from kd.answers import answers
 from kd.errors import UsageError
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -16,6 +18,20 @@ def test_predictions_on_disk_give_the_scores():
         logits, labels, names = stored["logits"], stored["labels"], stored["names"]
     assert len(names) == len(labels) == scores["images"]
     assert metrics.summarise(logits, labels)["macro_f1"] == scores["macro_f1"] == run.evaluation["macro_f1"]
+
+
+def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):
+    root, store = make_folder(tmp_path / "people", {"a": 30, "b": 30}), Store()
+    files = sorted(path.relative_to(root) for path in root.rglob("*.png"))
+    lines = [f"{file.as_posix()},person {number // 3}" for number, file in enumerate(files)]
+    (root / "groups.csv").write_text("\n".join(["file,group", *lines]) + "\n")
+    run = store.create(RunSpec(data=str(root), image_size=32))
+    test = evaluate.data_of(run, store).test
+    evaluate.record(run, np.zeros((len(test), 2), np.float32), test)
+    found = answers(run)
+    assert found is not None
+    assert found.groups == test.groups
+    assert 1 < len(set(found.groups)) < len(found.names)
 
 
 def test_a_run_without_weights_says_so():
