@@ -95,8 +95,14 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """`depth 3, alpha 0.4, temperature 10`."""
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.settings.items()) or "one cell"
+        """`dkd, depth 3, temperature 10`."""
+        return words(self.settings) or "one cell"
+
+
+def words(settings: Settings) -> str:
+    """`kd, depth 3, alpha 0.4`: methods and students speak for themselves."""
+    return ", ".join(value if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
+                     for name, value in settings.items())
 
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kd.sweep import Value
+from kd.sweep import Value, words
 from kd.sweep_table import Row
 
 DOWN, ACROSS = "alpha", "temperature"
@@ -64,20 +64,20 @@ def _parted(rows: Sequence[Row], free: Collection[str]) -> dict[str, list[Row]]:
     """Rows that agree in all settings but the free ones, by what they agree in, in words."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        words = [str(value) if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
-                 for name, value in row.settings.items() if name not in free]
-        found.setdefault(", ".join(words), []).append(row)
+        alike = words({name: value for name, value in row.settings.items() if name not in free})
+        found.setdefault(alike, []).append(row)
     return found
 
 
 def _sides(rows: Sequence[Row]) -> tuple[str, str]:
-    """(across, down): temperature and alpha where they vary, else the last two that do; empty where nothing is left."""
+    """(across, down): temperature and alpha where they vary, else the last that do; empty where nothing is left."""
     vary = [name for name, value in rows[0].settings.items() if not isinstance(value, str)
             and len({row.settings[name] for row in rows}) > 1]
-    for name in (DOWN, ACROSS):  # to the end, where the sides are taken from
-        vary.sort(key=name.__eq__)
-    across = vary.pop() if vary else ""
-    return across, vary.pop() if vary else ""
+    if len(vary) < 2:
+        return "".join(vary), ""
+    across = ACROSS if ACROSS in vary else [name for name in vary if name != DOWN][-1]
+    left = [name for name in vary if name != across]
+    return across, DOWN if DOWN in left else left[-1]
 
 
 def _grid(title: str, rows: Sequence[Row], down: str, across: str, measure: str) -> Grid:

@@ -112,8 +112,7 @@ def test_an_axis_collapses_where_it_means_nothing(bare):
         {"alpha": 0.7, "temperature": 5.0}, {"tau": 1.0}]
     families = sweep(student=("plain", "truncated", "timm:test_efficientnet"), depth=(2, 3), width=(4, 8))
     assert [cell.title for cell in cells(families)][3:] == [
-        "student plain, depth 3, width 8", "student truncated, depth 2", "student truncated, depth 3",
-        "student timm:test_efficientnet"]
+        "plain, depth 3, width 8", "truncated, depth 2", "truncated, depth 3", "timm:test_efficientnet"]
 
 
 def test_cells_share_teacher_and_controls(store):

@@ -28,7 +28,8 @@ def test_alpha_goes_down_and_temperature_across_for_every_depth(store):
 
 
 def test_a_method_has_grids_of_its_own_settings(store):
-    found = of(store, method=("kd", "dkd"), alpha=(0.4, 0.7), non_target_weight=(1, 2), temperature=(5, 10), width=(4, 8))
+    found = of(store, method=("kd", "dkd"), width=(4, 8), alpha=(0.4, 0.7), temperature=(5, 10),
+               non_target_weight=(1, 2))
     assert [(grid.title, grid.down, grid.across) for grid in found] == [
         ("kd, width 4", "alpha", "temperature"), ("kd, width 8", "alpha", "temperature"),
         ("dkd, width 4", "non_target_weight", "temperature"), ("dkd, width 8", "non_target_weight", "temperature")]

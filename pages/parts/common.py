@@ -85,6 +85,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def rough(seconds: float) -> str:
+    """A time no more exact than an estimate is: `2 min`, not `1 min 52 s`."""
+    if seconds < 5:
+        return "5 s or less"
+    return duration(max(10, round(seconds, -1)) if seconds < 60 else 60 * round(seconds / 60))
+
+
 def size(number: float | None) -> str:
     """Bytes on disk: `3.2 MB`."""
     if number is None:

@@ -1,5 +1,6 @@
 """The form of a distillation: every choice with its meaning, the few that matter first."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -33,25 +34,27 @@ def form() -> Request | None:
     Raises UsageError for a path that is missing.
     """
     values: dict[str, Any] = {}
-    for draw in (_data, _teacher, _student, _method):
+    for draw in (data_fields, teacher_fields, _student, _method):
         with st.container(border=True):
             values |= draw(values)
     with st.expander("More settings", icon=":material/tune:"):
-        values |= _more(values)
+        values |= more_fields(values)
     for name in ("teacher_weights", "student_weights"):
         if values.get(name) == "":
             raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
-    return Request(**values) if _there(values["data"]) else None
+    return Request(**values) if there(values["data"]) else None
 
 
-def _there(data: str) -> bool:
+def there(data: str) -> bool:
+    """Whether there is such a data set."""
     try:
         return bool(looked(data))
     except UsageError:
         return False
 
 
-def _data(_: dict[str, Any]) -> dict[str, Any]:
+def data_fields(_: dict[str, Any]) -> dict[str, Any]:
+    """Data set and working size."""
     found = {entry.reference: entry.title for entry in datasets.available(store().places)}
     chosen = st.session_state.setdefault(key("data"), Request().data)
     options = [*found, *([chosen] if chosen and chosen not in found else [])]
@@ -70,7 +73,8 @@ def _data(_: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "image_size": int(size)}
 
 
-def _teacher(values: dict[str, Any]) -> dict[str, Any]:
+def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """A model to train first, or a finished run."""
     st.markdown("**Teacher**")
     ready = _ready(values["data"])
     way = TRAIN
@@ -85,7 +89,7 @@ def _teacher(values: dict[str, Any]) -> dict[str, Any]:
         return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
     left, right = st.columns(2)
     with left:
-        teacher = _backbone("teacher", Request().teacher)
+        teacher = backbone("teacher", Request().teacher)
     with right:
         start = fields.weights("teacher_weights")
     return {"teacher": teacher, "teacher_weights": start}
@@ -106,7 +110,8 @@ def _run_label(run: Run) -> str:
     return f"{run.spec.model_label} · {percent(summary.get('accuracy'))} · {run.spec.image_size} px · {run.id[-4:]}"
 
 
-def _backbone(name: str, default: str) -> str:
+def backbone(name: str, default: str) -> str:
+    """One of timm's convolutional models."""
     place = f"distil_{name}_model"
     st.session_state.setdefault(place, default)
     return st.selectbox("timm model", _names(), key=place, filter_mode="contains", persist_state="session",
@@ -127,20 +132,24 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
     left, right = st.columns(2)
     if kind == "timm":
         with left:
-            name = _backbone("student", "mobilenetv3_small_050")
+            name = backbone("student", "mobilenetv3_small_050")
         with right:
             return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
     with left:
-        depth = slider("depth", _stages(values["teacher"]) if kind == "truncated" else None)
+        depth = slider("depth", stages(values["teacher"]) if kind == "truncated" else None)
     with right:
         if kind == "plain":
             return {"student": kind, "depth": depth, "width": number("width")}
-        finished = values["teacher"] in store()
-        return {"student": kind, "depth": depth,
-                "student_weights": fields.weights("student_weights", ("teacher",) if finished else ())}
+        own = ("teacher",) if finished(values["teacher"]) else ()
+        return {"student": kind, "depth": depth, "student_weights": fields.weights("student_weights", own)}
 
 
-def _stages(teacher: str) -> int | None:
+def finished(teacher: str) -> bool:
+    """Whether the teacher is a run, whose weights a student can start from."""
+    return teacher in store()
+
+
+def stages(teacher: str) -> int | None:
     """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
     runs = store()
     with suppress(UsageError):
@@ -171,9 +180,9 @@ def _classes(data: str) -> int:
     return 0
 
 
-def _more(values: dict[str, Any]) -> dict[str, Any]:
+def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN) -> dict[str, Any]:
     """Every setting that has no place above, so that a new one has a field the day it is made."""
-    rest = [name for name in fields.SETTINGS if name not in MAIN and (name != "teacher_epochs"
-                                                                      or values["teacher"] not in store())]
+    rest = [name for name in fields.SETTINGS if name not in placed and (name != "teacher_epochs"
+                                                                        or values["teacher"] not in store())]
     with st.grid(3, min_column_width=150):
         return {name: choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name) for name in rest}

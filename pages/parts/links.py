@@ -25,6 +25,11 @@ def watch(run: str, label: str = "Watch", icon: str = ":material/monitoring:") -
     _link("pages/distill.py", label, icon, run=run)
 
 
+def sweep(sweep: str = "", label: str = "Sweep", icon: str = ":material/grid_on:") -> None:
+    """The sweep page with this sweep open (`?sweep=`)."""
+    _link("pages/sweep.py", label, icon, sweep=sweep)
+
+
 def run(run: str = "", label: str = "Runs", icon: str = ":material/checklist:") -> None:
     """The runs page with this run open (`?run=`)."""
     _link("pages/runs.py", label, icon, run=run)

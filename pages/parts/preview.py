@@ -8,7 +8,7 @@ from kd.distill import Request, specs
 from kd.forecast import Forecast, forecast
 from kd.models import cost
 from kd.spec import RunSpec
-from pages.parts.common import count, duration, size, store, times, unbroken
+from pages.parts.common import count, rough, size, store, times, unbroken
 from pages.parts.look import Look, looked
 
 Specs = tuple[RunSpec, RunSpec, RunSpec]
@@ -61,13 +61,6 @@ def demands(planned: Specs, about: Look, seeds: int = 1) -> None:
     st.markdown(f":material/timer: **{time}** · memory ≈ {size(found.memory)}{_free(found.memory_free)} · "
                 f"disk ≈ {size(found.disk)}{_free(found.disk_free)}")
     st.caption("  \n".join(_lines(found)))
-
-
-def rough(seconds: float) -> str:
-    """A time no more exact than an estimate is: `2 min`, not `1 min 52 s`."""
-    if seconds < 5:
-        return "5 s or less"
-    return duration(max(10, round(seconds, -1)) if seconds < 60 else 60 * round(seconds / 60))
 
 
 def _free(free: int | None) -> str:

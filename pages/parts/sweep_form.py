@@ -1,0 +1,127 @@
+"""The form of a sweep: data and teacher as for one distillation, and lists where several values take turns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from kd.distill import Request
+from kd.errors import UsageError
+from kd.methods import METHODS
+from kd.sweep import Sweep
+from pages.parts import distill_form, fields
+from pages.parts.distill_form import MAIN, STUDENT_HELP, STUDENTS
+from pages.parts.fields import label
+
+TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
+DEPTHS, WIDTHS, EPOCHS, SHARES = (3, 5, 7), (8, 16, 32), (10, 20, 50, 100), (0.1, 0.25, 0.5, 1.0)
+LISTED = ("data_fraction",)  # has a list here, and a single field among a distillation's further settings
+
+
+def form() -> Sweep | None:
+    """Draw the form and return what it says, its combinations not yet checked; None when there is no such data set.
+
+    Raises UsageError for an empty list, and for a value that is no number or out of range.
+    """
+    values: dict[str, Any] = {}
+    with st.container(border=True):
+        values |= distill_form.data_fields(values)
+    with st.container(border=True):
+        values |= distill_form.teacher_fields(values)
+    with st.container(border=True):
+        fixed, axes = _student(values)
+    with st.container(border=True):
+        axes |= _method()
+    with st.container(border=True):
+        axes |= _recipe(values)
+    with st.expander("More settings", icon=":material/tune:"):
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED))
+    for name in ("teacher_weights", "student_weights"):
+        if {**values, **fixed}.get(name) == "":
+            raise UsageError(f"{label(name)}: type the path of the file, or choose another source.")
+    return Sweep(Request(**values, **fixed), axes) if distill_form.there(values["data"]) else None
+
+
+def _student(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Sequence[Any]]]:
+    """What all students share, and the lists that make their shapes."""
+    st.markdown("**Students**")
+    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key="sweep_student_kind",
+                                format_func=STUDENTS.__getitem__, label_visibility="collapsed",
+                                persist_state="session") or "plain"
+    st.caption(STUDENT_HELP[kind])
+    if kind == "timm":
+        name = distill_form.backbone("student", "mobilenetv3_small_050")
+        return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
+    left, right = st.columns(2)
+    if kind == "plain":
+        with left:
+            depths = _several("depth", range(1, 13), DEPTHS)
+        with right:
+            return {"student": kind}, {"depth": depths, "width": _several("width", WIDTHS, (Request().width,))}
+    stages = distill_form.stages(values["teacher"]) or 5
+    with left:
+        depths = _several("depth", range(1, stages + 1), range(1, stages + 1), place="sweep_stages")
+    finished = ("teacher",) if distill_form.finished(values["teacher"]) else ()
+    with right:
+        return {"student": kind, "student_weights": fields.weights("student_weights", finished)}, {"depth": depths}
+
+
+def _method() -> dict[str, Sequence[Any]]:
+    """Methods, and every setting that one of them has."""
+    st.markdown("**Distillation**")
+    known = [name for name in METHODS if METHODS[name].needs_teacher]
+    chosen = st.multiselect("Methods", known, default=["kd"], key="sweep_method", persist_state="session",
+                            format_func=lambda name: METHODS[name].facts.title, wrap=True,
+                            help="Each with every value below that it knows; what it lacks makes no cells for it.")
+    axes: dict[str, Sequence[Any]] = {"method": chosen}
+    knobs: dict[str, list[str]] = {}
+    for method in chosen:
+        for name in METHODS[method].facts.knobs:
+            knobs.setdefault(name, []).append(method)
+    with st.grid(2, min_column_width=130):
+        for name, methods in knobs.items():
+            axes[name] = _knob(name, methods)
+    return axes
+
+
+def _knob(name: str, methods: list[str]) -> Sequence[float]:
+    """A method's own setting. Proposed: what KD-FMV tries, the methods' defaults, half and double of these."""
+    facts = [METHODS[method].facts.knobs[name] for method in methods]
+    defaults = {one.default for one in facts}
+    proposed = {*TRIED.get(name, ()), *defaults, *(value * by for value in defaults for by in (0.5, 2))}
+    low, high = min(one.low for one in facts), max(one.high for one in facts)
+    meaning = "  \n".join(f"{METHODS[method].facts.title}: {one.help} Default {one.default:g}."
+                          for method, one in zip(methods, facts, strict=True))
+    whose = "" if len(methods) > 1 or name in TRIED else f" ({methods[0]})"
+    # Another set of methods has other defaults, so its choice is kept apart.
+    place = f"sweep_{name}" if name in TRIED else f"sweep_{name}_{'_'.join(methods)}"
+    return _several(name, sorted(value for value in proposed if low <= value <= high),
+                    TRIED.get(name, sorted(defaults)), float, help=meaning, whose=whose, place=place)
+
+
+def _recipe(values: dict[str, Any]) -> dict[str, Sequence[Any]]:
+    """Lists of what is not of the student or the method, and the seeds."""
+    st.markdown("**Training**")
+    with st.grid(3, min_column_width=150):
+        values["seeds"] = fields.number("seeds")
+        return {"epochs": _several("epochs", EPOCHS, (Request().epochs,)),
+                "data_fraction": _several("data_fraction", SHARES, (1.0,), float)}
+
+
+def _several(name: str, proposed: Sequence[float], default: Sequence[float], kind: type = int, help: str = "",
+             whose: str = "", place: str = "") -> Sequence[Any]:
+    """Some of the values proposed, or others typed in. Raises UsageError for what is no number."""
+    place = place or f"sweep_{name}"
+    st.session_state.setdefault(place, [f"{value:g}" for value in default])
+    options = list(dict.fromkeys([*(f"{value:g}" for value in proposed), *st.session_state[place]]))
+    texts = st.multiselect(label(name) + whose, options, key=place, accept_new_options=True, persist_state="session",
+                           wrap=True,
+                           help=help or fields.SETTINGS[name].metadata["help"], placeholder="choose or type")
+    return [_number(name, text, kind) for text in texts]
+
+
+def _number(name: str, text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{label(name)}: {text!r} is not a {'whole ' if kind is int else ''}number.") from None

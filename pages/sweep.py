@@ -1,0 +1,114 @@
+"""Which settings distil best? Many distillations under one teacher, as one plan and one picture."""
+
+import streamlit as st
+
+from kd.runs import Store
+from kd.sweep import Sweep, find, planned, sweeps
+from kd.sweep_progress import standing
+from pages.parts import sweep_live
+from pages.parts.chrome import page
+from pages.parts.common import plain, store, usage_errors
+from pages.parts.sweep_result import result
+
+NEW, FOLLOW = ("New sweep", "Progress and result")
+CHOSEN, VIEW = "sweep_id", "sweep_view"
+LINK = "sweep_link"  # the query string as this page last left it: any other comes from a link or the back button
+
+
+def main() -> None:
+    """The whole page."""
+    page("Sweep")
+    st.title("Sweep", anchor=False)
+    known = sweeps(store())
+    with usage_errors():
+        _follow_link(known)
+    if not known:
+        st.markdown("One student per combination of settings, all under one teacher and each beside its control: "
+                    "KD-FMV's table of α, temperature and depth, with seeds. Set it up here; nothing is trained twice.")
+        _new()
+        return
+    st.session_state.setdefault(VIEW, FOLLOW)
+    view = st.segmented_control("View", (NEW, FOLLOW), key=VIEW, required=True, persist_state="session",
+                                label_visibility="collapsed")
+    if view == NEW:
+        _write_link("")
+        _new()
+    else:
+        with usage_errors():
+            _follow(known)
+
+
+def _follow_link(known: list[Sweep]) -> None:
+    """Obey `?sweep=` and `?data=` where this page did not write them itself. Raises UsageError for an unknown one."""
+    link = st.query_params.to_dict()
+    if link == st.session_state.get(LINK):
+        return
+    st.session_state[LINK] = link
+    if "data" in link:
+        st.session_state["distil_data"] = link["data"]
+        st.session_state[VIEW] = NEW
+    if "sweep" in link:
+        st.session_state[VIEW] = FOLLOW
+        st.session_state[CHOSEN] = find(store(), link["sweep"]).id
+
+
+def _write_link(sweep_id: str) -> None:
+    """The address names what is shown, so that a reload or another browser shows the same."""
+    link = {"sweep": sweep_id} if sweep_id else {}
+    st.session_state[LINK] = link
+    if st.query_params.to_dict() != link:
+        st.query_params.from_dict(link)
+
+
+def _follow(known: list[Sweep]) -> None:
+    """The sweep chosen, else the one under way, else the newest."""
+    by_id = {sweep.id: sweep for sweep in known}
+    if st.session_state.get(CHOSEN) not in by_id:
+        st.session_state[CHOSEN] = _latest(known, store()).id
+    if len(known) > 1:
+        st.selectbox("Sweep", list(by_id), key=CHOSEN, persist_state="session", filter_mode="contains",
+                     format_func=lambda sweep_id: _label(by_id[sweep_id]))
+    sweep = by_id[st.session_state[CHOSEN]]
+    _write_link(sweep.id)
+    if len(known) == 1:
+        st.subheader(plain(sweep_live.title(sweep, planned(sweep, store()))), anchor=False)
+    now = sweep_live.live(sweep)
+    result(sweep, now)
+
+
+def _latest(known: list[Sweep], runs: Store) -> Sweep:
+    return next((one for one in known if standing(planned(one, runs), runs).active), known[0])
+
+
+def _label(sweep: Sweep) -> str:
+    return f"{sweep_live.title(sweep, planned(sweep, store()))} · {sweep.id[-4:]}"
+
+
+def _new() -> None:
+    """Form on the left; on the right what comes of it, and the button."""
+    with st.skeleton(height=500):
+        # torch and timm: seconds, the first time
+        from pages.parts import sweep_form, sweep_preview
+    left, right = st.columns(2, gap="medium")
+    with left, usage_errors():
+        sweep = sweep_form.form()
+        if sweep is None:
+            return
+        with right, usage_errors():
+            sweep_preview.combinations(sweep)
+            above = st.container()
+            if st.button("Start the sweep", type="primary", icon=":material/grid_on:", width="stretch"):
+                _start(sweep)
+            with above:  # last, because it takes seconds for models that have not been timed yet
+                sweep_preview.demanded(sweep)
+
+
+def _start(sweep: Sweep) -> None:
+    """Plan all runs, queue what has not finished, and follow them."""
+    with st.spinner("Planning the runs"):
+        sweep_live.start(sweep)
+    st.query_params.from_dict({"sweep": sweep.id})  # the next script run follows this link
+    st.rerun()
+
+
+main()
