@@ -9,6 +9,7 @@ from pages.parts import cards, chrome, links, listing
 from pages.parts.cards import Trial
 from pages.parts.common import store, usage_errors
 from pages.parts.listing import Entry
+from pages.parts.polling import polled
 
 CARDS = 6
 
@@ -87,7 +88,7 @@ def running(entries: list[Entry]) -> None:
     ids = [entry.run.id for entry in entries if entry.active]
     if ids:
         st.subheader("In training", anchor=False)
-        st.fragment(_running, run_every=chrome.POLL)(ids)
+        polled(_running, chrome.POLL)(ids)
 
 
 def _running(ids: list[str]) -> None:
@@ -98,10 +99,10 @@ def _running(ids: list[str]) -> None:
     for trial in cards.trials(entries, store()):
         if trial.active:
             cards.live(trial)
-            shown |= {entry.run.id for entry in trial.entries}
+            shown |= {entry.run.id for entry in trial.arms.values()}
     for entry in entries:
         if entry.active and entry.run.id not in shown:
-            cards.live(Trial({entry.role: (entry,)}))
+            cards.live(Trial({entry.role: entry}))
 
 
 def results(trials: list[Trial]) -> None:

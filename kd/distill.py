@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,13 @@ def control_of(store: Store, student: Run) -> Run | None:
     """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
     if not student.spec.teacher:
         return None
-    return store.find(replace(student.spec, method="supervised", method_args={}, teacher=""))
+    return store.find(control_spec(student.spec))
+
+
+@lru_cache(maxsize=4096)
+def control_spec(student: RunSpec) -> RunSpec:
+    """The same student, learning from the labels alone."""
+    return replace(student, method="supervised", method_args={}, teacher="")
 
 
 def trio_of(store: Store, student: Run) -> Trio | None:
@@ -156,10 +163,14 @@ def series_of(store: Store, student: Run) -> Series | None:
     own = trio_of(store, student)
     if own is None:
         return None
-    spec = student.spec
-    alike = {run.spec.seed: trio for run in store if run.spec == replace(spec, seed=run.spec.seed)
-             and (trio := trio_of(store, run))}
+    wanted = _any_seed(student.spec)
+    alike = {run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := trio_of(store, run))}
     return Series(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
+
+
+@lru_cache(maxsize=4096)
+def _any_seed(spec: RunSpec) -> RunSpec:
+    return replace(spec, seed=0)
 
 
 def _common(request: Request, store: Store) -> dict[str, Any]:

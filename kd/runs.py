@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kd import journal
 from kd.errors import UsageError, unknown
 from kd.places import Places, default_places
 from kd.spec import RunSpec
@@ -32,6 +34,8 @@ _probe = threading.Lock()
 
 def held(lock: FileLock) -> bool:
     """Whether some process holds this lock now. lock: a fresh one, not held by the caller through this object."""
+    if not os.path.exists(lock.lock_file):
+        return False  # nobody has ever taken it
     with _probe:
         try:
             lock.acquire(timeout=0)
@@ -66,7 +70,8 @@ class Run:
 
     @property
     def spec(self) -> RunSpec:
-        return RunSpec.from_json(json.loads((self.path / "spec.json").read_text()))
+        path = self.path / "spec.json"
+        return _spec(path, path.stat().st_mtime_ns)
 
     def readable(self) -> bool:
         """Whether this version understands the run's spec."""
@@ -85,11 +90,7 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, oldest first: `{"event": name, "time": unix seconds, …}`."""
-        try:
-            lines = (self.path / "events.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [event for event in map(_parse, lines) if event is not None]
+        return journal.read(self.path / "events.jsonl")
 
     def epochs(self) -> list[dict[str, Any]]:
         """One event per finished epoch; an epoch that was repeated after a kill counts once, the later."""
@@ -252,12 +253,10 @@ class Store:
         shutil.rmtree(grave, ignore_errors=True)
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and "event" in value else None
+@lru_cache(maxsize=4096)
+def _spec(path: Path, _changed: int) -> RunSpec:
+    """Pages ask for every run's spec at every poll."""
+    return RunSpec.from_json(json.loads(path.read_text()))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

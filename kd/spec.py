@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +76,7 @@ class RunSpec:
         check(self)
         object.__setattr__(self, "method_args", {k: float(v) for k, v in sorted(self.method_args.items())})
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Readable prefix and a hash of all fields: equal settings are the same run folder."""
         digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]

@@ -10,6 +10,7 @@ from kd.runs import INTERRUPTED, RUNNING, STATUSES
 from pages.parts import chrome, details, listing, progress
 from pages.parts.common import STATUS_WORDS, plain, store, usage_errors
 from pages.parts.listing import Entry
+from pages.parts.polling import polled
 
 RUN, CLICKED = "runs_run", "runs_clicked"
 LINK = "runs_link"  # the run that this page last wrote into the address: another comes from a link or the back button
@@ -39,7 +40,7 @@ def main() -> None:
     waiting(entries)
     chosen = filtered(entries)
     live = [entry.run.id for entry in entries if entry.active]
-    st.fragment(table, run_every=chrome.POLL if live else None)([entry.run.id for entry in chosen], live)
+    polled(table, chrome.POLL if live else None)([entry.run.id for entry in chosen], live)
     selected(entries)
 
 

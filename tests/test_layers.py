@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "views", "overlay", "figure",
-     "chance", "similarity", "agreement", "imputation", "scales", "shelf"),
+    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "views", "overlay",
+     "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),

@@ -9,7 +9,7 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd.jobs import queue
 from kd.places import PROJECT
-from kd.runs import CANCELLED, QUEUED, Store
+from kd.runs import CANCELLED, QUEUED, Store, write_json
 from kd.spec import RunSpec
 
 
@@ -102,6 +102,18 @@ def test_only_settings_that_differ_from_their_defaults_stand_first():
     assert dict(zip(frame["Setting"], frame["Value"], strict=True)) == {
         "image size": "64", "method": "kd", "method args": "alpha = 0.7, temperature = 10",
         "teacher": student.spec.teacher, "epochs": "8"}
+
+
+@pytest.mark.parametrize(("recorded", "said"), [
+    ({"precision": "bf16-mixed", "threads": [1]}, "Computed in bf16-mixed on cpu, 1 thread."),
+    ({"precision": "32-true", "threads": [3, 4]}, "32-true on cpu, 3 to 4 threads as somebody looked or not"),
+    ({}, None),
+])
+def test_a_run_says_in_which_arithmetic_it_was_computed(recorded, said):
+    _, _, student = trio(Store())
+    write_json(student.path / "summary.json", {**student.summary, **recorded})
+    text = words(page(run=student.id))
+    assert said in text if said else "Computed in" not in text
 
 
 def test_a_failure_is_told_in_words():

@@ -5,9 +5,11 @@ from functools import lru_cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from kd import arithmetic
 from kd.jobs import queue
 from pages.parts import links, listing, progress, warmup
 from pages.parts.common import COLOURS, STUDENT, TEACHER, store
+from pages.parts.polling import polled
 
 # (script, label, icon) in the order in which a person needs them.
 PAGES = (
@@ -24,10 +26,11 @@ POLL = 2.0  # seconds between two looks at the run folders while something is in
 def page(title: str) -> None:
     """Configure the page and draw the sidebar; the first Streamlit call of every page.
 
-    Also makes this process's queue, so that a reader of any page can see
+    Also says that somebody looks, makes this process's queue, so that a reader of any page can see
     what waits in it, and starts the imports that later pages need.
     """
     st.set_page_config(page_title=f"KD Lens · {title}", page_icon=_favicon(), layout="wide")
+    arithmetic.look()
     queue(store().places)
     warmup.start()
     with st.sidebar:
@@ -53,7 +56,7 @@ def _favicon() -> Image.Image:
 def banner() -> None:
     """What is in training now, renewed while something is; draws nothing when the machine is idle."""
     if listing.active(store()):
-        st.fragment(_banner, run_every=POLL)()
+        polled(_banner, POLL)()
 
 
 def _banner() -> None:

@@ -12,6 +12,7 @@ from pages.parts import address, cast
 from pages.parts.common import CHART, percent, plain, store, tick, tidy
 from pages.parts.maps_view import told
 from pages.parts.picker import Chosen
+from pages.parts.polling import polled
 from pages.parts.takeaway import takeaway
 
 TASK = "readouts"
@@ -28,7 +29,7 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
     part = cast.pick(comparison)
     address.renew()
     if tasks.status(part.cam.run, TASK).active:
-        st.fragment(_fitting, run_every=POLL)(part.cam.run)
+        polled(_fitting, POLL)(part.cam.run)
         return
     read = cast.layers(part, comparison, chosen)
     if read.decision is None:

@@ -1,6 +1,7 @@
 """One run in full: scores, curves, settings, and what can be done with it."""
 
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from kd.spec import RunSpec
 from pages.parts import common, links, listing, progress
 from pages.parts.common import CHART, COLOURS, STATUS, STUDENT, count, duration, percent, store, tidy, usage_errors
 from pages.parts.listing import Entry
+from pages.parts.polling import polled
 
 POLL = 2.0
 AGAIN = {INTERRUPTED: "Resume", CANCELLED: "Resume", FAILED: "Try again"}
@@ -30,7 +32,9 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     actions(entry, entries)
     if entry.status == FINISHED:
         scores(entry)
-    st.fragment(_live, run_every=POLL if entry.active else None)(entry)
+    if computed := _computed(entry):
+        st.caption(computed)
+    polled(_live, POLL if entry.active else None)(entry)
     settings(entry.spec)
 
 
@@ -101,6 +105,18 @@ def scores(entry: Entry) -> None:
                    "FLOPs are for one image.")
 
 
+def _computed(entry: Entry) -> str:
+    """In which arithmetic, where, and on how many threads, as the run recorded it; empty before it started."""
+    started = entry.run.last("started") or {}
+    precision = entry.summary.get("precision") or started.get("precision")
+    if not precision:
+        return ""  # not started, or by a version that did not say
+    used = entry.summary.get("threads") or [started["threads"]]
+    words = f"{used[0]} thread{'s' if used[0] > 1 else ''}" if len(used) == 1 else (
+        f"{used[0]} to {used[-1]} threads as somebody looked or not, so that another run may differ in the last bits")
+    return f"Computed in {precision} on {started.get('device', 'cpu')}, {words}."
+
+
 def _live(entry: Entry) -> None:
     run = entry.run
     if entry.active:
@@ -119,11 +135,18 @@ def curves(run: Run, colour: str) -> None:
     if not epochs:
         st.caption("No epoch has finished yet: the curves begin with the first.")
         return
+    loss, score = _charts(run, colour, epochs[-1]["time"])
     with st.grid(2, min_column_width=340):
-        st.plotly_chart(loss_chart(epochs), config=CHART, key=f"loss-{run.id}",
+        st.plotly_chart(loss, config=CHART, key=f"loss-{run.id}",
                         alt="Training loss by term and validation loss, by epoch")
-        st.plotly_chart(score_chart(epochs, colour), config=CHART, key=f"score-{run.id}",
-                        alt="Validation accuracy and macro-F1 by epoch")
+        st.plotly_chart(score, config=CHART, key=f"score-{run.id}", alt="Validation accuracy and macro-F1 by epoch")
+
+
+@lru_cache(maxsize=32)
+def _charts(run: Run, colour: str, latest: float) -> tuple[go.Figure, go.Figure]:
+    """Made once per epoch for all who look: making them takes longer than the rest of a poll."""
+    epochs = run.epochs()
+    return loss_chart(epochs), score_chart(epochs, colour)
 
 
 def loss_chart(epochs: list[dict[str, Any]]) -> go.Figure:

@@ -8,6 +8,7 @@ from kd.explainers import EXPLAINERS
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.common import store, usage_errors
+from pages.parts.polling import polled
 
 TASK = "appraisal"
 POLL = 1.0  # seconds between two looks while it is computed
@@ -22,7 +23,7 @@ def asking(student: Run, first: bool) -> bool:
     """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
     state = tasks.status(student, TASK)
     if state.active:
-        st.fragment(_computing, run_every=POLL)(student)
+        polled(_computing, POLL)(student)
         return True
     if state.state == FAILED:
         st.error(state.reason or "It failed without a reason.", icon=":material/error:")

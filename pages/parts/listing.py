@@ -1,11 +1,11 @@
 """All runs as the pages show them: each read once, with its role and status."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kd.distill import control_spec
 from kd.runs import CANCELLED, FAILED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.spec import RunSpec
 from pages.parts.common import CONTROL, STUDENT, TEACHER, role
@@ -60,20 +60,15 @@ def data_name(spec: RunSpec) -> str:
 
 def _read(run: Run) -> RunSpec | None:
     try:
-        return _spec(run.path, (run.path / "spec.json").stat().st_mtime_ns)
+        return run.spec
     except FileNotFoundError:  # deleted since it was listed
         return None
-
-
-@lru_cache(maxsize=4096)
-def _spec(path: Path, _changed: int) -> RunSpec:
-    return Run(path).spec
 
 
 def _roles(specs: list[RunSpec]) -> dict[str, str]:
     """Role by run id. A control differs from its student by method and teacher only."""
     students = [spec for spec in specs if spec.teacher]
     teachers = {spec.teacher for spec in students}
-    controls = {replace(spec, method="supervised", method_args={}, teacher="").id for spec in students}
+    controls = {control_spec(spec).id for spec in students}
     return {spec.id: STUDENT if spec.teacher else CONTROL if spec.id in controls
             else TEACHER if spec.id in teachers else role(spec) for spec in specs}

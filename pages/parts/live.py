@@ -2,6 +2,7 @@
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -14,6 +15,7 @@ from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, S
 from pages.parts import common, listing
 from pages.parts.common import CHART, COLOURS, ROLES, store, tidy, usage_errors
 from pages.parts.outcome_view import outcome_view, result
+from pages.parts.polling import polled
 from pages.parts.probe_view import probe_view
 from pages.parts.series_view import series_view
 
@@ -66,17 +68,21 @@ def title(series: Series) -> str:
 
 def live(trio: Trio) -> None:
     """Draw the distillation that a trio is one seed of, and renew it while something runs."""
-    # Once a script run: a poll must not read the whole store.
-    series = series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
-    polling = busy(series)
+    polling = busy(_all_seeds(trio))
 
     def look() -> None:
+        series = _all_seeds(trio)
         if polling != busy(series):
             st.rerun()  # to begin polling or to end it
         with usage_errors():
             _draw(series, trio)
 
-    st.fragment(look, run_every=POLL if polling else None)()
+    polled(look, POLL if polling else None)()
+
+
+def _all_seeds(trio: Trio) -> Series:
+    """Looked up anew each time: another page, or the command line, may have planned further seeds since."""
+    return series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
 
 
 def _draw(series: Series, trio: Trio) -> None:
@@ -87,7 +93,7 @@ def _draw(series: Series, trio: Trio) -> None:
         series_view(series)
     if finished or result(series):
         outcome_view(series, trio)
-    if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
+    if len(series.pairs) > 1:
         _choose(series, trio)
     if any(run.epochs() for run in trio.runs):
         left, right = st.columns([3, 2], gap="medium")
@@ -105,15 +111,10 @@ def _choose(series: Series, trio: Trio) -> None:
     seeds = list(by_seed)
     own = trio.student.spec.seed
     chosen = st.selectbox("Curves and maps of seed", seeds, index=seeds.index(own), key=f"seed-{trio.student.id}",
-                          format_func=lambda seed: f"{seed} · {_stands(by_seed[seed])}", width=260)
+                          format_func=lambda seed: f"{seed} · {by_seed[seed].student.status}", width=260)
     if chosen is not None and chosen != own:
         st.session_state["distil_run"] = by_seed[chosen].student.id
         st.rerun()
-
-
-def _stands(trio: Trio) -> str:
-    """Status of a seed: of its first run that has not finished."""
-    return next((status for run in trio.runs if (status := run.status) != FINISHED), FINISHED)
 
 
 def _controls(series: Series) -> None:
@@ -148,6 +149,14 @@ def resume(series: Series) -> None:
 
 
 def _curves(trio: Trio) -> None:
+    figure = _figure(trio, tuple(history[-1]["time"] if (history := run.epochs()) else 0.0 for run in trio.runs))
+    st.plotly_chart(figure, config=CHART, key=f"curves-{trio.student.id}",
+                    alt="Validation accuracy of teacher, control and student, and loss terms, per epoch")
+
+
+@lru_cache(maxsize=32)
+def _figure(trio: Trio, seen: tuple[float, ...]) -> go.Figure:
+    """Made once per epoch for all who look: making it takes longer than the rest of a poll. seen: the latest epochs."""
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])
@@ -162,8 +171,7 @@ def _curves(trio: Trio) -> None:
     epochs = max(run.spec.epochs for run in trio.runs)
     figure.update_xaxes(range=[0.8, epochs + 0.2], dtick=1 if epochs <= 12 else None)
     figure.update_xaxes(title_text="epoch", row=2, col=1)
-    st.plotly_chart(tidy(figure, 430).update_layout(uirevision="kept"), config=CHART, key=f"curves-{trio.student.id}",
-                    alt="Validation accuracy of teacher, control and student, and loss terms, per epoch")
+    return tidy(figure, 430).update_layout(uirevision="kept")
 
 
 def _accuracy(role: str, history: list[dict]) -> go.Scatter:

@@ -1,5 +1,6 @@
 """The student's stage maps of one picture per class, as they are after its newest epoch."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
@@ -15,20 +16,28 @@ TILE = 128  # pixels a side
 
 def probe_view(trio: Trio) -> None:
     """Draw the newest maps of one probe picture; a control chooses the class."""
-    watched, newest = probes.images(trio.student), probes.latest(trio.student)
-    if watched is None or newest is None:
+    folder = trio.student.path / "probes"
+    found = _newest(trio.student, folder.stat().st_mtime_ns) if folder.exists() else None
+    if found is None:
         st.caption("The student's maps of one picture per class appear after its first epoch.")
         return
     names = (trio.teacher.summary or {}).get("classes") or []
-    labels = [names[label] if label < len(names) else f"class {label}" for label in watched[1]]
+    labels = [names[label] if label < len(names) else f"class {label}" for label in found[0]]
     chosen = st.selectbox("What the student's layers respond to", range(len(labels)), format_func=labels.__getitem__,
                           key=f"probe-{trio.student.id}")
-    epoch = newest[0]
+    epoch = found[1]
     number = chosen if chosen is not None and chosen < len(labels) else 0
     with st.grid(min_column_width=84, gap="xsmall"):
         for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
             st.image(picture, caption=caption, width="stretch", output_format="PNG", alt=caption)
     st.caption(f"After epoch {epoch + 1}. Channel averages, each by its own range: not class-specific.")
+
+
+@lru_cache(maxsize=64)
+def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
+    """(labels of the pictures, newest epoch), looked up anew when the folder has `changed`: polls are many."""
+    watched, newest = probes.images(run), probes.latest(run)
+    return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
 
 
 def _stamp(run: Run, epoch: int) -> int:

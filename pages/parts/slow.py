@@ -12,6 +12,7 @@ from kd.kept import Wanted, load, seated
 from kd.runs import FAILED, FINISHED
 from pages.parts.common import store
 from pages.parts.picker import Chosen
+from pages.parts.polling import polled
 
 TASK = "explain"
 POLL = 1.0  # seconds between two looks while something is computed
@@ -37,7 +38,7 @@ def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> 
         return seated(comparison, found)
     with st.container(border=True):
         if any(_state(part).active for part in missing):
-            st.fragment(_computing, run_every=POLL)(missing, wanted)
+            polled(_computing, POLL)(missing, wanted)
         else:
             _offer(missing, wanted, title)
     return comparison
