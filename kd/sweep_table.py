@@ -173,7 +173,7 @@ def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Outcome | N
     pairs = tuple((store[first], store[second]) for first, second in cell.pairs
                   if first in finished and second in finished)
     series = Series(store[cell.teacher], pairs)
-    return _computed(series, tuple((run.path / "predictions.npz").stat().st_mtime_ns for run in series.runs))
+    return _computed(series, tuple(_changed(run, "predictions.npz") for run in series.runs))
 
 
 @lru_cache(maxsize=512)
@@ -188,15 +188,24 @@ def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spr
     # The finished seeds, as the outcome has them.
     pairs = [(store[first], store[second]) for first, second in cell.pairs
              if second in store and store[second].summary and store[second].spec.seed in found.seeds]
-    return {role: Spread(tuple(_val_accuracy(run, (run.path / "summary.json").stat().st_mtime_ns) for run in arm))
-            for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True)}
+    spreads = {}
+    for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True):
+        values = [_val_accuracy(run, _changed(run, "summary.json")) for run in arm]
+        if None not in values:
+            spreads[role] = Spread(tuple(value for value in values if value is not None))
+    return spreads
 
 
 @lru_cache(maxsize=4096)
-def _val_accuracy(run: Run, _changed: int) -> float:
-    """Of the epoch whose weights were kept."""
-    kept = (run.summary or {})["best_epoch"]
-    return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == kept), float("nan"))
+def _val_accuracy(run: Run, _changed: int) -> float | None:
+    """Of the epoch whose weights were kept; None where the record of it is lost."""
+    kept = (run.summary or {}).get("best_epoch")
+    return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == kept), None)
+
+
+def _changed(run: Run, name: str) -> int:
+    file = run.path / name
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _milliseconds(found: Outcome | None, times: Times | None) -> dict[str, float]:

@@ -107,6 +107,16 @@ def test_one_failed_cell_leaves_the_others_their_results(store):
     assert best(rows).cell.number == 2
 
 
+def test_lost_answers_and_lost_epochs_are_gaps_and_no_errors(store):
+    found = made(store)
+    (store[found[0].pairs[0][1]].path / "predictions.npz").unlink()
+    (store[found[1].pairs[0][1]].path / "events.jsonl").unlink()
+    rows = table(SWEEP, store)
+    assert [row.seeds for row in rows] == [1, 2, 2, 2]
+    assert record(rows[1])["val_accuracy"] is None
+    assert record(rows[1])["val_macro_f1"] == 0.9
+
+
 def test_csv_has_settings_seeds_versions_and_what_it_is_not_for(store):
     made(store, seeds=1)
     lines = list(csv.DictReader(io.StringIO(as_csv(SWEEP, table(SWEEP, store), store))))

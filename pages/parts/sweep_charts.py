@@ -46,7 +46,7 @@ def _written(row: Row | None, value: float | None, measure: str, ends: tuple[flo
     if value is None:
         return {"text": STATUS_WORDS.get(row.status, "·").partition(" ")[0] if row else ""}
     place = (value - ends[0]) / (ends[1] - ends[0])
-    pale = abs(place - 0.5) > 0.33 if measure == GAIN else place < 0.6
+    pale = abs(place - 0.5) > 0.35 if measure == GAIN else place < 0.45
     words = f"{value:+.1f}".replace("-", "−") if measure == GAIN else f"{100 * value:.1f}"
     return {"text": words, "font": {"color": PALE if pale else DARK, "size": 14}}
 
