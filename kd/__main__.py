@@ -114,6 +114,8 @@ def _sweep(verbs: Any) -> None:
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
         "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
         "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
+        "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on "
+                  "this machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."},
         "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier sweep; "
                    "without ID, which there are."}})
     items = [item for item in fields(Request) if item.name not in NOT_FLAGS]

@@ -21,7 +21,7 @@ LAYERS = (
      "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
      "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced"),
-    ("jobs", "tasks"),
+    ("jobs", "tasks", "cluster"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

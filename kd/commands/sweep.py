@@ -1,4 +1,5 @@
-"""`python -m kd sweep`: a distillation for every combination of settings, trained here one after the other."""
+"""`python -m kd sweep`: a distillation for every combination of settings, trained here one after the other or, as Ray
+tasks, many at once."""
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import sweep_table, sweep_times
+from kd import cluster, sweep_table, sweep_times
 from kd.commands import Epochs, Result, compute_here, tell
 from kd.distill import Request
 from kd.errors import UsageError
@@ -31,7 +32,7 @@ def sweep(args: Namespace, store: Store) -> Result:
         return {"sweeps": [_brief(one, store) for one in sweeps(store)]}
     wanted = find(store, args.show) if args.show else _asked(args)
     if not args.show:
-        train_all(wanted, store)
+        train_all(wanted, store, args.ray)
         time_explanations(wanted, store)
     rows = sweep_table.table(wanted, store)
     if args.csv:
@@ -52,15 +53,22 @@ def _asked(args: Namespace) -> Sweep:
     return Sweep(Request(**{name: value for name, value in values.items() if name not in AXES}), axes)
 
 
-def train_all(wanted: Sweep, store: Store) -> None:
+def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
     """Train what has not finished, in this process, one after the other. A failed run does not stop the rest.
 
-    Raises UsageError when the teacher does not finish, since nothing can learn without it.
+    ray: address of a Ray cluster that does it instead, empty for one of this machine's cores. Raises UsageError when
+    the teacher does not finish, since nothing can learn without it.
     """
     todo = work(wanted, store)
     cells = planned(wanted, store)
     tell(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
     try:
+        if ray is not None:
+            cluster.train_all(todo, store, ray, wanted.base.threads or 1, tell)
+            teacher = store[cells[0].teacher]
+            if teacher.status != FINISHED:
+                raise UsageError(f"The teacher {teacher.id} {teacher.status}. {teacher.reason}".strip())
+            return
         with _claims(todo) as locks:
             for number, run in enumerate(todo, 1):
                 tell(f"[{number}/{len(todo)}] {place(run, cells)}")

@@ -1,0 +1,147 @@
+"""Many runs at once, as tasks of a Ray cluster: on this machine's cores, or on machines that share the store's path.
+
+Ray decides what trains where and when, so the lock that keeps one machine to one training is not taken; each run's own
+lock is, by the worker that trains it. What a run writes and how it ends is as everywhere else, so pages show it.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from kd.errors import UsageError
+from kd.jobs import execute
+from kd.places import Places
+from kd.runs import FINISHED, Run, Store
+
+RETRIES = 3  # times that a run is taken up again, from its last epoch, after the loss of its worker
+PATIENCE = 2.0  # seconds for the lock of a worker that was lost, or of somebody who only looks
+FAREWELL = 15.0  # seconds for the runs in training to leave their batch after Ctrl-C
+
+
+def train_all(runs: Sequence[Run], store: Store, address: str | None = None, cpus: int = 1,
+              tell: Callable[[str], None] = lambda text: None) -> dict[str, str]:
+    """Train the unfinished ones of these runs, each after its teacher where that is one; returns run id → status.
+
+    address: of a Ray cluster, as `ray start` says it; empty for one of this machine's cores, started and ended here.
+    cpus: cores, and threads, of each run. tell: takes a word on every end. A run that fails does not stop the rest, but
+    what needs it as a teacher is left as it is. Raises UsageError where there is no Ray, no such cluster, or none with
+    so many cores; whatever interrupts the call also interrupts the runs, which can be resumed.
+    """
+    ray = _ray()
+    with _cluster(ray, address):
+        _check_room(ray, cpus)
+        return _Schedule(ray, store, cpus, tell).carry_out([run for run in runs if run.status != FINISHED])
+
+
+class _Schedule:
+    """What waits, what is in training and what has ended."""
+
+    def __init__(self, ray: Any, store: Store, cpus: int, tell: Callable[[str], None]) -> None:
+        self.ray, self.root, self.cpus, self.tell = ray, str(store.places.root), cpus, tell
+        self.train = ray.remote(_train)
+        self.gpus = ray.cluster_resources().get("GPU", 0) > 0
+        self.waiting: list[Run] = []
+        self.training: dict[Any, Run] = {}
+        self.ended: dict[str, str] = {}
+        self.total = 0
+
+    def carry_out(self, runs: list[Run]) -> dict[str, str]:
+        self.waiting, self.total = runs, len(runs)
+        try:
+            while self._begin() or self.training:
+                for task in self.ray.wait(list(self.training))[0]:
+                    self._end(task, self.training[task])
+                    del self.training[task]
+        finally:
+            self._call_off()
+        return self.ended
+
+    def _begin(self) -> bool:
+        """Hand out what waits for nobody; whether there was any."""
+        needed = {run.id for run in (*self.waiting, *self.training.values())}
+        free = [run for run in self.waiting if run.spec.teacher not in needed]
+        self.waiting = [run for run in self.waiting if run not in free]
+        for run in free:
+            if self.ended.get(run.spec.teacher, FINISHED) == FINISHED:
+                self.training[self._hand_out(run)] = run
+            else:
+                self.ended[run.id] = run.status
+                self.tell(f"{run.id}: left out, for its teacher {run.spec.teacher} did not finish")
+        return bool(free)
+
+    def _hand_out(self, run: Run) -> Any:
+        # Without a share in them, Ray hides a machine's GPUs from a task.
+        gpus = int(self.gpus and run.spec.device in ("auto", "cuda"))
+        return self.train.options(num_cpus=self.cpus, num_gpus=gpus, max_retries=RETRIES, name=run.id).remote(
+            self.root, run.id, self.cpus)
+
+    def _end(self, task: Any, run: Run) -> None:
+        try:
+            status = self.ray.get(task)
+        except self.ray.exceptions.RayError as error:
+            status = run.status
+            self.tell(f"{run.id}: {str(error).splitlines()[0]}")
+        self.ended[run.id] = status
+        self.tell(f"[{len(self.ended)}/{self.total}] {run.id} {status}. {run.reason}".strip())
+
+    def _call_off(self) -> None:
+        """End what is still in training: after Ctrl-C or a defect."""
+        for task in self.training:
+            self.ray.cancel(task)
+        self.ray.wait(list(self.training), num_returns=len(self.training), timeout=FAREWELL) if self.training else None
+
+
+def _train(root: str, run_id: str, cpus: int) -> str:
+    """In a worker: train one run as anywhere else, and say how it ended."""
+    os.environ["OMP_NUM_THREADS"] = str(cpus)  # whatever it is where the driver runs
+    store = Store(Places(Path(root)))
+    run, lock = store[run_id], store[run_id].lock()
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        return run.status
+    with lock:
+        if run.status == FINISHED:  # its worker was lost on the way home
+            return FINISHED
+        run.clear_cancel()
+        run.log("placed", host=socket.gethostname(), pid=os.getpid())
+        return execute(run, store)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UsageError("Ray is not installed. pip install -r requirements-ray.txt, or leave out --ray.") from error
+    return ray
+
+
+@contextmanager
+def _cluster(ray: Any, address: str | None) -> Iterator[None]:
+    """The cluster that this process has joined already, else the one at `address`, else a new one."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is computed here is nobody's business
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(address=address, **quiet) if address else ray.init("local", include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"There is no Ray cluster at {address} ({str(error).splitlines()[0]}). Start one with ray "
+                         "start --head, or leave the address out.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_room(ray: Any, cpus: int) -> None:
+    most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if cpus > most:
+        raise UsageError(f"No machine of the Ray cluster has {cpus} cores for a run; the largest has {most}. Take "
+                         "fewer per run.")

@@ -1,0 +1,123 @@
+"""Many runs at once, on a real Ray cluster of two workers."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+import pytest
+from small import DATA, SIZE, spec, trained
+
+from kd import cluster
+from kd.__main__ import main
+from kd.errors import UsageError
+from kd.places import Places
+from kd.runs import Store
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two of one core each; their start takes seconds, so one cluster serves all."""
+    folder = tempfile.mkdtemp(prefix="ray")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def when(run, epochs, act):
+    """Do something with the worker's process id once a run has come so far."""
+    def wait():
+        while len(run.epochs()) < epochs:
+            time.sleep(0.02)
+        act(run.last("placed")["pid"])
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def students(store, **long):
+    """A teacher and three students, the last of which trains for longer."""
+    teacher = store.create(spec(model="test_resnet"))
+    taught = [spec(method="kd", teacher=teacher.id), spec(method="at", teacher=teacher.id, seed=1),
+              spec(method="kd", teacher=teacher.id, **long)]
+    return [teacher, *map(store.create, taught)]
+
+
+def flags(store):
+    return ["--data", DATA, "--teacher", "test_resnet", "--depth", "2", "--width", "4", "--epochs", "1", "--views", "3",
+            "--image-size", str(SIZE), "--batch-size", "8", "--json", "--root", str(store.places.root)]
+
+
+def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_path):
+    store = Store(Places(tmp_path / "many"))
+    runs = students(store, epochs=25)
+    lost = when(runs[-1], 2, lambda pid: os.kill(pid, signal.SIGKILL))
+    told = []
+    # The students first: the order is Ray's to find.
+    assert cluster.train_all(runs[::-1], store, tell=told.append) == {run.id: "finished" for run in runs}
+    lost.join()
+    placed = {run.id: [event["pid"] for event in run.events() if event["event"] == "placed"] for run in runs}
+    assert [len(placed[run.id]) for run in runs] == [1, 1, 1, 2], "taken up again once, the others never"
+    assert len(runs[-1].epochs()) == len([event for event in runs[-1].events() if event["event"] == "epoch"])
+    assert told[0] == f"[1/4] {runs[0].id} finished." and len(told) == 4
+    alone = Store(Places(tmp_path / "alone"))
+    for run in runs:
+        assert run.last("started")["threads"] == 1
+        assert trained(alone, **run.spec.to_json()).weights.read_bytes() == run.weights.read_bytes(), run.id
+    assert cluster.train_all(runs, store) == {}, "what has finished is used again"
+
+
+def test_what_fails_is_reported_and_the_rest_goes_on(workers):
+    store = Store()
+    teacher = store.create(spec(data_fingerprint="0000"))
+    student, other = store.create(spec(method="kd", teacher=teacher.id)), store.create(spec())
+    busy = store.create(spec(seed=5))
+    told = []
+    with busy.lock():
+        busy.log("started")
+        ended = cluster.train_all([teacher, student, other, busy], store, tell=told.append)
+    assert ended == {teacher.id: "failed", student.id: "interrupted", other.id: "finished", busy.id: "running"}
+    assert any(f"{teacher.id} failed. The data set" in text for text in told)
+    assert f"{student.id}: left out, for its teacher {teacher.id} did not finish" in told
+    assert not student.events()
+
+
+def test_a_sweep_has_the_numbers_of_one_without_ray(workers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kd.commands.sweep.time_explanations", lambda wanted, store: None)  # on this machine either way
+    found = []
+    for way in ([], ["--ray"]):
+        store = Store(Places(tmp_path / "-".join(["sweep", *way])))
+        assert main(["sweep", *flags(store), "--alpha", "0.4,0.9", *way]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    for result in found:
+        for cell in result["cells"]:
+            [cell.pop(name) for name in list(cell) if "seconds" in name]
+    assert found[0]["cells"] == found[1]["cells"] and len(found[0]["cells"]) == 2
+
+
+def test_ctrl_c_interrupts_the_runs_too(workers):
+    store = Store()
+    run = store.create(spec(epochs=1000))
+    when(run, 1, lambda pid: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        cluster.train_all([run], store)
+    assert run.status == "interrupted"
+
+
+def test_more_cores_than_a_machine_has_are_refused(workers):
+    with pytest.raises(UsageError, match="has 99 cores for a run; the largest has 2"):
+        cluster.train_all([], Store(), cpus=99)
+
+
+def test_without_ray_the_way_out_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match="pip install -r requirements-ray.txt"):
+        cluster.train_all([], Store())
