@@ -1,0 +1,94 @@
+"""Time to a finished distillation, for `benchmarks.distill --finish`: ours, and as plain scripts do it."""
+
+import copy
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.ways import Files, as_it_is, as_scripts_do, augmenting, decoding, named
+from kd import metrics, train
+from kd.batches import Batch
+from kd.datasets import fingerprint, open_dataset, resolve
+from kd.datasets.base import Dataset
+from kd.errors import UsageError
+from kd.places import Places
+from kd.runs import Store
+from kd.spec import RunSpec
+
+
+def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: Sequence[int], threads: int = 0) -> str:
+    """A table of seconds and test accuracies. Nothing is decoded or kept before the first run, and nothing stays.
+
+    Raises UsageError when the set is no folder, or the teacher is unknown or not of this set.
+    """
+    home = Store()
+    folder, teacher = Path(resolve(reference, home.places)), home[teacher_run]
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder of class folders, whose files the plain way could read.")
+    with tempfile.TemporaryDirectory() as root:
+        store = Store(Places(Path(root)))
+        shutil.copytree(teacher.path, store.path / teacher.id, ignore=shutil.ignore_patterns("lessons", "tasks", ".*"))
+        spec = RunSpec(data=str(folder), data_fingerprint=fingerprint(str(folder), store.places), method="kd",
+                       image_size=teacher.spec.image_size, teacher=teacher.id, epochs=epochs, batch_size=batch,
+                       threads=threads, device="cpu")
+        rows = [("ours, first of this teacher", *timed(partial(ours, spec, store))),
+                ("ours, second of this teacher", *timed(partial(ours, replace(spec, seed=1), store)))]
+        data = open_dataset(str(folder), spec.image_size, store.places)
+        exact = replace(spec, precision="32-true")
+        rows += [(named(count), *timed(partial(plain, exact, store, data, folder, count))) for count in workers]
+    return table(f"{teacher.spec.model_label} → {spec.model_label} on {folder.name}: {len(data.train)} images of "
+                 f"{spec.image_size} px, {epochs} epochs, batches of {batch}", rows)
+
+
+def timed(learn: Callable[[], float]) -> tuple[float, float]:
+    """Seconds by the wall clock, and what it returned."""
+    began = time.perf_counter()
+    score = learn()
+    return time.perf_counter() - began, score
+
+
+def ours(spec: RunSpec, store: Store) -> float:
+    """Distil by `kd.train`; returns the accuracy on test."""
+    return float(train.train(store.create(spec), store)["accuracy"])
+
+
+def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> float:
+    """Distil as plain scripts do, with the same model, loss, schedule and choice of the best epoch on validation."""
+    files = decoding(data, "train", folder, augmenting(spec.image_size, data.facts.flip, spec.augmentation))
+    parts = as_scripts_do(spec, store, data)
+    loader = DataLoader(files, spec.batch_size, shuffle=True, drop_last=True, num_workers=workers,
+                        persistent_workers=workers > 0)
+    number = np.zeros(spec.batch_size, np.int64)
+    best, state = -1.0, {}
+    for epoch in range(spec.epochs):
+        batches = (Batch(images, target, number, number) for images, target in loader)
+        train._epoch(parts, batches, train._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
+        score = accuracy(parts.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
+        if score > best:
+            best, state = score, copy.deepcopy(parts.model.state_dict())
+    parts.model.load_state_dict(state)
+    return accuracy(parts.model, decoding(data, "test", folder, as_it_is(spec.image_size)))
+
+
+@torch.inference_mode()
+def accuracy(model: torch.nn.Module, files: Files) -> float:
+    """Of a model on files."""
+    model.eval()
+    logits = torch.cat([model(images).logits for images, _ in DataLoader(files, 64)]).numpy()
+    return float(metrics.summarise(logits, np.array(files.labels))["accuracy"])
+
+
+def table(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
+    """For people; times as fast as the fastest plain way."""
+    fastest = min(seconds for name, seconds, _ in rows if name.startswith("plain"))
+    lines = [title, f"{'':<36}{'seconds':>10}{'× plain':>10}{'test accuracy':>16}"]
+    return "\n".join([*lines, *(f"{name:<36}{seconds:>10.1f}{fastest / seconds:>10.2f}{score:>16.3f}"
+                                for name, seconds, score in rows)])

@@ -1,0 +1,246 @@
+"""Ways to distil, from the plain one to ours, for `benchmarks.distill`: each takes the same step of the same method."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+from torchvision import transforms
+
+from kd import arithmetic, evaluate, train, views
+from kd.batches import Batch, TrainBatches
+from kd.datasets import fingerprint, open_dataset
+from kd.datasets.base import Dataset
+from kd.datasets.phantoms import draw_set, parse_reference
+from kd.methods import Lesson
+from kd.methods import build as build_method
+from kd.models import build, weights
+from kd.places import Places
+from kd.runs import Run, Store, write_json
+from kd.spec import RunSpec
+from kd.teaching import Teaching
+
+ORIGINAL, DRAWN = 256, 96  # side of the JPEG files in pixels, and of the phantoms that they enlarge
+VIEWS = 2  # few, so that all are soon kept; a step takes as long whichever view it shows
+CPU = torch.device("cpu")
+PICTURES, LAYOUT, BF16, KEPT = ("+ mapped pictures, views as tensors", "+ channels_last", "+ bfloat16",
+                                "+ the teacher's answers kept")
+DATA, ANSWERS, OPTIMISER, STUDENT = "data", "teacher's answers", "optimiser", "student forward and backward"
+
+
+class Files(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """JPEG files as most training scripts read them: decoded each time, augmented by torchvision, [3, S, S] in 0..1."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], prepare: Callable[[Image.Image], Tensor]) -> None:
+        self.paths, self.labels, self.prepare = paths, labels, prepare
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        with Image.open(self.paths[number]) as image:
+            return self.prepare(image.convert("RGB")), int(self.labels[number])
+
+
+def augmenting(size: int, flip: bool, strength: float) -> Callable[[Image.Image], Tensor]:
+    """torchvision's transforms of the same kind and strength as `kd.views`."""
+    return transforms.Compose([
+        transforms.RandomResizedCrop(size, (1 - strength * views.CROPPED, 1.0), (1.0, 1.0)),
+        transforms.RandomRotation(strength * views.ROTATION * 180 / torch.pi),
+        *([transforms.RandomHorizontalFlip()] if flip else []),
+        transforms.ColorJitter(brightness=strength * views.SHADE), transforms.ToTensor()])
+
+
+def as_it_is(size: int) -> Callable[[Image.Image], Tensor]:
+    """A picture of the working size, not augmented."""
+    return transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
+
+
+def decoding(data: Dataset, part: str, root: Path, prepare: Callable[[Image.Image], Tensor]) -> Files:
+    """The files of one part of a data set made of class folders below `root`."""
+    split = data.splits[part]
+    return Files([root / name for name in split.names], split.labels.tolist(), prepare)
+
+
+def draw_files(root: Path, count: int) -> Path:
+    """Phantoms as class folders of JPEG files of the size of usual originals; returns their folder."""
+    name, options = parse_reference(f"phantom-brain:count={count}")
+    for drawn in draw_set(name, options, DRAWN):
+        path = root / "drawn" / drawn.split / drawn.name.partition("-")[0] / f"{drawn.name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.picture).resize((ORIGINAL, ORIGINAL), Image.Resampling.BICUBIC).save(path, quality=90)
+    return root / "drawn"
+
+
+class Scene:
+    """A store of its own below `root` with drawn files in it, and teachers that count as trained."""
+
+    def __init__(self, root: Path, count: int) -> None:
+        self.store = Store(Places(root))
+        self.files = draw_files(root, count)
+        self.digest = fingerprint(str(self.files), self.store.places)
+
+    def spec(self, **settings: Any) -> RunSpec:
+        """Of a run on the drawn files."""
+        return RunSpec(data=str(self.files), data_fingerprint=self.digest, **settings)
+
+    def data(self, size: int) -> Dataset:
+        """The drawn files at one size, decoded once."""
+        return open_dataset(str(self.files), size, self.store.places)
+
+    def teacher(self, name: str, size: int) -> Run:
+        """A run with random weights: an answer takes as long whatever it is."""
+        run = self.store.create(self.spec(model=name, image_size=size))
+        if not run.summary:
+            classes = self.data(size).classes
+            weights.save(build(run.spec, len(classes)), run.weights)
+            write_json(run.path / "summary.json", {"classes": list(classes)})
+        return run
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who teaches whom, at which size: teacher a timm model, student plain of depth 5."""
+
+    teacher: str
+    width: int
+    size: int
+    batch: int
+
+    def spec(self, scene: Scene, precision: str) -> RunSpec:
+        """The student's run."""
+        return scene.spec(image_size=self.size, width=self.width, batch_size=self.batch, method="kd", views=VIEWS,
+                          teacher=scene.teacher(self.teacher, self.size).id, precision=precision, device="cpu")
+
+    def __str__(self) -> str:
+        model = build(RunSpec(width=self.width, image_size=self.size), 4)
+        channels = [stage.channels for stage in model.stages]
+        return (f"{self.teacher} → plain of {len(channels)} layers ({channels[0]}…{channels[-1]} channels), "
+                f"{self.size} px, batches of {self.batch}")
+
+
+class Asked:
+    """A teacher as most training scripts have it: a forward pass for every batch, nothing kept."""
+
+    def __init__(self, run: Run, classes: int) -> None:
+        self.model = evaluate.load(run, classes).requires_grad_(False)
+
+    @torch.no_grad()
+    def lesson(self, batch: Batch) -> Lesson:
+        """Its logits."""
+        return {"logits": self.model(batch.images).logits}
+
+
+class Way(NamedTuple):
+    """Something that learns batch after batch. lead: steps until its speed is steady. source: where ours come from."""
+
+    arms: train._Arms
+    batches: Iterator[Batch]
+    lead: int = 1
+    source: TrainBatches | None = None
+
+    def step(self) -> object:
+        """Learn from one more batch."""
+        return self.arms.step(next(self.batches), 1.0)
+
+
+def ladder(pair: Pair, scene: Scene, workers: Sequence[int]) -> dict[str, Way]:
+    """From the plain way to ours, one thing at a time; the plain ways come first."""
+    data = scene.data(pair.size)
+    exact = pair.spec(scene, "32-true")
+    fastest = replace(exact, precision=arithmetic.precision("auto", "cpu"))
+    found = {named(count): plain(exact, scene.store, data, scene.files, count) for count in workers}
+    found[PICTURES] = _mapped(exact, scene.store, data)
+    found[LAYOUT] = _ours(exact, scene.store, data)
+    if fastest.precision != exact.precision:
+        found[BF16] = _ours(fastest, scene.store, data)
+    found[KEPT] = _ours(fastest, scene.store, data, keep=True)
+    return found
+
+
+def named(workers: int) -> str:
+    """The plain way with so many."""
+    return f"plain, {workers} worker process{'' if workers == 1 else 'es'}"
+
+
+def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> Way:
+    """Files decoded for every batch, the teacher asked for every batch, everything in float32 and NCHW."""
+    files = decoding(data, "train", folder, augmenting(spec.image_size, data.facts.flip, spec.augmentation))
+    # One epoch without an end, so that nothing waits for worker processes to begin again.
+    loader = DataLoader(files, spec.batch_size, sampler=RandomSampler(files, True, 10**9), num_workers=workers)
+    number = np.zeros(spec.batch_size, np.int64)
+    batches = (Batch(images, target, number, number) for images, target in loader)
+    # Worker processes have two batches each in store after a pause: their speed shows once these are used up.
+    return Way(as_scripts_do(spec, store, data), batches, 1 + 2 * workers)
+
+
+def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = False) -> train._Arms:
+    """A step's parts in the usual memory layout, with AdamW as torch chooses it and a teacher that is always asked."""
+    fabric, model = train._fabric(spec), build(spec, len(data.classes))
+    method = build_method(spec.method, spec.method_args)
+    optimizer = torch.optim.AdamW(train._decay_groups(model, spec.weight_decay), spec.learning_rate, fused=fused)
+    wrapped, optimizer = fabric.setup(model.train(), optimizer)
+    asked: Any = Asked(store[spec.teacher], len(data.classes))
+    return train._Arms(fabric, wrapped, method, asked, optimizer)
+
+
+def _mapped(spec: RunSpec, store: Store, data: Dataset) -> Way:
+    """Our batches and optimiser; everything else is plain."""
+    parts = as_scripts_do(spec, store, data, fused=True)
+    source = train._batches(spec, data, parts.fabric)
+    batches = (batch for epoch in itertools.count() for batch in source.epoch(epoch, CPU))
+    return Way(parts, (batch._replace(images=batch.images.contiguous()) for batch in batches), source=source)
+
+
+def _ours(spec: RunSpec, store: Store, data: Dataset, keep: bool = False) -> Way:
+    """As `kd.train` does it; with `keep` the teacher has said all that it will be asked."""
+    fabric = train._fabric(spec)
+    model = build(spec, len(data.classes)).to(memory_format=torch.channels_last)
+    method = build_method(spec.method, spec.method_args)
+    source = train._batches(spec, data, fabric)
+    teaching = Teaching(store[spec.teacher], spec, data, method, fabric)
+    if keep:
+        teaching.keep(store, store.create(spec), source.subset)
+        for epoch in range(VIEWS):
+            deque(teaching.epoch(source, epoch), 0)
+    optimizer = torch.optim.AdamW(train._decay_groups(model, spec.weight_decay), spec.learning_rate, fused=True)
+    wrapped, optimizer = fabric.setup(model.train(), optimizer)
+    batches = (batch for epoch in itertools.count() for batch in teaching.epoch(source, epoch))
+    return Way(train._Arms(fabric, wrapped, method, teaching, optimizer), batches, source=source)
+
+
+def shares(way: Way, steps: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Where the time of our step goes, as shares of 1."""
+    spent = dict.fromkeys((DATA, ANSWERS, OPTIMISER), 0.0)
+
+    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **keywords: Any) -> Any:
+            began = clock()
+            result = call(*args, **keywords)
+            spent[name] += clock() - began
+            return result
+        return wrapped
+
+    assert way.source is not None
+    parts: Any = way.arms
+    watched = Way(parts._replace(
+        teaching=SimpleNamespace(lesson=timed(ANSWERS, parts.teaching.lesson)),
+        optimizer=SimpleNamespace(zero_grad=timed(OPTIMISER, parts.optimizer.zero_grad),
+                                  step=timed(OPTIMISER, parts.optimizer.step))),
+        iter(timed(ANSWERS, way.batches.__next__), None))
+    with mock.patch.object(way.source, "_batch", timed(DATA, way.source._batch)):
+        began = clock()
+        for _ in range(steps):
+            watched.step()
+        whole = clock() - began
+    spent[ANSWERS] -= spent[DATA]  # which is fetched while answers are looked up
+    return {**{name: seconds / whole for name, seconds in spent.items()}, STUDENT: 1 - sum(spent.values()) / whole}
