@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from kd import arithmetic
 from kd.arithmetic import precision_of
 from kd.distill import seeded
+from kd.lesson_rows import foretell
 from kd.methods import METHODS
 from kd.models import cost, skeleton
 from kd.runs import FINISHED, Run, Store
@@ -42,13 +43,16 @@ class Trial:
 @dataclass(frozen=True)
 class Need:
     """One role's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words. runs: how
-    many seeds of it are still to train, at least 1."""
+    many seeds of it are still to train, at least 1. teaching: of the seconds, the teacher's passes that are then kept
+    for all like runs. lessons: bytes of what is kept."""
 
     role: str
     seconds: float
     basis: str
     finished: bool
     runs: int = 1
+    teaching: float = 0.0
+    lessons: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
                  + large.parameters * BYTES)
     to_do = [need.runs * one.parameters for one, need in zip((large, small, small), needs, strict=True)
              if not need.finished]
-    disk = sum(WORDS * parameters * BYTES for parameters in to_do) + _cache_bytes(teacher, pictures, store)
+    disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.lessons for need in needs)
+            + _cache_bytes(teacher, pictures, store))
     return Forecast(needs, images, memory, _free_memory(_device(teacher)), disk, _free_disk(store.places.root))
 
 
@@ -115,20 +120,29 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
         return Need(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
     steps = spec.epochs * images * spec.data_fraction
-    if lived := _as_before(spec, teacher, store):
-        return Need(role, runs * steps * lived[0], f"as {lived[1]} took, with the same model, size and batch", False,
-                    runs)
-    own = trial(_bare(spec), classes)
+    ask = foretell(spec, teacher, classes, images, store)
     watching = trial(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
-    # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
-    seconds = steps * (own.step + watching) + spec.epochs * images / 7 * own.forward
-    return Need(role, runs * seconds, f"one step of {own.images} images timed on this machine", False, runs)
+    if lived := _as_before(spec, teacher, store, watching):
+        seconds, basis = steps * lived[0], f"as {lived[1]} took, with the same model, size and batch"
+    else:
+        own = trial(_bare(spec), classes)
+        # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
+        seconds = steps * own.step + spec.epochs * images / 7 * own.forward
+        basis = f"one step of {own.images} images timed on this machine"
+    teaching = ask.passes * watching
+    once = teaching if ask.size else 0.0
+    return Need(role, runs * (seconds + teaching - once) + once, basis, False, runs, once, ask.size)
 
 
-def _as_before(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[float, str] | None:
-    """(seconds an image, run) of the median of like runs that have finished; validation is in them."""
-    found = [((run.summary or {})["seconds"] / (run.spec.epochs * run.spec.data_fraction * images), run.id)
-             for run in store if _alike(run, spec, teacher, store) and (images := _trained_on(run))]
+def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -> tuple[float, str] | None:
+    """(seconds an image, run) of the median of like runs that have finished; validation is in them, and the teacher's
+    passes at `watching` seconds an image are not."""
+    found = []
+    for run in store:
+        if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
+            steps = run.spec.epochs * run.spec.data_fraction * images
+            passes = (run.last("lessons") or {}).get("taught", steps if watching else 0)
+            found.append((max(0.0, (run.summary or {})["seconds"] - passes * watching) / steps, run.id))
     return sorted(found)[len(found) // 2] if found else None
 
 

@@ -77,11 +77,11 @@ def free(store: Store, run: Run) -> int:
     return freed
 
 
-def make_room(store: Store, reader: Run, own: Path, need: int, remove: bool = True) -> str:
+def make_room(store: Store, reader: str, own: Path, need: int, remove: bool = True) -> str:
     """Empty when `need` more bytes can be kept, else why not, in words.
 
     Where they cannot, lessons that nobody reads now go, those first that were not used for longest, unless that would
-    not help. reader, own: who asks and for which folder, which stays. remove: False only asks.
+    not help. reader, own: which run asks, and for which folder, which stays. remove: False only asks.
     """
     store.path.mkdir(parents=True, exist_ok=True)
     with FileLock(store.path / ".lessons.lock", thread_local=False):
@@ -106,6 +106,14 @@ def out_of_room(store: Store) -> str:
     return why if lacking > 0 else ""
 
 
+def drop(store: Store, reader: str, folder: Path) -> bool:
+    """Remove lessons that are in the way, unless another student than `reader` learns from the teacher; whether."""
+    alone = folder.parent.parent.name not in _busy(store, reader)
+    if alone:
+        _remove(folder)
+    return alone
+
+
 def _shortage(store: Store, need: int) -> tuple[int, str]:
     """(Bytes too few, 0 or less when it fits; why in words) of the limit and of the disk, whichever is tighter."""
     used = sum(size(folder) for folder in store.path.glob(f"*/{FOLDER}"))
@@ -118,12 +126,17 @@ def _shortage(store: Store, need: int) -> tuple[int, str]:
     return short, f"{takes}, and the disk has {free_now / GB:.3g} GB free, of which {RESERVE / GB:.3g} GB stay free"
 
 
-def _idle(store: Store, reader: Run, own: Path) -> Iterator[Path]:
+def _idle(store: Store, reader: str, own: Path) -> Iterator[Path]:
     """Folders of lessons that nobody reads or waits to read, the least recently used first."""
-    busy = {run.spec.teacher for run in store if run.spec.teacher and run.id != reader.id and run.held()}
+    busy = _busy(store, reader)
     found = [(_used(folder), folder) for folder in store.path.glob(f"*/{FOLDER}/*")
              if folder != own and (folder.name.startswith(".") or folder.parent.parent.name not in busy)]
     return (folder for _, folder in sorted(found))
+
+
+def _busy(store: Store, reader: str) -> set[str]:
+    """Teachers from whom a run other than `reader` learns or waits to learn."""
+    return {run.spec.teacher for run in store if run.spec.teacher and run.id != reader and run.held()}
 
 
 def _used(folder: Path) -> float:

@@ -29,15 +29,18 @@ def demands(sweep: Sweep, store: Store) -> Demands:
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
+    taught: dict[tuple[str, str], float] = {}  # seconds of a teacher's passes, which all students of a method share
     for _, trio in found:
         teacher, pairs = series(trio, sweep.base.seeds)
         for control, student in pairs:
             three = (teacher, control, student)
             if any(not done[spec] and _kind(spec) not in costs for spec in three):
                 needs = forecast(three, len(look.classes), look.total, store).needs
-                costs |= {_kind(spec): need.seconds for spec, need in zip(three, needs, strict=True) if not done[spec]}
+                costs |= {_kind(spec): need.seconds - need.teaching for spec, need in zip(three, needs, strict=True)
+                          if not done[spec]}
+                taught.setdefault((student.teacher, student.method), needs[-1].teaching)
             total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
-    return Demands(len(found), len(done), sum(done.values()), sum(total.values()))
+    return Demands(len(found), len(done), sum(done.values()), sum(total.values()) + sum(taught.values()))
 
 
 def _kind(spec: RunSpec) -> RunSpec:

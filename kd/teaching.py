@@ -1,6 +1,6 @@
 """What the teacher says of each batch: from disk where it said so before, else by a forward pass that is then kept."""
 
-import platform
+import errno
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kd import arithmetic, evaluate, lessons, views
+from kd import evaluate, lessons
 from kd.batches import Batch, TrainBatches
-from kd.datasets import cache
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
-from kd.methods import Lesson, Method, Shapes
+from kd.lesson_rows import chunk_of, facts_of, needed, row_of
+from kd.methods import Lesson, Method
 from kd.models import shapes, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, aspect
@@ -25,11 +24,6 @@ from kd.runs import FINISHED, Run, Store, write_json
 from kd.shelf import Index, Row, Shelf
 from kd.spec import RunSpec
 
-# The teacher always takes so many pictures at once, by device (the rest is filled up): in float32 the last digits of a
-# row depend on how many were in its batch, and a kept row must be the one that live teaching would give. Measured with
-# eight networks: the same bits from 16 on, on one thread or two; 8 changes them, and 32 is faster than 16.
-CHUNK = {"cpu": 32}
-CHUNK_ELSEWHERE = 128
 AHEAD = 4  # chunks of pictures that may wait until a chunk of those that the teacher has not seen is full
 HALF = 65504.0  # the largest float16
 
@@ -46,42 +40,6 @@ def teacher_of(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
         raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
                          f"{', '.join(classes)}. Choose a teacher of this data set.")
     return run
-
-
-def facts_of(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
-    """All that a row depends on beside its view and its image: another value is another row.
-
-    threads: only a run that fixes them promises the last digits, so only it must not share them.
-    """
-    import timm
-
-    seen = {"views": views.VERSION, "flip": data.facts.flip, "augmentation": spec.augmentation} if spec.views else {
-        "views": 0, "flip": False, "augmentation": 0.0}
-    return {"lessons": lessons.VERSION, "teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
-            "data": data.fingerprint, "decoded": cache.VERSION, "images": len(data.train), "size": spec.image_size,
-            **seen, "precision": precision, "device": _device(device), "threads": spec.threads,
-            "chunk": _chunk(device), "torch": torch.__version__, "timm": timm.__version__}
-
-
-def row_of(name: str, stages: Shapes, classes: int) -> Row:
-    """How a row of an aspect is kept: half precision for stage features [H, W, C], single for the rest."""
-    kind, _, number = name.partition(":")
-    if kind == "logits":
-        return Row((classes,))
-    channels, height, width = stages[int(number or -1)]
-    if kind == "stage":
-        return Row((height, width, channels), "float16")
-    return Row((classes, height, width) if kind == "cams" else (height, width))
-
-
-def needed(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
-    """Numbers of the rows that a run needs, epoch by epoch, each once; the same for all seeds and methods.
-
-    subset: the images trained on, of a split of `images`.
-    """
-    for epoch in range(min(spec.epochs, spec.views) if spec.views else 1):
-        view = views.view_number(epoch, subset, spec.views) if spec.views else np.zeros_like(subset)
-        yield view * images + subset
 
 
 @dataclass
@@ -105,13 +63,14 @@ class Teaching:
     def __init__(self, run: Run, spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
         self.run, self.wants, self.fabric, self.log = run, method.wants, fabric, log
-        self.classes, self.chunk = len(data.classes), _chunk(fabric.device)
+        self.classes, self.chunk = len(data.classes), chunk_of(fabric.device.type)
         self.facts = facts_of(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
         self.folder = lessons.folder_of(run, self.facts)
         stages = shapes(replace(run.spec, image_size=spec.image_size), self.classes)
         self.form = {name: row_of(name, stages, self.classes) for name in self.wants}
         self.shelf = Shelf(None, self.form)
         self.store: Store | None = None
+        self.reader = ""
         self.kept = self.missing = self.taught = self._written = 0
         self.why = "nobody has asked for them to be kept"
         self._teacher: Classifier | None = None
@@ -122,13 +81,13 @@ class Teaching:
 
         reader: the run that learns, from these images of the split.
         """
-        self.store = store
+        self.store, self.reader = store, reader.id
         if lessons.limit() == 0:
             self._live("KD_LENS_LESSONS_GB is 0")
             return
         self.shelf = Shelf(self.folder, self.form)
         self.kept, self.missing, cost = self.shelf.survey(needed(subset, reader.spec, self.facts["images"]))
-        why = lessons.make_room(store, reader, self.folder, cost) if self.missing else ""
+        why = lessons.make_room(store, reader.id, self.folder, cost) if self.missing else ""
         if why:
             self._live(why)
             return
@@ -231,19 +190,26 @@ class Teaching:
             seen: Observation = self.teacher(whole, cams="cams" in self.wants)
         return {name: _as_rows(aspect(seen, name)[:len(images)].float(), form) for name, form in self.form.items()}
 
-    def _write(self, index: NDArray[np.int64], shown: dict[str, Tensor]) -> None:
+    def _write(self, index: Index, shown: dict[str, Tensor]) -> None:
         """Keep rows; what the disk refuses, and all that follows, is taught live."""
         if self.why:
             return
         try:
             self._written += self.shelf.write(index, {name: rows.cpu().numpy() for name, rows in shown.items()})
         except OSError as error:
-            self._live(_refused(error))
+            self._give_back(error)
             return
         if self._written > lessons.STRIDE and self.store is not None:
             self._written = 0
             if why := lessons.out_of_room(self.store):
                 self._live(why)
+
+    def _give_back(self, error: OSError) -> None:
+        """Room that lessons have taken to the last byte is what the student's own weights are short of."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and self.store and lessons.drop(
+                self.store, self.reader, self.folder):
+            self.shelf = Shelf(None, self.form)  # the files are closed with the old one, and their room is free
+        self._live(_refused(error))
 
     def _live(self, why: str) -> None:
         """Keep nothing more, and say so; what is kept is still read."""
@@ -259,18 +225,3 @@ def _as_rows(values: Tensor, form: Row) -> Tensor:
 
 def _refused(error: OSError) -> str:
     return f"the disk refuses to keep them ({error.strerror or error})"
-
-
-def _chunk(device: torch.device) -> int:
-    return CHUNK.get(device.type, CHUNK_ELSEWHERE)
-
-
-def _device(device: torch.device) -> str:
-    """What the last digits of a sum depend on: the kind of device, and what it can compute with."""
-    if device.type == "cuda":
-        return f"cuda {torch.cuda.get_device_name(device)}"
-    if device.type != "cpu":
-        return device.type
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    units = [name for name in arithmetic.BF16 if known.get(name)]
-    return " ".join(["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])

@@ -35,7 +35,7 @@ def test_a_new_distillation_costs_time_memory_and_disk_and_says_how_it_knows():
 def test_time_grows_with_epochs_and_with_the_share_of_the_data():
     store = Store()
     short, long = foretell(store, epochs=2), foretell(store, epochs=20)
-    assert long.seconds == pytest.approx(10 * short.seconds)
+    assert [need.seconds for need in long.needs[:2]] == pytest.approx([10 * need.seconds for need in short.needs[:2]])
     part = foretell(store, data_fraction=0.5)
     assert part.needs[0].seconds == pytest.approx(short.needs[0].seconds)
     assert part.needs[2].seconds < short.needs[2].seconds
@@ -51,10 +51,33 @@ def test_every_seed_of_control_and_student_counts_but_the_teacher_once():
     planned, about = specs(request(), store), look(DATA)
     once, often = (forecast(planned, len(about.classes), about.total, store, seeds).needs for seeds in (1, 3))
     assert [need.runs for need in often] == [1, 3, 3]
-    assert [need.seconds for need in often] == pytest.approx([number * need.seconds for number, need in
-                                                              zip((1, 3, 3), once, strict=True)])
+    assert once[2].teaching > 0
+    assert [need.seconds for need in often] == pytest.approx([
+        number * (need.seconds - need.teaching) + need.teaching for number, need in zip((1, 3, 3), once, strict=True)])
     write_json(store.create(planned[1]).path / "summary.json", {"seconds": 1.0})
     assert forecast(planned, len(about.classes), about.total, store, 3).needs[1].runs == 2
+
+
+def test_views_are_asked_about_once_and_every_epoch_where_nothing_is_kept(monkeypatch):
+    store = Store()
+    few, many = (foretell(store, epochs=20, views=views) for views in (2, 20))
+    control, student = few.needs[1].seconds, few.needs[2].seconds
+    assert student - control == pytest.approx((many.needs[2].seconds - control) / 10)
+    assert few.disk < many.disk
+    monkeypatch.setenv("KD_LENS_LESSONS_GB", "0")
+    live = foretell(store, epochs=20, views=2)
+    assert live.needs[2].seconds == pytest.approx(many.needs[2].seconds)
+    assert (live.needs[2].teaching, live.needs[2].lessons) == (0, 0)
+
+
+def test_what_the_teacher_said_before_is_not_asked_again():
+    store = Store()
+    trio = distilled(store)
+    assert trio.student.last("lessons")["taught"] == 2 * sum(trio.teacher.summary["data"]["counts"]["train"])
+    again, other = (foretell(store, seed=1, teacher=trio.teacher.id, views=views).needs[2] for views in (3, 0))
+    assert again.teaching == again.lessons == 0
+    assert other.teaching > 0
+    assert other.lessons > 0
 
 
 def test_what_has_finished_costs_nothing_and_like_runs_are_the_measure():

@@ -17,7 +17,7 @@ LAYERS = (
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
-    ("evaluate", "pool", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
+    ("evaluate", "pool", "lesson_rows", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
      "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
      "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced"),
@@ -28,7 +28,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "teaching",
+              "lesson_rows", "teaching",
               "train", "explain", "compare", "forecast", "sweep_demands", "readout", "hierarchy", "kept",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")

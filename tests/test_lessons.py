@@ -103,14 +103,14 @@ def test_what_fits_moves_nothing(store, monkeypatch):
     first, second = teacher(store), teacher(store, 1)
     old = kept(first)
     bound(monkeypatch, 50_000)
-    assert lessons.make_room(store, student(store, second), lessons.folder_of(second, FACTS), 30_000) == ""
+    assert lessons.make_room(store, student(store, second).id, lessons.folder_of(second, FACTS), 30_000) == ""
     assert old.exists()
 
 
 def test_the_least_recently_used_goes_first_and_no_more_than_must(store, monkeypatch):
     runs = [teacher(store, seed) for seed in range(4)]
     new, old, older = (kept(run, used=used) for run, used in zip(runs, (30, 20, 10), strict=False))
-    ask = store, student(store, runs[3]), lessons.folder_of(runs[3], FACTS)
+    ask = store, student(store, runs[3]).id, lessons.folder_of(runs[3], FACTS)
     bound(monkeypatch, 35_000)
     assert lessons.make_room(*ask, 10_000, remove=False) == ""
     assert older.exists()
@@ -125,11 +125,11 @@ def test_what_is_read_or_waited_for_stays_and_nothing_goes_in_vain(store, monkey
     own, read, unread = kept(mine, used=1), kept(busy, used=2), kept(idle, used=3)
     bound(monkeypatch, 35_000)
     with student(store, busy).lock():
-        why = lessons.make_room(store, student(store, mine), own, 20_000)
+        why = lessons.make_room(store, student(store, mine).id, own, 20_000)
         assert "KD_LENS_LESSONS_GB" in why
         assert "of the 3.5e-05 GB for lessons are used" in why
         assert all(folder.exists() for folder in (own, read, unread))
-        assert lessons.make_room(store, student(store, mine), own, 10_000) == ""
+        assert lessons.make_room(store, student(store, mine).id, own, 10_000) == ""
     assert [folder.exists() for folder in (own, read, unread)] == [True, True, False]
 
 
@@ -140,8 +140,8 @@ def test_other_lessons_of_ones_own_teacher_go_only_when_nobody_else_learns(store
     me, pupil = student(store, run), student(store, run, seed=1)
     with me.lock():
         with pupil.lock():
-            assert lessons.make_room(store, me, own, 10_000)
-        assert lessons.make_room(store, me, own, 10_000) == ""
+            assert lessons.make_room(store, me.id, own, 10_000)
+        assert lessons.make_room(store, me.id, own, 10_000) == ""
     assert [own.exists(), other.exists()] == [True, False]
 
 
@@ -152,7 +152,7 @@ def test_what_a_kill_left_half_removed_goes_first(store, monkeypatch):
     half = half.rename(half.with_name(".gone-1"))
     bound(monkeypatch, 25_000)
     with student(store, run).lock():
-        assert lessons.make_room(store, student(store, other), lessons.folder_of(other, FACTS), 10_000) == ""
+        assert lessons.make_room(store, student(store, other).id, lessons.folder_of(other, FACTS), 10_000) == ""
     assert [whole.exists(), half.exists()] == [True, False]
 
 
@@ -160,7 +160,7 @@ def test_some_disk_stays_free_for_everything_else(store, monkeypatch):
     run = teacher(store)
     free = lessons.RESERVE + 5000
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free))
-    ask = store, student(store, run), lessons.folder_of(run, FACTS)
+    ask = store, student(store, run).id, lessons.folder_of(run, FACTS)
     assert lessons.make_room(*ask, 4000) == ""
     assert "the disk has 2 GB free, of which 2 GB stay free" in lessons.make_room(*ask, 6000)
     assert lessons.out_of_room(store) == ""

@@ -16,14 +16,15 @@ def store():
 
 @pytest.fixture
 def asked(monkeypatch):
-    """A forecast of 100 s for the teacher, 10 s for a control, 20 s for a student; notes how often it is asked."""
+    """A forecast of 100 s for the teacher, 10 s for a control, 27 s for a student, 7 s of which are the teacher's passes
+    for its like; notes how often it is asked."""
     calls = []
 
     def forecast(specs, classes, pictures, store):
         calls.append(specs)
         assert (classes, pictures) == (4, 60)
-        needs = [Need(role, seconds, "as told", False) for role, seconds in
-                 (("teacher", 100.0), ("control", 10.0), ("student", 20.0))]
+        needs = [Need(role, seconds, "as told", False, teaching=passes) for role, seconds, passes in
+                 (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return Forecast(tuple(needs), 42, 0, None, 0, 0)
 
     monkeypatch.setattr(sweep_demands, "forecast", forecast)
@@ -33,7 +34,7 @@ def asked(monkeypatch):
 def test_what_cells_share_is_counted_once(store, asked):
     found = demands(SWEEP, store)
     assert (found.cells, found.runs, found.finished) == (4, 1 + 2 * 2 + 4 * 2, 0)
-    assert found.seconds == 100 + 4 * 10 + 8 * 20
+    assert found.seconds == 100 + 4 * 10 + 8 * 20 + 7
     assert len(asked) == 2  # one of a depth: alpha and seed change nothing
     assert not list(store)
 
@@ -42,7 +43,7 @@ def test_what_has_finished_costs_nothing(store, asked):
     made(store, seeds=1)
     found = demands(SWEEP, store)
     assert (found.runs, found.finished) == (13, 7)
-    assert found.seconds == 2 * 10 + 4 * 20
+    assert found.seconds == 2 * 10 + 4 * 20 + 7
     made(store)
     assert demands(SWEEP, store).seconds == 0
 
