@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from kd.errors import UsageError
 from kd.runs import Run, Store
-from kd.shelf import on_disk
+from kd.shelf import folder_size
 
 FOLDER = "lessons"
 VERSION = 1
@@ -64,7 +64,7 @@ def find(run: Run, **facts: Any) -> tuple[Path, dict[str, Any]] | None:
 
 def kept_bytes(run: Run) -> int:
     """Bytes on disk of all lessons of one teacher."""
-    return size(run.path / FOLDER)
+    return folder_size(run.path / FOLDER)
 
 
 def free(store: Store, run: Run) -> int:
@@ -92,7 +92,7 @@ def make_room(store: Store, reader: str, own: Path, need: int, remove: bool = Tr
         for folder in _idle(store, reader, own):
             if lacking > 0:
                 chosen.append(folder)
-                lacking -= size(folder)
+                lacking -= folder_size(folder)
         if lacking > 0:
             return why
         for folder in chosen if remove else ():
@@ -116,7 +116,7 @@ def drop(store: Store, reader: str, folder: Path) -> bool:
 
 def _shortage(store: Store, need: int) -> tuple[int, str]:
     """(Bytes too few, 0 or less when it fits; why in words) of the limit and of the disk, whichever is tighter."""
-    used = sum(size(folder) for folder in store.path.glob(f"*/{FOLDER}"))
+    used = sum(folder_size(folder) for folder in store.path.glob(f"*/{FOLDER}"))
     free_now = shutil.disk_usage(store.path).free
     over, short = used + need - limit(), need + RESERVE - free_now
     takes = f"they take up to {need / GB:.3g} GB more" if need else "the room has run out"
@@ -149,17 +149,6 @@ def _used(folder: Path) -> float:
 
 def _students(store: Store, teacher: str) -> list[str]:
     return [run.id for run in store if run.spec.teacher == teacher and run.held()]
-
-
-def size(folder: Path) -> int:
-    """Bytes on disk of all that is in a folder; holes in files take none."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += on_disk(path.stat()) if path.is_file() else 0
-        except FileNotFoundError:  # removed meanwhile
-            continue
-    return total
 
 
 def _remove(folder: Path) -> None:

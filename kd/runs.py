@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from kd import journal
 from kd.errors import UsageError, unknown
 from kd.places import Places, default_places
+from kd.shelf import folder_size
 from kd.spec import RunSpec
 
 QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
@@ -185,7 +186,7 @@ class Run:
 
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return folder_size(self.path)
 
 
 class Store:

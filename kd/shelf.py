@@ -168,3 +168,14 @@ def _held(tags: NDArray[np.uint32], index: Index) -> NDArray[np.bool_]:
 def on_disk(status: os.stat_result) -> int:
     """Bytes that a file takes; the holes in it take none."""
     return min(status.st_size, getattr(status, "st_blocks", 0) * 512 or status.st_size)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes on disk of all files in a folder, also while some come and go."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += on_disk(path.stat()) if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total

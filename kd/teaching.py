@@ -21,7 +21,7 @@ from kd.models import shapes, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, aspect
 from kd.runs import FINISHED, Run, Store, write_json
-from kd.shelf import Index, Row, Shelf
+from kd.shelf import Index, Row, Shelf, folder_size
 from kd.spec import RunSpec
 
 AHEAD = 4  # chunks of pictures that may wait until a chunk of those that the teacher has not seen is full
@@ -109,7 +109,7 @@ class Teaching:
         0..1; taught: images that the teacher was asked about since; bytes: on disk now; live: whether it answers anew
         what is not kept, and why, in words."""
         return {"kept": self.kept, "missing": self.missing, "share": self.kept / max(1, self.kept + self.missing),
-                "taught": self.taught, "bytes": lessons.size(self.folder), "live": bool(self.why), "why": self.why}
+                "taught": self.taught, "bytes": folder_size(self.folder), "live": bool(self.why), "why": self.why}
 
     def epoch(self, batches: TrainBatches, number: int) -> Iterator[Batch]:
         """The batches of an epoch in their order, each with its lesson at hand; some are taken before their turn, so

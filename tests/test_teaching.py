@@ -20,6 +20,7 @@ from kd.methods import METHODS, build
 from kd.models import shapes, weights
 from kd.models.base import Classifier
 from kd.runs import Store
+from kd.shelf import folder_size
 from kd.spec import RunSpec
 from kd.teaching import Teaching, teacher_of
 from kd.train import train
@@ -241,10 +242,10 @@ def test_what_finds_no_room_is_taught_live_and_what_is_kept_is_read(store, teach
     one = teaching(store, teacher, data)
     assert (one.kept, one.missing) == (44, 44)
     assert "KD_LENS_LESSONS_GB" in one.why
-    before = lessons.size(one.folder)
+    before = folder_size(one.folder)
     lived(one, batches(data))
     assert one.taught == 40
-    assert lessons.size(one.folder) == before
+    assert folder_size(one.folder) == before
 
 
 def test_the_limit_holds_while_rows_come(store, teacher, data, monkeypatch):

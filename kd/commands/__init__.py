@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd import datasets
+from kd import datasets, lessons
 from kd.distill import Series
 from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
@@ -262,6 +262,7 @@ def list_runs(args: Namespace, store: Store) -> Result:
 def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     return {"run": run.id, "status": run.status, "reason": run.reason, "path": str(run.path), "bytes": run.size(),
+            "lessons": {"bytes": lessons.kept_bytes(run), "read": run.last("lessons")},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
 
 

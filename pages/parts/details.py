@@ -11,7 +11,7 @@ import streamlit as st
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, Run
 from kd.spec import RunSpec
-from pages.parts import common, links, listing, progress
+from pages.parts import common, lessons_view, links, listing, progress
 from pages.parts.common import CHART, COLOURS, STATUS, STUDENT, count, duration, percent, store, tidy, usage_errors
 from pages.parts.listing import Entry
 from pages.parts.polling import polled
@@ -34,6 +34,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         scores(entry)
     if computed := _computed(entry):
         st.caption(computed)
+    lessons_view.learnt(entry.run)
+    lessons_view.taught(entry.run)
     polled(_live, POLL if entry.active else None)(entry)
     settings(entry.spec)
 

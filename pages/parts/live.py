@@ -12,7 +12,7 @@ from kd.distill import Series, Trio, series_of, trio_of
 from kd.errors import UsageError
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
-from pages.parts import common, listing
+from pages.parts import common, lessons_view, listing
 from pages.parts.common import CHART, COLOURS, ROLES, store, tidy, usage_errors
 from pages.parts.outcome_view import outcome_view, result
 from pages.parts.polling import polled
@@ -99,6 +99,7 @@ def _draw(series: Series, trio: Trio) -> None:
         left, right = st.columns([3, 2], gap="medium")
         with left:
             _curves(trio)
+            lessons_view.learnt(trio.student)
         with right:
             probe_view(trio)
     elif busy(trio):
