@@ -12,6 +12,7 @@ from pages.parts.listing import Entry
 from pages.parts.polling import polled
 
 CARDS = 6
+LIVE = 4  # a sweep queues dozens
 
 
 def main() -> None:
@@ -96,13 +97,14 @@ def _running(ids: list[str]) -> None:
     if [entry.run.id for entry in entries if entry.active and entry.run.id in ids] != ids:
         st.rerun()  # one has ended: the cards below change too
     shown: set[str] = set()
-    for trial in cards.trials(entries, store()):
-        if trial.active:
-            cards.live(trial)
-            shown |= {entry.run.id for entry in trial.arms.values()}
-    for entry in entries:
-        if entry.active and entry.run.id not in shown:
-            cards.live(Trial({entry.role: entry}))
+    trials = [trial for trial in cards.trials(entries, store()) if trial.active]
+    for trial in trials:
+        shown |= {entry.run.id for entry in trial.entries}
+    trials += [Trial({entry.role: (entry,)}) for entry in entries if entry.active and entry.run.id not in shown]
+    for trial in sorted(trials, key=lambda trial: not trial.running)[:LIVE]:
+        cards.live(trial)
+    if len(trials) > LIVE:
+        links.run(label=f"{len(trials) - LIVE} more wait for their turn")
 
 
 def results(trials: list[Trial]) -> None:

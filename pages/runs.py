@@ -12,6 +12,7 @@ from pages.parts.common import STATUS_WORDS, plain, store, usage_errors
 from pages.parts.listing import Entry
 from pages.parts.polling import polled
 
+LONG = 8  # lines of the queue that are shown without scrolling
 RUN, CLICKED = "runs_run", "runs_clicked"
 LINK = "runs_link"  # the run that this page last wrote into the address: another comes from a link or the back button
 COLUMNS = {
@@ -77,7 +78,8 @@ def waiting(entries: list[Entry]) -> None:
     foreign = [run_id for run_id, entry in active.items() if run_id not in mine and entry.status != RUNNING]
     if not mine and not foreign:
         return
-    with st.container(border=True, gap="xsmall"):
+    # A sweep queues dozens.
+    with st.container(border=True, gap="xsmall", height=360 if len(mine) + len(foreign) > LONG else "content"):
         st.markdown("**Queue**")
         for number, run_id in enumerate(mine, 1):
             with st.container(horizontal=True, vertical_alignment="center"):

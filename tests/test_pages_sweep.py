@@ -185,7 +185,7 @@ def test_a_running_sweep_says_where_it_is_and_can_be_cancelled_and_continued(idl
     left[0].report("training", epoch=0, epochs=2, step=3, steps=4, images_per_second=99.0, seconds_left=10.0)
     at = page()
     assert "Now: control plain2w4, seed 2 of 2 · 38 % · 10 s left" in words(at)
-    assert "Time left: about 6 min." in words(at)
+    assert "Time left, about: 6 min." in words(at)
     assert "Best on validation so far" in words(at)
     assert {row.split(" ")[1] for row in at.dataframe[0].value["status"]} == {"running", "queued"}
     press(at, "Cancel")
@@ -274,3 +274,15 @@ def test_titles_name_the_teacher_also_where_it_is_a_run():
     done(store[cells[0].teacher], 6, 0.9)
     other = Sweep(replace(SWEEP.base, teacher=cells[0].teacher), {"alpha": (0.4, 0.7)})
     assert sweep_live.title(other, plan(other, store)) == "phantom-brain · test_resnet · α 0.4, 0.7"
+
+
+def test_a_long_queue_does_not_flood_the_other_pages(idle):  # noqa: F811
+    store = Store()
+    many = Sweep(SWEEP.base, {"alpha": (0.1, 0.3, 0.4, 0.6, 0.7, 0.9)})
+    queue().submit(runs(plan(many, store), store))
+    home = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    assert not home.exception
+    assert "2 more wait for their turn" in [link.label for link in home.main.get("page_link")]
+    home.switch_page("pages/runs.py").run()
+    assert not home.exception
+    assert sum(button.label == "Cancel" for button in home.button) == 15

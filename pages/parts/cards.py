@@ -37,6 +37,11 @@ class Trial:
         return any(entry.active for entry in self.entries)
 
     @property
+    def running(self) -> bool:
+        """Whether any of its runs is in training, and does not just wait."""
+        return any(entry.status == RUNNING for entry in self.entries)
+
+    @property
     def finished(self) -> bool:
         return all(entry.status == FINISHED for entry in self.entries)
 

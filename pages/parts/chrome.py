@@ -16,6 +16,7 @@ PAGES = (
     ("dashboard.py", "Home", ":material/home:"),
     ("pages/data.py", "Data", ":material/imagesmode:"),
     ("pages/distill.py", "Distil", ":material/science:"),
+    ("pages/sweep.py", "Sweep", ":material/grid_on:"),
     ("pages/runs.py", "Runs", ":material/checklist:"),
     ("pages/compare.py", "Compare", ":material/compare:"),
     ("pages/evaluate.py", "Evaluate", ":material/analytics:"),

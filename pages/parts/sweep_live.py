@@ -135,9 +135,8 @@ def _lines(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> list[str]:
         waits = now.active[0].progress.get("phase", "") if now.active[0].status == RUNNING else "waiting for its turn"
         lines.append(plain(f"Next: {place(now.active[0], cells)} · {waits}"))
     if now.active:
-        known = now.seconds_left is not None
-        left = f"about {rough(now.seconds_left)}" if known else "told once something like it has finished"
-        lines.append(f"Time left: {left}. Runs of other work in the queue come on top.")
+        left = "told once something like it has finished" if now.seconds_left is None else rough(now.seconds_left)
+        lines.append(f"Time left, about: {left}. Runs of other work in the queue come on top.")
     state = measuring(sweep, cells[0].teacher) if cells else None
     if state and state.active:
         lines.append(f"Timing the explanations: {state.phase or state.state}")

@@ -14,8 +14,8 @@ from kd.distill import Trio
 from kd.places import Places
 from kd.runs import Store
 
-PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/runs": "Runs", "/compare": "Compare",
-         "/evaluate": "Evaluate"}
+PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",
+         "/compare": "Compare", "/evaluate": "Evaluate"}
 
 
 @pytest.fixture(scope="module")
