@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
@@ -62,6 +63,18 @@ class Server:
                 return bool(answer.status == 200)
         except (URLError, HTTPException, OSError):
             return False
+
+    def cpu_seconds(self) -> dict[int, float]:
+        """CPU time so far: of each of its threads by number, and under 0 of the whole process, with the threads that
+        have ended; empty where the system does not tell (not Linux)."""
+        home = Path(f"/proc/{self.pid}")
+        found = {}
+        for path in (home / "stat", *home.glob("task/*/stat")):
+            with suppress(OSError):  # a thread that has just ended
+                fields = path.read_text().rpartition(")")[2].split()
+                thread = 0 if path.parent == home else int(path.parent.name)
+                found[thread] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return found
 
     def kill(self) -> None:
         """SIGKILL: as a crash or a power cut, nothing can be saved."""
