@@ -12,7 +12,7 @@ import torch
 from kd import arithmetic, lessons, views
 from kd.datasets import cache
 from kd.datasets.base import Dataset
-from kd.methods import METHODS, Shapes, build
+from kd.methods import METHODS, Method, Shapes, build
 from kd.models import shapes, weights
 from kd.models.seeding import Seeded
 from kd.runs import FINISHED, Run, Store
@@ -71,6 +71,20 @@ def row_of(name: str, stages: Shapes, classes: int) -> Row:
     return Row((classes, height, width) if kind == "cams" else (height, width))
 
 
+def rows_of(method: Method, teacher: RunSpec, classes: int) -> dict[str, Row]:
+    """The rows of a prepared method's lesson, by aspect. teacher: its spec, at the student's working size."""
+    stages = shapes(teacher, classes)
+    return {name: row_of(name, stages, classes) for name in method.wants}
+
+
+def prepared(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
+    """The method of a student, ready for the stages of the two models at the student's working size."""
+    method = build(spec.method, spec.method_args)
+    with Seeded(spec.seed):
+        method.prepare(shapes(spec, classes), shapes(replace(teacher, image_size=spec.image_size), classes))
+    return method
+
+
 def needed(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
     """Numbers of the rows that a run needs, epoch by epoch, each once; the same for all seeds and methods.
 
@@ -89,20 +103,13 @@ def foretell(spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: 
     if lessons.limit() == 0:
         return Ask(epoch * spec.epochs, 0)
     folder, count = _kept(spec, teacher, store) or (None, images)
-    survey = Shelf(folder, _form(spec, teacher, classes)).survey(needed(np.arange(count), spec, count))
+    form = rows_of(prepared(spec, teacher, classes), replace(teacher, image_size=spec.image_size), classes)
+    survey = Shelf(folder, form).survey(needed(np.arange(count), spec, count))
     share = min(1.0, survey[0] / max(1.0, sum(survey[:2]) * spec.data_fraction))
     size = round(survey[2] * spec.data_fraction * (share < 1))
     if size and lessons.make_room(store, spec.id, folder or Path(), size, remove=False):
         return Ask(epoch * spec.epochs * (1 - share), 0)
     return Ask(epoch * turns * (1 - share), size)
-
-
-def _form(spec: RunSpec, teacher: RunSpec, classes: int) -> dict[str, Row]:
-    stages = shapes(replace(teacher, image_size=spec.image_size), classes)
-    method = build(spec.method, spec.method_args)
-    with Seeded(spec.seed):
-        method.prepare(shapes(spec, classes), stages)
-    return {name: row_of(name, stages, classes) for name in method.wants}
 
 
 def _kept(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path, int] | None:

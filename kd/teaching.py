@@ -15,9 +15,9 @@ from kd import evaluate, lessons
 from kd.batches import Batch, TrainBatches
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
-from kd.lesson_rows import chunk_of, facts_of, needed, row_of
-from kd.methods import Lesson, Method
-from kd.models import shapes, weights
+from kd.lesson_rows import chunk_of, facts_of, needed, prepared, rows_of
+from kd.methods import METHODS, Lesson, Method, build
+from kd.models import weights
 from kd.models.base import Classifier
 from kd.observation import Observation, aspect
 from kd.runs import FINISHED, Run, Store, write_json
@@ -40,6 +40,16 @@ def teacher_of(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
         raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
                          f"{', '.join(classes)}. Choose a teacher of this data set.")
     return run
+
+
+def taught(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
+           log: Callable[..., None]) -> "tuple[Method, Teaching | None]":
+    """A run's method, ready for its two models, and who teaches it. Raises UsageError as `teacher_of` does."""
+    if not METHODS[spec.method].needs_teacher:
+        return build(spec.method, spec.method_args).to(fabric.device), None
+    tutor = teacher_of(spec, store, data.classes)
+    method = prepared(spec, tutor.spec, len(data.classes)).to(fabric.device)
+    return method, Teaching(tutor, spec, data, method, fabric, log)
 
 
 @dataclass
@@ -66,8 +76,7 @@ class Teaching:
         self.classes, self.chunk = len(data.classes), chunk_of(fabric.device.type)
         self.facts = facts_of(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
         self.folder = lessons.folder_of(run, self.facts)
-        stages = shapes(replace(run.spec, image_size=spec.image_size), self.classes)
-        self.form = {name: row_of(name, stages, self.classes) for name in self.wants}
+        self.form = rows_of(method, replace(run.spec, image_size=spec.image_size), self.classes)
         self.shelf = Shelf(None, self.form)
         self.store: Store | None = None
         self.reader = ""

@@ -21,15 +21,13 @@ from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
 from kd.errors import Stopped, UsageError
 from kd.methods import Method
-from kd.methods import build as build_method
 from kd.models import build as build_model
-from kd.models import cost, shapes, weights
+from kd.models import cost, weights
 from kd.models.base import Classifier
-from kd.models.seeding import Seeded
 from kd.observation import stage_map
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
-from kd.teaching import Teaching, teacher_of
+from kd.teaching import Teaching, taught
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision; the run records it
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
@@ -58,7 +56,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         say("building the models")
         # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-        method, teaching = _method(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
+        method, teaching = taught(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
         optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
         progress = checkpoint.restore(run, model, method, optimizer)
@@ -118,19 +116,6 @@ def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
                          "the old content back.")
-
-
-def _method(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
-            log: Callable[..., None]) -> tuple[Method, Teaching | None]:
-    """The method, ready for these two models, and who teaches it."""
-    method = build_method(spec.method, spec.method_args)
-    if not method.needs_teacher:
-        return method, None
-    tutor = teacher_of(spec, store, data.classes)
-    classes = len(data.classes)
-    with Seeded(spec.seed):
-        method.prepare(shapes(spec, classes), shapes(tutor.spec, classes))
-    return method.to(fabric.device), Teaching(tutor, spec, data, method, fabric, log)
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:

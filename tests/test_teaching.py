@@ -15,9 +15,9 @@ from kd import lessons
 from kd.batches import TrainBatches
 from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
-from kd.lesson_rows import chunk_of
-from kd.methods import METHODS, build
-from kd.models import shapes, weights
+from kd.lesson_rows import chunk_of, prepared
+from kd.methods import METHODS
+from kd.models import weights
 from kd.models.base import Classifier
 from kd.runs import Store
 from kd.shelf import folder_size
@@ -51,8 +51,7 @@ def student(teacher, **changes) -> RunSpec:
 
 def teaching(store, teacher, data, keep=True, log=lambda *_, **__: None, **changes) -> Teaching:
     about = student(teacher, **changes)
-    method = build(about.method, about.method_args)
-    method.prepare(shapes(about, len(data.classes)), shapes(teacher.spec, len(data.classes)))
+    method = prepared(about, teacher.spec, len(data.classes))
     fabric = Fabric(accelerator="cpu", devices=1, precision=changes.get("precision", "32-true"))
     found = Teaching(teacher, about, data, method, fabric, log)
     if keep:
