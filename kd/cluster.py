@@ -130,14 +130,23 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is computed here is nobody's business
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
+        _knock(address or "")
         ray.init(address=address, **quiet) if address else ray.init("local", include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"There is no Ray cluster at {address} ({str(error).splitlines()[0]}). Start one with ray "
-                         "start --head, or leave the address out.") from error
+                         "start --head, set RAY_AUTH_MODE=token where it wants a token, or leave the address out."
+                         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), PATIENCE).close()
 
 
 def _check_room(ray: Any, cpus: int) -> None:

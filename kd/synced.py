@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
-from torch.nn.modules._functions import SyncBatchNorm
 from torch.overrides import TorchFunctionMode
 
 from kd.observation import Observation
@@ -76,10 +75,6 @@ def _batch_norm(images: Tensor, running_mean: Tensor | None, running_var: Tensor
     if not training:
         return F.batch_norm(images, running_mean, running_var, weight, bias, False, momentum, eps)
     world = distributed.get_world_size()
-    if images.is_cuda and weight is not None and bias is not None:
-        fused: Tensor = SyncBatchNorm.apply(
-            images, weight, bias, running_mean, running_var, eps, momentum, distributed.group.WORLD, world)
-        return fused
     # bfloat16's eight bits are too few for a variance.
     values = images.to(torch.promote_types(images.dtype, torch.float32))
     axes = [0, *range(2, images.ndim)]

@@ -117,6 +117,14 @@ def test_more_cores_than_a_machine_has_are_refused(workers):
         cluster.train_all([], Store(), cpus=99)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch, address):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with pytest.raises(UsageError, match=f"no Ray cluster at {address} .* ray start --head"):
+        cluster.train_all([], Store(), address)
+
+
 def test_without_ray_the_way_out_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="pip install -r requirements-ray.txt"):
