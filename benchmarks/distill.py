@@ -23,6 +23,7 @@ import torch
 
 from benchmarks import finish
 from benchmarks.ways import BF16, Pair, Scene, Way, ladder, shares
+from kd import arithmetic
 
 TEACHERS, WIDTHS, SIZES, BATCH, WORKERS = ("densenet121", "resnet50"), (16, 32), (64, 224), 32, (0, 1)
 SHORTEST = 0.5  # seconds of steps that are counted for each way in a round
@@ -142,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Pair, Found]:
     """Measure as the command line says, print, and return the results."""
     parser = _flags()
     args = parser.parse_args(arguments)
+    arithmetic.hold_memory()  # as `kd.train` does; it cannot be had for some only, so the plain way gains by it too
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.finish:

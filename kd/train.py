@@ -41,6 +41,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     `should_stop`, asked between batches, says so.
     """
     spec = run.spec
+    arithmetic.hold_memory()
     fabric = _fabric(spec)
     chief = fabric.is_global_zero
     say = run.report if chief else (lambda *_, **__: None)

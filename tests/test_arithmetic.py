@@ -1,5 +1,6 @@
 import importlib
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def processor(monkeypatch):
     """Sets what this machine's processor can do, and that it has no other device."""
+    importlib.import_module("kd.models")  # timm's import, once and for all, looks at what is patched here
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     return lambda *known: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(known, True),
@@ -160,3 +162,23 @@ def test_threads_wait_without_spinning_however_the_program_is_started(start):
     if not spins:
         pytest.skip("this torch brings another OpenMP runtime, which does not say how it waits")
     assert spins[-1] == "0"  # of `fabric run` itself, which imports torch before us and computes nothing, comes first
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_comes_and_goes_is_held():
+    code = """
+import resource, sys
+import numpy as np
+from kd import arithmetic
+if sys.argv[1:]:
+    arithmetic.hold_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    some = [np.ones(2**21) for _ in range(8)]  # of 16 MB each, 4096 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    given_back, held = (int(subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True,
+                                           cwd=ROOT, check=True).stdout) for more in ((), ("hold",)))
+    assert held < 4096 < given_back
