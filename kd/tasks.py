@@ -61,9 +61,9 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
 def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
                  should_stop: Callable[[], bool]) -> None:
     """How long the architectures of a sweep take to explain a picture. run: its teacher. args: the sweep's id."""
-    from kd import sweep_times
+    from kd.sweep import times
 
-    sweep_times.measure(store, args["sweep"], progress, should_stop)
+    times.measure(store, args["sweep"], progress, should_stop)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.runs import Store
 from kd.sweep import Sweep, find, planned, sweeps
-from kd.sweep_progress import standing
+from kd.sweep.progress import standing
 from pages.parts import sweep_live
 from pages.parts.chrome import page
 from pages.parts.common import plain, store, usage_errors

@@ -125,7 +125,7 @@ def test_what_another_program_trains_is_left_to_it(capsys, monkeypatch):
 def test_a_finished_sweep_as_json_has_no_value_that_json_lacks():
     store = Store()
     made(store)
-    from kd.sweep_table import table
+    from kd.sweep.table import table
 
     result = verb.as_json(sweeps(store)[0], table(SWEEP, store), store)
     assert json.loads(json.dumps(result, allow_nan=False))["best"] == 2

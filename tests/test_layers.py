@@ -18,8 +18,7 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("evaluate", "pool", "lesson_rows", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
-     "sweep", "sweep_times", "sweep_table", "sweep_grids", "sweep_progress", "sweep_demands",
-     "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
+     "sweep", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced"),
     ("jobs", "tasks", "cluster"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
@@ -28,8 +27,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "lesson_rows", "teaching",
-              "train", "explain", "compare", "forecast", "sweep_demands", "readout", "hierarchy", "kept",
+              "lesson_rows", "teaching", "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 

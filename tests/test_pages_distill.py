@@ -293,7 +293,8 @@ def test_a_series_is_told_with_its_spread_and_each_seed_can_be_looked_at():
     assert "on average over 3 seeds, **8.3 points below** its teacher" in said
     assert "**3.3 points above** the control" in said
     scores, seeds = (table.value for table in at.table[:2])
-    assert list(scores["Accuracy"]) == [text.replace(" ", "\u00a0") for text in ("95.0 %", "83.3 ± 1.7 %", "86.7 ± 3.3 %")]
+    expected = ("95.0 %", "83.3 ± 1.7 %", "86.7 ± 3.3 %")
+    assert list(scores["Accuracy"]) == [text.replace(" ", "\u00a0") for text in expected]
     assert list(seeds["Difference"]) == ["+5.0", "+3.3", "+1.7"]
     assert at.query_params["run"] in (made.pairs[0][1].id, [made.pairs[0][1].id])
     at.selectbox(key=f"seed-{made.pairs[0][1].id}").set_value(2).run()

@@ -14,7 +14,7 @@ from kd.jobs import queue
 from kd.places import PROJECT
 from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store, write_json
 from kd.sweep import Sweep, plan, planned, runs, sweeps
-from kd.sweep_times import TASK, Times, _path
+from kd.sweep.times import TASK, Times, _path
 from pages.parts import sweep_live
 
 PROTOCOL = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repeats": 3}
@@ -237,7 +237,7 @@ def test_a_sweep_that_ended_unwatched_has_its_explanations_timed_by_the_queue(id
 
 def test_nothing_is_measured_while_the_page_is_drawn(idle, monkeypatch):  # noqa: F811
     made(Store())
-    monkeypatch.setattr("kd.sweep_times.measure", lambda *args: pytest.fail("measured by the page"))
+    monkeypatch.setattr("kd.sweep.times.measure", lambda *args: pytest.fail("measured by the page"))
     page()
 
 

@@ -2,11 +2,10 @@ import pytest
 from made_sweep import SWEEP, made
 from small import request
 
-from kd import sweep_demands
 from kd.forecast import Forecast, Need
 from kd.runs import Store
 from kd.sweep import Sweep
-from kd.sweep_demands import demands
+from kd.sweep.demands import demands
 
 
 @pytest.fixture
@@ -16,8 +15,8 @@ def store():
 
 @pytest.fixture
 def asked(monkeypatch):
-    """A forecast of 100 s for the teacher, 10 s for a control, 27 s for a student, 7 s of which are the teacher's passes
-    for its like; notes how often it is asked."""
+    """A forecast of 100 s for the teacher, 10 s for a control, 27 s for a student, 7 s of which are the teacher's
+    passes for its like; notes how often it is asked."""
     calls = []
 
     def forecast(specs, classes, pictures, store):
@@ -27,7 +26,7 @@ def asked(monkeypatch):
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return Forecast(tuple(needs), 42, 0, None, 0, 0)
 
-    monkeypatch.setattr(sweep_demands, "forecast", forecast)
+    monkeypatch.setattr("kd.forecast.forecast", forecast)
     return calls
 
 

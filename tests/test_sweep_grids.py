@@ -3,8 +3,8 @@ from made_sweep import SWEEP, made
 
 from kd.runs import Store
 from kd.sweep import Sweep, plan
-from kd.sweep_grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score
-from kd.sweep_table import table
+from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score
+from kd.sweep.table import table
 
 
 @pytest.fixture

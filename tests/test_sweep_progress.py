@@ -3,7 +3,7 @@ from made_sweep import SWEEP, done, made
 
 from kd.runs import FAILED, QUEUED, Store
 from kd.sweep import plan, runs
-from kd.sweep_progress import place, standing
+from kd.sweep.progress import place, standing
 
 
 @pytest.fixture

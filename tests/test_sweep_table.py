@@ -6,8 +6,8 @@ from made_sweep import SWEEP, WRONG, done, made
 
 from kd.runs import FAILED, FINISHED, QUEUED, RUNNING, Store, write_json
 from kd.sweep import Sweep, plan, planned
-from kd.sweep_table import DELETED, FLOPS, MILLISECONDS, PLANNED, as_csv, best, front, points, record, table
-from kd.sweep_times import Times, _path
+from kd.sweep.table import DELETED, FLOPS, MILLISECONDS, PLANNED, as_csv, best, front, points, record, table
+from kd.sweep.times import Times, _path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from kd.errors import Stopped, UsageError
 from kd.jobs import execute
 from kd.runs import Store
 from kd.sweep import Sweep, plan, runs
-from kd.sweep_times import TASK, measure, missing, read
+from kd.sweep.times import TASK, measure, missing, read
 
 SWEEP = Sweep(request(epochs=1), {"depth": (2, 3), "alpha": (0.4, 0.7)})
 

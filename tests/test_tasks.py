@@ -4,12 +4,13 @@ import threading
 import numpy as np
 import pytest
 from made_runs import TEACHER, made
-from small import spec, trained
+from small import request, spec, trained
 
 from kd import jobs, tasks
 from kd.errors import Stopped, UsageError
 from kd.places import Places
 from kd.runs import Store
+from kd.sweep import Sweep, work
 from kd.tasks import TASKS, TaskState, status, task
 
 
@@ -267,18 +268,28 @@ def test_looking_leaves_no_trace(run):
     assert not (run.path / "tasks").exists()
 
 
+def arguments(name, store):
+    """What a task cannot do without."""
+    if name != "sweep-times":
+        return {}
+    one = Sweep(request(epochs=1), {"alpha": (0.4, 0.7)})
+    control = work(one, store)[1]
+    assert jobs.execute(control, store) == "finished"
+    return {"sweep": one.id}
+
+
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, name):
     run = trained(store)
     before = run.weights.read_bytes()
-    said = []
+    said, args = [], arguments(name, store)
     with pytest.raises(Stopped):
-        TASKS[name](store, run, {}, lambda *words: said.append(words), lambda: True)
+        TASKS[name](store, run, args, lambda *words: said.append(words), lambda: True)
     assert not [path for path in run.path.iterdir() if path.name.startswith(name)]
-    queue.ask(run, name)
+    queue.ask(run, name, args)
     assert queue.join(120)
     assert status(run, name).state == "finished", status(run, name).reason
-    TASKS[name](store, run, {}, lambda *words: said.append(words), lambda: False)
+    TASKS[name](store, run, args, lambda *words: said.append(words), lambda: False)
     assert all(isinstance(phase, str) and 0 <= share <= 1 for phase, share in said)
     assert run.weights.read_bytes() == before
     assert run.status == "finished"

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import cluster, sweep_table, sweep_times
+from kd import cluster
 from kd.commands import Epochs, Result, compute_here, tell
 from kd.distill import Request
 from kd.errors import UsageError
@@ -18,8 +18,10 @@ from kd.jobs import execute, one_per_machine
 from kd.repeats import Spread, between
 from kd.runs import FINISHED, Run, Store, write_bytes
 from kd.sweep import AXES, Sweep, find, planned, runs, sweeps, work
-from kd.sweep_progress import place
-from kd.sweep_table import Row
+from kd.sweep import table as tables
+from kd.sweep import times as timing
+from kd.sweep.progress import place
+from kd.sweep.table import Row
 from kd.tasks import task
 
 CLAIMED = 200  # runs marked as queued ahead; each holds a file open
@@ -34,9 +36,9 @@ def sweep(args: Namespace, store: Store) -> Result:
     if not args.show:
         train_all(wanted, store, args.ray)
         time_explanations(wanted, store)
-    rows = sweep_table.table(wanted, store)
+    rows = tables.table(wanted, store)
     if args.csv:
-        write_bytes(Path(args.csv), sweep_table.as_csv(wanted, rows, store).encode())
+        write_bytes(Path(args.csv), tables.as_csv(wanted, rows, store).encode())
         tell(f"Table: {args.csv}")
     return as_json(wanted, rows, store) if args.json else _as_text(wanted, rows, store)
 
@@ -119,35 +121,35 @@ def _claim(run: Run) -> FileLock | None:
 
 def time_explanations(wanted: Sweep, store: Store) -> None:
     """Measure what explaining costs, where an architecture has not been measured yet."""
-    if sweep_times.missing(wanted, store):
+    if timing.missing(wanted, store):
         teacher = store[planned(wanted, store)[0].teacher]
-        compute_here(task(teacher, sweep_times.TASK), store, {"sweep": wanted.id})
+        compute_here(task(teacher, timing.TASK), store, {"sweep": wanted.id})
 
 
 def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """All there is to say, in plain values."""
-    times, chosen = sweep_times.read(store, wanted.id), sweep_table.best(rows)
-    return {"sweep": wanted.id, **wanted.to_json(), "cells": [sweep_table.record(row) for row in rows],
+    times, chosen = timing.read(store, wanted.id), tables.best(rows)
+    return {"sweep": wanted.id, **wanted.to_json(), "cells": [tables.record(row) for row in rows],
             "best": chosen.cell.number if chosen else None,
             "outcome": chosen.outcome.to_json() if chosen and chosen.outcome else None,
             "fronts": {cost: [{"role": point.role, "cell": point.row.cell.number, "test_accuracy": point.accuracy.mean,
-                               cost: point.cost(cost)} for point in sweep_table.front(rows, cost)]
-                       for cost in sweep_table.COSTS},
-            "explanation_times": vars(times) if times else None, "notice": sweep_table.NOTICE}
+                               cost: point.cost(cost)} for point in tables.front(rows, cost)]
+                       for cost in tables.COSTS},
+            "explanation_times": vars(times) if times else None, "notice": tables.NOTICE}
 
 
 def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """The table; what is said about it goes beside it."""
-    chosen = sweep_table.best(rows)
+    chosen = tables.best(rows)
     if chosen and chosen.outcome:
         tell(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
-             f"{sweep_table.said(chosen)}")
+             f"{tables.said(chosen)}")
     for row in rows:
         if row.reason:
             tell(f"Cell {row.cell.number}: {row.reason}")
-    if times := sweep_times.read(store, wanted.id):
+    if times := timing.read(store, wanted.id):
         tell(times.words)
-    tell(f"Scores: mean ± standard deviation over the seeds. {sweep_table.NOTICE}")
+    tell(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
     return {"cells": [_line(row, row is chosen) for row in rows]}
 
 
@@ -172,6 +174,6 @@ def _share(one: Spread) -> str:
 
 
 def _brief(one: Sweep, store: Store) -> Result:
-    rows = sweep_table.table(one, store)
+    rows = tables.table(one, store)
     return {"sweep": one.id, "cells": len(rows), "finished": sum(row.status == FINISHED for row in rows),
             "axes": ", ".join(f"{name} {'|'.join(map(str, values))}" for name, values in one.axes.items())}

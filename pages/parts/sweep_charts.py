@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from kd.sweep import Value
-from kd.sweep_grids import GAIN, Grid
-from kd.sweep_table import FLOPS, Point, Row
+from kd.sweep.grids import GAIN, Grid
+from kd.sweep.table import FLOPS, Point, Row
 from pages.parts.common import COLOURS, CONTROL, STATUS_WORDS, STUDENT, TEACHER, count, percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 

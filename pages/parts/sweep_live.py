@@ -7,8 +7,8 @@ from kd.distill import Trio
 from kd.jobs import queue
 from kd.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from kd.sweep import Cell, Sweep, planned
-from kd.sweep_progress import Standing, place, standing
-from kd.sweep_times import TASK, missing
+from kd.sweep.progress import Standing, place, standing
+from kd.sweep.times import TASK, missing
 from pages.parts import listing, progress
 from pages.parts.common import plain, rough, store, usage_errors
 from pages.parts.polling import polled

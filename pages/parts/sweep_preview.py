@@ -9,7 +9,7 @@ from kd.methods import check
 from kd.places import Places
 from kd.runs import Store
 from kd.sweep import Sweep, cells
-from kd.sweep_demands import Demands, demands
+from kd.sweep.demands import Demands, demands
 from pages.parts.common import rough, store
 from pages.parts.look import looked
 from pages.parts.sweep_charts import named, text

@@ -8,10 +8,10 @@ import streamlit as st
 from kd.repeats import sentence
 from kd.runs import FAILED, Store
 from kd.sweep import Sweep
-from kd.sweep_grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach
-from kd.sweep_progress import Standing
-from kd.sweep_table import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
-from kd.sweep_times import missing, read
+from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach
+from kd.sweep.progress import Standing
+from kd.sweep.table import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
+from kd.sweep.times import missing, read
 from pages.parts import links
 from pages.parts.common import CHART, STATUS_WORDS, percent, plain, store, unbroken
 from pages.parts.sweep_charts import front_chart, heat_chart

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from kd import datasets
-from kd.forecast import forecast
 from kd.runs import FINISHED, Store
 from kd.spec import RunSpec
 from kd.sweep import Sweep, checked, in_order, series
@@ -24,6 +23,8 @@ def demands(sweep: Sweep, store: Store) -> Demands:
 
     Models that have not been timed yet are tried out on noise for a second or so.
     """
+    from kd.forecast import forecast  # torch: not for pages that only read runs
+
     found = checked(sweep, store)
     look = datasets.look(sweep.base.data, store.places)
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kd.sweep import Value, words
-from kd.sweep_table import Row
+from kd.sweep.table import Row
 
 DOWN, ACROSS = "alpha", "temperature"
 ACCURACY, VALIDATION, GAIN = MEASURES = ("test accuracy", "validation macro-F1", "student − control")

@@ -11,7 +11,7 @@ from kd.distill import Series
 from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.sweep import Cell, Settings, Sweep, planned
-from kd.sweep_times import Times, read
+from kd.sweep.times import Times, read
 
 PLANNED, DELETED = "planned", "deleted"
 # What is said of a cell first, where its runs differ.
