@@ -68,21 +68,17 @@ def title(series: Series) -> str:
 
 def live(trio: Trio) -> None:
     """Draw the distillation that a trio is one seed of, and renew it while something runs."""
-    polling = busy(_all_seeds(trio))
+    # Once a script run: a poll must not read the whole store.
+    series = series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
+    polling = busy(series)
 
     def look() -> None:
-        series = _all_seeds(trio)
         if polling != busy(series):
             st.rerun()  # to begin polling or to end it
         with usage_errors():
             _draw(series, trio)
 
     polled(look, POLL if polling else None)()
-
-
-def _all_seeds(trio: Trio) -> Series:
-    """Looked up anew each time: another page, or the command line, may have planned further seeds since."""
-    return series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
 
 
 def _draw(series: Series, trio: Trio) -> None:
@@ -93,7 +89,7 @@ def _draw(series: Series, trio: Trio) -> None:
         series_view(series)
     if finished or result(series):
         outcome_view(series, trio)
-    if len(series.pairs) > 1:
+    if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
         _choose(series, trio)
     if any(run.epochs() for run in trio.runs):
         left, right = st.columns([3, 2], gap="medium")
@@ -112,10 +108,15 @@ def _choose(series: Series, trio: Trio) -> None:
     seeds = list(by_seed)
     own = trio.student.spec.seed
     chosen = st.selectbox("Curves and maps of seed", seeds, index=seeds.index(own), key=f"seed-{trio.student.id}",
-                          format_func=lambda seed: f"{seed} · {by_seed[seed].student.status}", width=260)
+                          format_func=lambda seed: f"{seed} · {_stands(by_seed[seed])}", width=260)
     if chosen is not None and chosen != own:
         st.session_state["distil_run"] = by_seed[chosen].student.id
         st.rerun()
+
+
+def _stands(trio: Trio) -> str:
+    """Status of a seed: of its first run that has not finished."""
+    return next((status for run in trio.runs if (status := run.status) != FINISHED), FINISHED)
 
 
 def _controls(series: Series) -> None:
