@@ -155,6 +155,16 @@ def test_a_link_opens_its_sweep_with_the_best_cell_and_all_numbers(warm):
     assert labels(at) == []
 
 
+def test_methods_alone_are_a_list_with_intervals(idle):  # noqa: F811
+    sweep = Sweep(SWEEP.base, {"method": ("kd", "dkd", "at")})
+    store = Store()
+    made(store, sweep)
+    timed(store)
+    chart = charts(page(sweep=sweep.id))[0]
+    assert chart["data"][0]["y"] == ["at", "dkd", "kd"]
+    assert len(chart["data"][0]["error_x"]["array"]) == 3
+
+
 def test_the_heat_map_has_its_values_written_and_a_scale(idle):  # noqa: F811
     store = Store()
     made(store)

@@ -3,7 +3,7 @@ from made_sweep import SWEEP, made
 
 from kd.runs import Store
 from kd.sweep import Sweep, plan
-from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score
+from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score, single, spread
 from kd.sweep.table import table
 
 
@@ -63,3 +63,17 @@ def test_a_scale_has_two_ends_even_without_scores(store, measure):
     plan(SWEEP, store)
     low, high = reach(table(SWEEP, store), measure)
     assert low < high
+
+
+def test_cells_that_differ_in_words_only_are_a_list(store):
+    sweep = Sweep(SWEEP.base, {"method": ("kd", "dkd", "at")})
+    made(store, sweep)
+    cells = single(grids(table(sweep, store), ACCURACY))
+    assert [title for title, _ in cells] == ["kd", "dkd", "at"]
+    assert [row.settings["method"] for _, row in cells] == ["kd", "dkd", "at"]
+    assert not single(of(store, alpha=(0.4, 0.7)))
+    row = cells[0][1]
+    below, above = spread(row, GAIN)
+    assert row.outcome.bought.points - below == pytest.approx(row.outcome.bought.low)
+    assert row.outcome.bought.points + above == pytest.approx(row.outcome.bought.high)
+    assert spread(row, ACCURACY) == (row.arm("student").accuracy.sd,) * 2

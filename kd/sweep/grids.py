@@ -41,6 +41,27 @@ def grids(rows: Sequence[Row], measure: str) -> list[Grid]:
     return found
 
 
+def single(found: Sequence[Grid]) -> list[tuple[str, Row]]:
+    """(title, cell) of every grid, where none has more than one: nothing but methods or students varies, and a list
+    says more than many small maps. Else empty."""
+    cells = [(grid.title, grid.rows[0][0]) for grid in found]
+    alone = len(found) > 1 and all(len(grid.downs) == len(grid.acrosses) == 1 for grid in found)
+    return [(title, row) for title, row in cells if row] if alone else []
+
+
+def spread(row: Row, measure: str) -> tuple[float, float]:
+    """How far a score's bar goes below and above it: the 95 % interval of a gain, the seeds' standard deviation of the
+    others; 0 where there is none."""
+    student = row.arm("student")
+    if student is None or row.outcome is None:
+        return 0.0, 0.0
+    if measure == GAIN:
+        bought = row.outcome.bought
+        return bought.points - bought.low, bought.high - bought.points
+    sd = (student.accuracy if measure == ACCURACY else student.val_macro_f1).sd or 0.0
+    return sd, sd
+
+
 def score(row: Row, measure: str) -> float | None:
     """Of the student, over the finished seeds: 0..1, or points for the gain; None before the first."""
     student = row.arm("student")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from kd.sweep import Value
-from kd.sweep.grids import GAIN, Grid
+from kd.sweep.grids import ACCURACY, GAIN, Grid, score, spread
 from kd.sweep.table import FLOPS, Point, Row
 from pages.parts.common import COLOURS, CONTROL, STATUS_WORDS, STUDENT, TEACHER, count, percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
@@ -49,6 +49,34 @@ def _written(row: Row | None, value: float | None, measure: str, ends: tuple[flo
     pale = abs(place - 0.5) > 0.35 if measure == GAIN else place < 0.45
     words = f"{value:+.1f}".replace("-", "−") if measure == GAIN else f"{100 * value:.1f}"
     return {"text": words, "font": {"color": PALE if pale else DARK, "size": 14}}
+
+
+def list_chart(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row | None) -> go.Figure:
+    """One line per cell: its score with its interval (a gain) or its spread over the seeds; the control's as a line."""
+    told = [(title, row, value) for title, row in reversed(cells) if (value := score(row, measure)) is not None]
+    low, high = ([spread(row, measure)[end] for _, row, _ in told] for end in (0, 1))
+    lines = [3 if chosen and row.cell == chosen.cell else 0 for _, row, _ in told]
+    figure = go.Figure(go.Scatter(
+        x=[value for *_, value in told], y=[title for title, *_ in told], mode="markers", name=STUDENT,
+        marker={"color": COLOURS[STUDENT], "size": 11, "line": {"width": lines, "color": DARK}},
+        error_x={"type": "data", "symmetric": False, "arrayminus": low, "array": high, "thickness": 1.5, "width": 4,
+                 "color": COLOURS[STUDENT]},
+        hovertext=[hovered(row) for _, row, _ in told], hovertemplate="%{hovertext}<extra></extra>"))
+    for place, words in control_line(told[0][1] if told else None, measure):
+        figure.add_vline(x=place, line={"color": COLOURS[CONTROL], "dash": "dot"}, annotation_text=words)
+    figure.update_xaxes(title=measure + (", points" if measure == GAIN else ""),
+                        tickformat="+.0f" if measure == GAIN else ".0%")
+    return tidy(figure, 120 + 34 * len(told)).update_layout(hovermode="closest", showlegend=False)
+
+
+def control_line(row: Row | None, measure: str) -> list[tuple[float, str]]:
+    """Where the control stands on a score's axis, and what to call it."""
+    if measure == GAIN:
+        return [(0.0, "control")]
+    control = row.arm("control") if row else None
+    if control is None:
+        return []
+    return [((control.accuracy if measure == ACCURACY else control.val_macro_f1).mean, "control")]
 
 
 def front_chart(points: Sequence[Point], front: Sequence[Point], cost: str, chosen: Row | None) -> go.Figure:

@@ -8,13 +8,13 @@ import streamlit as st
 from kd.repeats import sentence
 from kd.runs import FAILED, Store
 from kd.sweep import Sweep
-from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach
+from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
 from kd.sweep.progress import Standing
 from kd.sweep.table import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
 from kd.sweep.times import missing, read
 from pages.parts import links
 from pages.parts.common import CHART, STATUS_WORDS, percent, plain, store, unbroken
-from pages.parts.sweep_charts import front_chart, heat_chart
+from pages.parts.sweep_charts import front_chart, heat_chart, list_chart
 from pages.parts.sweep_live import measure, measuring
 
 WORDS = {ACCURACY: "Test accuracy", VALIDATION: "Validation F1", GAIN: "Over control"}
@@ -94,14 +94,24 @@ def _heat(rows: Sequence[Row], chosen: Row) -> None:
         measure = st.segmented_control("Score", MEASURES, default=ACCURACY, required=True, key="sweep_measure",
                                        format_func=WORDS.__getitem__, label_visibility="collapsed",
                                        persist_state="session") or ACCURACY
-    ends = reach(rows, measure)
+    ends, found = reach(rows, measure), grids(rows, measure)
+    if cells := single(found):
+        _list(cells, measure, chosen)
+        return
     with st.grid(2, min_column_width=320):
-        for number, grid in enumerate(grids(rows, measure)):
+        for number, grid in enumerate(found):
             st.plotly_chart(heat_chart(grid, measure, ends, chosen), config=CHART, key=f"heat-{number}",
                             alt=f"{WORDS[measure]} by {grid.down or 'cell'} and {grid.across or 'cell'}: {grid.title}")
     unit = "In percentage points; teal: the student is better." if measure == GAIN else "In per cent."
     st.caption(f"{unit} Mean over the seeds; one scale for all grids; framed: the best on validation. Whoever chooses "
                "by the test accuracies seen here will find less on new pictures.")
+
+
+def _list(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row) -> None:
+    st.plotly_chart(list_chart(cells, measure, chosen), config=CHART, key="list", alt=f"{WORDS[measure]} of each cell")
+    bars = "95 % bootstrap intervals, paired by test image" if measure == GAIN else "standard deviations over the seeds"
+    st.caption(f"Mean over the seeds; bars are {bars}; ringed: the best on validation. Whoever chooses by the test "
+               "accuracies seen here will find less on new pictures.")
 
 
 def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: Standing) -> None:
