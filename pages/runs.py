@@ -26,6 +26,7 @@ COLUMNS = {
     "Bytes": st.column_config.NumberColumn("On disk", format="bytes"),
     "Created": st.column_config.DatetimeColumn("Created", format="YYYY-MM-DD HH:mm"),
     "Run": st.column_config.TextColumn("Run", width="medium"),
+    "Method": st.column_config.TextColumn("Method", width=126),  # as wide as the longest name there is
 }
 
 

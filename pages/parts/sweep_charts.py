@@ -55,13 +55,15 @@ def list_chart(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row | Non
     """One line per cell: its score with its interval (a gain) or its spread over the seeds; the control's as a line."""
     told = [(title, row, value) for title, row in reversed(cells) if (value := score(row, measure)) is not None]
     low, high = ([spread(row, measure)[end] for _, row, _ in told] for end in (0, 1))
-    lines = [3 if chosen and row.cell == chosen.cell else 0 for _, row, _ in told]
     figure = go.Figure(go.Scatter(
         x=[value for *_, value in told], y=[title for title, *_ in told], mode="markers", name=STUDENT,
-        marker={"color": COLOURS[STUDENT], "size": 11, "line": {"width": lines, "color": DARK}},
+        marker={"color": COLOURS[STUDENT], "size": 10},
         error_x={"type": "data", "symmetric": False, "arrayminus": low, "array": high, "thickness": 1.5, "width": 4,
                  "color": COLOURS[STUDENT]},
         hovertext=[hovered(row) for _, row, _ in told], hovertemplate="%{hovertext}<extra></extra>"))
+    best = [(title, value) for title, row, value in told if chosen and row.cell == chosen.cell]
+    figure.add_scatter(x=[value for _, value in best], y=[title for title, _ in best], mode="markers", hoverinfo="skip",
+                       marker={"symbol": "circle-open", "size": 20, "color": COLOURS[STUDENT], "line": {"width": 2}})
     for place, words in control_line(told[0][1] if told else None, measure):
         figure.add_vline(x=place, line={"color": COLOURS[CONTROL], "dash": "dot"}, annotation_text=words)
     figure.update_xaxes(title=measure + (", points" if measure == GAIN else ""),

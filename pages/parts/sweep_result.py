@@ -39,6 +39,7 @@ COLUMNS = {
     "parameters": st.column_config.NumberColumn("Parameters", format="localized"),
     "seeds": st.column_config.NumberColumn("Seeds", help="Whose control and student have finished."),
 }
+WIDE = {"method": st.column_config.TextColumn("method", width=126)}  # as wide as the longest name there is
 PERCENT = [name for name in COLUMNS if name.startswith(("val_", "test_", "control_"))]
 
 
@@ -149,7 +150,7 @@ def _not_measured(sweep: Sweep, rows: Sequence[Row], now: Standing) -> None:
 def _table(sweep: Sweep, rows: Sequence[Row]) -> None:
     st.subheader("All cells", anchor=False)
     frame = as_frame(sweep, rows)
-    st.dataframe(frame, hide_index=True, column_config=COLUMNS, placeholder="–", key=f"cells-{sweep.id}",
+    st.dataframe(frame, hide_index=True, column_config={**COLUMNS, **WIDE}, placeholder="–", key=f"cells-{sweep.id}",
                  height=min(460, 38 + 35 * len(frame)), alt="Every cell with its numbers")
     _download(sweep, rows, store())
 
