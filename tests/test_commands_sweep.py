@@ -2,6 +2,7 @@ import csv
 import json
 
 import pytest
+from made_sets import make_folder
 from made_sweep import SWEEP, made
 from small import DATA
 from test_commands import run
@@ -129,3 +130,13 @@ def test_a_finished_sweep_as_json_has_no_value_that_json_lacks():
 
     result = verb.as_json(sweeps(store)[0], table(SWEEP, store), store)
     assert json.loads(json.dumps(result, allow_nan=False))["best"] == 2
+
+
+def test_a_sweep_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(verb, "work", lambda sweep, store: plan(sweep, store) and [])
+    monkeypatch.setattr(verb, "time_explanations", lambda sweep, store: None)
+    data = str(make_folder(tmp_path / "two", {"a": 8, "b": 8}))
+    err = run(capsys, "sweep", "--data", data, *SMALL[2:], "--method", "kd,dkd,dist", "--json")[2]
+    assert "dkd: On two classes there is one other class only" in err
+    assert "dist: Two numbers always correlate" in err
+    assert "\nkd: " not in err

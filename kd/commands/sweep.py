@@ -12,12 +12,12 @@ from filelock import FileLock, Timeout
 
 from kd import cluster
 from kd.commands import Epochs, Result, compute_here, tell
-from kd.distill import Request
+from kd.distill import Request, caveat
 from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
 from kd.repeats import Spread, between
 from kd.runs import FINISHED, Run, Store, write_bytes
-from kd.sweep import AXES, Sweep, find, planned, runs, sweeps, work
+from kd.sweep import AXES, Sweep, find, planned, request, runs, sweeps, work
 from kd.sweep import table as tables
 from kd.sweep import times as timing
 from kd.sweep.progress import place
@@ -64,6 +64,10 @@ def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
     todo = work(wanted, store)
     cells = planned(wanted, store)
     tell(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
+    asked = {one.method: one for cell in cells if (one := request(wanted, cell))}
+    for method, one in asked.items():
+        if told := caveat(one, store):
+            tell(f"{method}: {told}")
     try:
         if ray is not None:
             cluster.train_all(todo, store, ray, wanted.base.threads or 1, tell)
