@@ -20,7 +20,7 @@ app: $(VENV)/.app
 	@$(RUN) -m streamlit run dashboard.py
 
 test: $(VENV)/.dev
-	@$(RUN) -m pytest $(TESTS)
+	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),-n auto --maxprocesses 4 --dist loadfile)
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check .
