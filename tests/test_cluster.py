@@ -103,7 +103,15 @@ def test_a_sweep_has_the_numbers_of_one_without_ray(workers, tmp_path, capsys, m
     assert found[0]["cells"] == found[1]["cells"] and len(found[0]["cells"]) == 2
 
 
-def test_ctrl_c_interrupts_the_runs_too(workers):
+@pytest.fixture
+def obeys_ctrl_c():
+    """Tests that run in parallel run in processes that ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_interrupts_the_runs_too(workers, obeys_ctrl_c):
     store = Store()
     run = store.create(spec(epochs=1000))
     when(run, 1, lambda pid: os.kill(os.getpid(), signal.SIGINT))
