@@ -5,8 +5,8 @@ of the runs page, all polling the live run. One tab is used: a key into its sear
 Enter until the script has run and the page stands still. Idle and training are measured in the same run.
 
 Then, what viewers cost the training: 0, 1 and 8 tabs of the live distillation in turn, several rounds over. Speed is
-the run's own count of images, as a ratio to the same round without a viewer, on the same number of threads. Chromium
-runs at the lowest priority, so that what it draws is not taken for what the server spends; the server's own CPU time
+the run's own count of images, as a ratio to the same round without a viewer, on the same number of threads. The
+browser has a core of its own, so that what it draws is not taken for what the server spends; the server's own CPU time
 beside the training is read off its threads (Linux). Needs playwright and Chromium or Chrome.
 """
 
@@ -185,29 +185,42 @@ def reruns(browser: Browser, server: Server, label: str, quick: bool) -> list[st
     return [row(label, tabs, measure(browser, server.url, tabs, 5 if quick else 40)) for tabs in (1, 8)]
 
 
+def measured(server: Server, folder: Path, quick: bool,
+             viewers: bool) -> tuple[list[str], list[Watch], int, int]:
+    """Rows of the first table, unless only viewers are wanted; what viewers cost, in so many rounds of so many
+    seconds."""
+    store = Store(Places(server.root))
+    teacher = plan(REQUEST, store).teacher
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_unhurried(folder), args=list(FLAGS))
+        lines = [] if viewers else reruns(browser, server, "idle", quick)
+        start_training(browser, server, teacher.id, store)
+        lines += [] if viewers else reruns(browser, server, "training", quick)
+        training, rounds, seconds = busiest(server), 1 if quick else 5, 5 if quick else 15
+        watches = [watch(browser, server, teacher, count, seconds, training)
+                   for _ in range(rounds) for count in VIEWERS]
+        browser.close()
+    return lines, watches, rounds, seconds
+
+
 def main() -> None:
     """Measure and print two tables."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="few reruns and one round, for a test of this benchmark")
     options.add_argument("--viewers", action="store_true", help="the second table only")
     args = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    ours, theirs = apart()
+    with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
-        store = Store(Places(server.root))
-        teacher = plan(REQUEST, store).teacher
+        keep_to(ours)
         server.start()
-        browser = playwright.chromium.launch(executable_path=_unhurried(Path(folder)), args=list(FLAGS))
+        keep_to(theirs)
         try:
-            lines = [] if args.viewers else reruns(browser, server, "idle", args.quick)
-            start_training(browser, server, teacher.id, store)
-            lines += [] if args.viewers else reruns(browser, server, "training", args.quick)
-            training, rounds, seconds = busiest(server), 1 if args.quick else 5, 5 if args.quick else 15
-            watches = [watch(browser, server, teacher, count, seconds, training)
-                       for _ in range(rounds) for count in VIEWERS]
+            lines, watches, rounds, seconds = measured(server, Path(folder), args.quick, args.viewers)
         finally:
-            browser.close()
             server.kill()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, training on {THREADS} threads, Python "
+    print(f"{platform.machine()}, server on {len(ours) or os.cpu_count()} cores and the browser "
+          f"{'on another' if ours != theirs else 'on the same'}, training on {THREADS} threads, Python "
           f"{platform.python_version()}")
     if lines:
         print("Rerun of the runs page, milliseconds in the browser")
@@ -215,6 +228,20 @@ def main() -> None:
         print("\n".join(lines))
     print(f"Training while somebody looks, as a ratio to nobody; {rounds} rounds of {seconds} s")
     print("\n".join(viewers_table(watches)))
+
+
+def apart() -> tuple[set[int], set[int]]:
+    """Cores for the server and for the browser with this program: viewers sit at other machines, and Chromium raises
+    its own priority where it may. The same where there is one core only, or no way to say."""
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    last = {max(mine)} if len(mine) > 1 else mine
+    return mine - last or mine, last
+
+
+def keep_to(cores_: set[int]) -> None:
+    """This program, and what it starts from now on."""
+    if cores_:
+        os.sched_setaffinity(0, cores_)
 
 
 def _unhurried(folder: Path) -> str:
