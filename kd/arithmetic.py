@@ -131,7 +131,8 @@ def hold_memory() -> None:
     """Let this program keep up to 256 MB that it has freed, where glibc manages its memory.
 
     A step makes and frees the same megabytes as the step before. By default they go back to the system each time and
-    come again page by page: with that gone, a plain student's step took 3 to 25 % less.
+    come again page by page: with that gone, a plain student's step took a tenth less in the middle of sixteen pairs of
+    measurements, from nothing to 30 %.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
