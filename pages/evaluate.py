@@ -75,7 +75,7 @@ def _relatives(student: Run) -> tuple[str, ...]:
 def _label(run: Run) -> str:
     teacher = store()[run.spec.teacher].spec.model_label
     score = percent((run.summary or {}).get("accuracy"))
-    return f"{data_name(run.spec)} · {teacher} → {run.spec.model_label} · {score} · {run.id[-4:]}"
+    return f"{data_name(run.spec)} · {teacher} → {run.spec.model_label} · {run.spec.method} · {score} · {run.id[-4:]}"
 
 
 def _cast(student: Run) -> dict[str, Run]:

@@ -47,11 +47,13 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """`brain_tumor · resnet18 → plain5 · 3 seeds`."""
+        """`brain_tumor · resnet18 → plain5 · kd · 3 seeds`."""
         teacher, students = self.arms.get(TEACHER), self.arms.get(STUDENT, ())
         names = [teacher[0].spec.model_label] if teacher and students else []
         seeds = f" · {len(students)} seeds" if len(students) > 1 else ""
-        return f"{listing.data_name(self.student.spec)} · {' → '.join([*names, self.student.spec.model_label])}{seeds}"
+        spec = self.student.spec
+        method = f" · {spec.method}" if spec.teacher else ""
+        return f"{listing.data_name(spec)} · {' → '.join([*names, spec.model_label])}{method}{seeds}"
 
     @property
     def series(self) -> Series | None:

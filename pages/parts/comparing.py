@@ -65,7 +65,7 @@ def label(run: Run) -> str:
     score = percent(summary["accuracy"]) if summary else run.status
     runs = store()
     teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
-    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {score} · {run.id[-4:]}"
+    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {spec.method} · {score} · {run.id[-4:]}"
 
 
 def _short(run: Run) -> str:

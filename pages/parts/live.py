@@ -60,9 +60,9 @@ def busy(one: Trio | Series) -> bool:
 
 
 def title(series: Series) -> str:
-    """`brain_tumor · densenet121 → plain5 · 3 seeds`."""
+    """`brain_tumor · densenet121 → plain5 · kd · 3 seeds`."""
     spec, several = series.pairs[0][1].spec, len(series.pairs)
-    return (f"{listing.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label}"
+    return (f"{listing.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label} · {spec.method}"
             + (f" · {several} seeds" if several > 1 else ""))
 
 
