@@ -29,7 +29,7 @@ from kd.places import Places
 from kd.runs import RUNNING, Run, Store
 
 THREADS = max(1, cores() - 1)  # as while somebody looks, also where nobody does: else that would be compared
-REQUEST = Request(data="phantom-brain:count=400", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS)
+REQUEST = Request(data="phantom-brain:count=2000", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS)
 VIEWERS = (0, 1, 8)
 APP = "[data-testid=stApp]"
 # Types one letter and resolves with the milliseconds until the script has started and ended again.

@@ -21,7 +21,7 @@ PAGES = (
     ("pages/compare.py", "Compare", ":material/compare:"),
     ("pages/evaluate.py", "Evaluate", ":material/analytics:"),
 )
-POLL = 2.0  # seconds between two looks at the run folders while something is in training
+POLL = 4.0  # seconds between two looks at the run folders: every look of every viewer holds up the training
 
 
 def page(title: str) -> None:

@@ -20,7 +20,7 @@ from pages.parts.probe_view import probe_view
 from pages.parts.series_view import series_view
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED)
-POLL = 1.5  # seconds between two looks while something runs
+POLL = 2.0  # seconds between two looks while something runs
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")  # Okabe and Ito's other hues: no loss term is taken for a role
 
 
