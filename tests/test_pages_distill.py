@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from fabricate import epochs, finish, series, trio
 from made_sets import make_folder
+from opened import open_page
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
@@ -14,22 +16,10 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from kd import probes
 from kd.jobs import queue
 from kd.methods import METHODS
-from kd.places import PROJECT
 from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
 from pages.parts import fields
 
-
-def page(warm: bool = False, **address: str) -> AppTest:
-    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
-    if warm:
-        at.run()
-    at.switch_page("pages/distill.py")
-    for name, value in address.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
+page = partial(open_page, "pages/distill.py")
 
 
 def form(**address: str) -> AppTest:

@@ -1,29 +1,19 @@
 """The runs page, cold and through the entry point."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fabricate import epochs, trio
+from opened import open_page
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd.jobs import queue
-from kd.places import PROJECT
 from kd.runs import CANCELLED, QUEUED, Store, write_json
 from kd.spec import RunSpec
 
-
-def page(warm: bool = False, **address: str) -> AppTest:
-    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
-    if warm:
-        at.run()
-    at.switch_page("pages/runs.py")
-    for name, value in address.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
+page = partial(open_page, "pages/runs.py")
 
 
 def press(at: AppTest, label: str) -> AppTest:

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from made_sweep import SWEEP, done, made
+from opened import open_page
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
@@ -14,23 +16,13 @@ from kd.jobs import queue
 from kd.places import PROJECT
 from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store, write_json
 from kd.sweep import Sweep, plan, planned, runs, sweeps
-from kd.sweep.times import TASK, Times, _path
+from kd.sweep.times import TASK, Times, _path, read
 from pages.parts import sweep_live
 
 PROTOCOL = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repeats": 3}
 
 
-def page(warm: bool = False, **address: str) -> AppTest:
-    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
-    if warm:
-        at.run()
-    at.switch_page("pages/sweep.py")
-    for name, value in address.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
+page = partial(open_page, "pages/sweep.py")
 
 
 def form() -> AppTest:
@@ -249,6 +241,7 @@ def test_nothing_is_measured_while_the_page_is_drawn(idle, monkeypatch):  # noqa
     made(Store())
     monkeypatch.setattr("kd.sweep.times.measure", lambda *args: pytest.fail("measured by the page"))
     page()
+    assert read(Store(), SWEEP.id) is None
 
 
 def test_the_sweep_under_way_is_shown_first(idle):  # noqa: F811

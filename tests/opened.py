@@ -1,0 +1,18 @@
+"""A page as a visitor gets it, without a browser."""
+
+from streamlit.testing.v1 import AppTest
+
+from kd.places import PROJECT
+
+
+def open_page(script: str, warm: bool = False, **address: str) -> AppTest:
+    """The page as a deep link opens it; warm: after the home page, as a click opens it."""
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    if warm:
+        at.run()
+    at.switch_page(script)
+    for name, value in address.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
