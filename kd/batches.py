@@ -12,6 +12,8 @@ from torch import Tensor
 from kd import views
 from kd.datasets.base import Split
 
+AT_ONCE = 256  # pictures in memory while all are looked through
+
 
 class Batch(NamedTuple):
     """images: RGB [B, 3, S, S] in 0..1. target: labels [B]. numbers, view: which images of the split, and which
@@ -86,6 +88,14 @@ def pictures(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.
     except FileNotFoundError:  # a cache may be emptied under a run: the map still holds the pictures
         return np.array(images[index])
     return found
+
+
+def average(split: Split) -> NDArray[np.float32]:
+    """The mean picture [3, S, S] in 0..1 of a split."""
+    total = np.zeros(split.images.shape[1:], np.int64)
+    for start in range(0, len(split), AT_ONCE):
+        total += pictures(split.images, np.arange(start, min(start + AT_ONCE, len(split)))).sum(axis=0, dtype=np.int64)
+    return (total / (255 * len(split))).astype(np.float32).transpose(2, 0, 1).copy()
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

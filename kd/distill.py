@@ -11,6 +11,7 @@ from kd.errors import UsageError
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec, check, setting
 
+EXPLAINER = ("explainer_depth", "explainer_width", "explainer_fill")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
@@ -37,6 +38,10 @@ class Request:
                                    "the first stages of the trained teacher).")
     depth: int = _like("depth")
     width: int = _like("width")
+    explainer_depth: int = setting(3, "Where the method trains an explainer: halvings of its U-Net. More see wider.",
+                                   low=1, high=5)
+    explainer_width: int = _like("explainer_width")
+    explainer_fill: str = _like("explainer_fill")
     method: str = setting("kd", "The distillation method.")
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     epochs: int = _like("epochs")
@@ -103,7 +108,8 @@ def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
     teacher = _teacher_spec(request, store)
     control = _student_spec(request, teacher, store)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
-                      teacher=known.id if (known := store.find(teacher)) else teacher.id)
+                      teacher=known.id if (known := store.find(teacher)) else teacher.id,
+                      **{name: getattr(request, name) for name in EXPLAINER if METHODS[request.method].needs_mask})
     return teacher, control, student
 
 
@@ -145,8 +151,9 @@ def control_of(store: Store, student: Run) -> Run | None:
 
 @lru_cache(maxsize=4096)
 def control_spec(student: RunSpec) -> RunSpec:
-    """The same student, learning from the labels alone."""
-    return replace(student, method="supervised", method_args={}, teacher="")
+    """The same student, learning from the labels alone, and seeing the whole picture: without a teacher there is
+    nothing for an explainer to find."""
+    return replace(student.alone, method="supervised", method_args={}, teacher="")
 
 
 def trio_of(store: Store, student: Run) -> Trio | None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kd.batches import to_tensor
 from kd.chance import centred, interval
-from kd.imputation import impute
+from kd.imputation import blur, impute
 from kd.models.base import Classifier
 
 STEPS = 10  # of the insertion and deletion curves
@@ -119,7 +119,7 @@ class _Test:
     @torch.no_grad()
     def scores(self) -> tuple[Values, ...]:
         whole = self._score(self.images)
-        blurred, grey = _blur(self.images), self.model.mean.expand_as(self.images)
+        blurred, grey = blur(self.images), self.model.mean.expand_as(self.images)
         insertion, deletion = [self._score(blurred)], [whole]
         for step in range(1, STEPS):
             top = self._top(step / STEPS)
@@ -171,14 +171,3 @@ def _drawn(seed: int, *shape: int, normal: bool = False) -> Tensor:
 
 def _raise(maps: Tensor, side: int) -> Tensor:
     return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
-
-
-def _blur(images: Tensor) -> Tensor:
-    """Gaussian, standard deviation a sixteenth of the side: shapes of organs stay, lesions go."""
-    side = images.shape[-1]
-    reach = side // 8
-    away = torch.arange(-reach, reach + 1).to(images) / (side / 16)
-    weight = (-away.square() / 2).exp()
-    weight = (weight / weight.sum())[None, None, None]
-    planes = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(planes, weight), weight.mT).view_as(images)

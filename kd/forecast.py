@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from kd import arithmetic
 from kd.arithmetic import precision_of
-from kd.distill import seeded
+from kd.distill import EXPLAINER, seeded
 from kd.lesson_rows import foretell
 from kd.methods import METHODS
 from kd.models import cost, skeleton
@@ -156,7 +156,9 @@ def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
 
 def _bare(spec: RunSpec) -> RunSpec:
     """Only what decides how long one image takes."""
+    explainer = {name: getattr(spec, name) for name in EXPLAINER}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
+                   **explainer,
                    device=spec.device, precision=precision_of(spec), threads=spec.threads, views=min(spec.views, 1))
 
 

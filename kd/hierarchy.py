@@ -246,7 +246,7 @@ def observe(model: Classifier, images: Tensor, target: int | None) -> tuple[Tens
     hangs on the picture and `autograd.grad` names its inputs, so frozen models work and nothing of one is changed.
     """
     with torch.enable_grad():
-        logits, stages, _ = model(images.detach().requires_grad_())
+        logits, stages, *_ = model(images.detach().requires_grad_())
         number = int(logits[0].argmax()) if target is None else target
         gradients = torch.autograd.grad(logits[0, number], stages)
     return (logits[0].detach(), number, [one[0].detach() for one in stages],

@@ -70,3 +70,15 @@ def _neighbours(values: Tensor) -> Tensor:
     padded = F.pad(values, (1, 1, 1, 1))
     rows = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
     return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:] - 4 * values) / 12
+
+
+def blur(images: Tensor) -> Tensor:
+    """Images [N, C, S, S] under a Gaussian, standard deviation a sixteenth of the side: shapes of organs stay, lesions
+    go."""
+    side = images.shape[-1]
+    reach = side // 8
+    away = torch.arange(-reach, reach + 1).to(images) / (side / 16)
+    weight = (-away.square() / 2).exp()
+    weight = (weight / weight.sum())[None, None, None]
+    planes = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(planes, weight), weight.mT).view_as(images)

@@ -7,6 +7,32 @@ from torch import Tensor
 from kd.errors import unknown
 
 
+class Drawing(NamedTuple):
+    """How an explained student draws masks in training.
+
+    temperature: of the concrete relaxation, above 0; towards 0 each place is shown or not. samples: masks per picture.
+    joint: share of the student's gradient that reaches the explainer through the mask, 0..1.
+    """
+
+    temperature: float
+    samples: int
+    joint: float
+
+
+class Drawn(NamedTuple):
+    """What an explained student drew in training, R masks per picture.
+
+    scores: log-odds [B, h, w] that a place is shown. shown: pictures [R·B, 3, S, S] of which the masks leave over their
+    part; rest: what they take away. answers: the student's logits [N·B, K] for pictures under these and under random
+    masks. Copies of a batch follow one another: row r·B + i is of picture i.
+    """
+
+    scores: Tensor
+    shown: Tensor
+    rest: Tensor
+    answers: Tensor
+
+
 class Observation(NamedTuple):
     """The result of one forward pass.
 
@@ -14,11 +40,15 @@ class Observation(NamedTuple):
     stages: feature maps [B, C_i, H_i, W_i], from the input side to the last one before pooling; none where they
         were not asked for.
     cams: class activation maps [B, K, H, W] of the last stage, where they were asked for (`Classifier.class_maps`).
+    mask: of an explained student [B, S, S] in 0..1: how much of each pixel it was shown.
+    drawn: of an explained student that was asked to draw masks, as it is in training.
     """
 
     logits: Tensor
     stages: tuple[Tensor, ...]
     cams: Tensor | None = None
+    mask: Tensor | None = None
+    drawn: Drawn | None = None
 
 
 def stage_map(features: Tensor) -> Tensor:

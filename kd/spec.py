@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,11 @@ class RunSpec:
     width: int = setting(16, "plain: channels of the first layer, doubled each time the picture is halved.",
                          low=4, high=128)
     base: str = setting("", "truncated: the timm model whose first stages are kept.")
+    explainer_depth: int = setting(0, "Halvings of the U-Net that lays a mask over the picture before the model sees "
+                                   "it (MED-TEX); 0 for none.", low=0, high=5)
+    explainer_width: int = setting(8, "Channels of that U-Net's first layer.", low=4, high=64)
+    explainer_fill: str = setting("mean", "What stands where the mask hides the picture: mean (the mean image of the "
+                                  "training set) or blur (the picture itself, blurred).", choices=("mean", "blur"))
     pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
                               ".safetensors or .pth file.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
@@ -85,12 +90,17 @@ class RunSpec:
 
     @property
     def model_label(self) -> str:
-        """The model in a few letters: `plain5`, `resnet18-first3`, `densenet121`."""
-        if self.model == "plain":
-            return f"plain{self.depth}" + ("" if self.width == 16 else f"w{self.width}")
-        if self.model == "truncated":
-            return f"{self.base}-first{self.depth}"
-        return self.model
+        """The model in a few letters: `plain5`, `resnet18-first3`, `densenet121`; `explained-plain5` behind a mask."""
+        names = {"plain": f"plain{self.depth}" + ("" if self.width == 16 else f"w{self.width}"),
+                 "truncated": f"{self.base}-first{self.depth}"}
+        return ("explained-" if self.explainer_depth else "") + names.get(self.model, self.model)
+
+    @cached_property
+    def alone(self) -> Self:
+        """The same model without an explainer in front of it."""
+        rest: dict[str, Any] = {item.name: item.default for item in fields(self)
+                                if item.name.startswith("explainer_")}
+        return replace(self, **rest)
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -3,6 +3,7 @@
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.lesson_rows import chunk_of, facts_of, needed, prepared, rows_of
 from kd.methods import METHODS, Lesson, Method, build
-from kd.models import weights
+from kd.models import grouped, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, aspect
 from kd.runs import FINISHED, Run, Store, write_json
@@ -42,9 +43,20 @@ def teacher_of(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
     return run
 
 
+def _require_explainer(spec: RunSpec) -> None:
+    needed = METHODS[spec.method].needs_mask
+    if needed and not spec.explainer_depth:
+        raise UsageError(f"Method {spec.method!r} trains an explainer in front of the student. Set explainer_depth to "
+                         "1 or more.")
+    if spec.explainer_depth and not needed:
+        raise UsageError(f"explainer_depth={spec.explainer_depth} puts an explainer in front of the student, which "
+                         f"method {spec.method!r} would not train. Choose 'medtex', or set it to 0.")
+
+
 def taught(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
            log: Callable[..., None]) -> "tuple[Method, Teaching | None]":
     """A run's method, ready for its two models, and who teaches it. Raises UsageError as `teacher_of` does."""
+    _require_explainer(spec)
     if not METHODS[spec.method].needs_teacher:
         return build(spec.method, spec.method_args).to(fabric.device), None
     tutor = teacher_of(spec, store, data.classes)
@@ -72,7 +84,7 @@ class Teaching:
 
     def __init__(self, run: Run, spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
-        self.run, self.wants, self.fabric, self.log = run, method.wants, fabric, log
+        self.run, self.wants, self.asks, self.fabric, self.log = run, method.wants, method.asks, fabric, log
         self.classes, self.chunk = len(data.classes), chunk_of(fabric.device.type)
         self.facts = facts_of(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
         self.folder = lessons.folder_of(run, self.facts)
@@ -135,6 +147,16 @@ class Teaching:
         rest = None if self.why else batches.rest(number, self.fabric.device)
         self._ask([*line, self._begin(rest)] if rest else line, finish=True)
         yield from self._hand_out(line)
+
+    def answers(self, seen: Observation) -> Lesson:
+        """The teacher's logits for the pictures that the student drew and the method asks about, differentiable in
+        these. Asked live: no picture comes twice."""
+        assert seen.drawn is not None, "the student has no explainer that could draw pictures"
+        drawn = [getattr(seen.drawn, name) for name in self.asks]
+        # The backward pass of depthwise convolutions in bfloat16 is slower than in float32 on a processor.
+        with nullcontext() if grouped(self.run.spec) else self.fabric.autocast():
+            logits = self.teacher(torch.cat(drawn), stages=False).logits.float()
+        return dict(zip(self.asks, logits.split([len(pictures) for pictures in drawn]), strict=True))
 
     def lesson(self, batch: Batch) -> Lesson:
         """The wanted aspects [B, …] of the teacher on a batch, float32, without gradient."""

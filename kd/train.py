@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kd import __version__, arithmetic, checkpoint, evaluate, metrics, probes, processes, synced
-from kd.batches import Batch, TrainBatches, to_tensor
+from kd.batches import Batch, TrainBatches, average, to_tensor
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
@@ -24,6 +24,7 @@ from kd.methods import Method
 from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
+from kd.models.explained import Explained
 from kd.observation import stage_map
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
@@ -57,6 +58,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         say("building the models")
         # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
+        if isinstance(model, Explained):
+            model.remember(torch.from_numpy(average(data.train)))
         method, teaching = taught(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
         optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
@@ -188,7 +191,7 @@ class _Arms(NamedTuple):
 
     fabric: Fabric
     model: nn.Module
-    method: nn.Module
+    method: Any  # a Method, or Fabric's wrapper of one
     teaching: Teaching | None
     optimizer: torch.optim.Optimizer
 
@@ -207,7 +210,9 @@ class _Arms(NamedTuple):
         with synced.batch_norm(self.fabric.world_size):
             # Fabric turns all that is shown into float32: for stages that nobody looks at, an eighth of a step at
             # 224 px.
-            seen = self.model(batch.images, cams=self.method.needs_cams, stages=self.method.needs_stages)
+            seen = self.model(batch.images, **self.method.look(progress))
+            if self.teaching and self.method.asks:
+                lesson = {**lesson, **self.teaching.answers(seen)}
             if self.method.relational and self.fabric.world_size > 1:
                 seen, lesson, target = synced.whole(seen, lesson, target)
             terms: dict[str, torch.Tensor] = self.method(seen, lesson, target, progress)

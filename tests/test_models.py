@@ -39,7 +39,7 @@ def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
 def test_an_observation_is_what_the_stages_say(name):
     model = ready(name)
     with torch.no_grad():
-        logits, maps, _ = model(pictures())
+        logits, maps, *_ = model(pictures())
     assert logits.shape == (2, 3)
     assert len(maps) == len(model.stages) >= 3
     assert [features.shape[1] for features in maps] == [stage.channels for stage in model.stages]
@@ -67,7 +67,7 @@ def test_a_linear_layer_is_offered_exactly_where_the_head_is_pooling_and_that_la
     assert (model.linear is None) == (name in NOT_POOLED_LINEAR)
     if model.linear is not None:
         with torch.no_grad():
-            logits, maps, _ = model(pictures())
+            logits, maps, *_ = model(pictures())
             assert torch.allclose(model.linear(maps[-1].mean((2, 3))), logits, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_every_stage_has_a_gradient(name):
 def test_vgg_whose_head_wants_a_larger_grid_takes_small_pictures_all_the_same():
     model = build(spec("vgg11", image_size=32), classes=3).eval()
     with torch.no_grad():
-        logits, maps, _ = model(torch.rand(1, 3, 32, 32))
+        logits, maps, *_ = model(torch.rand(1, 3, 32, 32))
     assert logits.shape == (1, 3)
     assert [features.shape[-1] for features in maps] == [32, 16, 8, 4, 2, 1]
     assert model.linear is None

@@ -100,7 +100,7 @@ class AblationCam(Explainer):
               progress: Progress) -> list[Tensor]:
         wanted = columns(targets)
         with torch.no_grad():
-            logits, features, _ = model(images)
+            logits, features, *_ = model(images)
             ask = Asker(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
             found = [torch.stack([_ablated(ask, stage, *one) for one in
                                   zip(images, features[stage], logits, wanted, strict=True)]) for stage in stages]

@@ -60,7 +60,7 @@ def gradients_from_image(model: Classifier, images: Tensor, targets: Tensor,
     The graph hangs on the picture, so frozen models work, and the backward ends at the earliest stage asked for.
     """
     with torch.enable_grad():
-        logits, features, _ = model(images.detach().requires_grad_())
+        logits, features, *_ = model(images.detach().requires_grad_())
         chosen = [features[stage] for stage in stages]
         gradients = _differentiate(logits, targets, chosen)
     return [(_beside(one.detach(), targets), gradient) for one, gradient in zip(chosen, gradients, strict=True)]

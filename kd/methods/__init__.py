@@ -12,6 +12,7 @@ from kd.methods.dkd import DecoupledTargets
 from kd.methods.e2kd import ExplanationEnhanced
 from kd.methods.hint import Hint
 from kd.methods.kd import SoftTargets
+from kd.methods.medtex import MedTex
 from kd.methods.sp import SimilarityPreserving
 from kd.methods.standardised import StandardisedTargets
 from kd.methods.supervised import Supervised
@@ -28,6 +29,7 @@ METHODS.add("hint")(Hint)
 METHODS.add("cat-kd")(ClassAttention)
 METHODS.add("e2kd")(ExplanationEnhanced)
 METHODS.add("sp")(SimilarityPreserving)
+METHODS.add("medtex")(MedTex)
 
 __all__ = ["METHODS", "Knob", "Lesson", "Method", "MethodFacts", "Shapes", "build", "check", "complete"]
 

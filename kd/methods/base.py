@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -17,12 +17,14 @@ Shapes = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class Knob:
-    """One hyper-parameter of a method: default, inclusive range, and what it does."""
+    """One hyper-parameter of a method: default, inclusive range, and what it does. fine: whether the form puts it among
+    those that most people leave alone."""
 
     default: float
     low: float
     high: float
     help: str
+    fine: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Method(nn.Module):
     facts: ClassVar[MethodFacts]
     needs_teacher: ClassVar[bool] = True
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
+    needs_mask: ClassVar[bool] = False  # whether the student must have an explainer in front of it
+    asks: ClassVar[tuple[str, ...]] = ()
+    """Pictures that the student draws (`kd.observation.Drawn`) and the teacher is shown live: its logits,
+    differentiable in the pictures, are in the lesson under the same names."""
     relational: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def prepare(self, student: Shapes, teacher: Shapes) -> None:
@@ -63,6 +69,10 @@ class Method(nn.Module):
         """The teacher's aspects that make up a lesson; known once `prepare` has been called."""
         return ("logits",)
 
+    def look(self, progress: float) -> dict[str, Any]:
+        """How the student is to be looked at: keywords of its forward pass. progress: as in `forward`."""
+        return {"cams": self.needs_cams, "stages": self.needs_stages}
+
     @property
     def needs_stages(self) -> bool:
         """Whether the student's observation shall carry the features of its stages."""
@@ -72,6 +82,6 @@ class Method(nn.Module):
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         """The weighted loss terms {name: scalar}, each a mean over the batch.
 
-        lesson: the aspects in `wants`, empty without a teacher. target: labels [B]. progress: the share of the training
-        that is done after this epoch, in (0, 1].
+        lesson: the aspects in `wants` and the answers to `asks`, empty without a teacher. target: labels [B]. progress:
+        the share of the training that is done after this epoch, in (0, 1].
         """

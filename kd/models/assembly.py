@@ -11,11 +11,13 @@ from kd.errors import UsageError
 from kd.models import hub, weights
 from kd.models.anatomy import MISFIT, anatomy, create, reason
 from kd.models.base import Classifier
+from kd.models.explained import Explained
 from kd.models.meter import meta_picture
 from kd.models.plain import Plain
 from kd.models.seeding import Seeded
 from kd.models.timm_models import TimmClassifier
 from kd.models.truncated import Truncated, cut
+from kd.models.unet import UNet
 from kd.spec import RunSpec
 
 _SCALINGS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
@@ -24,7 +26,10 @@ _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 @dataclass(frozen=True)
 class Plan:
-    """The fields of a spec that decide what a model looks like; those that mean nothing to it are at rest."""
+    """The fields of a spec that decide what a model looks like; those that mean nothing to it are at rest.
+
+    explainer: depth, width and fill of the one in front of it, or None.
+    """
 
     model: str
     depth: int
@@ -33,6 +38,7 @@ class Plan:
     image_size: int
     normalisation: str
     classes: int
+    explainer: tuple[int, int, str] | None = None
 
     @property
     def label(self) -> str:
@@ -49,7 +55,8 @@ def plan(spec: RunSpec, classes: int) -> Plan:
     elif not chain:
         anatomy(spec.model)
     return Plan(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
-                spec.base if truncated else "", spec.image_size, spec.normalisation, classes)
+                spec.base if truncated else "", spec.image_size, spec.normalisation, classes,
+                (spec.explainer_depth, spec.explainer_width, spec.explainer_fill) if spec.explainer_depth else None)
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
@@ -65,8 +72,13 @@ def build(spec: RunSpec, classes: int) -> Classifier:
     model = assemble(what, spec.seed)
     if spec.pretrained != "none":
         spare = _base_keys(what.base, classes) if what.base else frozenset()
-        weights.start(model, Path(spec.pretrained), what.label, _classifier(what), spare)
+        weights.start(bare(model), Path(spec.pretrained), what.label, _classifier(what), spare)
     return model
+
+
+def bare(model: Classifier) -> Classifier:
+    """The model without the explainer in front of it, where it has one."""
+    return model.student if isinstance(model, Explained) else model
 
 
 def skeleton(spec: RunSpec, classes: int) -> Classifier:
@@ -115,7 +127,19 @@ def _misfit(model: Classifier, size: int) -> str | None:
 
 
 def assemble(what: Plan, seed: int, device: str = "cpu", **pretrained: Any) -> Classifier:
-    """The model of a plan with random weights; `pretrained` goes to timm."""
+    """The model of a plan with random weights; `pretrained` goes to timm.
+
+    A student behind an explainer begins with the weights that it would begin with alone.
+    """
+    model = _alone(what, seed, device, **pretrained)
+    if what.explainer is None:
+        return model
+    depth, width, fill = what.explainer
+    with Seeded(seed):
+        return Explained(model, UNet(depth, width), fill, what.image_size)
+
+
+def _alone(what: Plan, seed: int, device: str, **pretrained: Any) -> Classifier:
     mean, std = _scaling(what)
     with Seeded(seed):
         if what.model == "plain":

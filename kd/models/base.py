@@ -1,10 +1,12 @@
 """A classifier that can be watched: pixels in, logits and stage maps out."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from kd.errors import UsageError
 from kd.observation import Observation
 
 
@@ -28,6 +30,7 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
     stages: tuple[Stage, ...]
+    explains: ClassVar[bool] = False  # whether it masks the picture before it looks (`kd.models.explained`)
 
     def __init__(self, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.5, 0.5, 0.5)) -> None:
         super().__init__()
@@ -60,6 +63,13 @@ class Classifier(nn.Module):
         There Grad-CAM has a closed form: `Σ_c w_kc·F_c / (h·w)`, every class from one forward.
         """
         return None
+
+    def mask(self, images: Tensor) -> Tensor:
+        """How much of each pixel [B, S, S] of RGB images [B, 3, S, S] in 0..1 it is shown, 0..1.
+
+        Raises UsageError for a model that has no explainer in front.
+        """
+        raise UsageError("This model has no mask: only a student that was distilled with an explainer (MED-TEX) has.")
 
     def class_maps(self, features: Tensor) -> Tensor:
         """Class activation maps [B, K, H, W] of the last stage's features [B, C, H, W], differentiable in all that they

@@ -80,8 +80,9 @@ def _field(what: Plan, stage: int, unit: tuple[int, int]) -> Box:
 
 
 def _architecture(what: Plan) -> Plan:
-    """Fields that do not change what is seen, at rest, so that they do not divide the cache."""
-    return replace(what, classes=2, normalisation="half")
+    """Fields that do not change what is seen, at rest, so that they do not divide the cache. Of an explained student
+    it is what its stages see of the masked picture."""
+    return replace(what, classes=2, normalisation="half", explainer=None)
 
 
 def _run(what: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,0 +1,139 @@
+"""A student that learns to see only what its teacher's answer rests on, and an explainer that finds it."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.kd import soft_loss
+from kd.observation import Drawing, Observation
+
+WARM_UP = 0.3  # share of the training over which the bottleneck closes: before that all is shown, and can be learnt
+START = 1.0  # temperature of the relaxation at the beginning
+
+
+class MedTex(Method):
+    """Explainer and student together, from the teacher's answers (Nguyen-Duc 2022, arXiv 2008.02593, MED-TEX).
+
+    The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the explainer's mask, with z̃ the logits for x̃ and p = softmax(z):
+
+    - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
+      variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
+    - keep, remove: `KL(p_t(x) ‖ p_t(x̃))` and `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same
+      bound with the frozen teacher for the decoder, and that its class is gone from what the mask leaves out.
+    - bottleneck: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
+    - hard: cross-entropy with the labels. variation: total variation of m. features: the information bound between the
+      last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835).
+
+    In the paper the student's loss alone drives the explainer (`joint` = 1, `keep` = `remove` = 0). An explainer that
+    is trained so writes the class into the shape of its mask, which needs no evidence (Jethani 2021, arXiv 2103.01890).
+    Here the frozen teacher drives it, and the student learns on random masks beside, as that paper has it.
+    """
+
+    facts = MethodFacts(
+        "Explainer and student (MED-TEX)", "Nguyen-Duc 2022, arXiv 2008.02593",
+        "A mask is learnt that shows the student no more than what its teacher's answer rests on: a student that "
+        "explains itself.",
+        {"rate": Knob(0.02, 0.001, 0.5, "r, the share of the picture that the mask is drawn towards. Smaller masks say "
+                      "more and show less."),
+         "bottleneck": Knob(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
+         "keep": Knob(2.0, 0.0, 100.0, "Weight of: the teacher answers the same when it is shown only what the mask "
+                      "leaves."),
+         "remove": Knob(1.0, 0.0, 100.0, "Weight of: the teacher's class is gone when it is shown only the rest."),
+         "alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; the rest is for the teacher's answer."),
+         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."),
+         "variation": Knob(0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", fine=True),
+         "features": Knob(0.0, 0.0, 100.0, "Weight of the information between the last stages' features.", fine=True),
+         "samples": Knob(1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each twice.", fine=True),
+         "relaxation": Knob(0.3, 0.05, 2.0, "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a "
+                            "place is shown or not.", fine=True),
+         "joint": Knob(0.0, 0.0, 1.0, "Share of the student's gradient that reaches the explainer. 1 as in the paper; "
+                       "then the mask may spell the class instead of showing evidence.", fine=True)})
+    needs_mask = True
+    asks = ("shown", "rest")
+
+    def __init__(self, rate: float = 0.02, bottleneck: float = 2.0, keep: float = 2.0, remove: float = 1.0,
+                 alpha: float = 0.1, temperature: float = 4.0, variation: float = 0.0, features: float = 0.0,
+                 samples: float = 1.0, relaxation: float = 0.3, joint: float = 0.0) -> None:
+        super().__init__()
+        self.rate, self.bottleneck, self.keep, self.remove = rate, bottleneck, keep, remove
+        self.alpha, self.temperature, self.variation, self.features = alpha, temperature, variation, features
+        self.samples, self.relaxation, self.joint = round(samples), relaxation, joint
+        self.theirs = -1
+        self.decoder: nn.Module = nn.Identity()
+
+    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+        self.theirs = len(teacher) - 1
+        if self.features:
+            self.decoder = _Gaussian(student[-1][0], teacher[-1][0])
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        return ("logits", f"stage:{self.theirs}") if self.features else ("logits",)
+
+    def look(self, progress: float) -> dict[str, Any]:
+        temperature = START * (self.relaxation / START) ** progress
+        return {**super().look(progress), "drawing": Drawing(temperature, self.samples, self.joint)}
+
+    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+        assert student.drawn is not None, "the forward pass was not asked to draw masks"
+        drawn, said = student.drawn, lesson["logits"]
+        answers = torch.cat([student.logits, drawn.answers])
+        soft = soft_loss(answers, _copied(said, answers), self.temperature)
+        closed = min(1.0, progress / WARM_UP)
+        terms = {
+            "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
+            "information": (1 - self.alpha) * soft,
+            "keep": self.keep * soft_loss(lesson["shown"], _copied(said, lesson["shown"]), 1.0),
+            "remove": self.remove * _still_there(lesson["rest"], _copied(said.argmax(dim=1), lesson["rest"])),
+            "bottleneck": closed * self.bottleneck * _divergence(drawn.scores, self.rate)}
+        if self.variation:
+            terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())
+        if self.features:
+            terms["features"] = self.features * self.decoder(student.stages[-1], lesson[f"stage:{self.theirs}"])
+        return terms
+
+
+class _Gaussian(nn.Module):
+    """`mean (F_t − μ(F_s))² / 2σ² + log σ`, μ a 1×1 convolution of the student's features and σ² a variance per
+    channel, both learnt. Below 0 where a channel is foretold closely."""
+
+    LEAST = 1e-3  # of the variance: a channel that never changes would have none
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.mean = nn.Conv2d(before, after, 1)
+        self.log_variance = nn.Parameter(torch.zeros(after))
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        guess = self.mean(F.interpolate(ours, theirs.shape[-2:], mode="bilinear", align_corners=False))
+        variance = self.log_variance.exp()[:, None, None] + self.LEAST
+        return ((theirs - guess).square() / variance + variance.log()).mean() / 2
+
+
+def _copied(rows: Tensor, like: Tensor) -> Tensor:
+    """The rows [B, …] as often as they are in `like` [N·B, …]."""
+    return rows.repeat(len(like) // len(rows), *[1] * (rows.ndim - 1))
+
+
+def _still_there(logits: Tensor, classes: Tensor) -> Tensor:
+    """`−log(1 − p_k)`, mean over rows, by the other classes' log-sum-exp: exact where p_k is nearly 1."""
+    others = logits.masked_fill(F.one_hot(classes, logits.shape[1]).bool(), -math.inf).logsumexp(dim=1)
+    return (logits.logsumexp(dim=1) - others).mean()
+
+
+def _divergence(scores: Tensor, rate: float) -> Tensor:
+    """Mean over places of KL(Bernoulli(σ(scores)) ‖ Bernoulli(rate)), in nats."""
+    shown = scores.sigmoid()
+    prior = math.log(rate / (1 - rate))
+    # Σ p·log(p/q) with log σ(a) = a + log σ(−a): no logarithm of a rounded probability.
+    return (shown * (scores - prior) + F.logsigmoid(-scores) - math.log(1 - rate)).mean()
+
+
+def _variation(masks: Tensor) -> Tensor:
+    """Mean difference [B, h, w] between neighbours."""
+    down, across = masks.diff(dim=1).abs().mean(), masks.diff(dim=2).abs().mean()
+    return down + across
