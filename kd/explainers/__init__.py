@@ -4,14 +4,17 @@ from kd.explainers.attribution import GradientShap, IntegratedGradients
 from kd.explainers.base import Explainer, ExplainerFacts, Maps, Progress, scale
 from kd.explainers.channel_cams import AblationCam, EigenCam, ScoreCam
 from kd.explainers.gradcam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
+from kd.explainers.mask import Mask
 from kd.explainers.removal import KernelShap, Occlusion
 from kd.explainers.shap_package import ShapGradient
 from kd.explainers.stage_maps import StageMaps
+from kd.models.base import Classifier
 from kd.registry import Registry
 
 EXPLAINERS: Registry[Explainer] = Registry("explainer")
 EXPLAINERS.add("grad-cam")(GradCam())
 EXPLAINERS.add("stage-maps")(StageMaps())
+EXPLAINERS.add("mask")(Mask())
 EXPLAINERS.add("layer-cam")(LayerCam())
 EXPLAINERS.add("hires-cam")(HiResCam())
 EXPLAINERS.add("grad-cam-plus-plus")(GradCamPlusPlus())
@@ -25,4 +28,11 @@ EXPLAINERS.add("kernel-shap")(KernelShap())
 EXPLAINERS.add("occlusion")(Occlusion())
 EXPLAINERS.add("shap-gradient")(ShapGradient())
 
-__all__ = ["EXPLAINERS", "Explainer", "ExplainerFacts", "Maps", "Progress", "scale"]
+__all__ = ["EXPLAINERS", "Explainer", "ExplainerFacts", "Maps", "Progress", "scale", "suited"]
+
+
+def suited(name: str, model: Classifier) -> str:
+    """The name of the explainer that this model can be asked by: `name`, but Grad-CAM in place of the mask for a model
+    that has none, since it is what the mask is measured against. Raises UsageError for an unknown name."""
+    EXPLAINERS[name]
+    return "grad-cam" if name == "mask" and not model.explains else name

@@ -1,0 +1,26 @@
+"""What an explained student shows itself of a picture: an explanation of its teacher, for one small forward pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kd.explainers.base import Explainer, ExplainerFacts, Progress, for_every_target
+from kd.models.base import Classifier
+
+
+class Mask(Explainer):
+    """The mean mask of an explained student (MED-TEX, Nguyen-Duc 2022), as it lies on the picture.
+
+    It explains the teacher's answer, which it was trained to keep, whatever class is asked about. Raises UsageError for
+    a model without an explainer in front; `kd.explainers.suited` says what stands in there.
+    """
+
+    facts = ExplainerFacts(
+        "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
+        "Bright where the student may look: what its explainer found the teacher's answer to rest on.", grid="picture")
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: Progress) -> list[Tensor]:
+        with torch.no_grad():
+            return [for_every_target(model.mask(images), targets)] * len(stages)
