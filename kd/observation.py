@@ -22,9 +22,9 @@ class Drawing(NamedTuple):
 class Drawn(NamedTuple):
     """What an explained student drew in training, R masks per picture.
 
-    scores: log-odds [B, h, w] that a place is shown. shown: pictures [R·B, 3, S, S] of which the masks leave over their
-    part; rest: what they take away. answers: the student's logits [N·B, K] for pictures under these and under random
-    masks. Copies of a batch follow one another: row r·B + i is of picture i.
+    scores: log-odds [B, h, w] that a place is shown. shown: what the masks leave of the first half of the batch
+    [R·⌈B/2⌉, 3, S, S]; rest: what they take away of the second [R·⌊B/2⌋, 3, S, S]. answers: the student's logits [N·B, K]
+    for all pictures under these and under random masks. Copies follow one another: row r·n + i is of picture i of n.
     """
 
     scores: Tensor

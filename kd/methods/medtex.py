@@ -47,7 +47,7 @@ class MedTex(Method):
          "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."),
          "variation": Knob(0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", fine=True),
          "features": Knob(0.0, 0.0, 100.0, "Weight of the information between the last stages' features.", fine=True),
-         "samples": Knob(1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each twice.", fine=True),
+         "samples": Knob(1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", fine=True),
          "relaxation": Knob(0.3, 0.05, 2.0, "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a "
                             "place is shown or not.", fine=True),
          "joint": Knob(0.0, 0.0, 1.0, "Share of the student's gradient that reaches the explainer. 1 as in the paper; "
@@ -83,12 +83,12 @@ class MedTex(Method):
         drawn, said = student.drawn, lesson["logits"]
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)
-        closed = min(1.0, progress / WARM_UP)
+        closed, half = min(1.0, progress / WARM_UP), (len(said) + 1) // 2
         terms = {
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
             "information": (1 - self.alpha) * soft,
-            "keep": self.keep * soft_loss(lesson["shown"], _copied(said, lesson["shown"]), 1.0),
-            "remove": self.remove * _still_there(lesson["rest"], _copied(said.argmax(dim=1), lesson["rest"])),
+            "keep": self.keep * soft_loss(lesson["shown"], _copied(said[:half], lesson["shown"]), 1.0),
+            "remove": self.remove * _still_there(lesson["rest"], _copied(said[half:].argmax(dim=1), lesson["rest"])),
             "bottleneck": closed * self.bottleneck * _divergence(drawn.scores, self.rate)}
         if self.variation:
             terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())

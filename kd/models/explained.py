@@ -78,7 +78,11 @@ class Explained(Classifier):
         # left; a pass of its own for each kind of mask would give every kind another normalisation.
         masks = torch.cat([mask.detach(), shared, random_masks(count, images)])
         seen = self.student(self.masked(images, masks), cams, stages)
-        shown, rest = self.masked(images, drawn), self.masked(images, 1 - drawn)
+        # One question per picture: the teacher is what costs, and batches are shuffled, so that all get both in turn.
+        half = (count + 1) // 2
+        by_copy = drawn.view(drawing.samples, count, *drawn.shape[1:])
+        shown = self.masked(images[:half], by_copy[:, :half].flatten(0, 1))
+        rest = self.masked(images[half:], 1 - by_copy[:, half:].flatten(0, 1))
         own = Observation(seen.logits[:count], tuple(maps[:count] for maps in seen.stages),
                           None if seen.cams is None else seen.cams[:count])
         return own._replace(mask=mask, drawn=Drawn(scores[:, 0], shown, rest, seen.logits[count:]))
