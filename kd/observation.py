@@ -22,9 +22,10 @@ class Drawing(NamedTuple):
 class Drawn(NamedTuple):
     """What an explained student drew in training, R masks per picture.
 
-    scores: log-odds [B, h, w] that a place is shown. shown: what the masks leave of the first half of the batch
-    [R·⌈B/2⌉, 3, S, S]; rest: what they take away of the second [R·⌊B/2⌋, 3, S, S]. answers: the student's logits [N·B, K]
-    for all pictures under these and under random masks. Copies follow one another: row r·n + i is of picture i of n.
+    scores: log-odds [B, h, w] that a place is shown. shown, rest: what the masks leave of the first half of the batch,
+    and what they take away of the second [R·⌈B/2⌉, 3, S, S] (of an odd batch the middle one is in both). answers: the
+    student's logits [N·B, K] for all pictures under these and under random masks. Copies follow one another: row
+    r·n + i is of picture i of n.
     """
 
     scores: Tensor

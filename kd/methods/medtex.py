@@ -80,15 +80,16 @@ class MedTex(Method):
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         assert student.drawn is not None, "the forward pass was not asked to draw masks"
-        drawn, said = student.drawn, lesson["logits"]
+        drawn, said, shown, rest = student.drawn, lesson["logits"], lesson["shown"], lesson["rest"]
+        first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:].argmax(dim=1)
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)
-        closed, half = min(1.0, progress / WARM_UP), (len(said) + 1) // 2
+        closed = min(1.0, progress / WARM_UP)
         terms = {
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
             "information": (1 - self.alpha) * soft,
-            "keep": self.keep * soft_loss(lesson["shown"], _copied(said[:half], lesson["shown"]), 1.0),
-            "remove": self.remove * _still_there(lesson["rest"], _copied(said[half:].argmax(dim=1), lesson["rest"])),
+            "keep": self.keep * soft_loss(shown, _copied(first, shown), 1.0),
+            "remove": self.remove * _still_there(rest, _copied(second, rest)),
             "bottleneck": closed * self.bottleneck * _divergence(drawn.scores, self.rate)}
         if self.variation:
             terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())

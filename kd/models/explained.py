@@ -79,10 +79,10 @@ class Explained(Classifier):
         masks = torch.cat([mask.detach(), shared, random_masks(count, images)])
         seen = self.student(self.masked(images, masks), cams, stages)
         # One question per picture: the teacher is what costs, and batches are shuffled, so that all get both in turn.
-        half = (count + 1) // 2
+        first, second = slice((count + 1) // 2), slice(count // 2, None)
         by_copy = drawn.view(drawing.samples, count, *drawn.shape[1:])
-        shown = self.masked(images[:half], by_copy[:, :half].flatten(0, 1))
-        rest = self.masked(images[half:], 1 - by_copy[:, half:].flatten(0, 1))
+        shown = self.masked(images[first], by_copy[:, first].flatten(0, 1))
+        rest = self.masked(images[second], 1 - by_copy[:, second].flatten(0, 1))
         own = Observation(seen.logits[:count], tuple(maps[:count] for maps in seen.stages),
                           None if seen.cams is None else seen.cams[:count])
         return own._replace(mask=mask, drawn=Drawn(scores[:, 0], shown, rest, seen.logits[count:]))
