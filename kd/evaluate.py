@@ -8,25 +8,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import metrics
+from kd import masks, metrics
 from kd.batches import pictures, to_tensor
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.errors import UsageError
 from kd.models import skeleton, weights
 from kd.models.base import Classifier
+from kd.observation import Observation
 from kd.runs import Run, Store, write_bytes, write_json
 
 BATCH = 64
 
 
-@torch.inference_mode()
-def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
-    """Logits [N, K] of a split's plain images. The caller has set the model to eval."""
+def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu",
+            watch: Callable[[Observation], None] = lambda seen: None) -> NDArray[np.float32]:
+    """Logits [N, K] of a split's plain images. The caller has set the model to eval. watch: is shown all observations.
+    """
     everyone = np.arange(len(split))
-    parts = [model(to_tensor(pictures(split.images, everyone[start:start + BATCH]), device)).logits.float()
-             for start in range(0, len(split), BATCH)]
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(split), BATCH):
+            seen = model(to_tensor(pictures(split.images, everyone[start:start + BATCH]), device))
+            watch(seen)
+            parts.append(seen.logits.float())
     return torch.cat(parts).cpu().numpy()
+
+
+def predict_masked(model: torch.nn.Module, split: Split,
+                   device: torch.device | str = "cpu") -> tuple[NDArray[np.float32], masks.Report | None]:
+    """As `predict`, and what the masks on these images come to; None for a model that lays none."""
+    tally = masks.Tally()
+
+    def watch(seen: Observation) -> None:
+        if seen.mask is not None:
+            tally.add(seen.mask.float().cpu().numpy())
+
+    return predict(model, split, device, watch), tally.report()
 
 
 def load(run: Run, classes: int) -> Classifier:

@@ -1,4 +1,5 @@
-"""One fixed validation image per class, watched through training: its stage maps after every epoch.
+"""One fixed validation image per class, watched through training: its stage maps after every epoch, and where the
+student explains itself its mask.
 
 Only files and numpy here, so a page can read them without torch.
 """
@@ -22,10 +23,18 @@ def store_images(run: Run, val: Split) -> NDArray[np.uint8]:
     return np.asarray(val.images[pick])
 
 
-def store_maps(run: Run, epoch: int, maps: Iterable[NDArray[np.floating]]) -> None:
-    """Keep the stage maps [P, H_i, W_i] of one epoch, in half precision."""
-    _save(run.path / "probes" / f"{epoch:04d}.npz",
-          **{f"stage_{number:02d}": stage.astype(np.float16) for number, stage in enumerate(maps)})
+def store_fill(run: Run, fill: NDArray[np.uint8]) -> None:
+    """Keep what stands where a mask hides the pictures [P, S, S, 3]."""
+    _save(run.path / "probes" / "fill.npz", fill=fill)
+
+
+def store_maps(run: Run, epoch: int, maps: Iterable[NDArray[np.floating]],
+               mask: NDArray[np.floating] | None = None) -> None:
+    """Keep the stage maps [P, H_i, W_i] of one epoch, and the masks [P, S, S] in 0..1 that an explained student laid
+    over the pictures, in half precision."""
+    stages = {f"stage_{number:02d}": stage.astype(np.float16) for number, stage in enumerate(maps)}
+    masks = {} if mask is None else {"mask": mask.astype(np.float16)}
+    _save(run.path / "probes" / f"{epoch:04d}.npz", **stages, **masks)
 
 
 def images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
@@ -37,13 +46,55 @@ def images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
         return stored["images"], stored["labels"]
 
 
+def fill(run: Run) -> NDArray[np.uint8] | None:
+    """What stands where a mask hides the probe images [P, S, S, 3]; None for a student without an explainer."""
+    path = run.path / "probes" / "fill.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        return np.asarray(stored["fill"])
+
+
 def latest(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
     """The newest (epoch, stage maps [P, H_i, W_i] of every stage), or None before the first epoch."""
-    files = sorted((run.path / "probes").glob("[0-9]*.npz"))
+    files = _epochs(run)
     if not files:
         return None
     with np.load(files[-1]) as stored:
-        return int(files[-1].stem), [stored[name] for name in sorted(stored.files)]
+        return int(files[-1].stem), [stored[name] for name in sorted(stored.files) if name.startswith("stage_")]
+
+
+def epochs(run: Run) -> list[int]:
+    """Epochs, counted from 0, of which there are maps, in order."""
+    return [int(path.stem) for path in _epochs(run)]
+
+
+def masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None:
+    """The masks [P, S, S] of all pictures after an epoch (None: the newest); None where there are none."""
+    if epoch is None:
+        if not (found := epochs(run)):
+            return None
+        epoch = found[-1]
+    path = run.path / "probes" / f"{epoch:04d}.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        return np.asarray(stored["mask"]) if "mask" in stored.files else None
+
+
+def forming(run: Run, number: int, most: int | None = None) -> list[tuple[int, NDArray[np.float16]]]:
+    """How the mask of one picture came to be: (epoch, mask [S, S]) of every epoch, or of `most` spread evenly over them
+    with the first and the newest among these."""
+    found = epochs(run)
+    if most is not None and len(found) > most:
+        found = [found[at] for at in np.linspace(0, len(found) - 1, most).round().astype(int)]
+    return [(epoch, mask[number]) for epoch in found if (mask := masks(run, epoch)) is not None]
+
+
+def left(image: NDArray[np.uint8], fill: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """What a mask [S, S] leaves of a picture [S, S, 3]: the picture where it is 1, the fill where it is 0."""
+    shown = mask.astype(np.float32)[..., None]
+    return (shown * image + (1 - shown) * fill + 0.5).astype(np.uint8)
 
 
 def scaled(values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -55,7 +106,11 @@ def scaled(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return (exact - low) / (high - low)
 
 
+def _epochs(run: Run) -> list[Path]:
+    return sorted((run.path / "probes").glob("[0-9]*.npz"))
+
+
 def _save(path: Path, **arrays: Any) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # a mask is mostly 0 and 1
     write_bytes(path, buffer.getvalue())

@@ -14,8 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import __version__, arithmetic, checkpoint, evaluate, metrics, probes, processes, synced
-from kd.batches import Batch, TrainBatches, average, to_tensor
+from kd import __version__, arithmetic, checkpoint, evaluate, masks, metrics, processes, synced, watch
+from kd.batches import Batch, TrainBatches, average
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
@@ -25,7 +25,6 @@ from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
 from kd.models.explained import Explained
-from kd.observation import stage_map
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 from kd.teaching import Teaching, taught
@@ -69,7 +68,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             teaching.keep(store, run, batches.subset)
     arms = _arms(fabric, model, method, teaching, optimizer, batches)
     stop = processes.stop_together(should_stop, fabric)
-    watched = probes.store_images(run, data.val) if chief else None
+    watched = watch.begin(run, model, data.val, fabric.device) if chief else None
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
@@ -79,23 +78,25 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         source = teaching.epoch(batches, epoch) if teaching else batches.epoch(epoch, fabric.device)
         terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
-        scores = metrics.summarise(evaluate.predict(model, data.val, fabric.device), data.val.labels)
+        logits, shown = evaluate.predict_masked(model, data.val, fabric.device)
+        scores = metrics.summarise(logits, data.val.labels)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if watched is not None:  # the chief
             _keep(run, model, method, optimizer, progress, scores)
-            probes.store_maps(run, epoch, _stage_maps(model, watched, fabric.device))
+            watch.look(run, epoch, model, watched, fabric.device)
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
                     val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
-                    images_per_second=pulse.speed, threads=sorted(pulse.threads), seconds=progress.seconds)
+                    images_per_second=pulse.speed, threads=sorted(pulse.threads), seconds=progress.seconds,
+                    **({"mask_area": shown.area} if shown else {}))
         fabric.barrier()
 
     if teaching:
         teaching.end()
     say("testing")
     weights.load(model, run.weights)
-    logits = evaluate.predict(model.eval(), data.test, fabric.device)
-    return _finish(run, data, progress, logits, _precision(fabric)) if chief else {}
+    logits, shown = evaluate.predict_masked(model.eval(), data.test, fabric.device)
+    return _finish(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
 
 
 def _fabric(spec: RunSpec) -> Fabric:
@@ -268,11 +269,6 @@ def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progre
     return means
 
 
-def _stage_maps(model: nn.Module, images: np.ndarray, device: torch.device) -> list[np.ndarray]:
-    with torch.inference_mode():
-        return [stage_map(stage).float().cpu().numpy() for stage in model(to_tensor(images, device)).stages]
-
-
 def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer, progress: Progress,
           scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights."""
@@ -283,7 +279,8 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
     checkpoint.save(run, model, method, optimizer, progress)
 
 
-def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, precision: str) -> dict[str, Any]:
+def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: masks.Report | None,
+            precision: str) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = evaluate.record(run, logits, data.test)
     price = cost.cost(run.spec, len(data.classes))
@@ -291,7 +288,8 @@ def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, pre
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
-               "precision": precision, "threads": _threads(run), "versions": versions()}
+               "precision": precision, "threads": _threads(run), "versions": versions(),
+               **({"mask": shown.to_json()} if shown else {})}
     write_json(run.path / "summary.json", summary)
     run.resume_state.unlink(missing_ok=True)
     return summary

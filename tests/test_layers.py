@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "views", "overlay",
-     "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf"),
+     "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf",
+     "masks"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("evaluate", "pool", "lesson_rows", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
-     "sweep", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats",
-     "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced"),
+     "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "posthoc", "bench",
+     "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced",
+     "watch"),
     ("jobs", "tasks", "cluster"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
@@ -28,7 +30,9 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
               "lesson_rows", "teaching", "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
-              "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced")
+              "posthoc", "bench",
+              "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced",
+              "watch")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

@@ -71,6 +71,36 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_weights(tmp_path, batches):
     assert [event["loss"] for event in run.epochs()] == [event["loss"] for event in whole.epochs()]
 
 
+@pytest.mark.parametrize("batches", [1, 9])
+def test_an_explained_student_stopped_anywhere_resumes_to_the_same_weights(store, batches):
+    whole = distilled(store, method="medtex", epochs=3).student
+    wanted, losses = content(whole), [event["loss"] for event in whole.epochs()]
+    spec = whole.spec
+    store.delete(whole.id)
+    run = store.create(spec)
+    with pytest.raises(Stopped):
+        train(run, store, stop_after(batches))
+    train(run, store)
+    assert content(run) == wanted
+    assert [event["loss"] for event in run.epochs()] == losses
+
+
+def test_an_explained_student_says_what_its_masks_come_to(store):
+    trio = distilled(store, method="medtex")
+    areas = [event["mask_area"] for event in trio.student.epochs()]
+    assert len(areas) == 2
+    assert all(0 <= area <= 1 for area in areas)
+    told = trio.student.summary["mask"]
+    assert set(told) == {"area", "area_sd", "alike", "collapsed"}
+    assert 0 <= told["area"] <= 1
+    assert "stayed open" in told["collapsed"], "two epochs of a few steps close no mask"
+    assert probes.masks(trio.student).shape == probes.images(trio.student)[0].shape[:3]
+    assert [epoch for epoch, _ in probes.forming(trio.student, 0)] == [0, 1]
+    assert "mask" not in trio.control.summary
+    assert "mask_area" not in trio.control.epochs()[0]
+    assert probes.masks(trio.control) is None
+
+
 def test_the_kept_epoch_is_the_best_on_validation(store):
     run = trained(store, epochs=6)
     scores = [(event["val_macro_f1"], -event["val_loss"]) for event in run.epochs()]

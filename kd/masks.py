@@ -1,0 +1,86 @@
+"""What the masks of an explained student come to over many pictures, and whether they have collapsed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# An explainer that has learnt nothing yet shows 96 % of a picture (`kd.models.unet.OPEN`, stretched): at nine tenths it
+# has chosen next to nothing.
+OPEN = 0.9
+# The smallest share that the mask can be drawn towards (MED-TEX's r): below it the student sees no more than the fill.
+EMPTY = 0.001
+# Masks of organs in the same place correlate too, and by less; at this only the last twentieth of their variance is of
+# the picture.
+ALIKE = 0.95
+LEVEL = 1e-3  # standard deviation within a mask below which it is the same everywhere, and correlates with nothing
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of the masks of many pictures. area, area_sd: mean and standard deviation of the share that they show, 0..1.
+    typical: the median of it. alike: mean correlation of two pictures' masks, -1..1, None where fewer than two vary."""
+
+    area: float
+    area_sd: float
+    typical: float
+    alike: float | None
+
+    @property
+    def collapsed(self) -> str:
+        """How the masks have become worthless as explanations, with the way out; empty where they have not."""
+        if self.typical > OPEN:
+            return (f"The mask has stayed open: it shows {self.area:.0%} of a picture, so it explains nothing. Raise "
+                    "bottleneck, or train for more epochs, since it closes only bit by bit.")
+        if self.typical < EMPTY:
+            return (f"The mask has closed: it shows {self.area:.2%} of a picture, so the student hardly sees one. "
+                    "Lower bottleneck, or raise keep or rate.")
+        if self.alike is not None and self.alike > ALIKE:
+            return (f"The mask is the same for every picture (correlation {self.alike:.2f}), so it explains none of "
+                    "them. Raise keep and remove, lower bottleneck, or train for more epochs.")
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a run's summary says of its masks."""
+        return {"area": self.area, "area_sd": self.area_sd, "alike": self.alike, "collapsed": self.collapsed}
+
+
+class Tally:
+    """Adds up masks, a batch at a time; none of them is kept."""
+
+    def __init__(self) -> None:
+        self._areas: list[NDArray[np.float64]] = []
+        self._sum: NDArray[np.float64] | float = 0.0
+        self._varying = 0
+
+    def add(self, masks: NDArray[np.floating]) -> None:
+        """Count masks [B, S, S] in 0..1, all of one size."""
+        flat = masks.reshape(len(masks), -1).astype(np.float64)
+        self._areas.append(flat.mean(axis=1))
+        around = flat - flat.mean(axis=1, keepdims=True)
+        length = np.sqrt(np.square(around).sum(axis=1))
+        varying = length > LEVEL * np.sqrt(flat.shape[1])
+        self._sum = self._sum + (around[varying] / length[varying, None]).sum(axis=0)
+        self._varying += int(varying.sum())
+
+    def report(self) -> Report | None:
+        """Of all that has been added; None where there were no masks."""
+        if not self._areas:
+            return None
+        areas = np.concatenate(self._areas)
+        return Report(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike())
+
+    def _alike(self) -> float | None:
+        """The square of a sum of unit vectors is their number plus all pairs' correlations: no pair is looked at."""
+        count = self._varying
+        if count < 2:
+            return None
+        return float((np.square(self._sum).sum() - count) / (count * (count - 1)))
+
+
+def collapse(summary: Mapping[str, Any] | None) -> str:
+    """The sentence of a run's summary on its masks' collapse; empty where there is none."""
+    said: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
+    return said

@@ -1,0 +1,33 @@
+"""The probe pictures as the model in training sees them: what `kd.probes` keeps, looked at once an epoch."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kd import probes
+from kd.batches import to_tensor
+from kd.datasets.base import Split
+from kd.models.base import Classifier
+from kd.models.explained import Explained
+from kd.observation import Observation, stage_map
+from kd.runs import Run
+
+
+def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
+    """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
+    images = probes.store_images(run, val)
+    if isinstance(model, Explained):
+        with torch.inference_mode():
+            pictures = to_tensor(images, device)
+            fill = model.masked(pictures, torch.zeros_like(pictures[:, 0]))
+        probes.store_fill(run, (fill.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    return images
+
+
+def look(run: Run, epoch: int, model: nn.Module, images: NDArray[np.uint8], device: torch.device) -> None:
+    """Keep what a model in eval mode shows of the pictures after an epoch."""
+    with torch.inference_mode():
+        seen: Observation = model(to_tensor(images, device))
+        mask = None if seen.mask is None else seen.mask.float().cpu().numpy()
+        probes.store_maps(run, epoch, [stage_map(stage).float().cpu().numpy() for stage in seen.stages], mask)

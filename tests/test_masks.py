@@ -1,0 +1,77 @@
+"""What many masks come to, and the three ways in which they explain nothing."""
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from kd.masks import ALIKE, EMPTY, OPEN, Report, Tally, collapse
+
+
+def report(*batches: np.ndarray) -> Report:
+    tally = Tally()
+    for masks in batches:
+        tally.add(masks)
+    found = tally.report()
+    assert found is not None
+    return found
+
+
+def noise(count: int = 7, side: int = 9) -> np.ndarray:
+    return np.random.default_rng(0).random((count, side, side)).astype(np.float32)
+
+
+def test_a_report_is_what_all_pairs_say_whatever_the_batches():
+    masks = noise()
+    pairs = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in combinations(masks, 2)]
+    areas = masks.mean(axis=(1, 2))
+    for batches in ([masks], [masks[:4], masks[4:]], list(masks[:, None])):
+        found = report(*batches)
+        assert found.alike == pytest.approx(np.mean(pairs), abs=1e-6)
+        assert (found.area, found.area_sd) == pytest.approx((areas.mean(), areas.std()), abs=1e-6)
+        assert found.typical == pytest.approx(np.median(areas), abs=1e-6)
+
+
+def test_no_masks_have_no_report():
+    assert Tally().report() is None
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_level_masks_correlate_with_nothing_and_no_number_is_lost(level):
+    found = report(np.full((4, 6, 6), level, np.float16))
+    assert found.alike is None
+    assert (found.area, found.area_sd) == (level, 0.0)
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["alike"] is None
+    mixed = report(np.concatenate([np.full((4, 9, 9), level, np.float32), noise(2)]))
+    assert mixed.alike == pytest.approx(report(noise(2)).alike, abs=1e-6)
+    assert report(noise(1)).alike is None
+
+
+@pytest.mark.parametrize(("masks", "said", "knob"), [
+    (np.ones((5, 8, 8)), "stayed open", "bottleneck"),
+    (np.zeros((5, 8, 8)), "has closed", "keep"),
+    (noise(1).repeat(5, axis=0), "same for every picture", "remove")])
+def test_a_collapse_is_said_with_the_knob_to_turn(masks, said, knob):
+    found = report(masks.astype(np.float32))
+    assert said in found.collapsed
+    assert knob in found.collapsed
+    assert collapse({"mask": found.to_json()}) == found.collapsed
+
+
+def test_masks_that_differ_between_pictures_have_not_collapsed():
+    assert report(noise()).collapsed == ""
+    assert all(collapse(summary) == "" for summary in (None, {}, {"mask": report(noise()).to_json()}))
+
+
+def test_the_edges_of_a_collapse():
+    assert Report(0.5, 0.1, OPEN, None).collapsed == ""
+    assert Report(0.5, 0.1, EMPTY, None).collapsed == ""
+    assert Report(0.5, 0.1, 0.5, ALIKE).collapsed == ""
+    assert Report(0.5, 0.1, 0.5, ALIKE + 0.01).collapsed
+
+
+def test_a_few_pictures_of_another_kind_hide_no_collapse():
+    open_, closed = np.ones((6, 9, 9), np.float32), np.zeros((6, 9, 9), np.float32)
+    assert "stayed open" in report(open_, noise(3)).collapsed
+    assert "has closed" in report(closed, noise(3)).collapsed

@@ -1,0 +1,52 @@
+"""The probe pictures, looked at during training."""
+
+import numpy as np
+import pytest
+import torch
+from small import SIZE, spec
+
+from kd import probes, watch
+from kd.batches import to_tensor
+from kd.datasets import open_dataset
+from kd.models import build
+from kd.runs import Store
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+def watched(store, **changes):
+    run = store.create(spec(**changes))
+    data = open_dataset(run.spec.data, SIZE, store.places)
+    model = build(run.spec, len(data.classes)).eval()
+    images = watch.begin(run, model, data.val, CPU)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(1))
+    watch.look(run, 0, model, images, CPU)
+    assert len(seen) == 1, "one look at the model gives stages and mask"
+    return run, model, images
+
+
+def test_an_ordinary_student_shows_its_stages(store):
+    run, model, images = watched(store)
+    assert np.array_equal(probes.images(run)[0], images)
+    assert [len(maps) for maps in probes.latest(run)[1]] == [len(images)] * len(model.stages)
+    assert probes.masks(run) is None
+    assert probes.fill(run) is None
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur"])
+def test_of_an_explained_student_mask_and_fill_give_what_it_sees(store, fill):
+    run, model, images = watched(store, explainer_depth=1, explainer_width=4, explainer_fill=fill)
+    masks, behind = probes.masks(run), probes.fill(run)
+    assert masks.shape == images.shape[:3]
+    assert len(probes.latest(run)[1]) == len(model.stages)
+    with torch.no_grad():
+        pictures = to_tensor(images)
+        seen = model.masked(pictures, model.mask(pictures)).permute(0, 2, 3, 1).numpy() * 255
+    left = np.stack([probes.left(*one) for one in zip(images, behind, masks, strict=True)])
+    assert np.abs(left - seen).max() < 2
