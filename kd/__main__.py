@@ -8,7 +8,7 @@ if not __package__:  # a launcher ran the folder, as in `fabric run kd train`: P
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
@@ -35,6 +35,11 @@ EVALUATE: Arguments = {
 EXAMPLES = """examples:
   python -m kd demo
   python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
+MANY: Arguments = {
+    "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
+    "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
+    "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on this "
+              "machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."}}
   python -m kd compare STUDENT_RUN --image scan.jpg --out out/
 
 Not for clinical use."""
@@ -74,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
+    _study(verbs)
     _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
         "run": {}, **image, **out,
         "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
@@ -96,10 +102,12 @@ def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) 
     return verb
 
 
-def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False) -> None:
-    """One flag per field, or per list of its values; a default of None leaves the field to the dataclass."""
+def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaults: Mapping[str, Any] = {}) -> None:
+    """One flag per field, or per list of its values; a default of None leaves the field to the dataclass, or to whoever
+    has `defaults` of their own."""
     for item in items:
-        default = f" (default {item.default})" if item.default != "" else ""
+        known = defaults.get(item.name, item.default)
+        default = f" (default {known})" if known != "" else ""
         verb.add_argument("--" + item.name.replace("_", "-"), default=None,
                           type=_list(type(item.default)) if several else type(item.default),
                           metavar="V,…" if several else item.name.upper(),
@@ -112,12 +120,8 @@ def _sweep(verbs: Any) -> None:
     from kd.sweep import AXES
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
-        "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
-        "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
-        "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on "
-                  "this machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."},
-        "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier sweep; "
-                   "without ID, which there are."}})
+        **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
+                           "sweep; without ID, which there are."}})
     items = [item for item in fields(Request) if item.name not in NOT_FLAGS]
     _flags(verb, (item for item in items if item.name not in AXES))
     _flags(verb, (item for item in items if item.name in AXES), several=True)
@@ -127,6 +131,26 @@ def _sweep(verbs: Any) -> None:
 def _list(kind: type) -> Callable[[str], list[Any]]:
     """Reads values parted by commas."""
     def read(text: str) -> list[Any]:
+def _study(verbs: Any) -> None:
+    """As distill, with lists of what the study compares."""
+    from kd import study
+    from kd.distill import Request
+
+    verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
+        "study": {"choices": list(study.STUDIES), "metavar": "NAME",
+                  "help": " ".join(f"{name}: {question}" for name, question in study.STUDIES.items())},
+        **MANY,
+        "--out": {"metavar": "DIR", "help": "Write the figure, the table and the numbers there."},
+        "--show": {"metavar": "ID", "help": "Train nothing: what any sweep with shares of the data came to."},
+        "--fractions": {"type": _list(float), "metavar": "V,…", "help": "Shares of the training images (default "
+                        + ",".join(f"{one:g}" for one in study.FRACTIONS) + ")."},
+        "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
+                      f"(default {','.join(study.METHODS)})."}})
+    _flags(verb, (item for item in fields(Request) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
+           defaults=study.DEFAULTS)
+    _knobs(verb)
+
+
         try:
             return [kind(word.strip()) for word in text.split(",") if word.strip()]
         except ValueError:

@@ -49,6 +49,9 @@ class Request:
     batch_size: int = _like("batch_size")
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
+    stretch: float = setting(0.0, "With less data, more passes for student and control: as many times as "
+                             "data_fraction^-stretch. 0: as many passes; 1: as many steps as with all data.",
+                             low=0.0, high=1.0)
     views: int = _like("views")
     augmentation: float = _like("augmentation")
     seed: int = _like("seed")
@@ -214,11 +217,20 @@ def _reused(run: Run, request: Request, store: Store) -> RunSpec:
     return run.spec
 
 
+def passes(request: Request) -> int:
+    """How often student and control go over their share of the images. Raises UsageError beyond what a run can have."""
+    found, most = round(request.epochs * request.data_fraction ** -request.stretch), _like("epochs").metadata["high"]
+    if found > most:
+        raise UsageError(f"A data_fraction of {request.data_fraction:g} with stretch {request.stretch:g} makes {found} "
+                         f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or less stretch.")
+    return found
+
+
 def _student_spec(request: Request, teacher: RunSpec, store: Store) -> RunSpec:
     """The control's spec; the student's differs from it in method and teacher only."""
     from kd.models import check_cnn
 
-    common = {**_common(request, store), "epochs": request.epochs, "data_fraction": request.data_fraction,
+    common = {**_common(request, store), "epochs": passes(request), "data_fraction": request.data_fraction,
               "learning_rate": STUDENT_RATE}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width, **common)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.answers import Answers, answers
-from kd.chance import interval
+from kd.chance import Interval, interval
 from kd.distill import Series
 from kd.runs import Run
 
@@ -80,11 +80,21 @@ def difference(first: Sequence[Answers], second: Sequence[Answers]) -> Differenc
     a draw the difference is averaged over the seeds.
     """
     change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
-    people = next((one.groups for one in (*first, *second) if one.groups), None)
+    people = _people((*first, *second))
     found = interval(change.mean(axis=0), people)
     points, low, high = (float("nan") if edge is None else 100 * edge for edge in (found.mean, found.low, found.high))
     return Difference(points, low, high, Spread(tuple(100 * float(one) for one in change.mean(axis=1))), found.n,
                       None if people is None else len(set(people)))
+
+
+def level(models: Sequence[Answers]) -> Interval:
+    """How often models of several seeds are right on the same test images, 0..1, with an interval as `difference` has.
+    """
+    return interval(np.stack([one.right for one in models]).mean(axis=0), _people(models))
+
+
+def _people(models: Sequence[Answers]) -> tuple[str, ...] | None:
+    return next((one.groups for one in models if one.groups), None)
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ class Outcome:
 
 def outcome(series: Series) -> Outcome | None:
     """The result of the seeds that have finished; None while the teacher or every seed is yet to come."""
-    taught = _tested(series.teacher)
+    taught = tested(series.teacher)
     found = [(pair, answered) for pair in series.pairs if taught and (answered := _both(pair, taught))]
     if taught is None or not found:
         return None
@@ -148,14 +158,14 @@ def outcome(series: Series) -> Outcome | None:
                    tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
 
 
-def _tested(run: Run) -> Answers | None:
-    """The answers of a finished run."""
+def tested(run: Run) -> Answers | None:
+    """The test answers of a finished run; None before that, or where they were lost."""
     return answers(run) if run.summary else None
 
 
 def _both(pair: tuple[Run, Run], taught: Answers) -> tuple[Answers, Answers] | None:
     """What control and student answered, where both have finished and saw the images that the teacher saw."""
-    control, student = map(_tested, pair)
+    control, student = map(tested, pair)
     if control is None or student is None or not (control.beside(taught) and student.beside(taught)):
         return None
     return control, student

@@ -132,3 +132,29 @@ def test_opening_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True,
                           check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_how_many_images_a_share_takes_with_and_without_the_decoded_set(places: Places) -> None:
+    make_folder(places.data / "scans", {"train/a": 30, "train/b": 10, "test/a": 4, "test/b": 4})
+    digest = fingerprint("scans", places)
+    reckoned = [datasets.images_taken(digest, 32, share, (25, 8), places) for share in (0.01, 0.25, 0.5, 1.0)]
+    assert reckoned == [2, 6 + 2, 13 + 4, 33]
+    data = open_dataset("scans", 32, places)
+    counts = data.train.counts(2)
+    assert counts == [25, 8]
+    for share in (0.01, 0.25, 0.5, 1.0):
+        taken = len(datasets.take_fraction(data.train, share, 2))
+        assert datasets.images_taken(digest, 32, share, counts, places) == taken
+
+
+def test_whole_people_are_counted_where_the_set_is_decoded(places: Places) -> None:
+    make_folder(places.data / "people", {"train/a": 12, "train/b": 12, "test/a": 4, "test/b": 4})
+    rows = [f"{part}/{label}/p{index:03d}.png,{label}{part}{index // 4}" for part, count in (("train", 12), ("test", 4))
+            for label in "ab" for index in range(count)]
+    (places.data / "people" / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    data = open_dataset("people", 32, places)
+    assert data.train.groups is not None
+    counts = data.train.counts(2)
+    found = datasets.images_taken(data.fingerprint, 32, 0.4, counts, places)
+    assert found == len(datasets.take_fraction(data.train, 0.4, 2))
+    assert found % 4 == 0

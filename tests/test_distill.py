@@ -4,7 +4,7 @@ import pytest
 from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
-from kd import datasets
+from kd import datasets, distill
 from kd.distill import Request, caveat, control_of, plan, series, series_of, single, specs, trio_of
 from kd.errors import UsageError
 from kd.runs import Store
@@ -122,6 +122,21 @@ def test_timm_student(store):
     assert trio.student.spec.model == "test_efficientnet"
 
 
+@pytest.mark.parametrize(("fraction", "stretch", "epochs"), [
+    (1.0, 1.0, 2), (0.25, 0.0, 2), (0.25, 0.5, 4), (0.25, 1.0, 8), (0.3, 1.0, 7)])
+def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fraction, stretch, epochs):
+    teacher, control, student = specs(request(data_fraction=fraction, stretch=stretch), store)
+    assert (teacher.epochs, teacher.data_fraction) == (2, 1.0)
+    assert (control.epochs, student.epochs) == (epochs, epochs)
+    assert control.data_fraction == fraction
+
+
+def test_more_passes_than_a_run_can_have_are_refused(store):
+    assert distill.passes(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
+    with pytest.raises(UsageError, match="makes 1010 passes of 101; a run has 1000 at most"):
+        specs(request(epochs=101, data_fraction=0.1, stretch=1.0), store)
+
+
 def test_every_field_of_the_form_has_help():
     for item in fields(Request):
         assert item.metadata["help"].endswith("."), item.name
@@ -134,6 +149,12 @@ def test_single_gives_small_students_large_steps(store):
     assert single({"data": DATA, "model": "plain", "learning_rate": 0.01}, store).learning_rate == 0.01
     assert single({"data": DATA, "model": "timm:test_resnet"}, store) == large
     assert isinstance(large, RunSpec)
+
+
+def test_an_explained_student_has_the_control_of_the_bare_one(store):
+    teacher, control, student = specs(request(method="medtex", explainer_depth=2), store)
+    assert (student.explainer_depth, control.explainer_depth, teacher.explainer_depth) == (2, 0, 0)
+    assert control == specs(request(), store)[1] == distill.control_spec(student)
 
 
 def test_methods_on_two_classes_are_refused_or_explained(store):

@@ -166,6 +166,20 @@ def test_sweeps_are_found_again_and_are_no_runs(store):
     assert all(run.readable() for run in store)
 
 
+def test_a_sweep_of_a_version_with_fewer_settings_is_the_same_sweep(store):
+    one = sweep(alpha=(0.4, 0.7))
+    cells = plan(one, store)
+    older = path(store, "phantom_brain-alpha-0123456789")
+    values = json.loads(path(store, one.id).read_text())
+    del values["sweep"]["base"]["stretch"]
+    write_json(older, values)
+    path(store, one.id).unlink()
+    assert sweeps(store) == [one]
+    assert planned(one, store) == cells
+    assert plan(one, store) == cells  # into the same file
+    assert list(older.parent.glob("*.json")) == [older]
+
+
 def test_a_sweep_file_that_cannot_be_read_is_passed_over(store):
     one = sweep(alpha=(0.4, 0.7))
     with pytest.raises(UsageError, match="has not been planned"):

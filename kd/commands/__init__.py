@@ -294,9 +294,15 @@ def run_sweep(args: Namespace, store: Store) -> Result:
     return sweep(args, store)
 
 
+def run_study(args: Namespace, store: Store) -> Result:
+    from kd.commands.study import study
+
+    return study(args, store)
+
+
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
     "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
-    "sweep": run_sweep,
+    "sweep": run_sweep, "study": run_study,
     "evaluate": evaluate, "explain": explain, "hierarchy": hierarchy, "compare": compare, "list": list_runs,
     "show": show, "delete": delete, "resume": resume}
 

@@ -48,11 +48,20 @@ def _asked(args: Namespace) -> Sweep:
     if not args.data:
         raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
                          "sweep: --show, or --show ID.")
-    values = {item.name: value for item in fields(Request) if (value := getattr(args, item.name, None)) is not None}
-    axes = {name: value for name, value in values.items() if name in AXES}
-    axes |= {key.removeprefix("knob_"): value for key, value in vars(args).items()
-             if key.startswith("knob_") and value is not None}
+    values = settings(args)
+    axes = {name: value for name, value in values.items() if name in AXES} | knobs(args)
     return Sweep(Request(**{name: value for name, value in values.items() if name not in AXES}), axes)
+
+
+def settings(args: Namespace) -> dict[str, Any]:
+    """The fields of Request that flags were given for."""
+    return {item.name: value for item in fields(Request) if (value := getattr(args, item.name, None)) is not None}
+
+
+def knobs(args: Namespace) -> dict[str, Any]:
+    """The methods' own settings that flags were given for."""
+    return {key.removeprefix("knob_"): value for key, value in vars(args).items()
+            if key.startswith("knob_") and value is not None}
 
 
 def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:

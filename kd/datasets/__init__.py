@@ -1,7 +1,7 @@
 """Data sets: one call opens any of them, whatever it is made of."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,8 +17,8 @@ from kd.datasets.splitting import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
-__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "look", "open_dataset",
-           "resolve", "take_fraction"]
+__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "images_taken",
+           "look", "open_dataset", "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -55,6 +55,19 @@ def look(reference: str, places: Places | None = None) -> Source:
     """A set's facts, classes and number of pictures without decoding any. Raises UsageError."""
     places = places or default_places()
     return _source(resolve(reference, places), places)
+
+
+def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[int], places: Places) -> int:
+    """How many training images a share of them takes. counts: training images per class.
+
+    Where the decoded set is no longer there it is reckoned per class, and whole people may make it some more or fewer.
+    """
+    if fraction == 1.0:
+        return sum(counts)
+    part = cache.decoded(fingerprint, size, places)
+    if part is None:
+        return sum(max(int(fraction * count + 0.5), min(count, 1)) for count in counts)
+    return len(take_fraction(part, fraction, len(counts)))
 
 
 def resolve(reference: str, places: Places | None = None) -> str:

@@ -45,6 +45,13 @@ def open_cached(source: Source, size: int, places: Places, progress: Progress | 
     return _dataset(source, size, folder, manifest)
 
 
+def decoded(fingerprint: str, size: int, places: Places) -> Split | None:
+    """The training part of a set that was decoded before; None where it never was, or the cache has been emptied."""
+    folder = places.cache / f"{fingerprint}-{size}-v{VERSION}"
+    manifest = _whole(folder, size)
+    return None if manifest is None else _split(folder, "train", size, manifest)
+
+
 def sweep(places: Places) -> list[str]:
     """Remove what killed builds left behind, unless somebody builds it now. Returns the names removed."""
     removed = []

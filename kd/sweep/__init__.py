@@ -157,9 +157,10 @@ def plan(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     found = tuple(replace(cell, teacher=_id(teacher, store),
                           pairs=tuple((_id(first, store), _id(second, store)) for first, second in pairs))
                   for cell, (teacher, pairs) in planned)
-    before = _read(path(store, sweep.id)) or {}
-    write_json(path(store, sweep.id), {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
-                                       "cells": [_kept(cell) for cell in found]})
+    file = _file(sweep, store)
+    before = _read(file) or {}
+    write_json(file, {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
+                      "cells": [_kept(cell) for cell in found]})
     return found
 
 
@@ -180,7 +181,7 @@ def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
 
 def planned(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     """The cells as they were planned last, with their runs. Raises UsageError when they never were."""
-    found = _read(path(store, sweep.id))
+    found = _read(_file(sweep, store))
     if found is None:
         raise UsageError(f"The sweep {sweep.id} has not been planned here.")
     return tuple(Cell(one["number"], one["settings"], one["teacher"], tuple(map(tuple, one["pairs"])))
@@ -205,8 +206,16 @@ def find(store: Store, sweep_id: str) -> Sweep:
 
 
 def path(store: Store, sweep_id: str) -> Path:
-    """The sweep's file."""
+    """Where the sweep with this id is kept."""
     return _folder(store) / f"{sweep_id}.json"
+
+
+def _file(sweep: Sweep, store: Store) -> Path:
+    """The sweep's file, which has an older name where a version with fewer settings hashed them to another id."""
+    own = path(store, sweep.id)
+    return own if own.exists() else next(
+        (file for file in _folder(store).glob("*.json")
+         if (found := _read(file)) and _understood(found["sweep"]) == sweep), own)
 
 
 def series(trio: Specs, seeds: int) -> tuple[RunSpec, tuple[tuple[RunSpec, RunSpec], ...]]:

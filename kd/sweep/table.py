@@ -134,16 +134,19 @@ def record(row: Row) -> dict[str, Any]:
 
 def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:
     """A line per cell: its numbers, every setting that all cells share, what computed it, and what it is not for."""
-    shared = {f"all: {name}": value for name, value in asdict(sweep.base).items()
-              if name != "method_args" and name not in sweep.axes}
-    shared |= {f"all: {name}": value for name, value in sweep.base.method_args.items()}
-    lines = [{"sweep": sweep.id, **dict.fromkeys(sweep.axes), **record(row), **shared, **_versions(row, store),
+    lines = [{"sweep": sweep.id, **dict.fromkeys(sweep.axes), **record(row), **shared(sweep), **versions(row, store),
               "notice": NOTICE} for row in rows]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in lines for name in line)))
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
+
+
+def shared(sweep: Sweep) -> dict[str, Any]:
+    """Every setting that all cells share, named so that it cannot be taken for one of theirs."""
+    found = {name: value for name, value in asdict(sweep.base).items() if name not in ("method_args", *sweep.axes)}
+    return {f"all: {name}": value for name, value in (found | sweep.base.method_args).items()}
 
 
 def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) -> Row:
@@ -173,7 +176,7 @@ def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Outcome | N
     pairs = tuple((store[first], store[second]) for first, second in cell.pairs
                   if first in finished and second in finished)
     series = Series(store[cell.teacher], pairs)
-    return _computed(series, tuple(_changed(run, "predictions.npz") for run in series.runs))
+    return _computed(series, tuple(changed(run, "predictions.npz") for run in series.runs))
 
 
 @lru_cache(maxsize=512)
@@ -190,7 +193,7 @@ def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spr
              if second in store and store[second].summary and store[second].spec.seed in found.seeds]
     spreads = {}
     for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True):
-        values = [_val_accuracy(run, _changed(run, "summary.json")) for run in arm]
+        values = [_val_accuracy(run, changed(run, "summary.json")) for run in arm]
         if None not in values:
             spreads[role] = Spread(tuple(value for value in values if value is not None))
     return spreads
@@ -203,7 +206,8 @@ def _val_accuracy(run: Run, _changed: int) -> float | None:
     return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == kept), None)
 
 
-def _changed(run: Run, name: str) -> int:
+def changed(run: Run, name: str) -> int:
+    """When a file of the run was last written, for what is kept in memory of it; 0 while it is not there."""
     file = run.path / name
     return file.stat().st_mtime_ns if file.exists() else 0
 
@@ -224,6 +228,7 @@ def _difference(one: Difference | None) -> dict[str, float | None]:
             "high": one.high if one else None}
 
 
-def _versions(row: Row, store: Store) -> dict[str, str]:
+def versions(row: Row, store: Store) -> dict[str, str]:
+    """What computed a row's first student, by name; nothing before it has finished."""
     summary = (store[row.student].summary if row.student in store else None) or {}
     return {f"version: {name}": text for name, text in summary.get("versions", {}).items()}

@@ -1,0 +1,71 @@
+"""`python -m kd study NAME`: a prepared sweep trained as any sweep is, and its question answered."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from kd.commands import Result, tell
+from kd.commands.sweep import knobs, settings, train_all
+from kd.errors import UsageError
+from kd.runs import Store, write_bytes
+from kd.study import FRACTIONS, LESS_DATA, METHODS, less_data
+from kd.study import words as told
+from kd.study.reading import FRACTION, Study, studies
+from kd.sweep import Sweep, find
+from kd.sweep.table import NOTICE, Row, table
+
+
+def study(args: Namespace, store: Store) -> Result:
+    """Train what is missing and say what came out; with `--show` only the latter, of any sweep over shares of the data.
+    """
+    wanted = find(store, args.show) if args.show else _asked(args)
+    if FRACTION not in wanted.axes:
+        raise UsageError(f"The sweep {wanted.id} has one share of the data only, so there is nothing to compare.")
+    if not args.show:
+        train_all(wanted, store, args.ray)
+    rows = table(wanted, store)
+    found = studies(wanted, rows, store)
+    for row in rows:
+        if row.reason:
+            tell(f"Cell {row.cell.number}, {row.cell.title}: {row.reason}")
+    result = {"study": args.study, "sweep": wanted.id, **wanted.to_json(),
+              "studies": [told.to_json(one) for one in found], "notice": NOTICE}
+    _write(args, wanted, rows, found, result, store)
+    return result if args.json else _as_text(found)
+
+
+def _asked(args: Namespace) -> Sweep:
+    """The sweep of these flags. Raises UsageError."""
+    if not args.data:
+        raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
+                         "study: --show ID; python -m kd sweep --show lists them.")
+    values: dict[str, Any] = {**settings(args), "method_args": knobs(args)}
+    return less_data(values, args.methods or METHODS, args.fractions or FRACTIONS)
+
+
+def _write(args: Namespace, wanted: Sweep, rows: list[Row], found: list[Study], result: Result, store: Store) -> None:
+    """The table, and with `--out` also the numbers and a figure of each study."""
+    out = Path(args.out) if args.out else None
+    for file in filter(None, (args.csv and Path(args.csv), out and out / f"{LESS_DATA}.csv")):
+        write_bytes(file, told.as_csv(wanted, found, rows, store).encode())
+        tell(f"Table: {file}")
+    if out is None:
+        return
+    from kd.study.figure import draw
+
+    write_bytes(out / f"{LESS_DATA}.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    for number, one in enumerate(found, 1):
+        file = out / (f"{LESS_DATA}.png" if len(found) == 1 else f"{LESS_DATA}-{number}.png")
+        write_bytes(file, draw(one))
+        tell(f"Figure: {file}")
+
+
+def _as_text(found: list[Study]) -> Result:
+    """The table; what is said about it goes beside it."""
+    for one in found:
+        tell(f"{one.title}: {told.sentence(one)}" if one.title else told.sentence(one))
+        tell(f"The {told.teacher_words(one)}: {100 * one.teacher_accuracy:.1f} %; always the most frequent class: "
+             f"{100 * one.majority:.1f} %.")
+        tell(f"In brackets: {told.brackets(one)}. {NOTICE}")
+    return {"studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in told.rows(one)]}

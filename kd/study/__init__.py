@@ -1,0 +1,28 @@
+"""Prepared sweeps that answer one question each, with the settings that make its answer fair."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.distill import Request
+from kd.errors import UsageError
+from kd.sweep import Sweep
+
+LESS_DATA = "less-data"
+STUDIES = {LESS_DATA: "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."}
+FRACTIONS, METHODS = (0.1, 0.25, 0.5, 1.0), ("kd", "medtex")
+# Three seeds tell luck from effect; equal steps keep "few pictures" from meaning "hardly trained".
+DEFAULTS: Mapping[str, Any] = {"seeds": 3, "stretch": 1.0}
+
+
+def less_data(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,
+              fractions: Sequence[float] = FRACTIONS) -> Sweep:
+    """Each method, and the control that all share, with these shares of the training images, under one teacher.
+
+    settings: Request's fields by name, over DEFAULTS. Smaller shares lie within larger ones, classes keep their
+    proportions and people stay whole (`kd.datasets.take_fraction`). Raises UsageError for fewer than two shares, and
+    for what a sweep refuses.
+    """
+    if len(set(fractions)) < 2:
+        raise UsageError("A study of less data compares at least two shares of it. Give them as in 0.1,0.25,0.5,1.")
+    base = Request(**{**DEFAULTS, **settings})
+    return Sweep(base, {"method": tuple(methods), "data_fraction": tuple(fractions)})

@@ -1,0 +1,196 @@
+"""What a sweep over shares of the training images came to: test accuracy against share, control and students.
+
+Any sweep with that axis can be read, as far as it has come. Read from run folders, without torch.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from kd import datasets
+from kd.answers import Answers
+from kd.chance import Interval
+from kd.places import Places
+from kd.repeats import WORSE, Difference, Spread, difference, level, tested
+from kd.runs import Run, Store
+from kd.sweep import AXES, Sweep, words
+from kd.sweep.table import Row, changed
+
+FRACTION = "data_fraction"
+CONTROL, STUDENT = "control", "student"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model with one share of the training images, over the seeds that have finished.
+
+    images: how many that share is; None where it cannot be told. passes: over them. accuracy: test, 0..1, of every
+    seed. interval: of its mean, 95 %, of these models on other test images, whole people where they are known.
+    bought: student − control, both with this share; None for the control. behind: this − the control with the largest
+    share of all, None before that has finished. Both are paired by image.
+    """
+
+    fraction: float
+    images: int | None
+    passes: int
+    seeds: tuple[int, ...]
+    accuracy: Spread
+    interval: Interval
+    bought: Difference | None
+    behind: Difference | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model against the share of data, smallest share first. role: control or student."""
+
+    name: str
+    role: str
+    points: tuple[Point, ...]
+
+    @property
+    def enough(self) -> Point | None:
+        """The least share from which on it is not worse than the control with the largest share by more than chance."""
+        found = None
+        for point in reversed(self.points):
+            if point.behind is None or point.behind.verdict == WORSE:
+                break
+            found = point
+        return found
+
+
+@dataclass(frozen=True)
+class Study:
+    """One control, and every student beside it.
+
+    data: the set's name. title: what its models share that others of the sweep have otherwise; most often nothing.
+    curves: the control first. images: by share, None where it cannot be told. teacher, teacher_accuracy,
+    teacher_fraction: its model, its test accuracy, and the share of the images that it saw. majority: accuracy of
+    always naming the most frequent class of the test set. tested, people: its images, and how many people they are of
+    where that is known. whole: whether every seed of every model has finished.
+    """
+
+    data: str
+    title: str
+    curves: tuple[Curve, ...]
+    images: dict[float, int | None]
+    teacher: str
+    teacher_accuracy: float
+    teacher_fraction: float
+    majority: float
+    tested: int
+    people: int | None
+    whole: bool
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        return tuple(self.images)
+
+    @property
+    def students(self) -> tuple[Curve, ...]:
+        return tuple(curve for curve in self.curves if curve.role == STUDENT)
+
+    @property
+    def seeds(self) -> int:
+        """The most seeds that any point has."""
+        return max((len(point.seeds) for curve in self.curves for point in curve.points), default=0)
+
+
+def studies(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[Study]:
+    """One per control, in the cells' order: what decides a control's settings, besides the share, parts them.
+
+    Nothing where the sweep has no axis of shares, or before its teacher and some control or student have finished.
+    """
+    if FRACTION not in sweep.axes or not rows or rows[0].cell.teacher not in store:
+        return []
+    teacher = store[rows[0].cell.teacher]
+    taught = tested(teacher)
+    if taught is None:
+        return []
+    found = (_study(title, alike, sweep, teacher, taught, store) for title, alike in _parted(rows, _of_control).items())
+    return [one for one in found if one.seeds]
+
+
+def _study(title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: Answers, store: Store) -> Study:
+    images = {share: _images(teacher, share, store.places) for share in map(float, sweep.axes[FRACTION])}
+    controls = {float(row.settings[FRACTION]): row for row in rows}
+    best = _finished(controls.get(max(images)), 0, store)
+    curves = [_curve(CONTROL, CONTROL, controls.values(), best, images, teacher, store)]
+    for name, own in _parted(rows, _of_method).items():
+        full = name if "method" in sweep.axes else ", ".join(filter(None, (sweep.base.method, name)))
+        curves.append(_curve(full, STUDENT, own, best, images, teacher, store))
+    groups = len(set(taught.groups)) if taught.groups else None
+    name = Path(sweep.base.data.split(":", 1)[0]).stem
+    return Study(name, title, tuple(curves), images, teacher.spec.model_label, float(taught.right.mean()),
+                 teacher.spec.data_fraction, float(np.bincount(taught.labels).max() / len(taught.labels)),
+                 len(taught.labels), groups, all(row.done == row.runs for row in rows))
+
+
+def _curve(name: str, role: str, rows: Iterable[Row], best: tuple[Run, ...], images: dict[float, int | None],
+           teacher: Run, store: Store) -> Curve:
+    points = []
+    for row in sorted(rows, key=lambda row: row.settings[FRACTION]):
+        share, own = float(row.settings[FRACTION]), _finished(row, int(role == STUDENT), store)
+        found = _measured(own, best, teacher, tuple(changed(run, "predictions.npz") for run in (*own, *best, teacher)))
+        if found:
+            bought = row.outcome.bought if row.outcome and role == STUDENT else None
+            points.append(Point(share, images[share], own[0].spec.epochs, found[0], found[1], found[2], bought,
+                                found[3]))
+    return Curve(name, role, tuple(points))
+
+
+@lru_cache(maxsize=1024)
+def _measured(own: tuple[Run, ...], best: tuple[Run, ...], teacher: Run, _changed: tuple[int, ...]
+              ) -> tuple[tuple[int, ...], Spread, Interval, Difference | None] | None:
+    """Seeds, accuracies, the interval of their mean, and the difference from the best; None before the first seed.
+
+    Kept in memory: the bootstrap takes its time, and pages look every second. A run tested on other images than the
+    teacher's is left out.
+    """
+    taught = tested(teacher)
+    answered, others = ({run.spec.seed: found for run in runs if taught and (found := tested(run))
+                         and found.beside(taught)} for runs in (own, best))
+    if not answered:
+        return None
+    both = [seed for seed in answered if seed in others]
+    behind = difference([answered[seed] for seed in both], [others[seed] for seed in both]) if both else None
+    models = list(answered.values())
+    return tuple(answered), Spread(tuple(float(one.right.mean()) for one in models)), level(models), behind
+
+
+def _finished(row: Row | None, part: int, store: Store) -> tuple[Run, ...]:
+    """A cell's controls (part 0) or students (1) that have finished."""
+    ids = [pair[part] for pair in row.cell.pairs] if row else []
+    return tuple(store[run_id] for run_id in ids if run_id in store and store[run_id].summary)
+
+
+def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list[Row]]:
+    """Rows that agree in these settings, by what they agree in, in words."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(words({name: value for name, value in row.settings.items() if which(name)}), []).append(row)
+    return found
+
+
+def _of_control(setting: str) -> bool:
+    """Whether it decides what the control is, at one share."""
+    return setting in AXES and setting not in ("method", FRACTION)
+
+
+def _of_method(setting: str) -> bool:
+    return setting == "method" or setting not in AXES
+
+
+def _images(teacher: Run, share: float, places: Places) -> int | None:
+    """Training images that this share is, of the set that the teacher learnt from."""
+    counts = (teacher.summary or {}).get("data", {}).get("counts", {}).get("train")
+    return None if counts is None else _taken(teacher.spec.data_fingerprint, teacher.spec.image_size, share,
+                                              tuple(counts), places)
+
+
+@lru_cache(maxsize=256)
+def _taken(fingerprint: str, size: int, share: float, counts: tuple[int, ...], places: Places) -> int:
+    return datasets.images_taken(fingerprint, size, share, counts, places)

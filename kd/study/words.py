@@ -1,0 +1,139 @@
+"""A study of less data in words and tables: what came out, no more than the intervals carry."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kd.repeats import VERDICTS, WITHIN_CHANCE, Difference, between, signed
+from kd.runs import Store
+from kd.study.reading import Curve, Point, Study
+from kd.sweep import Sweep
+from kd.sweep.table import NOTICE, Row, shared, versions
+
+# What a bar, or a pair of numbers in brackets, is.
+INTERVAL = "95 % bootstrap intervals of the mean over the seeds, of these models on other test images"
+
+
+def sentence(study: Study, strong: Callable[[str], str] = str) -> str:
+    """What came out, as a person would say it: where a student is above the control by more than chance, and from which
+    share on each model is no worse than the control with all of the data. strong: how to stress a few words."""
+    drawn = f"{study.tested:,} test images" + (f" of {study.people:,} people" if study.people else "")
+    average = f", on average over {study.seeds} seeds" if study.seeds > 1 else ", with one seed"
+    told = [_helps(curve, strong) for curve in study.students if any(point.bought for point in curve.points)]
+    far = "" if study.whole else "So far: "
+    return " ".join([f"{far}{'on' if far else 'On'} {drawn}{average}:", "; ".join(told) + "." if told else
+                     "no student has finished beside its control yet.", *_enough(study, strong)])
+
+
+def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
+    """`kd is better than the control with 10 % (+6.7 points, +2.1 to +11.0), within chance of it with 100 %`."""
+    parts: list[str] = []
+    for verdict in VERDICTS:
+        own = [point for point in curve.points if point.bought and point.bought.verdict == verdict]
+        shares = [share(point.fraction) + (f" ({_told(point.bought)})" if point.bought and verdict != WITHIN_CHANCE
+                                           else "") for point in own]
+        than = f"{'of' if verdict == WITHIN_CHANCE else 'than'} {'it' if parts else 'the control'}"
+        if len(own) == len(curve.points) > 1 and verdict == WITHIN_CHANCE:
+            return f"{curve.name} is {strong(f'{verdict} {than}')} with every share of the images"
+        if own:
+            parts.append(f"{strong(f'{verdict} {than}')} with {_listed(shares)}")
+    return f"{curve.name} is {', '.join(parts)} of the images"
+
+
+def _enough(study: Study, strong: Callable[[str], str]) -> list[str]:
+    """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
+    control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
+    if control.enough is None:
+        return []
+    if control.enough.fraction == min(study.fractions):
+        return [f"The control itself is no worse with {least} than with {most} by more than chance: these test images "
+                "are too few, or the task too easy or too hard, to say that anybody saves data."]
+    told = [f"{curve.name} {strong(f'from {share(point.fraction)} on')}" if point else f"{curve.name} never"
+            for curve in study.students for point in (curve.enough,) if curve.points]
+    return [f"Not worse than the control with {most} by more than chance: {', '.join(told)}, the control itself from "
+            f"{share(control.enough.fraction)} on."]
+
+
+def _told(one: Difference) -> str:
+    """`+6.7 points, +2.1 to +11.0, in 3 of 3 seeds`: how many point the same way is what the interval leaves out."""
+    alike = sum(value * one.points > 0 for value in one.by_seed.values)
+    seeds = f", in {alike} of {one.by_seed.n} seeds" if one.by_seed.n > 1 else ""
+    return f"{signed(one.points)} points, {between(one)}{seeds}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def share(fraction: float) -> str:
+    """`25 %`."""
+    return f"{100 * fraction:g} %"
+
+
+def note(study: Study) -> str:
+    """How to read the bars."""
+    return f"Bars: {brackets(study)}; dots: single seeds, whose spread is the luck of training."
+
+
+def brackets(study: Study) -> str:
+    """What the intervals are."""
+    return INTERVAL + (", whole people at a time" if study.people else "") + "; of twenty, one misses"
+
+
+def teacher_words(study: Study) -> str:
+    """`teacher resnet18, all images`: a student's teacher may have seen more than the student."""
+    seen = "all images" if study.teacher_fraction == 1 else f"{share(study.teacher_fraction)} of the images"
+    return f"teacher {study.teacher}, {seen}"
+
+
+def rows(study: Study) -> list[dict[str, str]]:
+    """A row per model and share, the scores in per cent."""
+    return [{"model": curve.name, "share": share(point.fraction),
+             "images": "" if point.images is None else str(point.images), "passes": str(point.passes),
+             "seeds": str(len(point.seeds)), "test accuracy": _level(point),
+             "− control": f"{signed(point.bought.points)} ({between(point.bought)})" if point.bought else "",
+             "− control with all": f"{signed(point.behind.points)} ({between(point.behind)})" if point.behind else ""}
+            for curve in study.curves for point in curve.points]
+
+
+def _level(point: Point) -> str:
+    low, high = point.interval.low or 0.0, point.interval.high or 0.0
+    return f"{100 * point.accuracy.mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def lines(study: Study) -> list[dict[str, Any]]:
+    """A line per model and share: flat, plain values; None where there is nothing yet."""
+    return [{"study": study.title, "model": curve.name, "role": curve.role, "data_fraction": point.fraction,
+             "training_images": point.images, "passes": point.passes, "seeds": len(point.seeds),
+             "test_accuracy": point.accuracy.mean, "low": point.interval.low, "high": point.interval.high,
+             "sd": point.accuracy.sd, "by_seed": " ".join(f"{value:.4f}" for value in point.accuracy.values),
+             **_difference("minus_control", point.bought), **_difference("minus_control_with_all", point.behind)}
+            for curve in study.curves for point in curve.points]
+
+
+def _difference(name: str, one: Difference | None) -> dict[str, Any]:
+    values = (one.points, one.low, one.high, one.by_seed.sd, one.verdict) if one else (None,) * 5
+    return dict(zip((f"{name}_points", f"{name}_low", f"{name}_high", f"{name}_sd", f"{name}_verdict"), values,
+                    strict=True))
+
+
+def to_json(study: Study) -> dict[str, Any]:
+    """All there is to say, in plain values."""
+    return {"title": study.title, "sentence": sentence(study), "teacher": study.teacher,
+            "teacher_accuracy": study.teacher_accuracy, "teacher_data_fraction": study.teacher_fraction,
+            "majority": study.majority, "test_images": study.tested, "people": study.people,
+            "complete": study.whole, "points": lines(study), "note": note(study), "notice": NOTICE}
+
+
+def as_csv(sweep: Sweep, found: Sequence[Study], table: Sequence[Row], store: Store) -> str:
+    """A line per model and share, the teacher's accuracy and every setting that all share beside it."""
+    known = [told for row in table if (told := versions(row, store))]
+    common = {**shared(sweep), **(known[0] if known else {}), "notice": NOTICE}
+    written = [{"sweep": sweep.id, **line, "teacher_accuracy": study.teacher_accuracy, "majority": study.majority,
+                "test_images": study.tested, **common} for study in found for line in lines(study)]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in written for name in line)))
+    writer.writeheader()
+    writer.writerows(written)
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+import csv
+import json
+
+import pytest
+from made_sweep import SWEEP, made
+from small import DATA
+from test_commands import run
+
+from kd.runs import Store
+from kd.study import less_data
+from kd.sweep import Sweep, sweeps
+
+SMALL = ["study", "less-data", "--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1",
+         "--batch-size", "8", "--views", "3", "--depth", "2", "--width", "4", "--explainer-depth", "1"]
+
+
+def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
+    root = ["--root", str(tmp_path / "store"), "--json"]
+    words = [*SMALL, "--fractions", "0.5,1", "--seeds", "1", "--alpha", "0.3", "--out", str(tmp_path / "out"), *root]
+    code, result, err = run(capsys, *words)
+    assert code == 0
+    assert "4 cells, 7 runs, 7 to train" in err
+    [study] = result["studies"]
+    assert [(point["model"], point["data_fraction"], point["passes"], point["training_images"])
+            for point in study["points"]] == [(name, share, passes, images) for name in ("control", "kd", "medtex")
+                                              for share, passes, images in ((0.5, 2, 24), (1.0, 1, 44))]
+    assert study["complete"]
+    assert study["sentence"].startswith("On 12 test images, with one seed: kd is ")
+    assert result["base"]["method_args"] == {"alpha": 0.3}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"less-data.csv", "less-data.json", "less-data.png"}
+    assert json.loads((tmp_path / "out" / "less-data.json").read_text()) == result
+    assert len(list(csv.DictReader((tmp_path / "out" / "less-data.csv").read_text().splitlines()))) == 6
+
+    code, again, err = run(capsys, *words)
+    assert again == result
+    assert "7 runs, 0 to train" in err
+    code, text, err = run(capsys, "study", "less-data", "--show", result["sweep"], *root[:2])
+    assert "− control with all" in text
+    assert study["sentence"] in err
+    assert "In brackets: 95 % bootstrap intervals" in err
+
+
+def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
+    monkeypatch.setattr("kd.commands.study.train_all", lambda *_: None)
+    monkeypatch.setattr("kd.commands.study.table", lambda *_: [])
+    assert run(capsys, *SMALL, "--json")[1]["base"] == run(capsys, *SMALL, "--stretch", "1", "--seeds", "3",
+                                                          "--json")[1]["base"]
+    _, result, _ = run(capsys, *SMALL, "--json", "--methods", "kd,dkd", "--stretch", "0")
+    settings = {"data": DATA, "teacher": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 8, "views": 3,
+                "depth": 2, "width": 4, "explainer_depth": 1, "stretch": 0.0}
+    assert result["sweep"] == less_data(settings, ("kd", "dkd")).id
+    assert result["axes"] == {"method": ["kd", "dkd"], "data_fraction": [0.1, 0.25, 0.5, 1.0]}
+
+
+def test_several_controls_have_a_figure_each(capsys, tmp_path):
+    sweep = Sweep(SWEEP.base, {"depth": (2, 3), "data_fraction": (0.5, 1.0)})
+    made(Store(), sweep)
+    code, text, err = run(capsys, "study", "less-data", "--show", sweep.id, "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "depth 2: On 120 test images" in err
+    assert "depth 3" in text
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "less-data.csv", "less-data.json", "less-data-1.png", "less-data-2.png"}
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["study"], "NAME"),
+    (["study", "more-data"], "less-data"),
+    (["study", "less-data"], "Give the data set"),
+    ([*SMALL, "--fractions", "0.5"], "at least two shares"),
+    ([*SMALL, "--fractions", "0.1,2"], "data_fraction must be between"),
+    ([*SMALL, "--methods", "kd,kdd"], "Did you mean 'kd'"),
+    ([*SMALL, "--epochs", "500"], "makes 5000 passes of 500"),
+    (["study", "less-data", "--show", "nothing"], "none has been started"),
+])
+def test_what_cannot_be_is_one_sentence_and_exit_2(capsys, words, message):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not sweeps(Store())
+
+
+def test_a_sweep_without_shares_is_refused(capsys):
+    made(Store())
+    code, _, err = run(capsys, "study", "less-data", "--show", SWEEP.id)
+    assert code == 2
+    assert "one share of the data only" in err
