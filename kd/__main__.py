@@ -32,14 +32,14 @@ EVALUATE: Arguments = {
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, drawn per class; default: "
                 "all."},
     "--seed": {"type": int, "default": 0, "help": "Of that draw (default 0)."}, **STAGE}
-EXAMPLES = """examples:
-  python -m kd demo
-  python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
 MANY: Arguments = {
     "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
     "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
     "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on this "
               "machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."}}
+EXAMPLES = """examples:
+  python -m kd demo
+  python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
   python -m kd compare STUDENT_RUN --image scan.jpg --out out/
 
 Not for clinical use."""
@@ -76,10 +76,10 @@ def parser() -> argparse.ArgumentParser:
     _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
     _knobs(distill)
     _sweep(verbs)
+    _study(verbs)
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
-    _study(verbs)
     _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
         "run": {}, **image, **out,
         "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
@@ -128,9 +128,6 @@ def _sweep(verbs: Any) -> None:
     _knobs(verb, several=True)
 
 
-def _list(kind: type) -> Callable[[str], list[Any]]:
-    """Reads values parted by commas."""
-    def read(text: str) -> list[Any]:
 def _study(verbs: Any) -> None:
     """As distill, with lists of what the study compares."""
     from kd import study
@@ -151,6 +148,9 @@ def _study(verbs: Any) -> None:
     _knobs(verb)
 
 
+def _list(kind: type) -> Callable[[str], list[Any]]:
+    """Reads values parted by commas."""
+    def read(text: str) -> list[Any]:
         try:
             return [kind(word.strip()) for word in text.split(",") if word.strip()]
         except ValueError:
