@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from kd.models.base import Classifier, Stage
+from kd.models.explained import Explained
+from kd.models.unet import UNet
 
 CLASSES, SIDE = 5, 32
 
@@ -64,6 +66,18 @@ class Constant(Small):
         super().__init__()
         for layer in self.layers:
             nn.init.zeros_(layer[0].weight)
+
+
+def explained(kind=Small):
+    """A student of this kind behind an explainer that has learnt something; before that its masks are open."""
+    model = Explained(kind(), UNet(2, 4), "mean", SIDE)
+    nn.init.normal_(model.explainer.score.weight)
+    return model
+
+
+def blind():
+    """A student that looks nowhere, behind an explainer that tells no place from another."""
+    return Explained(Constant(), UNet(2, 4), "mean", SIDE)
 
 
 def made(kind=Small, seed=0):

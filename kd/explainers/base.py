@@ -27,6 +27,7 @@ class ExplainerFacts:
     to two hundred) or minutes (more, such as one per channel); the latter two belong on the job queue.
     signed: whether values below 0 mean "speaks against", so that 0 must keep its own colour.
     early: whether it still says something at early stages; Grad-CAM's channel mean cancels there to 75–100 % zeros.
+    absolute: whether values lie in 0..1 and mean something as they are, so that they are shown unscaled.
     grid: what the map lies on: the grid of a `stage`, or the `picture` or its `superpixels`, where a stage means
     nothing and the map has the picture's size.
     """
@@ -37,6 +38,7 @@ class ExplainerFacts:
     seeing: str
     cost: Literal["instant", "seconds", "minutes"] = "instant"
     signed: bool = False
+    absolute: bool = False
     early: bool = True
     grid: Literal["stage", "picture", "superpixels"] = "stage"
 
@@ -45,11 +47,12 @@ class ExplainerFacts:
 class Maps:
     """Heat maps at their own grid.
 
-    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached. signed: see ExplainerFacts.
+    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached. signed, absolute: see ExplainerFacts.
     """
 
     values: Tensor
     signed: bool = False
+    absolute: bool = False
 
     @property
     def blank(self) -> Tensor:
@@ -58,12 +61,12 @@ class Maps:
 
     def scaled(self) -> Tensor:
         """The maps in 0..1; see `scale`."""
-        return scale(self.values, self.signed)
+        return scale(self.values, self.signed, self.absolute)
 
 
-def scale(values: Tensor, signed: bool = False) -> Tensor:
+def scale(values: Tensor, signed: bool = False, absolute: bool = False) -> Tensor:
     """Maps [..., H, W] in 0..1, each by its own least and greatest value; signed ones by their greatest magnitude, so
-    that 0 becomes 0.5 and both sides keep their proportion.
+    that 0 becomes 0.5 and both sides keep their proportion; absolute ones as they are.
 
     The order is: raw map (after the explainer's own ReLU, if it has one), scaled once here on the native grid, then
     raised to the picture and never scaled again (the package grad-cam scales a second time after raising). A blank map
@@ -75,6 +78,8 @@ def scale(values: Tensor, signed: bool = False) -> Tensor:
     if signed:
         most = torch.where(blank, 1.0, torch.maximum(-low, high))
         return torch.where(blank, 0.5, 0.5 + 0.5 * values / most)
+    if absolute:
+        return torch.where(blank, 0.0, values)
     return torch.where(blank, 0.0, (values - low) / torch.where(blank, 1.0, high - low))
 
 
@@ -115,7 +120,7 @@ class Explainer(ABC):
         seen = self._maps(model, images, targets, numbers, progress or _ignore)
         if progress:
             progress(1.0)
-        return tuple(Maps(values.detach().float(), self.facts.signed) for values in seen)
+        return tuple(Maps(values.detach().float(), self.facts.signed, self.facts.absolute) for values in seen)
 
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],

@@ -18,7 +18,8 @@ class Mask(Explainer):
 
     facts = ExplainerFacts(
         "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
-        "Bright where the student may look: what its explainer found the teacher's answer to rest on.", grid="picture")
+        "Bright where the student may look: what its explainer found the teacher's answer to rest on.",
+        absolute=True, grid="picture")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: Progress) -> list[Tensor]:
