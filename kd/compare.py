@@ -1,45 +1,72 @@
 """Do they look at the same thing? A teacher's map beside that of its student and the control, and their stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kd import figure
+from kd.batches import to_tensor
 from kd.distill import control_of
 from kd.errors import UsageError
 from kd.explain import Explanation, Question, explain_together, pack, protocol_line
 from kd.explainers import EXPLAINERS
+from kd.models.base import Classifier
+from kd.models.explained import Explained
 from kd.pool import ModelPool, Subject, open_subject
 from kd.runs import Run, Store, write_bytes, write_json
 
 TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
-CAM, HIERARCHY = "grad-cam", "stage-maps"
+CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
 OTHERS = ("student 2", "student 3", "student 4")  # the roles of further students, in the order they were named
 _COLORS = {**figure.COLORS, **dict(zip(OTHERS, ("#2a8f5b", "#a3529b", "#a8323e"), strict=True))}
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one model shows: one explainer's map of one stage (`cam`), and (all but the teacher) every stage's map."""
+    """What one model shows: one explainer's map of one stage (`cam`), and (all but the teacher) every stage's map.
+
+    mask: of an explained student, always; `cam` itself where that is by the mask. seen: uint8 [S, S, 3], the picture as
+    it sees it through the mask.
+    """
 
     role: str
     cam: Explanation
     hierarchy: Explanation | None
+    mask: Explanation | None = None
+    seen: NDArray[np.uint8] | None = None
 
     @property
     def label(self) -> str:
         return self.cam.run.spec.model_label
 
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """All that there are."""
+        return tuple(one for one in (self.cam, self.hierarchy, self.beside) if one)
+
+    @property
+    def beside(self) -> Explanation | None:
+        """The mask, where `cam` is by another explainer."""
+        return None if self.mask is self.cam else self.mask
+
+    @property
+    def shown(self) -> float | None:
+        """The share of the picture that the mask shows, 0..1: its mean. None without one, or where it diverged."""
+        share = np.nan if self.mask is None else float(self.mask.maps[0].values.mean())
+        return share if np.isfinite(share) else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
-        seen = {self.cam.explainer: self.cam, **({HIERARCHY: self.hierarchy} if self.hierarchy else {})}
+        seen = {one.explainer: one for one in self.explanations}
+        share = {} if self.mask is None else {"shown": self.shown}
         shared = ("run", "predicted", "probabilities", "parameters", "flops", "note")
         full = self.cam.to_json()
-        return {"model": self.label, **{key: full[key] for key in shared},
+        return {"model": self.label, **{key: full[key] for key in shared}, **share,
                 **{name: {key: value for key, value in one.to_json().items() if key not in (*shared, "protocol")}
                    for name, one in seen.items()}}
 
@@ -64,19 +91,27 @@ class Comparison:
 
     @property
     def explainer(self) -> str:
+        """By which the teacher was asked."""
         return self.teacher.cam.explainer
+
+    @property
+    def explainers(self) -> tuple[str, ...]:
+        """By which the models were asked: one, or Grad-CAM and the mask where not every model has a mask."""
+        return tuple(dict.fromkeys(part.cam.explainer for part in self.parts))
 
     @property
     def target(self) -> str:
         return self.teacher.cam.classes[self.teacher.cam.target]
 
+    def faster(self, one: Explanation) -> float:
+        """How many times as fast an explanation comes as the teacher's (medians)."""
+        return self.teacher.cam.timing.median / one.timing.median
+
     def ratios(self) -> dict[str, float]:
-        """How many times more the teacher costs than the student: one explainer's map against the other's, the
-        teacher's against the student's stage maps, forward passes (medians of seconds), FLOPs and parameters."""
-        teacher, student, hierarchy = self.teacher.cam, self.student.cam, self.student.hierarchy
-        assert hierarchy is not None, "the student's stages are always asked for"
-        return {self.explainer: teacher.timing.median / student.timing.median,
-                HIERARCHY: teacher.timing.median / hierarchy.timing.median,
+        """How many times more the teacher costs than the student: the teacher's map against each explanation of the
+        student, by its explainer; forward passes (medians of seconds), FLOPs and parameters."""
+        teacher, student = self.teacher.cam, self.student.cam
+        return {**{one.explainer: self.faster(one) for one in self.student.explanations},
                 "forward": teacher.forward.median / student.forward.median,
                 "flops": teacher.flops / student.flops, "parameters": teacher.parameters / student.parameters}
 
@@ -87,10 +122,12 @@ class Comparison:
                 "protocol": self.teacher.cam.protocol, "notes": list(self.notes)}
 
     def arrays(self) -> dict[str, NDArray]:
-        """The image, and every raw map at its own grid as `<role>_<explainer>_layer<number>`."""
-        maps = {f"{part.role}_{name}": values for part in self.parts for one in (part.cam, part.hierarchy) if one
+        """The image, every raw map at its own grid as `<role>_<explainer>_layer<number>`, and as `<role>_seen` what an
+        explained student sees."""
+        maps = {f"{part.role}_{name}": values for part in self.parts for one in part.explanations
                 for name, values in one.arrays().items()}
-        return {"image": self.image, **maps}
+        seen = {f"{part.role}_seen": part.seen for part in self.parts if part.seen is not None}
+        return {"image": self.image, **maps, **seen}
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
         """The comparison figure as PNG."""
@@ -112,22 +149,32 @@ class Comparison:
                             protocol_line(self.teacher.cam.protocol))
 
     def _row(self, part: Part) -> figure.Row:
-        title = EXPLAINERS[self.explainer].facts.title
-        cam = figure.Tile(f"{title} · {part.cam.maps[0].grid}", part.cam.maps[0].scaled, part.cam.maps[0].blank,
-                          part.cam.maps[0].signed)
         stages = part.hierarchy.tiles() if part.hierarchy else ()
         costly = part.hierarchy or part.cam
-        return figure.Row(f"{part.role.capitalize()} · {part.label}", costly.cost_line(), cam, stages)
+        return figure.Row(f"{part.role.capitalize()} · {part.label}", costly.cost_line(),
+                          tuple(_tile(one) for one in (part.cam, part.beside) if one), stages)
 
     def _reading(self) -> tuple[str, ...]:
-        ratio = self.ratios()
+        ratio, title = self.ratios(), EXPLAINERS[self.explainer].facts.title
         share = 100 / ratio["flops"]
-        facts = EXPLAINERS[self.explainer].facts
-        asked = f", for “{self.target}”" if facts.class_specific else ""
-        return (f"{facts.title}{asked}: {facts.seeing}",
+        masked = [part for part in self.parts if part.mask]
+        names = dict.fromkeys((*self.explainers, *([MASK] if masked else [])))
+        return (*map(self._meaning, names),
                 f"Layers: {EXPLAINERS[HIERARCHY].facts.seeing}",
-                f"The student's layers come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {facts.title}, at "
-                f"{share:.{1 if share < 10 else 0}f} % of its FLOPs.")
+                f"The student's layers come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
+                f"{share:.{1 if share < 10 else 0}f} % of its FLOPs.",
+                *(self._mask_line(part, title) for part in masked))
+
+    def _meaning(self, name: str) -> str:
+        facts = EXPLAINERS[name].facts
+        asked = f", for “{self.target}”" if facts.class_specific else ""
+        return f"{facts.title}{asked}: {facts.seeing}"
+
+    def _mask_line(self, part: Part, title: str) -> str:
+        assert part.mask is not None, "only who has a mask has a line of it"
+        share = "nothing that can be told" if part.shown is None else f"{100 * part.shown:.0f} % of the picture"
+        return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
+                f"teacher's {title}.")
 
 
 def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | str | None = None,
@@ -136,9 +183,10 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     """Teacher, control and student on one picture [S, S, 3]; all times taken in turn.
 
     target: class number or name, by default the class that the teacher predicts. explainer: its map of `stage` (from 0,
-    or from the end where negative) is asked of every model. others: at most three further students of the same data set
-    to stand beside. Raises UsageError when the run has no teacher, explainer, stage or class is unknown, a model has no
-    weights, or a further student learnt other classes.
+    or from the end where negative) is asked of every model, as it suits the model (`kd.explainers.suited`). others: at
+    most three further students of the same data set to stand beside. An explained student is asked for its mask in any
+    case. Raises UsageError when the run has no teacher, explainer, stage or class is unknown, no model has the mask
+    that is asked for, a model has no weights, or a further student learnt other classes.
     """
     EXPLAINERS[explainer]
     teacher = open_subject(_teacher_of(store, student), pool)
@@ -146,14 +194,55 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     number = int(teacher.probabilities(image).argmax()) if target is None else teacher.class_number(target)
     subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: open_subject(student, pool),
                 **_beside(teacher, others, pool)}
-    asked = [Question(subject, name, subject.class_number(teacher.classes[number]), stages)
-             for role, subject in subjects.items() for name, stages in ((explainer, (stage,)), (HIERARCHY, None))
-             if role != TEACHER or stages]
-    answers = iter(explain_together(asked, image, repeats))
-    made = {role: Part(role, next(answers), None if role == TEACHER else next(answers)) for role in subjects}
+    if explainer not in offered([subject.run for subject in subjects.values()]):
+        raise UsageError("None of these models has a mask: only a student that was distilled with an explainer in "
+                         f"front (method medtex) has one. Ask by {CAM}, or compare such a student.")
+    asked = {role: _questions(role, subject, explainer, stage, teacher.classes[number])
+             for role, subject in subjects.items()}
+    answers = iter(explain_together([one for each in asked.values() for one in each.values()], image, repeats))
+    made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
+            for role, each in asked.items()}
     notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
+
+
+def offered(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The explainers that a comparison of these runs can be made by: the mask only where one of them has a mask."""
+    masked = any(run.spec.explainer_depth for run in runs)
+    return tuple(name for name in EXPLAINERS if masked or name != MASK)
+
+
+def _questions(role: str, subject: Subject, explainer: str, stage: int, target: str) -> dict[str, Question]:
+    """What is asked of one model, by the field of its `Part` that the answer fills."""
+    number = subject.class_number(target)
+    asked = {"cam": Question(subject, explainer, number, (stage,))}
+    if role != TEACHER:
+        asked["hierarchy"] = Question(subject, HIERARCHY, number, None)
+    if subject.model.explains and explainer != MASK:
+        asked["mask"] = Question(subject, MASK, number)
+    return asked
+
+
+def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> Part:
+    cam = found["cam"]
+    mask = cam if cam.explainer == MASK else found.get("mask")
+    return Part(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask))
+
+
+def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
+    """The picture [S, S, 3] through the mask."""
+    assert isinstance(model, Explained), "only an explained student has a mask"
+    device = model.mean.device
+    values = torch.from_numpy(mask.maps[0].values)[None].to(device)
+    shown = model.masked(to_tensor(mask.image[None], device), values)[0].nan_to_num()
+    return np.asarray((shown * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _tile(one: Explanation) -> figure.Tile:
+    heat = one.maps[0]
+    title = EXPLAINERS[one.explainer].facts.title
+    return figure.Tile(f"{title} · {heat.grid}", heat.scaled, heat.blank, heat.signed)
 
 
 def _beside(teacher: Subject, others: Sequence[Run], pool: ModelPool | None) -> dict[str, Subject]:

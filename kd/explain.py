@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from kd import figure, metrics
 from kd.batches import to_tensor
-from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, Progress
+from kd.errors import UsageError
+from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, Progress, suited
 from kd.explainers.base import stage_number
 from kd.models import cost
 from kd.pool import ModelPool, Subject, open_subject
@@ -114,7 +115,7 @@ class Explanation:
         """What the figure shows."""
         facts = EXPLAINERS[self.explainer].facts
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
-        row = figure.Row(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), None, self.tiles())
+        row = figure.Row(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
         bars = figure.Bars(self.run.spec.model_label, self.probabilities, figure.COLORS["student"])
         return figure.Sheet(self.image, (row,), self.classes, (bars,), self.target,
                             (facts.seeing, *filter(None, [self.note])), protocol_line(self.protocol))
@@ -148,9 +149,14 @@ class Question:
         return numbers if self.facts.grid == "stage" else numbers[-1:]
 
     @property
+    def used(self) -> str:
+        """The explainer that answers: Grad-CAM for a mask that the model has not."""
+        return suited(self.explainer, self.subject.model)
+
+    @property
     def facts(self) -> ExplainerFacts:
-        """The explainer's."""
-        return EXPLAINERS[self.explainer].facts
+        """Of the explainer that answers."""
+        return EXPLAINERS[self.used].facts
 
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
@@ -161,10 +167,14 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
     target: class number or name, by default the predicted one. stage: counts from 0, or from the end where negative;
     None explains all stages from one pass. repeats: how often forward and explanation are timed, at least 1; an
     explainer that is not instant runs once. progress: told the share that is done; it may raise, which ends it.
-    Raises UsageError for an unknown explainer, class or stage, and for a run without weights.
+    Raises UsageError for an unknown explainer, class or stage, for a run without weights, and for the mask of a model
+    that has none: who names one run wants no other explainer in its place.
     """
     EXPLAINERS[explainer]
     subject = open_subject(run, pool)
+    if (other := suited(explainer, subject.model)) != explainer:
+        raise UsageError(f"{run.id} has no {explainer}: only a student that was distilled with an explainer in front "
+                         f"(method medtex) has one. Ask by {other}, or name such a student.")
     number = (int(subject.probabilities(image).argmax()) if target is None else subject.class_number(target))
     return explain_together([Question(subject, explainer, number, None if stage is None else (stage,))],
                             image, repeats, progress)[0]
@@ -173,6 +183,8 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
 def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], repeats: int = 5,
                      progress: Progress | None = None) -> list[Explanation]:
     """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
+
+    An explanation names the explainer that was used, which may be another than was asked for (`Question.used`).
 
     Explanations that are not instant run once, their forward passes before and after them. progress: as `explain`'s.
     """
@@ -206,7 +218,7 @@ class _Trial:
         self.images = to_tensor(image[None], device)
         self.targets = torch.tensor([question.target], device=device)
         self.numbers = question.numbers()
-        self.explainer = EXPLAINERS[question.explainer]
+        self.explainer = EXPLAINERS[question.used]
         self.instant = question.facts.cost == "instant"
         self.logits = torch.empty(0)
         self.maps: list[Maps] = []
@@ -222,7 +234,7 @@ class _Trial:
 
     def explain(self, progress: Progress | None = None) -> None:
         seen = self.explainer.at_stages(self.model, self.images, self.targets, self.numbers, progress)
-        self.maps = [Maps(maps.values.cpu(), maps.signed) for maps in seen]
+        self.maps = [replace(maps, values=maps.values.cpu()) for maps in seen]
 
     def answer(self) -> Explanation:
         subject = self.question.subject
@@ -231,7 +243,7 @@ class _Trial:
         ratio = statistics.median(mine / other for mine, other in zip(explained, plain, strict=True))
         parameters, flops = _price(subject, self.image.shape[0])
         return Explanation(
-            subject.run, self.question.explainer, self.image, self.question.target, subject.classes,
+            subject.run, self.question.used, self.image, self.question.target, subject.classes,
             metrics.softmax(self.logits[0].numpy()), tuple(map(self._heat_map, self.numbers, self.maps)),
             summarise(explained, warmup=int(self.instant)), summarise(forward), ratio, parameters, flops,
             self._protocol(), subject.note)

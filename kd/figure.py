@@ -42,11 +42,11 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One model: a title, a line of facts, a tile that stands apart (or None) and tiles that wrap."""
+    """One model: a title, a line of facts, tiles that stand apart (leads) and tiles that wrap."""
 
     title: str
     facts: str
-    lead: Tile | None
+    leads: tuple[Tile, ...]
     tiles: tuple[Tile, ...]
 
 
@@ -91,7 +91,7 @@ class _Page:
 
         self.sheet, self.opacity, self.colormap = sheet, opacity, colormap
         self.shown = _shown_classes(sheet)
-        self.apart = int(any(row.lead for row in sheet.rows))
+        self.apart = max(len(row.leads) for row in sheet.rows)
         widest = max(min(len(row.tiles), WRAP) for row in sheet.rows)
         self.columns = max(widest + self.apart, NARROWEST)
         self.right = MARGIN + PANEL + 0.45
@@ -132,7 +132,8 @@ class _Page:
 
     def _first_free(self) -> float:
         """Where the room beside the first row begins."""
-        taken = self.apart + min(len(self.sheet.rows[0].tiles), WRAP)
+        first = self.sheet.rows[0]
+        taken = self.apart + min(len(first.tiles), WRAP) if first.tiles else len(first.leads)
         return self.right + taken * (TILE + GAP) + 0.12
 
     def _wrapped(self, left: float) -> list[list[str]]:
@@ -205,8 +206,8 @@ class _Page:
         room = self.columns * (TILE + GAP)
         self._text(self.right, top, _shorten(row.title, int(room / 0.1)), size=11.5, weight="bold")
         self._text(self.right, top + 0.235, _shorten(row.facts, int(room / 0.062)), color=SOFT)
-        if row.lead:
-            self._tile(row.lead, 0, top + HEADER)
+        for number, tile in enumerate(row.leads):
+            self._tile(tile, number, top + HEADER)
         for number, tile in enumerate(row.tiles):
             self._tile(tile, self.apart + number % WRAP, top + HEADER + number // WRAP * (TILE + LABEL))
 
@@ -224,7 +225,7 @@ class _Page:
 
     def _ramp(self, left: float, top: float) -> None:
         """A colour bar for each kind of map that is shown."""
-        kinds = {tile.signed for row in self.sheet.rows for tile in filter(None, (row.lead, *row.tiles))}
+        kinds = {tile.signed for row in self.sheet.rows for tile in (*row.leads, *row.tiles)}
         for signed in sorted(kinds):
             axes = self._axes(left, top, 2.0, 0.12)
             axes.imshow(lookup(SIGNED if signed else self.colormap)[None], aspect="auto")

@@ -173,10 +173,10 @@ class Hierarchy:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""
         label, asked, last = self.run.spec.model_label, f"“{self.classes[self.target]}”", self.stages[-1]
         cost = f"all of this in {self.timing}, {self.ratio:.2f} × the forward pass"
-        rows = (figure.Row(f"{label} · stage maps", cost, None, tuple(_tile(one.stage_map) for one in self.stages)),
-                figure.Row(f"{label} · class-weighted maps for {asked}", VIEWS["weighted"].paper, None,
+        rows = (figure.Row(f"{label} · stage maps", cost, (), tuple(_tile(one.stage_map) for one in self.stages)),
+                figure.Row(f"{label} · class-weighted maps for {asked}", VIEWS["weighted"].paper, (),
                            tuple(_tile(one.weighted) for one in self.stages)),
-                figure.Row(f"{label} · channels of its last stage that carry {asked}", VIEWS["channels"].paper, None,
+                figure.Row(f"{label} · channels of its last stage that carry {asked}", VIEWS["channels"].paper, (),
                            tuple(figure.Tile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled,
                                              one.map.blank) for one in last.channels)))
         bars = figure.Bars(label, self.probabilities, figure.COLORS["student"])

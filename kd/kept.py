@@ -73,7 +73,8 @@ def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | No
         return None
     if stored["picture"] != _digest(image) or stored["weights"] != run.weights.stat().st_mtime_ns:
         return None
-    shown = tuple(_heat_map(one, raw) for one, raw in zip(stored["maps"], values, strict=True))
+    absolute = EXPLAINERS[wanted.explainer].facts.absolute
+    shown = tuple(_heat_map(one, raw, absolute) for one, raw in zip(stored["maps"], values, strict=True))
     probabilities = np.array([np.nan if one is None else one for one in stored["probabilities"]])
     plain = {name: stored[name] for name in ("target", "ratio", "parameters", "flops", "protocol", "note")}
     return Explanation(run=run, explainer=wanted.explainer, image=image, classes=tuple(stored["classes"]),
@@ -112,8 +113,9 @@ def _keep(run: Run, wanted: Wanted, found: Explanation) -> None:
                   "lies_on": one.lies_on} for one in found.maps]})
 
 
-def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32]) -> HeatMap:
-    return HeatMap(values=values, scaled=scale(torch.from_numpy(values), facts["signed"]).numpy(), **facts)
+def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32], absolute: bool) -> HeatMap:
+    scaled = scale(torch.from_numpy(values), facts["signed"], absolute).numpy()
+    return HeatMap(values=values, scaled=scaled, **facts)
 
 
 def _paths(run: Run, wanted: Wanted) -> tuple[Path, Path]:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from kd.methods import complete
 from kd.models import cost, skeleton, weights
+from kd.models.explained import Explained
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 
@@ -18,7 +20,10 @@ def made(store: Store, spec: RunSpec, classes: tuple[str, ...] = CLASSES, finish
     """A run with weights; unfinished, it has logged its classes but has no summary."""
     run = store.create(spec)
     torch.manual_seed(spec.seed)
-    weights.save(skeleton(spec, len(classes)), run.weights)
+    model = skeleton(spec, len(classes))
+    if isinstance(model, Explained):  # before training its masks are open everywhere
+        torch.nn.init.normal_(model.explainer.score.weight, generator=torch.Generator().manual_seed(spec.seed))
+    weights.save(model, run.weights)
     run.log("data", classes=list(classes))
     if finished:
         price = cost.cost(spec, len(classes))
@@ -31,6 +36,17 @@ def made_trio(store: Store) -> tuple[Run, Run, Run]:
     """Teacher, control and student."""
     teacher = made(store, TEACHER)
     return teacher, made(store, CONTROL), made(store, student_spec(teacher))
+
+
+def made_explained_trio(store: Store) -> tuple[Run, Run, Run]:
+    """Teacher, control and a student behind a mask."""
+    teacher = made(store, TEACHER)
+    return teacher, made(store, CONTROL), made(store, explained_spec(teacher))
+
+
+def explained_spec(teacher: Run) -> RunSpec:
+    return replace(CONTROL, method="medtex", method_args=complete("medtex", {}), teacher=teacher.id, explainer_depth=2,
+                   explainer_width=4)
 
 
 def student_spec(teacher: Run) -> RunSpec:

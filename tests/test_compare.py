@@ -3,12 +3,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_runs import CLASSES, CONTROL, TEACHER, made, made_trio, picture, student_spec
+import torch
+from made_runs import (
+    CLASSES,
+    CONTROL,
+    TEACHER,
+    explained_spec,
+    made,
+    made_explained_trio,
+    made_trio,
+    picture,
+    student_spec,
+)
 
-from kd.compare import compare
+from kd.batches import to_tensor
+from kd.compare import compare, offered
 from kd.errors import UsageError
 from kd.explain import explain
-from kd.pool import open_subject
+from kd.pool import ModelPool, open_subject
 from kd.runs import Store
 
 
@@ -146,3 +158,96 @@ def test_further_students_must_be_few_and_of_the_same_classes(store):
     other = made(store, replace(student_spec(teacher), seed=8), ("left", "right"))
     with pytest.raises(UsageError, match="other classes"):
         compare(store, student, picture(), others=[other])
+
+
+def test_an_explained_students_mask_is_always_asked_for(store):
+    teacher, control, student = made_explained_trio(store)
+    found = compare(store, student, picture(), repeats=1)
+    assert [part.cam.run for part in found.parts] == [teacher, control, student]
+    assert (found.explainer, found.explainers) == ("grad-cam", ("grad-cam",))
+    assert found.teacher.mask is found.control.mask is found.teacher.seen is found.control.shown is None
+    alone = explain(student, picture(), "mask", repeats=1)
+    assert np.array_equal(found.student.mask.maps[0].values, alone.maps[0].values)
+    assert found.student.shown == alone.maps[0].values.mean()
+    assert found.ratios()["mask"] == found.teacher.cam.timing.median / found.student.mask.timing.median
+
+
+def test_what_the_student_sees_is_the_picture_through_its_mask(store):
+    _, _, student = made_explained_trio(store)
+    found = compare(store, student, picture(), repeats=1)
+    mask = found.student.mask.maps[0].values[..., None]
+    assert 0.01 < mask.mean() < 0.99
+    expected = 255 * (mask * (picture() / 255) + (1 - mask) * 0.5)  # the average of an untrained one is grey
+    assert np.abs(found.student.seen - expected).max() <= 0.51
+    with torch.no_grad():
+        model = open_subject(student).model
+        logits = model.student(to_tensor(found.student.seen[None])).logits[0].softmax(0)
+    assert np.allclose(logits.numpy(), found.student.cam.probabilities, atol=0.02)
+
+
+def test_grad_cam_stands_in_where_a_model_has_no_mask_and_everything_says_so(store, tmp_path):
+    _, _, student = made_explained_trio(store)
+    found = compare(store, student, picture(), repeats=1, explainer="mask", target="none")
+    assert [part.cam.explainer for part in found.parts] == ["grad-cam", "grad-cam", "mask"]
+    assert (found.explainer, found.explainers) == ("grad-cam", ("grad-cam", "mask"))
+    assert found.student.mask is found.student.cam, "it is not asked twice"
+    assert found.student.seen is not None
+    assert {"teacher_grad-cam_layer03", "control_grad-cam_layer02", "student_mask_picture", "student_seen"} < {
+        *found.arrays()}
+    assert "student_grad-cam_layer02" not in found.arrays()
+    said = json.loads(found.save(tmp_path)["comparison.json"].read_text())
+    assert (said["student"]["mask"]["class_specific"], said["teacher"]["grad-cam"]["class_specific"]) == (False, True)
+    assert said["student"]["shown"] == found.student.shown
+    assert "shown" not in said["teacher"] and "grad-cam" not in said["student"] and "mask" not in said["teacher"]
+    assert said["teacher_to_student"]["mask"] == found.faster(found.student.cam)
+    assert "grad-cam" not in said["teacher_to_student"]
+    sheet = found.sheet()
+    assert [[tile.label for tile in row.leads] for row in sheet.rows] == [
+        ["Grad-CAM · 4×4"], ["Grad-CAM · 8×8"], ["Mask · 32×32"]]
+    assert sheet.notes[0].startswith("Grad-CAM, for “none”: Bright")
+    assert sheet.notes[1].startswith("Mask: Bright")
+
+
+def test_the_figure_has_the_mask_beside_the_map_and_says_what_it_costs(store):
+    _, _, student = made_explained_trio(store)
+    found = compare(store, student, picture(), repeats=1)
+    sheet = found.sheet()
+    last = sheet.rows[-1]
+    assert [tile.label for tile in last.leads] == ["Grad-CAM · 8×8", "Mask · 32×32"]
+    assert np.array_equal(last.leads[1].heat, found.student.mask.maps[0].values), "0 is hidden and 1 shown, unscaled"
+    assert len(last.tiles) == 2
+    times = f"{found.ratios()['mask']:.1f} × as fast as the teacher's Grad-CAM"
+    assert any("mask shows it" in note and times in note for note in sheet.notes)
+    assert found.picture().startswith(b"\x89PNG")
+
+
+def test_the_mask_is_offered_only_where_a_model_has_one(store):
+    teacher, control, student = made_explained_trio(store)
+    plain = made(store, student_spec(teacher))
+    assert "mask" in offered([teacher, student])
+    assert "mask" in offered([teacher, plain, student])
+    assert "mask" not in offered([teacher, control, plain])
+    with pytest.raises(UsageError, match="has a mask: .* Ask by grad-cam"):
+        compare(store, plain, picture(), explainer="mask")
+    beside = compare(store, plain, picture(), explainer="mask", others=[student], repeats=1)
+    assert [part.cam.explainer for part in beside.parts] == ["grad-cam", "grad-cam", "grad-cam", "mask"]
+    assert "mask" not in beside.ratios()
+    assert any("student 2's mask" in note for note in beside.sheet().notes)
+
+
+def test_a_mask_that_shows_everything_is_blank_and_hides_nothing(store):
+    teacher = made(store, TEACHER)
+    student = made(store, explained_spec(teacher))
+    pool = ModelPool()
+    model = pool(student, len(CLASSES))
+    model.explainer.score.weight.zero_()
+    model.explainer.score.bias.fill_(9.0)
+    found = compare(store, student, picture(), repeats=1, pool=pool)
+    assert found.student.mask.maps[0].blank
+    assert found.student.shown == 1.0
+    assert np.array_equal(found.student.seen, picture())
+    model.explainer.score.bias.fill_(float("nan"))
+    broken = compare(store, student, picture(), repeats=1, pool=pool)
+    assert broken.student.shown is None
+    json.dumps(broken.to_json(), allow_nan=False)
+    assert broken.picture().startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_runs import CLASSES, CONTROL, TEACHER, made, picture
+from made_runs import CLASSES, CONTROL, TEACHER, explained_spec, made, made_explained_trio, picture
 
 from kd import figure
 from kd.batches import to_tensor
@@ -21,8 +21,15 @@ def run():
     return made(Store(), TEACHER)
 
 
+@pytest.fixture
+def masked(run):
+    """A student behind a mask."""
+    return made(Store(), explained_spec(run))
+
+
 @pytest.mark.parametrize("name", list(EXPLAINERS))
-def test_an_explanation_holds_the_explainers_own_map(run, name):
+def test_an_explanation_holds_the_explainers_own_map(run, masked, name):
+    run = masked if name == "mask" else run
     found = explain(run, picture(), name, target="meningioma", repeats=1)
     model = open_subject(run).model
     expected = EXPLAINERS[name](model, to_tensor(picture()[None]), torch.tensor([1]))
@@ -76,7 +83,26 @@ def test_bad_choices_are_named(run):
         explain(run, picture(), stage=9)
 
 
-def test_eight_threads_equal_one(run):
+def test_the_mask_of_one_run_that_has_none_is_refused_with_the_way_out(run):
+    with pytest.raises(UsageError, match=rf"{run.id} has no mask: .* Ask by grad-cam"):
+        explain(run, picture(), "mask")
+
+
+def test_asked_together_every_model_answers_by_what_suits_it(run, tmp_path):
+    _, _, student = made_explained_trio(Store())
+    asked = [Question(open_subject(one), "mask", 0, stages) for one, stages in ((run, None), (student, None))]
+    cams, mask = explain_together(asked, picture(), 1)
+    assert (cams.explainer, mask.explainer) == ("grad-cam", "mask")
+    assert (len(cams.maps), len(mask.maps)) == (len(open_subject(run).model.stages), 1)
+    assert {*cams.arrays()} == {"grad-cam_layer01", "grad-cam_layer02", "grad-cam_layer03"}
+    assert {*mask.arrays()} == {"mask_picture"}
+    assert (cams.to_json()["explainer"], mask.to_json()["explainer"]) == ("grad-cam", "mask")
+    assert "Grad-CAM for “glioma”" in cams.sheet().rows[0].title
+    assert mask.sheet().rows[0].title.endswith(" · Mask")
+    assert mask.save(tmp_path)["explanation.png"].exists()
+
+
+def test_eight_threads_equal_one(run, masked):
     store, pool = Store(), ModelPool(limit=1)  # so small that models are dropped and loaded again meanwhile
     runs = [run, made(store, CONTROL)]
     quick = [name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "instant"]
@@ -84,6 +110,7 @@ def test_eight_threads_equal_one(run):
 
     def one(job):
         asked, seed, name, target = job
+        asked = masked if name == "mask" else asked
         return explain(asked, picture(seed), name, target=target, stage=None, repeats=1, pool=pool)
 
     expected = [one(job) for job in work]
@@ -108,11 +135,13 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
     assert paths["explanation.png"].read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_diverged_model_gives_blank_maps_and_finite_json(run, tmp_path):
+def test_a_diverged_model_gives_blank_maps_and_finite_json(run, masked, tmp_path):
     pool = ModelPool()
-    pool(run, len(CLASSES)).linear.weight.fill_(float("nan"))
+    for one in (run, masked):
+        pool(one, len(CLASSES)).linear.weight.fill_(float("nan"))
     for name in EXPLAINERS:
-        found = explain(run, picture(), name, target=0, repeats=1, pool=pool)
+        asked = masked if name == "mask" else run
+        found = explain(asked, picture(), name, target=0, repeats=1, pool=pool)
         assert found.maps[0].blank == EXPLAINERS[name].facts.class_specific
         said = json.dumps(found.to_json(), allow_nan=False)
         assert json.loads(said)["probabilities"]["glioma"] is None

@@ -15,8 +15,8 @@ RANDOM = np.random.default_rng(0)
 def sheet(stages=3, classes=("yes", "no"), models=2, notes=("A note.",)):
     heat = RANDOM.random((6, 6))
     tiles = tuple(Tile(f"layer {number + 1} · 6×6", heat) for number in range(stages))
-    rows = (Row("Teacher", "facts", Tile("Grad-CAM", heat), ()),
-            *(Row(f"Student {number}", "facts", Tile("Grad-CAM", heat), tiles) for number in range(models - 1)))
+    rows = (Row("Teacher", "facts", (Tile("Grad-CAM", heat),), ()),
+            *(Row(f"Student {number}", "facts", (Tile("Grad-CAM", heat),), tiles) for number in range(models - 1)))
     share = np.full(len(classes), 1 / len(classes))
     image = RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8)
     return Sheet(image, rows, classes, tuple(Bars(f"m{n}", share, "#2f4b7c") for n in range(models)), 0, notes, "times")
@@ -52,7 +52,7 @@ def test_long_names_many_classes_and_formula_signs_do_not_break_it():
 
 def test_a_blank_map_is_drawn_as_blank_not_as_colour():
     seen = sheet(1)
-    blank = replace(seen, rows=tuple(replace(row, lead=replace(row.lead, blank=True),
+    blank = replace(seen, rows=tuple(replace(row, leads=(replace(row.leads[0], blank=True),),
                                              tiles=tuple(replace(tile, blank=True) for tile in row.tiles))
                                      for row in seen.rows), image=np.full((32, 32, 3), 90, np.uint8))
     there = replace(seen, image=blank.image)

@@ -1,9 +1,10 @@
 """Explanations that are computed on the queue and kept with the run."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from made_runs import explained_spec, made
 from small import distilled
 
 from kd import kept
@@ -73,6 +74,20 @@ def test_stopping_keeps_nothing(trio, runs):
     with pytest.raises(Stopped):
         kept.compute(runs, trio.teacher, asdict(wanted), lambda *_: None, lambda: True)
     assert kept.load(trio.teacher, wanted, picture(trio, 1)) is None
+
+
+def test_a_kept_mask_is_shown_as_it_is_and_asked_of_no_model_without_one(trio, runs):
+    classes = tuple(trio.teacher.summary["classes"])
+    like = {name: getattr(trio.student.spec, name) for name in ("data", "data_fingerprint", "image_size")}
+    student = made(runs, replace(explained_spec(trio.teacher), **like), classes)
+    wanted = Wanted("mask", 2, classes[0])
+    fresh = compute(runs, student, wanted)
+    found = kept.load(student, wanted, picture(trio, 2))
+    assert found.to_json() == fresh.to_json()
+    assert np.array_equal(found.maps[0].scaled, fresh.maps[0].values)
+    with pytest.raises(UsageError, match="has no mask"):
+        compute(runs, trio.student, wanted)
+    assert kept.load(trio.student, wanted, picture(trio, 2)) is None
 
 
 def test_an_image_that_is_not_there_is_named(trio, runs):
