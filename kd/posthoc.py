@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd.batches import to_tensor
-from kd.chance import interval
+from kd.chance import centred, interval
 from kd.faithfulness import RANDOM_GRID
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 
 BATCH = 16
-SEEN, RANDOM = "mask as the student sees it", "random"
+SOFT, MASK, CENTRE, RANDOM = "mask-soft", "mask", "centre", "random"
+OWN = (SOFT, MASK)  # of the student
 
 Maps = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -30,66 +31,90 @@ Flags = NDArray[np.bool_]
 @dataclass(frozen=True, eq=False)
 class PostHoc:
     """kept, left: by map, whether the teacher gives its own answer to the marked part, and to the rest [N]. area: share
-    of each picture that is marked [N]."""
+    of each picture that is marked [N].
+
+    The maps: SOFT, the student's mask as the student sees it; MASK, cut to its own area, and so is every other; the
+    teacher's, by their explainers' names; CENTRE, a disc in the middle; RANDOM, smooth blobs.
+    """
 
     kept: dict[str, Flags]
     left: dict[str, Flags]
     area: NDArray[np.float64]
 
     def to_json(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
-        """Means with bootstrap intervals; over the random mask as differences of the same pictures (for `left`, how
-        much less is left: positive is better for both)."""
+        """Means with bootstrap intervals. over: how much better than another map of the same pictures it is, positive
+        is better for both: every map than the random one, the student's two than every other."""
         return {"images": len(self.area), "area": interval(self.area, groups).to_json(),
                 "maps": {name: self._map(name, groups) for name in self.kept}}
 
     def _map(self, name: str, groups: Sequence[str] | None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for score, flags, sign in (("kept", self.kept, 1), ("left", self.left, -1)):
-            own, chance = flags[name].astype(float), flags[RANDOM].astype(float)
-            found[score] = interval(own, groups).to_json()
-            found[f"{score}_over_random"] = interval(sign * (own - chance), groups).to_json()
-        return found
+        others = [other for other in self.kept if other not in OWN] if name in OWN else [RANDOM] * (name != RANDOM)
+        return {"of": "student" if name in OWN else "" if name in (CENTRE, RANDOM) else "teacher",
+                "kept": interval(self.kept[name].astype(float), groups).to_json(),
+                "left": interval(self.left[name].astype(float), groups).to_json(),
+                "over": {other: {"kept": self._better(self.kept, name, other, groups),
+                                 "left": self._better(self.left, other, name, groups)} for other in others}}
+
+    @staticmethod
+    def _better(flags: dict[str, Flags], name: str, other: str, groups: Sequence[str] | None) -> dict[str, Any]:
+        return interval(flags[name].astype(float) - flags[other], groups).to_json()
+
+    def arrays(self) -> dict[str, Any]:
+        """Per image, for an npz file: `<map>_kept`, `<map>_left` and `shown`."""
+        return {**{f"{name}_kept": flags for name, flags in self.kept.items()},
+                **{f"{name}_left": flags for name, flags in self.left.items()}, "shown": self.area}
 
 
 def posthoc(teacher: Classifier, student: Explained, images: NDArray[np.uint8], maps: Mapping[str, Maps], seed: int = 0,
             progress: Callable[[float], None] = lambda share: None) -> PostHoc:
     """Show the teacher parts of the pictures [N, S, S, 3], filled as the student's are.
 
-    maps: by name [N, h, w] in 0..1; the student's mask (`SEEN`, soft as it is) and a random one come on top.
-    progress: may raise to stop.
+    maps: of the teacher [N, h, w], brighter where they mark first; its own names are those of `PostHoc`. progress: may
+    raise to stop.
     """
-    names = [SEEN, *maps, RANDOM]
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
-    left: dict[str, list[Tensor]] = {name: [] for name in names}
-    area: list[Tensor] = []
     noise = np.random.default_rng((seed, 11)).random((len(images), RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
+    kept: dict[str, list[Tensor]] = {name: [] for name in (*OWN, *maps, CENTRE, RANDOM)}
+    left: dict[str, list[Tensor]] = {name: [] for name in kept}
+    area: list[Tensor] = []
     for start in range(0, len(images), BATCH):
         progress(start / len(images))
         part = slice(start, start + BATCH)
-        batch = to_tensor(images[part], teacher.mean.device)
-        with torch.no_grad():
-            own = teacher(batch, stages=False).logits.argmax(dim=1)
-            mask = student.mask(batch)
-        size, side = mask.mean(dim=(1, 2)), mask.shape[-1]
-        ties = torch.from_numpy(noise[part]).to(mask)
-        shown = {SEEN: mask, **{name: cut(torch.from_numpy(np.array(one[part], np.float32)).to(mask), size, ties, side)
-                                for name, one in maps.items()}, RANDOM: cut(ties, size, ties, side)}
-        for name, one in shown.items():
-            kept[name].append(_answers(teacher, student.masked(batch, one)) == own)
-            left[name].append(_answers(teacher, student.masked(batch, 1 - one)) == own)
-        area.append(size)
-    return PostHoc(_joined(kept), _joined(left), torch.cat(area).double().cpu().numpy())
+        batch = to_tensor(images[part], student.mean.device)
+        own = _answers(teacher, batch)
+        masks = _masks(student, batch, {name: one[part] for name, one in maps.items()}, noise[part])
+        for name, mask in masks.items():
+            kept[name].append(_answers(teacher, student.masked(batch, mask)) == own)
+            left[name].append(_answers(teacher, student.masked(batch, 1 - mask)) == own)
+        area.append(_area(masks[SOFT]))
+    return PostHoc(_joined(kept), _joined(left), torch.cat(area).cpu().numpy())
+
+
+def _masks(student: Explained, batch: Tensor, maps: Mapping[str, Maps], noise: Maps) -> dict[str, Tensor]:
+    """By name what is shown of a batch [B, S, S]."""
+    with torch.no_grad():
+        soft = student.mask(batch)
+    side, ties = soft.shape[-1], torch.from_numpy(noise).to(soft)
+    middle = torch.from_numpy(centred(side, side)).to(soft).expand_as(soft)
+    theirs = {name: torch.from_numpy(np.array(one, np.float32)).to(soft) for name, one in maps.items()}
+    heat = {MASK: soft, **theirs, CENTRE: middle, RANDOM: ties}
+    return {SOFT: soft, **{name: cut(one, _area(soft), ties, side) for name, one in heat.items()}}
 
 
 def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int) -> Tensor:
     """Masks [N, side, side] of 0 and 1 that show the brightest share `area` [N] of each map [N, h, w], raised to the
-    picture.
+    picture; exactly that share, to the pixel.
 
     ties: maps [N, g, g] whose order decides where a map is level, as a ReLU leaves it: by row would prefer the top.
     """
-    heat, order = _raised(maps, side), _raised(ties, side)
-    rank = (heat + 1e-5 * order).flatten(1).argsort(dim=1, descending=True).argsort(dim=1).view_as(heat)
-    return (rank < (area * side**2).round()[:, None, None]).to(maps)
+    heat, order = _raised(maps, side).flatten(1), _raised(ties, side).flatten(1)
+    by_ties = order.argsort(dim=1, descending=True)
+    ranked = by_ties.gather(1, heat.gather(1, by_ties).argsort(dim=1, descending=True, stable=True))
+    shown = torch.arange(side**2, device=maps.device) < (area * side**2).round()[:, None]
+    return torch.zeros_like(heat).scatter_(1, ranked, shown.to(heat)).view(-1, side, side)
+
+
+def _area(mask: Tensor) -> Tensor:
+    return mask.double().mean(dim=(1, 2))
 
 
 def _raised(maps: Tensor, side: int) -> Tensor:
@@ -98,8 +123,8 @@ def _raised(maps: Tensor, side: int) -> Tensor:
 
 def _answers(teacher: Classifier, pictures: Tensor) -> Tensor:
     with torch.no_grad():
-        return teacher(pictures, stages=False).logits.argmax(dim=1)
+        return teacher(pictures.to(teacher.mean.device), stages=False).logits.argmax(dim=1).cpu()
 
 
 def _joined(parts: dict[str, list[Tensor]]) -> dict[str, Flags]:
-    return {name: torch.cat(rows).cpu().numpy() for name, rows in parts.items()}
+    return {name: torch.cat(rows).numpy() for name, rows in parts.items()}

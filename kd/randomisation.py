@@ -23,7 +23,8 @@ BATCH = 8
 
 
 def levels(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
-    """(name, its parameters) of the head and then of every stage from the last to the first.
+    """(name, its parameters) of the head, of every stage from the last to the first, and of the explainer in front of
+    an explained student.
 
     A stage's parameters are those that its features hang on, found by differentiating a private copy's, less those of
     the stage before; so no layer table is kept. size: side of a picture that the model takes.
@@ -32,10 +33,14 @@ def levels(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
     names = [name for name, _ in trial.named_parameters()]
     with torch.enable_grad():
         stages = trial.extract(torch.zeros(1, 3, size, size, device=model.mean.device))
-        needs = [_needs(names, list(trial.parameters()), features.sum()) for features in stages]
+        needs = [(stage.name, _needs(names, list(trial.parameters()), features.sum()))
+                 for stage, features in zip(model.stages, stages, strict=True)]
+        if model.explains:
+            mask = trial.mask(torch.zeros(1, 3, size, size, device=model.mean.device))
+            needs.insert(0, ("explainer", _needs(names, list(trial.parameters()), mask.sum())))
     found, known = [], set[str]()
-    for stage, needed in zip(model.stages, needs, strict=True):
-        found.append((stage.name, tuple(name for name in names if name in needed - known)))
+    for place, needed in needs:
+        found.append((place, tuple(name for name in names if name in needed - known)))
         known |= needed
     return [("head", tuple(name for name in names if name not in known)), *reversed(found)]
 

@@ -18,6 +18,7 @@ from kd.runs import Store
 from kd.spec import RunSpec
 
 MODELS = {"plain": RunSpec(model="plain", depth=3, width=4, image_size=32),
+          "explained": RunSpec(model="plain", depth=3, width=4, image_size=32, explainer_depth=2, explainer_width=4),
           "truncated": RunSpec(model="truncated", base="resnet10t", depth=2, image_size=32),
           "timm": RunSpec(model="test_resnet", image_size=32)}
 
@@ -29,7 +30,8 @@ def model(request):
 
 def test_levels_hold_every_used_parameter_once_from_the_head_to_the_picture(model):
     found = levels(model, 32)
-    assert [name for name, _ in found] == ["head", *(stage.name for stage in reversed(model.stages))]
+    assert [name for name, _ in found] == ["head", *(stage.name for stage in reversed(model.stages)),
+                                           *["explainer"] * model.explains]
     names = [name for _, members in found for name in members]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert all(members for _, members in found if _ == "head")

@@ -1,0 +1,208 @@
+"""Post-hoc agreement on made-up teachers, of which it is known what they look at."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from kd import posthoc as module
+from kd.batches import to_tensor
+from kd.errors import Stopped
+from kd.models.base import Classifier, Stage
+from kd.models.explained import Explained
+from kd.models.unet import UNet
+from kd.observation import Observation
+from kd.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
+
+SIDE, COUNT = 32, 20
+HERE = (slice(4, 12), slice(4, 12))  # a sixteenth of the picture
+
+
+class Watcher(Classifier):
+    """Looks at one square of the picture only: is it bright?"""
+
+    stages = (Stage("none", 3, 1),)
+
+    def forward(self, images, cams=False, stages=True, drawing=None):
+        seen = images[:, :, *HERE].mean(dim=(1, 2, 3))
+        return Observation(torch.stack([seen, 0.7 - seen], dim=1), ())
+
+
+class Blind(Watcher):
+    """Answers the same to everything."""
+
+    def forward(self, images, cams=False, stages=True, drawing=None):
+        return Observation(torch.tensor([[1.0, 0.0]]).expand(len(images), -1), ())
+
+
+class Shows(Explained):
+    """An explained student whose mask is given, the same for every picture."""
+
+    def __init__(self, mask, fill="mean"):
+        super().__init__(Watcher(), UNet(1, 4), fill, SIDE)
+        self.given = mask
+        self.remember(torch.zeros(3, SIDE, SIDE))  # dark
+
+    def mask(self, images):
+        return self.given.expand(len(images), -1, -1)
+
+
+def pictures(bright=True):
+    """Dark noise; with a bright square where the watcher looks, or a dark one beside bright noise."""
+    low, high = (0, 60) if bright else (150, 255)
+    drawn = np.random.default_rng(0).integers(low, high, (COUNT, SIDE, SIDE, 3), dtype=np.uint8)
+    drawn[:, *HERE] = 250 if bright else 0
+    return drawn
+
+
+def square(value=1.0):
+    mask = torch.zeros(SIDE, SIDE)
+    mask[HERE] = value
+    return mask
+
+
+def elsewhere():
+    return 1 - torch.nn.functional.max_pool2d(square()[None], 9, 1, 4)[0]
+
+
+def judge(mask, maps=None, teacher=None, **changes):
+    return posthoc(teacher or Watcher(), Shows(mask), pictures(), maps or {}, **changes)
+
+
+def test_a_mask_of_ones_keeps_every_decision_and_leaves_that_on_the_fill():
+    found = judge(torch.ones(SIDE, SIDE))
+    assert found.area == pytest.approx(np.ones(COUNT))
+    assert all(kept.all() for kept in found.kept.values())
+    assert not any(left.any() for left in found.left.values())  # on darkness the watcher answers the other class
+    dark = posthoc(Watcher(), Shows(torch.ones(SIDE, SIDE)), pictures(bright=False), {})
+    assert all(left.all() for left in dark.left.values())
+
+
+def test_a_mask_of_zeros_shows_the_fill_only():
+    found = judge(torch.zeros(SIDE, SIDE))
+    assert not any(kept.any() for kept in found.kept.values())
+    assert all(left.all() for left in found.left.values())
+    assert found.area.max() == 0
+
+
+def test_nothing_can_change_the_mind_of_a_blind_teacher():
+    said = judge(square(), {"grad-cam": random_maps()}, teacher=Blind()).to_json()
+    for one in said["maps"].values():
+        assert one["kept"]["mean"] == one["left"]["mean"] == 1
+        assert all(over[score]["mean"] == 0 for over in one["over"].values() for score in ("kept", "left"))
+
+
+def test_the_mask_of_what_the_teacher_looks_at_is_perfect_and_better_than_random_and_a_map_beside_it():
+    beside = np.broadcast_to(elsewhere().numpy(), (COUNT, SIDE, SIDE))
+    found = judge(square(), {"grad-cam": beside})
+    for name in (SOFT, MASK):
+        assert found.kept[name].all() and not found.left[name].any()
+    assert not found.kept["grad-cam"].any() and found.left["grad-cam"].all()
+    said = found.to_json()
+    assert said["area"]["mean"] == pytest.approx(1 / 16)
+    for other in (RANDOM, "grad-cam", CENTRE):
+        for score in ("kept", "left"):
+            assert said["maps"][MASK]["over"][other][score]["low"] > 0, (other, score)
+    assert said["maps"]["grad-cam"]["over"][RANDOM]["kept"]["high"] <= 0
+    assert list(said["maps"]["grad-cam"]["over"]) == [RANDOM]
+    assert said["maps"][RANDOM]["over"] == {}
+    assert [one["of"] for one in said["maps"].values()] == ["student", "student", "teacher", "", ""]
+    json.dumps(said, allow_nan=False)
+
+
+def test_a_map_that_says_nothing_is_as_good_as_random():
+    found = judge(square(), {"grad-cam": np.zeros((COUNT, 3, 3), np.float32)})
+    assert np.array_equal(found.kept["grad-cam"], found.kept[RANDOM])
+    assert np.array_equal(found.left["grad-cam"], found.left[RANDOM])
+
+
+def test_the_soft_mask_is_shown_as_it_is():
+    found = judge(square(0.3))
+    assert not found.kept[SOFT].any()  # too dark to be bright: the cut mask shows a third of the square in full
+    assert found.area == pytest.approx(np.full(COUNT, 0.3 / 16))
+
+
+def test_the_students_own_fill_hides():
+    seen = []
+
+    class Notes(Watcher):
+        def forward(self, images, cams=False, stages=True, drawing=None):
+            seen.append(images)
+            return super().forward(images)
+
+    student = Shows(square(), fill="blur")
+    posthoc(Notes(), student, pictures()[:2], {})
+    batch = to_tensor(pictures()[:2])
+    assert torch.equal(seen[0], batch)
+    assert torch.equal(seen[1], student.masked(batch, student.mask(batch)))
+    assert torch.equal(seen[2], student.masked(batch, 1 - student.mask(batch)))
+
+
+def random_maps(count=COUNT, cells=7, seed=3):
+    return np.random.default_rng(seed).random((count, cells, cells)).astype(np.float32)
+
+
+@pytest.mark.parametrize("cells", [1, 3, 7, SIDE])
+def test_every_map_shows_the_same_area_to_the_pixel(cells):
+    area = torch.tensor([0.0, 0.013, 0.25, 0.5, 1.0])
+    for maps in (random_maps(5, cells), random_maps(5, cells).round(), np.zeros((5, cells, cells), np.float32)):
+        shown = cut(torch.from_numpy(maps), area, torch.from_numpy(random_maps(5)), SIDE)
+        assert shown.unique().tolist() == [0, 1]
+        assert shown.sum(dim=(1, 2)).tolist() == (area * SIDE**2).round().tolist()
+
+
+def test_the_brightest_part_is_shown_and_nothing_dimmer():
+    maps = torch.from_numpy(random_maps(4, SIDE))
+    shown = cut(maps, torch.full((4,), 0.2), torch.from_numpy(random_maps(4)), SIDE).bool()
+    for one, mask in zip(maps, shown, strict=True):
+        assert one[mask].min() > one[~mask].max()
+
+
+def test_where_a_map_is_level_no_side_is_preferred():
+    level = torch.zeros(400, 3, 3)
+    shown = cut(level, torch.full((400,), 0.3), torch.from_numpy(random_maps(400)), SIDE).mean(dim=0)
+    half = SIDE // 2
+    for one, other in ((shown[:half], shown[half:]), (shown[:, :half], shown[:, half:])):
+        assert float(one.mean() - other.mean()) == pytest.approx(0, abs=0.03)
+
+
+def test_a_result_does_not_hang_on_the_batches_and_is_seeded(monkeypatch):
+    maps = {"grad-cam": random_maps()}
+    half = torch.ones(SIDE, SIDE)
+    half[SIDE // 2:] = 0
+    whole, again, other = judge(half, maps), judge(half, maps), judge(half, maps, seed=1)
+    monkeypatch.setattr(module, "BATCH", 3)
+    parts = judge(half, maps)
+    assert 0 < whole.kept[RANDOM].sum() < COUNT
+    for name, flags in whole.arrays().items():
+        assert np.array_equal(flags, again.arrays()[name]), name
+        assert np.array_equal(flags, parts.arrays()[name]), name
+    assert not np.array_equal(whole.kept[RANDOM], other.kept[RANDOM])
+
+
+def test_differences_are_paired_and_people_are_drawn_whole():
+    flags = np.arange(COUNT) % 2 == 0
+    found = PostHoc({SOFT: flags, MASK: flags, RANDOM: ~flags}, {SOFT: ~flags, MASK: ~flags, RANDOM: ~flags},
+                    np.full(COUNT, 0.1))
+    over = found.to_json()["maps"][MASK]["over"][RANDOM]
+    assert over["kept"]["mean"] == pytest.approx(0)
+    assert (over["left"]["mean"], over["left"]["low"], over["left"]["high"]) == (0, 0, 0)
+    alone = found.to_json()["maps"][MASK]["kept"]
+    people = found.to_json([str(bool(flag)) for flag in flags])["maps"][MASK]["kept"]
+    assert (people["low"], people["high"]) == (0, 1)
+    assert alone["low"] > 0.2 and alone["high"] < 0.8
+
+
+def test_progress_rises_and_may_stop_it(monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 5)
+    told = []
+    judge(square(), progress=told.append)
+    assert told == [0, 0.25, 0.5, 0.75]
+
+    def stop(share):
+        if share > 0.3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        judge(square(), progress=stop)
