@@ -12,6 +12,7 @@ from kd.methods.kd import soft_loss
 from kd.observation import Drawing, Observation
 
 WARM_UP = 0.3  # share of the training over which the bottleneck closes: before that all is shown, and can be learnt
+SURE = 6.0  # logits that a decided class may stand above the others; a fine-tuned teacher's 20 would outweigh all else
 START = 1.0  # temperature of the relaxation at the beginning
 
 
@@ -23,7 +24,8 @@ class MedTex(Method):
     - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
       variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
     - keep, remove: `KL(p_t(x) ‖ p_t(x̃))` and `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same
-      bound with the frozen teacher for the decoder, and that its class is gone from what the mask leaves out.
+      bound with the frozen teacher for the decoder, and that its class is gone from what the mask leaves out. Both at
+      the temperature, at least 1, at which the teacher's answer on x is calm.
     - bottleneck: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
     - hard: cross-entropy with the labels. variation: total variation of m. features: the information bound between the
       last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835).
@@ -54,6 +56,7 @@ class MedTex(Method):
                        "then the mask may spell the class instead of showing evidence.", fine=True)})
     needs_mask = True
     asks = ("shown", "rest")
+    settles = WARM_UP  # until then the mask is open, and a student that sees all would be kept as the best
 
     def __init__(self, rate: float = 0.02, bottleneck: float = 2.0, keep: float = 2.0, remove: float = 1.0,
                  alpha: float = 0.1, temperature: float = 4.0, variation: float = 0.0, features: float = 0.0,
@@ -81,14 +84,14 @@ class MedTex(Method):
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         assert student.drawn is not None, "the forward pass was not asked to draw masks"
         drawn, said, shown, rest = student.drawn, lesson["logits"], lesson["shown"], lesson["rest"]
-        first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:].argmax(dim=1)
+        first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:]
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)
         closed = min(1.0, progress / WARM_UP)
         terms = {
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
             "information": (1 - self.alpha) * soft,
-            "keep": self.keep * soft_loss(shown, _copied(first, shown), 1.0),
+            "keep": self.keep * _unkept(shown, _copied(first, shown)),
             "remove": self.remove * _still_there(rest, _copied(second, rest)),
             "bottleneck": closed * self.bottleneck * _divergence(drawn.scores, self.rate)}
         if self.variation:
@@ -120,9 +123,22 @@ def _copied(rows: Tensor, like: Tensor) -> Tensor:
     return rows.repeat(len(like) // len(rows), *[1] * (rows.ndim - 1))
 
 
-def _still_there(logits: Tensor, classes: Tensor) -> Tensor:
-    """`−log(1 − p_k)`, mean over rows, by the other classes' log-sum-exp: exact where p_k is nearly 1."""
-    others = logits.masked_fill(F.one_hot(classes, logits.shape[1]).bool(), -math.inf).logsumexp(dim=1)
+def _calm(said: Tensor) -> Tensor:
+    """The temperature [B, 1], at least 1, at which the teacher's class stands no more than SURE above the others."""
+    top = said.amax(dim=1, keepdim=True)
+    return ((top - said).sum(dim=1, keepdim=True) / (said.shape[1] - 1) / SURE).clamp_min(1.0)
+
+
+def _unkept(logits: Tensor, said: Tensor) -> Tensor:
+    """`KL(p_t(x) ‖ p)` of the teacher's logits for another picture, mean over rows [B, K]."""
+    return soft_loss(logits / _calm(said), said / _calm(said), 1.0)
+
+
+def _still_there(logits: Tensor, said: Tensor) -> Tensor:
+    """`−log(1 − p_k)` of the teacher's class k, mean over rows, by the other classes' log-sum-exp: exact where p_k is
+    nearly 1."""
+    logits = logits / _calm(said)
+    others = logits.scatter(1, said.argmax(dim=1, keepdim=True), -math.inf).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - others).mean()
 
 
