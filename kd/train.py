@@ -271,7 +271,12 @@ def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progre
 
 def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer, progress: Progress,
           scores: dict[str, Any]) -> None:
-    """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights."""
+    """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights.
+
+    Until the method has settled its best are kept too, for who looks meanwhile, and then forgotten.
+    """
+    if progress.epoch == math.ceil(method.settles * run.spec.epochs):
+        progress.best_score = Progress().best_score
     score = (scores["macro_f1"], -scores["loss"])
     if score > progress.best_score:
         progress.best_score, progress.best_epoch = score, progress.epoch - 1

@@ -169,3 +169,20 @@ def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypa
     code, _, err = run(capsys, *words, "--method", "kd-standardised")
     assert code == 2
     assert "cannot be had on two classes" in err
+
+
+def test_masks_that_explain_nothing_are_said_with_a_way_out(capsys, tmp_path):
+    words = ["distill", "--data", DATA, "--teacher", "test_resnet", "--depth", "2", *SMALL, "--method", "medtex",
+             "--root", str(tmp_path / "store")]
+    code, result, err = run(capsys, *words, "--json")
+    assert code == 0
+    student = result["student"]["run"]
+    told = f"{student}: The mask has stayed open"
+    assert err.count(told) == 1
+    assert "bottleneck" in err
+    assert err.count("  mask 9") >= 1
+    assert told in run(capsys, *words)[2], "also where the run is used again"
+    code, shown, err = run(capsys, "show", student, "--root", str(tmp_path / "store"), "--json")
+    assert told in err
+    assert shown["summary"]["mask"]["collapsed"] in err
+    assert "mask" not in run(capsys, "show", result["control"]["run"], "--root", str(tmp_path / "store"))[2]

@@ -107,6 +107,16 @@ def test_the_kept_epoch_is_the_best_on_validation(store):
     assert run.summary["best_epoch"] == scores.index(max(scores))
 
 
+@pytest.mark.parametrize(("settles", "first"), [(0.5, 2), (0.6, 3), (1.0, 5)])
+def test_the_best_is_chosen_among_the_epochs_after_the_method_has_settled(store, monkeypatch, settles, first):
+    from kd.methods import METHODS
+
+    monkeypatch.setattr(METHODS["supervised"], "settles", settles)
+    run = trained(store, epochs=6)
+    scores = [(event["val_macro_f1"], -event["val_loss"]) for event in run.epochs()][first:]
+    assert run.summary["best_epoch"] == first + scores.index(max(scores))
+
+
 def test_training_learns(store):
     run = trained(store, data="phantom-brain:count=200,difficulty=0", epochs=25, width=16, depth=3,
                   learning_rate=5e-3)

@@ -56,6 +56,8 @@ class Method(nn.Module):
     asks: ClassVar[tuple[str, ...]] = ()
     """Pictures that the student draws (`kd.observation.Drawn`) and the teacher is shown live: its logits,
     differentiable in the pictures, are in the lesson under the same names."""
+    settles: ClassVar[float] = 0.0
+    """Share of the training over which the loss still changes its meaning: no epoch before that is the one kept."""
     relational: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def prepare(self, student: Shapes, teacher: Shapes) -> None:

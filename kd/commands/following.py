@@ -1,0 +1,68 @@
+"""What the command line says while something is computed, read off the folder where it appears."""
+
+import sys
+import threading
+
+from kd.runs import Run
+from kd.tasks import Task
+
+
+def tell(text: str) -> None:
+    """A word for the person, never part of the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class _Follower:
+    """Prints what appears in a folder while the block works."""
+
+    def __init__(self, heading: str) -> None:
+        self.heading, self.done = heading, threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        tell(self.heading)
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        while not self.done.wait(1.0):
+            self._tell_new()
+        self._tell_new()
+
+    def _tell_new(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _tell_new")
+
+
+class Phases(_Follower):
+    """Prints a task's phases."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(f"{task.id}: computing")
+        self.task, self.phase = task, ""
+
+    def _tell_new(self) -> None:
+        phase = self.task.state.phase
+        if phase not in ("", self.phase):
+            tell(f"  {phase}")
+        self.phase = phase
+
+
+class Epochs(_Follower):
+    """Prints a run's epochs."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.id}: training")
+        self.run, self.seen = run, len(run.events())
+
+    def _tell_new(self) -> None:
+        events = self.run.events()
+        for event in events[self.seen:]:
+            if event["event"] == "epoch":
+                tell(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
+                     f"val accuracy {event['val_accuracy']:.3f}  {event['images_per_second']:.0f} images/s"
+                     + (f"  mask {event['mask_area']:.0%}" if "mask_area" in event else ""))
+        self.seen = len(events)
