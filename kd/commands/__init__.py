@@ -1,8 +1,6 @@
 """What each verb of the command line does. Words go to stderr, results to stdout."""
 
 import json
-import sys
-import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from kd import datasets, lessons
+from kd import datasets, lessons, masks
+from kd.commands.following import Epochs as Epochs
+from kd.commands.following import Phases
+from kd.commands.following import tell as tell
 from kd.distill import Series
 from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
@@ -19,12 +20,6 @@ from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task, task
 
 Result = dict[str, Any]
-
-
-def tell(text: str) -> None:
-    """A word for the person, never part of the result."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def as_text(result: Result) -> str:
@@ -41,6 +36,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
     for run in runs:
         if run.status == FINISHED:
             tell(f"{run.id}: finished before, used again")
+            warn(run)
             continue
         if run.status in (QUEUED, RUNNING):
             raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
@@ -49,73 +45,26 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             status = execute(run, store)
         if status != FINISHED:
             raise UsageError(f"{run.id} {status}. {run.reason}".strip())
+        warn(run)
+
+
+def warn(run: Run) -> None:
+    """Say it where the masks of a finished run explain nothing."""
+    if told := masks.collapse(run.summary):
+        tell(f"{run.id}: {told}")
 
 
 def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
     """Carry out a task in this process. Raises UsageError when it does not finish."""
     if wanted.state.active:
         raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
-    with wanted.lock(), _Phases(wanted):
+    with wanted.lock(), Phases(wanted):
         wanted.clear_cancel()
         wanted.request(args or {})
         with one_per_machine(wanted):
             status = execute(wanted, store)
     if status != FINISHED:
         raise UsageError(f"{wanted.id} {status}. {wanted.state.reason}".strip())
-
-
-class _Follower:
-    """Prints what appears in a folder while the block works."""
-
-    def __init__(self, heading: str) -> None:
-        self.heading, self.done = heading, threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        tell(self.heading)
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-
-    def _follow(self) -> None:
-        while not self.done.wait(1.0):
-            self._tell_new()
-        self._tell_new()
-
-    def _tell_new(self) -> None:
-        raise NotImplementedError(f"{type(self).__name__} must define _tell_new")
-
-
-class _Phases(_Follower):
-    """Prints a task's phases."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(f"{task.id}: computing")
-        self.task, self.phase = task, ""
-
-    def _tell_new(self) -> None:
-        phase = self.task.state.phase
-        if phase not in ("", self.phase):
-            tell(f"  {phase}")
-        self.phase = phase
-
-
-class Epochs(_Follower):
-    """Prints a run's epochs."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(f"{run.id}: training")
-        self.run, self.seen = run, len(run.events())
-
-    def _tell_new(self) -> None:
-        events = self.run.events()
-        for event in events[self.seen:]:
-            if event["event"] == "epoch":
-                tell(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
-                     f"val accuracy {event['val_accuracy']:.3f}  {event['images_per_second']:.0f} images/s")
-        self.seen = len(events)
 
 
 def brief(run: Run) -> Result:
@@ -261,6 +210,7 @@ def list_runs(args: Namespace, store: Store) -> Result:
 
 def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
+    warn(run)
     return {"run": run.id, "status": run.status, "reason": run.reason, "path": str(run.path), "bytes": run.size(),
             "lessons": {"bytes": lessons.kept_bytes(run), "read": run.last("lessons")},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
