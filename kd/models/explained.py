@@ -1,5 +1,7 @@
 """A student that explains itself: an explainer lays a mask over the picture, and the student sees what is left."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,9 +45,7 @@ class Explained(Classifier):
 
     def masked(self, images: Tensor, mask: Tensor) -> Tensor:
         """Pictures [R·B, 3, S, S] of images [B, 3, S, S] under masks [R·B, S, S]."""
-        copies = len(mask) // len(images)
-        fill = blur(images) if self.fill == "blur" else self._average_at(images.shape[-1]).expand_as(images)
-        return torch.lerp(_copied(fill, copies), _copied(images, copies), mask[:, None])
+        return _laid(mask, images, self._behind(images))
 
     def extract(self, normalised: Tensor) -> tuple[Tensor, ...]:
         return self.student.extract(self._seen(normalised))
@@ -77,12 +77,13 @@ class Explained(Classifier):
         # One batch, so that batch norm has the same statistics here and, as running ones, when only the mean mask is
         # left; a pass of its own for each kind of mask would give every kind another normalisation.
         masks = torch.cat([mask.detach(), shared, random_masks(count, images)])
-        seen = self.student(self.masked(images, masks), cams, stages)
+        behind = self._behind(images)
+        seen = self.student(_laid(masks, images, behind), cams, stages)
         # One question per picture: the teacher is what costs, and batches are shuffled, so that all get both in turn.
         first, second = slice((count + 1) // 2), slice(count // 2, None)
         by_copy = drawn.view(drawing.samples, count, *drawn.shape[1:])
-        shown = self.masked(images[first], by_copy[:, first].flatten(0, 1))
-        rest = self.masked(images[second], 1 - by_copy[:, second].flatten(0, 1))
+        shown = _laid(by_copy[:, first].flatten(0, 1), images[first], behind[first])
+        rest = _laid(1 - by_copy[:, second].flatten(0, 1), images[second], behind[second])
         own = Observation(seen.logits[:count], tuple(maps[:count] for maps in seen.stages),
                           None if seen.cams is None else seen.cams[:count])
         return own._replace(mask=mask, drawn=Drawn(scores[:, 0], shown, rest, seen.logits[count:]))
@@ -95,6 +96,14 @@ class Explained(Classifier):
         images = normalised * self.std + self.mean
         return self._normalised(self.masked(images, self._mean_mask(self.explainer(normalised), images)))
 
+    def _behind(self, images: Tensor) -> Tensor:
+        """What stands where the mask hides: b, for each picture."""
+        if self.fill == "mean":
+            return self._average_at(images.shape[-1]).expand_as(images)
+        # In half precision it would be another picture in training than afterwards.
+        with nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False):
+            return blur(images)
+
     def _average_at(self, side: int) -> Tensor:
         if side == self.average.shape[-1]:
             return self.average[None]
@@ -102,7 +111,7 @@ class Explained(Classifier):
 
     @staticmethod
     def _mean_mask(scores: Tensor, images: Tensor) -> Tensor:
-        return _raised(_stretched(scores.float().sigmoid()), images.shape[-1])
+        return _raised(_stretched(_exact(scores).sigmoid()), images.shape[-1])
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:
@@ -110,16 +119,23 @@ def random_masks(count: int, like: Tensor) -> Tensor:
     with a share of the picture drawn evenly from 0..1."""
     noise = torch.rand(count, 1, RANDOM_GRID, RANDOM_GRID, device=like.device)
     heat = _raised(noise, like.shape[-1])
-    order = heat.flatten(1).argsort(dim=1).argsort(dim=1).view_as(heat)
-    share = torch.rand(count, 1, 1, device=like.device)
-    return (order < share * heat[0].numel()).to(like.dtype)
+    share = torch.rand(count, 1, device=like.device)
+    ranked = heat.flatten(1).sort(dim=1).values
+    cut = ranked.gather(1, (share * ranked.shape[1]).long().clamp_max(ranked.shape[1] - 1))
+    return (heat < cut[:, :, None]).to(like.dtype)
 
 
 def _concrete(scores: Tensor, temperature: float) -> Tensor:
     """Stretched binary concrete variables for log-odds: differentiable draws of 0 or 1 (Maddison 2017, arXiv
     1611.00712)."""
-    noise = torch.rand_like(scores, dtype=torch.float32).clamp(1e-6, 1 - 1e-6).logit()
-    return _stretched(((scores.float() + noise) / temperature).sigmoid())
+    scores = _exact(scores)
+    noise = torch.rand_like(scores).clamp(1e-6, 1 - 1e-6).logit()
+    return _stretched(((scores + noise) / temperature).sigmoid())
+
+
+def _exact(scores: Tensor) -> Tensor:
+    """Half precision's steps would show in a mask."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _stretched(values: Tensor) -> Tensor:
@@ -131,5 +147,9 @@ def _raised(masks: Tensor, side: int) -> Tensor:
     return F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)[:, 0]
 
 
-def _copied(images: Tensor, copies: int) -> Tensor:
-    return images if copies == 1 else images.repeat(copies, 1, 1, 1)
+def _laid(masks: Tensor, images: Tensor, behind: Tensor) -> Tensor:
+    """Pictures [R·B, 3, S, S]: images under masks [R·B, S, S], `behind` where these hide."""
+    copies = len(masks) // len(images)
+    if copies > 1:
+        images, behind = images.repeat(copies, 1, 1, 1), behind.repeat(copies, 1, 1, 1)
+    return torch.lerp(behind, images, masks[:, None])
