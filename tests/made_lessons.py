@@ -3,27 +3,44 @@
 import torch
 
 from kd.methods import METHODS, Method, build
-from kd.observation import Observation, aspect
+from kd.observation import Drawn, Observation, aspect
 
 TARGET = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 OURS = ((4, 8), (6, 4))  # (channels, side) of each stage of a student, and of its teacher
 THEIRS = ((5, 8), (7, 4), (8, 2))
 TEACHING = [name for name in METHODS if METHODS[name].needs_teacher]
+OF_THE_MASK = {"keep", "remove", "bottleneck", "variation"}  # terms that teach an explainer, not the student behind it
 
 
-def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool = False) -> Observation:
-    """A model's observation; grad: of leaves that want a gradient."""
+def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool = False,
+            samples: int = 1) -> Observation:
+    """A model's observation; grad: of leaves that want a gradient. samples: masks drawn per picture, beside as many
+    random ones."""
     source = torch.Generator().manual_seed(seed)
 
-    def some(*shape: int) -> torch.Tensor:
-        return torch.randn(batch, *shape, generator=source, dtype=torch.float64).requires_grad_(grad)
+    def some(*shape: int, count: int = batch) -> torch.Tensor:
+        return torch.randn(count, *shape, generator=source, dtype=torch.float64).requires_grad_(grad)
 
-    side = stages[-1][1]
-    return Observation(some(classes), tuple(some(c, s, s) for c, s in stages), some(classes, side, side))
+    side, half = stages[-1][1], samples * ((batch + 1) // 2)
+    seen = Observation(some(classes), tuple(some(c, s, s) for c, s in stages), some(classes, side, side))
+    drawn = Drawn(some(3, 3), some(3, 2, 2, count=half), some(3, 2, 2, count=half),
+                  some(classes, count=(samples + 1) * batch))
+    return seen._replace(drawn=drawn)
 
 
 def leaves(seen: Observation) -> tuple[torch.Tensor, ...]:
-    return seen.logits, *seen.stages, seen.cams
+    return seen.logits, *seen.stages, seen.cams, *seen.drawn
+
+
+def of_leaves(seen: Observation, parts: tuple[torch.Tensor, ...]) -> Observation:
+    """The observation with other leaves."""
+    logits, *stages, cams = parts[:-len(seen.drawn)]
+    return Observation(logits, tuple(stages), cams, drawn=Drawn(*parts[-len(seen.drawn):]))
+
+
+def answers(student: Observation) -> torch.Tensor:
+    """Logits [N·B, K] of all that a student behind an explainer was shown."""
+    return torch.cat([student.logits, student.drawn.answers])
 
 
 def ready(name: str, student: Observation, teacher: Observation, **args: float) -> Method:
@@ -34,14 +51,28 @@ def ready(name: str, student: Observation, teacher: Observation, **args: float) 
     return method.double()
 
 
-def lesson(method: Method, teacher: Observation) -> dict[str, torch.Tensor]:
-    return {name: aspect(teacher, name) for name in method.wants}
+def lesson(method: Method, teacher: Observation, student: Observation | None = None) -> dict[str, torch.Tensor]:
+    """What the teacher shows, and what it answers where the method asks about pictures that the student drew."""
+    asked = {name: answer(teacher, student.drawn, name) for name in method.asks} if student else {}
+    return {**{name: aspect(teacher, name) for name in method.wants}, **asked}
+
+
+def answer(teacher: Observation, drawn: Drawn, name: str) -> torch.Tensor:
+    """A made-up teacher on what was drawn of its pictures: the brighter that is, the surer it says the same."""
+    pictures, said = getattr(drawn, name), teacher.logits.detach()
+    own = halves(said)[name]
+    return own.repeat(len(pictures) // len(own), 1) * (1 + pictures.mean(dim=(1, 2, 3)))[:, None]
+
+
+def halves(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The pictures of a batch of which a part is shown, and those of which the rest is."""
+    return {"shown": rows[:(len(rows) + 1) // 2], "rest": rows[len(rows) // 2:]}
 
 
 def terms(name: str, student: Observation, teacher: Observation, target=TARGET, progress: float = 1.0,
           **args: float) -> dict[str, torch.Tensor]:
     method = ready(name, student, teacher, **args)
-    return method(student, lesson(method, teacher), target[:len(student.logits)], progress)
+    return method(student, lesson(method, teacher, student), target[:len(student.logits)], progress)
 
 
 def taught(found: dict[str, torch.Tensor]) -> torch.Tensor:

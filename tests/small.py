@@ -2,11 +2,17 @@
 
 from kd.distill import Request, Trio, plan
 from kd.jobs import execute
+from kd.methods import METHODS
 from kd.runs import Run, Store
 from kd.spec import RunSpec
 
 DATA = "phantom-brain:count=60"
 SIZE = 32
+
+
+def explainer_of(method: str) -> dict[str, int]:
+    """The fields of a student's spec that its method asks for beside the student: the smallest explainer, or none."""
+    return {"explainer_depth": 1, "explainer_width": 4} if METHODS[method].needs_mask else {}
 
 
 def spec(**changes) -> RunSpec:

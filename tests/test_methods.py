@@ -2,7 +2,20 @@
 
 import pytest
 import torch
-from made_lessons import TARGET, TEACHING, THEIRS, leaves, lesson, observe, ready, taught, terms
+from made_lessons import (
+    OF_THE_MASK,
+    TARGET,
+    TEACHING,
+    THEIRS,
+    answers,
+    leaves,
+    lesson,
+    observe,
+    of_leaves,
+    ready,
+    taught,
+    terms,
+)
 from torch.nn import functional as F
 
 from kd.errors import UsageError
@@ -40,25 +53,26 @@ def test_every_method_gives_finite_weighted_terms_and_the_same_again(name, batch
 def test_gradients_agree_with_finite_differences(name):
     student, teacher = observe(1, batch=3, stages=((3, 4), (4, 2)), grad=True), observe(2, batch=3, stages=THEIRS)
     method = ready(name, student, teacher)
-    said = lesson(method, teacher)
 
-    def loss(logits, *rest):
-        return sum(method(Observation(logits, rest[:-1], rest[-1]), said, TARGET[:3], 0.05).values())
+    def loss(*parts):
+        seen = of_leaves(student, parts)
+        return sum(method(seen, lesson(method, teacher, seen), TARGET[:3], 0.05).values())
 
-    assert torch.autograd.gradcheck(loss, leaves(student))
+    used = leaves(student) if method.needs_mask else leaves(student)[:-len(student.drawn)]
+    assert torch.autograd.gradcheck(lambda *parts: loss(*parts, *leaves(student)[len(parts):]), used)
 
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_a_lesson_is_what_the_method_wants_and_no_more(name):
     student, teacher = observe(1), observe(2, stages=THEIRS)
     method = ready(name, student, teacher)
-    said = lesson(method, teacher)
+    said = lesson(method, teacher, student)
     assert method(student, said, TARGET, 1.0)
     for missing in said:
         with pytest.raises(KeyError):
             method(student, {key: value for key, value in said.items() if key != missing}, TARGET, 1.0)
-    cams = student.cams if method.needs_cams else None
-    assert method(Observation(student.logits, student.stages, cams), said, TARGET, 1.0)
+    cams, drawn = student.cams if method.needs_cams else None, student.drawn if method.needs_mask else None
+    assert method(Observation(student.logits, student.stages, cams, drawn=drawn), said, TARGET, 1.0)
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -66,7 +80,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name):
     student = observe(1, grad=True)
     teacher = Observation(student.logits.detach(), tuple(maps.detach() for maps in student.stages),
                           student.cams.detach())
-    left = taught(terms(name, student, teacher))
+    if METHODS[name].needs_mask:  # it answers so whatever the mask leaves of a picture
+        student = student._replace(drawn=student.drawn._replace(answers=teacher.logits.repeat(2, 1).requires_grad_()))
+    left = taught({key: term for key, term in terms(name, student, teacher).items() if key not in OF_THE_MASK})
     assert left.item() == pytest.approx(0, abs=1e-9)
     found = torch.autograd.grad(left, leaves(student), allow_unused=True)
     assert all(gradient.abs().max() < 1e-6 for gradient in found if gradient is not None)
@@ -84,20 +100,24 @@ def test_a_hint_is_nothing_where_the_projector_changes_nothing():
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_without_its_weight_only_the_labels_are_left(name):
-    weights = {"kd": {"alpha": 1.0}, "dkd": {"target_weight": 0.0, "non_target_weight": 0.0}}
+    weights = {"kd": {"alpha": 1.0}, "dkd": {"target_weight": 0.0, "non_target_weight": 0.0},
+               "medtex": {"alpha": 1.0, "keep": 0.0, "remove": 0.0, "bottleneck": 0.0}}
     student, teacher = observe(1), observe(2, stages=THEIRS)
     found = terms(name, student, teacher, **weights.get(name, {"weight": 0.0}))
     share = {"kd-standardised": 0.1, "e2kd": 0.1}.get(name, 1.0)
     assert taught({**found, "soft": torch.zeros(())} if name == "e2kd" else found).item() == 0
-    assert found["hard"].item() == pytest.approx(share * F.cross_entropy(student.logits, TARGET).item(), rel=1e-12)
+    said, target = (answers(student), TARGET.repeat(3)) if METHODS[name].needs_mask else (student.logits, TARGET)
+    assert found["hard"].item() == pytest.approx(share * F.cross_entropy(said, target).item(), rel=1e-12)
 
 
 def same_answer_everywhere(seen):
-    return Observation(seen.logits * 0 + 0.3, seen.stages, seen.cams)
+    return seen._replace(logits=seen.logits * 0 + 0.3, drawn=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3))
 
 
 def nothing_seen(seen):
-    return Observation(seen.logits, tuple(maps * 0 for maps in seen.stages), seen.cams * 0)
+    scores, shown, rest, said = seen.drawn
+    return Observation(seen.logits, tuple(maps * 0 for maps in seen.stages), seen.cams * 0,
+                       drawn=seen.drawn._replace(scores=scores * 0, shown=shown * 0, rest=rest * 0, answers=said))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -149,4 +169,5 @@ def test_defaults_are_filled_in():
 
 
 def test_the_methods_are_those_people_expect():
-    assert {"supervised", "kd", "kd-standardised", "dkd", "dist", "at", "hint", "cat-kd", "e2kd", "sp"} <= set(METHODS)
+    assert {"supervised", "kd", "kd-standardised", "dkd", "dist", "at", "hint", "cat-kd", "e2kd", "sp",
+            "medtex"} <= set(METHODS)

@@ -1,9 +1,12 @@
 """Every method's value against its paper's formula, written out image by image in numpy."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from made_lessons import TARGET, TEACHING, THEIRS, lesson, observe, ready, terms
+from made_lessons import TARGET, TEACHING, THEIRS, answer, lesson, observe, ready, terms
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from kd.methods import METHODS
 
@@ -103,13 +106,31 @@ def sp(weight):
     return {"hard": HARD, "similarity": weight * np.linalg.norm(similar[0] - similar[1])**2 / 8**2}
 
 
+def medtex(rate, bottleneck, keep, remove, alpha, temperature, variation, **_):
+    drawn = STUDENT.drawn
+    answers = np.concatenate([ZS, drawn.answers.numpy()])  # the mean mask's, the drawn one's, the random one's
+    soft = np.mean([kl(softmax(ZT[n % 8], temperature), softmax(row, temperature)) for n, row in enumerate(answers)])
+    shown, rest = (answer(TEACHER, drawn, name).numpy() for name in ("shown", "rest"))
+    left = [softmax(row)[ZT[4 + n].argmax()] for n, row in enumerate(rest)]
+    m = 1 / (1 + np.exp(-drawn.scores.numpy()))
+    crowd = np.abs(np.diff(m, axis=1)).mean() + np.abs(np.diff(m, axis=2)).mean()
+    found = {"hard": alpha * np.mean([-np.log(softmax(row)[Y[n % 8]]) for n, row in enumerate(answers)]),
+             "information": (1 - alpha) * temperature**2 * soft,
+             "keep": keep * np.mean([kl(softmax(ZT[n]), softmax(row)) for n, row in enumerate(shown)]),
+             "remove": remove * np.mean([-np.log(1 - p) for p in left]),
+             "bottleneck": bottleneck * (m * np.log(m / rate) + (1 - m) * np.log((1 - m) / (1 - rate))).mean()}
+    return {**found, "variation": variation * crowd} if variation else found
+
+
 FORMULAS = {"kd": kd, "kd-standardised": kd_standardised, "dkd": dkd, "dist": dist, "at": at, "cat-kd": cat_kd,
-            "e2kd": e2kd, "sp": sp}
+            "e2kd": e2kd, "sp": sp, "medtex": medtex}
 OTHERS = {"kd": {"alpha": 0.4, "temperature": 5.0}, "kd-standardised": {"hard_weight": 0.5, "temperature": 3.0},
           "dkd": {"target_weight": 2.0, "non_target_weight": 0.5, "temperature": 1.0},
           "dist": {"weight": 3.0, "inter": 0.5, "intra": 2.0, "temperature": 1.0}, "at": {"weight": 10.0},
           "cat-kd": {"weight": 0.5, "pool": 1.0}, "e2kd": {"alpha": 0.7, "temperature": 2.0, "weight": 5.0},
-          "sp": {"weight": 7.0}}
+          "sp": {"weight": 7.0},
+          "medtex": {"rate": 0.3, "bottleneck": 0.5, "keep": 3.0, "remove": 0.2, "alpha": 0.6, "temperature": 2.0,
+                     "variation": 4.0}}
 
 
 @pytest.mark.parametrize("name", sorted({*TEACHING} - {"hint"}))
@@ -191,3 +212,108 @@ def test_a_teacher_without_evidence_teaches_no_place():
     nowhere = STUDENT._replace(cams=-STUDENT.cams.abs())
     shown = TEACHER._replace(cams=TEACHER.cams.abs())
     assert terms("e2kd", nowhere, shown)["explanation"].item() == 1
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.03, 0.1), (0.15, 0.5), (0.3, 1.0), (0.9, 1.0)])
+def test_the_bottleneck_closes_over_a_share_of_the_schedule(progress, share):
+    found, whole = (terms("medtex", STUDENT, TEACHER, progress=at_) for at_ in (progress, 1.0))
+    assert found["bottleneck"].item() == pytest.approx(share * whole["bottleneck"].item())
+    assert all(found[key] == whole[key] for key in found if key != "bottleneck")
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
+def test_the_bottleneck_is_a_divergence_between_bernoullis(rate):
+    scores = STUDENT.drawn.scores
+    expected = kl_divergence(Bernoulli(logits=scores), Bernoulli(torch.tensor(rate, dtype=torch.float64))).mean()
+    found = terms("medtex", STUDENT, TEACHER, rate=rate, bottleneck=1.0)["bottleneck"]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
+    as_the_prior = STUDENT.drawn._replace(scores=torch.full_like(scores, math.log(rate / (1 - rate))))
+    assert abs(terms("medtex", STUDENT._replace(drawn=as_the_prior), TEACHER, rate=rate)["bottleneck"]) < 1e-12
+
+
+@pytest.mark.parametrize("score", [-80.0, 80.0])
+def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(score):
+    scores = torch.full((8, 3, 3), score, requires_grad=True)  # single precision, as in training
+    method = ready("medtex", STUDENT, TEACHER, rate=0.02, bottleneck=1.0)
+    seen = STUDENT._replace(drawn=STUDENT.drawn._replace(scores=scores))
+    found = method(seen, lesson(method, TEACHER, seen), TARGET)["bottleneck"]
+    assert found.item() == pytest.approx(-math.log(0.02 if score > 0 else 0.98), rel=1e-5)
+    assert torch.autograd.grad(found, scores)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("sure", [0.0, 5.0, 40.0, 90.0])
+def test_a_class_that_is_still_there_costs_what_it_should_where_its_probability_rounds_to_one(sure):
+    method = ready("medtex", STUDENT, TEACHER, remove=1.0)
+    rest = torch.tensor([[sure, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
+    teacher = TEACHER._replace(logits=torch.tensor([[9.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
+    found = method(STUDENT, {**lesson(method, teacher, STUDENT), "rest": rest}, TARGET)["remove"]
+    assert found.item() == pytest.approx(math.log((math.exp(sure) + 3) / 3), rel=1e-6)  # −log(3 / (eˢ + 3))
+    [gradient] = torch.autograd.grad(found, rest)
+    assert gradient[:, 0].sum().item() == pytest.approx(math.exp(sure) / (math.exp(sure) + 3), rel=1e-6)
+
+
+def test_a_teacher_that_answers_the_same_of_what_is_shown_has_nothing_to_keep():
+    dark = STUDENT.drawn._replace(shown=torch.zeros_like(STUDENT.drawn.shown))
+    assert abs(terms("medtex", STUDENT._replace(drawn=dark), TEACHER)["keep"]) < 1e-12
+    assert terms("medtex", STUDENT, TEACHER)["keep"] > 0.01
+
+
+def test_more_masks_of_a_picture_are_averaged_with_its_own_answer():
+    """Two masks, the second a copy of the first in all that was drawn: as one."""
+    one, drawn = STUDENT, STUDENT.drawn
+    twice = drawn._replace(shown=drawn.shown.repeat(2, 1, 1, 1), rest=drawn.rest.repeat(2, 1, 1, 1),
+                           answers=one.logits.repeat(3, 1))
+    alike = one._replace(drawn=drawn._replace(answers=one.logits.repeat(2, 1)))
+    found, expected = terms("medtex", one._replace(drawn=twice), TEACHER), terms("medtex", alike, TEACHER)
+    assert {key: term.item() for key, term in found.items()} == pytest.approx(
+        {key: term.item() for key, term in expected.items()}, rel=1e-12)
+
+
+def test_a_level_mask_has_no_variation_and_a_chequered_one_all_of_it():
+    level, chequered = torch.zeros(8, 4, 4).double(), (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 200.0 - 100
+    for scores, expected in ((level, 0.0), (chequered.double().expand(8, 4, 4), 2.0)):
+        seen = STUDENT._replace(drawn=STUDENT.drawn._replace(scores=scores))
+        assert terms("medtex", seen, TEACHER, variation=1.0)["variation"].item() == pytest.approx(expected)
+
+
+def test_features_are_foretold_by_a_gaussian_whose_variance_is_learnt():
+    method = ready("medtex", STUDENT, TEACHER, features=2.0)
+    assert method.wants == ("logits", "stage:2")
+    assert method.look(0.5)["stages"] and not ready("medtex", STUDENT, TEACHER).look(0.5)["stages"]
+    with torch.no_grad():
+        method.decoder.log_variance.copy_(torch.linspace(-1, 1, 8))
+    ours, theirs = STUDENT.stages[-1], TEACHER.stages[-1]
+    guess = method.decoder.mean(torch.nn.functional.interpolate(ours, (2, 2), mode="bilinear"))
+    spread = (method.decoder.log_variance.exp() + method.decoder.LEAST).sqrt()[:, None, None]
+    expected = -Normal(guess, spread).log_prob(theirs).mean() - math.log(2 * math.pi) / 2
+    found = method(STUDENT, lesson(method, TEACHER, STUDENT), TARGET)["features"]
+    assert found.item() == pytest.approx(2 * expected.item(), rel=1e-9)
+    learnt = torch.autograd.grad(found, list(method.parameters()))
+    assert len(learnt) == 3
+    assert all((gradient != 0).all() for gradient in learnt)
+
+
+def test_the_variance_that_a_gaussian_learns_is_that_of_what_it_cannot_foretell():
+    method = ready("medtex", STUDENT, TEACHER, features=1.0)
+    descent = torch.optim.LBFGS(method.parameters(), max_iter=200)
+
+    def step():
+        descent.zero_grad()
+        loss = method.decoder(STUDENT.stages[-1], TEACHER.stages[-1])
+        loss.backward()
+        return loss
+
+    descent.step(step)
+    with torch.no_grad():
+        guess = method.decoder.mean(torch.nn.functional.interpolate(STUDENT.stages[-1], (2, 2), mode="bilinear"))
+        left = (TEACHER.stages[-1] - guess).square().mean(dim=(0, 2, 3))
+    torch.testing.assert_close(method.decoder.log_variance.exp().detach() + method.decoder.LEAST, left, rtol=1e-3,
+                               atol=1e-4)
+
+
+def test_the_relaxation_cools_from_one_to_what_was_asked_for():
+    method = ready("medtex", STUDENT, TEACHER, relaxation=0.25, samples=3.0, joint=0.5)
+    drawings = [method.look(progress)["drawing"] for progress in (0.0, 0.5, 1.0)]
+    assert [drawing.temperature for drawing in drawings] == pytest.approx([1.0, 0.5, 0.25])
+    assert {(drawing.samples, drawing.joint) for drawing in drawings} == {(3, 0.5)}
+    assert isinstance(drawings[0].samples, int)

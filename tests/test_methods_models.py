@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 from made_lessons import TEACHING, taught
-from small import DATA, spec, trained
+from small import DATA, explainer_of, spec, trained
 
 from kd import datasets
 from kd.jobs import execute
@@ -41,7 +41,7 @@ def states(net):
 @pytest.mark.parametrize("teacher", TEACHERS)
 @pytest.mark.parametrize("student", STUDENTS)
 def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name, teacher, student):
-    (ours, own), (theirs, others) = model(**STUDENTS[student]), model(model=teacher, seed=1)
+    (ours, own), (theirs, others) = model(**STUDENTS[student], **explainer_of(name)), model(model=teacher, seed=1)
     theirs.requires_grad_(False).eval()
     before = states(theirs)
     torch.manual_seed(0)
@@ -51,13 +51,15 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
         shown = theirs(IMAGES, cams="cams" in method.wants)
     lesson = {want: aspect(shown, want) for want in method.wants}
     ours.requires_grad_(True).train()
-    terms = method.train()(ours(IMAGES, method.needs_cams, method.needs_stages), lesson, TARGET, 0.5)
+    seen = ours(IMAGES, **method.train().look(0.5))
+    lesson |= {ask: theirs(getattr(seen.drawn, ask)).logits for ask in method.asks}
+    terms = method(seen, lesson, TARGET, 0.5)
     assert len(terms) > 1
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
-    first = next(ours.parameters())
-    learnt = torch.autograd.grad(taught(terms), [first, *method.parameters()])
+    first = [next(ours.parameters()), *([ours.explainer.score.weight] if method.needs_mask else ())]
+    learnt = torch.autograd.grad(taught(terms), [*first, *method.parameters()])
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in learnt)
-    assert not any(part.requires_grad for part in lesson.values())
+    assert not any(lesson[want].requires_grad for want in method.wants)
     assert all(map(torch.equal, states(theirs), before))
     assert all(weight.grad is None for weight in theirs.parameters())
 
@@ -71,7 +73,7 @@ def school(tmp_path_factory):
 
 def student_of(school, name, **changes):
     store, teacher = school
-    return store.create(spec(method=name, teacher=teacher.id, **changes))
+    return store.create(spec(method=name, teacher=teacher.id, **explainer_of(name), **changes))
 
 
 @pytest.mark.parametrize("name", TEACHING)

@@ -85,7 +85,7 @@ def test_no_later_layer_writes_into_a_stage(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_stage_has_a_gradient(name):
-    logits, maps, _ = ready(name)(pictures().requires_grad_())
+    logits, maps, *_ = ready(name)(pictures().requires_grad_())
     gradients = torch.autograd.grad(logits[:, 0].sum(), maps)
     assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
 

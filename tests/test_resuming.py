@@ -23,7 +23,7 @@ def test_its_own_maps_lead_to_its_own_logits_and_others_to_others(model):
     net, size = model
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits, stages, _ = net(images)
+        logits, stages, *_ = net(images)
         for number, features in enumerate(stages):
             torch.testing.assert_close(net.resume(images, number, features.clone()), logits, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(net.resume(images, number, features * -3), logits, rtol=1e-3, atol=1e-6)

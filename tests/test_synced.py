@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small import spec
+from small import explainer_of, spec
 from torch import nn
 from torch.nn import functional as F
 
 from kd import synced
 from kd.methods import METHODS, build
 from kd.models import build as build_model
-from kd.models import shapes
+from kd.models import explained, shapes
 from kd.observation import Observation, aspect
 
 WORLD = 2
@@ -119,10 +119,18 @@ def test_half_precision_keeps_its_type_and_its_statistics(in_two):
         torch.testing.assert_close(found.float(), share(expected, rank), rtol=0.01, atol=0.02)
 
 
-def gradients(model, method, rows, target, lesson, world=1):
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    """An explained student's masks without luck, of which every process has its own: each picture alone decides."""
+    monkeypatch.setattr(explained, "_concrete", lambda scores, heat: explained._stretched((scores / heat).sigmoid()))
+    monkeypatch.setattr(explained, "random_masks", lambda count, images: (images[:, 0] > 0.5).to(images.dtype))
+
+
+def gradients(model, method, rows, target, lesson, teacher, world=1):
     """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
     with synced.batch_norm(world):
-        seen = model(rows, cams=method.needs_cams, stages=method.needs_stages)
+        seen = model(rows, **method.look(1.0))
+        lesson |= {name: teacher(getattr(seen.drawn, name)).logits for name in method.asks}
         if method.relational and world > 1:
             seen, lesson, target = synced.whole(seen, lesson, target)
         loss = sum(method(seen, lesson, target, 1.0).values())
@@ -136,19 +144,21 @@ MODELS = {"plain": {}, "grouped, batch norm in the head": {"model": "mobilenetv4
 
 @pytest.mark.parametrize(("method", "model"), [*((name, "plain") for name in METHODS),
                                                *(("cat-kd", name) for name in MODELS if name != "plain")])
-def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, method, model):
-    settings, count = spec(**MODELS[model]), 8
+def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, nothing_drawn, method, model):
+    settings, count = spec(**MODELS[model], **explainer_of(method)), 8
     teacher = build_model(spec(seed=3), 4).double().eval().requires_grad_(False)
     rows = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.arange(count) % 4
 
     student, judge = build_model(settings, 4).double(), build(method, {})
+    if judge.needs_mask:  # which begins with scores that are the same everywhere
+        nn.init.normal_(student.explainer.score.weight)
     judge.prepare(shapes(settings, 4), shapes(spec(), 4))
 
     def learn(rows, target, world=1):
         seen = teacher(rows, cams=True)
         lesson = {name: aspect(seen, name) for name in judge.wants}
-        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, lesson, world)
+        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, lesson, teacher, world)
 
     loss, expected = learn(rows, target)
     found = in_two(lambda rank: learn(share(rows, rank), share(target, rank), WORLD))

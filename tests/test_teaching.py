@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from made_runs import made
-from small import DATA, SIZE, spec, trained
+from small import DATA, SIZE, explainer_of, spec, trained
 
 from kd import lessons
 from kd.batches import TrainBatches
@@ -17,8 +17,9 @@ from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
 from kd.lesson_rows import chunk_of, prepared
 from kd.methods import METHODS
-from kd.models import weights
+from kd.models import build, weights
 from kd.models.base import Classifier
+from kd.observation import Drawing
 from kd.runs import Store
 from kd.shelf import folder_size
 from kd.spec import RunSpec
@@ -127,6 +128,46 @@ def test_what_was_kept_of_other_batches_is_what_would_be_said_now(store, teacher
     assert live.keys() == again.keys()
     assert passes == []
     assert (kept.report()["share"], kept.taught, kept._teacher) == (1.0, 0, None)
+
+
+ASKING = [name for name in TEACHING if METHODS[name].asks]
+
+
+def drawn(method, size=4, samples=1):
+    model = build(spec(method=method, **explainer_of(method)), 4).train()
+    return model(torch.rand(size, 3, SIZE, SIZE), drawing=Drawing(0.5, samples, 0.0))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize("method", ASKING)
+def test_the_teacher_answers_about_drawn_pictures_and_they_feel_what_would_change_its_mind(
+        store, teacher, data, method, size, samples):
+    one, seen = teaching(store, teacher, data, keep=False, method=method), drawn(method, size, samples)
+    before = [value.clone() for value in one.teacher.state_dict().values()]
+    found = one.answers(seen)
+    assert tuple(found) == one.asks
+    for name in one.asks:
+        pictures = getattr(seen.drawn, name)
+        assert len(pictures) == samples * ((size + 1) // 2)
+        torch.testing.assert_close(found[name], one.teacher(pictures).logits)
+        [felt] = torch.autograd.grad(found[name].square().sum(), pictures, retain_graph=True)
+        assert felt.flatten(1).abs().sum(dim=1).min() > 0
+    sum(part.sum() for part in found.values()).backward()
+    assert not one.teacher.training
+    assert all(weight.grad is None and not weight.requires_grad for weight in one.teacher.parameters())
+    assert all(map(torch.equal, one.teacher.state_dict().values(), before))
+    assert one.taught == 0
+
+
+@pytest.mark.parametrize(("name", "exact"), [("test_resnet", False), ("mobilenetv3_small_050", True)])
+def test_answers_are_single_precision_and_a_depthwise_teacher_computes_in_it(store, data, name, exact):
+    teacher = made(store, spec(model=name), data.classes)
+    one = teaching(store, teacher, data, keep=False, method="medtex", precision="bf16-mixed")
+    seen = drawn("medtex")
+    found = one.answers(seen)["shown"]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, one.teacher(torch.cat([seen.drawn.shown, seen.drawn.rest])).logits[:2]) == exact
 
 
 @pytest.mark.parametrize("size", [1, 5, 20, 32, 40])
