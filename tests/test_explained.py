@@ -1,0 +1,358 @@
+"""A student behind an explainer: what it sees, what it says, and what it leaves to the student alone."""
+
+import copy
+import pickle
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch.nn import functional as F
+
+from kd.errors import UsageError
+from kd.imputation import blur
+from kd.models import build, explained, geometry, shapes, skeleton, weights
+from kd.models.explained import Explained, random_masks
+from kd.observation import Drawing
+from kd.spec import RunSpec
+
+SIZE, CLASSES = 48, 3
+STUDENTS = {"plain": {"depth": 3, "width": 4}, "truncated": {"model": "truncated", "base": "test_resnet", "depth": 2},
+            "timm": {"model": "test_resnet"}, "another head": {"model": "test_convnext"}}
+FILLS = ("mean", "blur")
+DRAWING = Drawing(0.5, 1, 0.0)
+
+
+def spec(student: str = "plain", **changes) -> RunSpec:
+    return RunSpec(**{"image_size": SIZE, "explainer_depth": 2, "explainer_width": 4, **STUDENTS[student], **changes})
+
+
+def made(student: str = "plain", **changes) -> Explained:
+    """One whose masks differ from place to place, in eval mode."""
+    model = build(spec(student, **changes), CLASSES).eval()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.explainer.score.weight, 0, 2)
+    model.remember(torch.rand(3, SIZE, SIZE))
+    return model
+
+
+def scored(model: Explained, score: float) -> Explained:
+    """With these log-odds everywhere."""
+    torch.nn.init.zeros_(model.explainer.score.weight)
+    torch.nn.init.constant_(model.explainer.score.bias, score)
+    return model
+
+
+def pictures(count: int = 4, size: int = SIZE, seed: int = 1) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("size", [28, 33, 97])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
+    model = build(spec(image_size=size, explainer_depth=depth, explainer_fill=fill), CLASSES)
+    seen = model.train()(pictures(2, size), drawing=DRAWING)
+    assert seen.drawn.scores.shape == (2, -(-size // 2), -(-size // 2))
+    assert seen.drawn.shown.shape == seen.drawn.rest.shape == (1, 3, size, size)
+    assert seen.drawn.answers.shape == (4, CLASSES)
+    with torch.no_grad():
+        alone = model.eval()(pictures(2, size))
+    assert alone.drawn is None
+    for one in (seen, alone):
+        assert one.logits.shape == (2, CLASSES)
+        assert one.mask.shape == (2, size, size)
+        assert 0 <= one.mask.min() <= one.mask.max() <= 1
+        assert [maps.shape[1:] for maps in one.stages] == list(shapes(spec(image_size=size), CLASSES))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_what_a_mask_hides_is_the_fill_and_what_it_shows_is_the_picture(fill):
+    model, images = made(explainer_fill=fill), pictures()
+    hidden = blur(images) if fill == "blur" else model.average.expand(4, -1, -1, -1)
+    mask = torch.zeros(4, SIZE, SIZE)
+    assert torch.equal(model.masked(images, mask), hidden)
+    assert torch.equal(model.masked(images, mask + 1), images)
+    part = model.masked(images, mask + 0.25)
+    torch.testing.assert_close(part, 0.25 * images + 0.75 * hidden)
+
+
+def test_several_masks_of_a_picture_follow_one_another():
+    model, images = made(), pictures(2)
+    masks = torch.rand(6, SIZE, SIZE)
+    one_by_one = torch.cat([model.masked(images, masks[start:start + 2]) for start in (0, 2, 4)])
+    assert torch.equal(model.masked(images, masks), one_by_one)
+
+
+def test_the_mean_image_fits_pictures_of_another_size():
+    model = made()
+    with torch.no_grad():
+        assert model(pictures(2, 64)).mask.shape == (2, 64, 64)
+    even = model.masked(pictures(1, 64), torch.zeros(1, 64, 64))
+    expected = F.interpolate(model.average[None], (64, 64), mode="bilinear", align_corners=False)
+    assert torch.equal(even, expected)
+
+
+@pytest.mark.parametrize(("score", "value"), [(-3.0, 0.0), (3.0, 1.0)])
+def test_a_place_can_be_hidden_or_shown_entirely_by_log_odds_that_can_be_learnt(score, value):
+    assert (scored(made(), score).mask(pictures()) == value).all()
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_nothing_leaks_through_a_closed_mask(student):
+    model = scored(made(student), -3.0)
+    images = pictures().requires_grad_()
+    logits = model(images).logits
+    assert torch.equal(logits, logits[:1].expand_as(logits))
+    [felt] = torch.autograd.grad(logits.sum(), images)
+    assert (felt == 0).all()
+
+
+def test_an_open_mask_leaves_the_student_as_it_would_be_alone():
+    model, images = scored(made(), 3.0), pictures()
+    with torch.no_grad():
+        assert torch.equal(model(images).logits, model.student(images).logits)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_looking_draws_nothing_and_threads_may_share_it(fill):
+    model, state = made(explainer_fill=fill), torch.get_rng_state()
+    images = [pictures(1, seed=seed) for seed in range(2)]
+    with torch.no_grad():
+        alone = [model(image) for image in images]
+    wrong = []
+
+    def look(which: int) -> None:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            for _ in range(15):
+                seen = model(images[which])
+                same = torch.equal(seen.mask, alone[which].mask) and torch.equal(seen.logits, alone[which].logits)
+                wrong.extend([which] * (not same))
+
+    threads = [threading.Thread(target=look, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_every_way_of_asking_it_agrees_with_the_forward_pass(student):
+    model, images = made(student), pictures()
+    scaled = (images - model.mean) / model.std
+    with torch.no_grad():
+        seen = model(images, cams=True)
+        behind = model.student(model.masked(images, model.mask(images)), cams=True)
+        maps = model.extract(scaled)
+        assert torch.equal(model.mask(images), seen.mask)
+        assert torch.equal(behind.logits, seen.logits) and torch.equal(behind.cams, seen.cams)
+        assert torch.equal(model.class_maps(seen.stages[-1]), seen.cams)
+        assert torch.equal(model.head(seen.stages[-1].clone()), seen.logits)
+        assert (model.linear is None) == (student == "another head")
+        for stage, features in enumerate(seen.stages):
+            torch.testing.assert_close(maps[stage], features, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(model.resume(images, stage, features.clone()), seen.logits, rtol=1e-3, atol=1e-4)
+            blank = model.resume(images, stage, torch.zeros_like(features))
+            alone = model.student.resume(model.masked(images, seen.mask), stage, torch.zeros_like(features))
+            torch.testing.assert_close(blank, alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [build, skeleton])
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_student_begins_with_the_weights_that_it_begins_with_alone(student, start):
+    about = spec(student, seed=7)
+    behind, bare = start(about, CLASSES), start(about.alone, CLASSES)
+    found, expected = behind.student.state_dict(), bare.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert behind.mean is behind.student.mean
+    assert behind.stages == bare.stages
+    other = start(replace(about, seed=8), CLASSES).explainer
+    assert not torch.equal(behind.explainer.stem[0].weight, other.stem[0].weight)
+
+
+@pytest.mark.parametrize(("source", "student"), [("plain", "plain"), ("timm", "timm"), ("timm", "truncated")])
+def test_a_student_behind_an_explainer_starts_from_a_file_as_it_would_alone(tmp_path, source, student):
+    weights.save(build(spec(source, seed=3).alone, CLASSES), tmp_path / "trained.safetensors")
+    about = spec(student, pretrained=str(tmp_path / "trained.safetensors"))
+    found, expected = build(about, CLASSES).student.state_dict(), build(about.alone, CLASSES).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    fresh = build(replace(about, pretrained="none"), CLASSES).student.state_dict()
+    assert any(not torch.equal(found[name], value) for name, value in fresh.items())
+
+
+def test_the_weights_of_an_explained_run_do_not_fit_a_student_and_that_is_said(tmp_path):
+    weights.save(made(), tmp_path / "explained.safetensors")
+    for about in (spec(pretrained=str(tmp_path / "explained.safetensors")), spec().alone):
+        with pytest.raises(UsageError, match="do not fit"):
+            build(replace(about, pretrained=str(tmp_path / "explained.safetensors")), CLASSES)
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_both_networks_and_the_mean_image_are_kept_in_one_file(tmp_path, student):
+    model, images = made(student), pictures()
+    weights.save(model, tmp_path / "weights.safetensors")
+    with safe_open(tmp_path / "weights.safetensors", "pt") as file:
+        assert {name.split(".")[0] for name in file.keys()} == {"student", "explainer", "average"}  # noqa: SIM118
+    again = skeleton(spec(student, seed=5), CLASSES).eval()
+    weights.load(again, tmp_path / "weights.safetensors")
+    assert torch.equal(again.average, model.average)
+    with torch.no_grad():
+        assert torch.equal(again(images).mask, model(images).mask)
+        assert torch.equal(again(images).logits, model(images).logits)
+
+
+@pytest.mark.parametrize("reproduce", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+                         ids=["copied", "pickled"])
+def test_a_reproduced_model_lays_the_same_mask(reproduce):
+    model = made()
+    with torch.no_grad():
+        seen, again = model(pictures()), reproduce(model)(pictures())
+    assert torch.equal(seen.mask, again.mask) and torch.equal(seen.logits, again.logits)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("number", [torch.bfloat16, torch.float16])
+def test_in_half_precision_mask_and_pictures_are_made_in_single(fill, number):
+    model, images = made(explainer_fill=fill), pictures()
+    with torch.no_grad(), torch.autocast("cpu", number):
+        seen = model(images, drawing=DRAWING)
+        hidden = model.masked(images, torch.zeros(4, SIZE, SIZE))
+    assert {one.dtype for one in (seen.mask, seen.drawn.shown, seen.drawn.rest)} == {torch.float32}
+    assert torch.equal(hidden, model.masked(images, torch.zeros(4, SIZE, SIZE)))
+
+
+@pytest.mark.parametrize("size", [28, 33])
+def test_random_masks_show_any_share_and_prefer_no_place(size):
+    torch.manual_seed(0)
+    masks = random_masks(1000, torch.zeros(1, 3, size, size))
+    assert masks.shape == (1000, size, size)
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    shares = masks.mean(dim=(1, 2)).sort().values
+    assert (shares - torch.linspace(0, 1, 1000)).abs().max() < 0.05  # as even as 1,000 draws are
+    places = masks.mean(dim=0)
+    assert (places - 0.5).abs().max() < 0.08  # five standard errors of a fair coin
+    corners = places[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
+    assert corners == pytest.approx(places[size // 4:-size // 4, size // 4:-size // 4].mean().item(), abs=0.03)
+
+
+def test_random_masks_are_blobs():
+    torch.manual_seed(0)
+    masks = random_masks(50, torch.zeros(1, 3, 96, 96))
+    assert masks.diff(dim=1).abs().mean() < 0.05  # of unrelated pixels a third would differ from the one below
+
+
+def grown(joint: float, student: str = "plain") -> list[torch.Tensor]:
+    """What the student's answers under drawn masks ask of the explainer."""
+    model = made(student)
+    torch.manual_seed(3)
+    seen = model(pictures(), drawing=Drawing(0.5, 1, joint))
+    loss = F.cross_entropy(torch.cat([seen.logits, seen.drawn.answers]), torch.tensor([0, 1, 2, 0] * 3))
+    found = torch.autograd.grad(loss, list(model.explainer.parameters()), allow_unused=True)
+    return [torch.zeros(()) if one is None else one for one in found]
+
+
+def test_the_students_loss_reaches_the_explainer_by_the_share_asked_for():
+    none, half, all_of_it = grown(0.0), grown(0.5), grown(1.0)
+    assert all((one == 0).all() for one in none)
+    assert max(one.abs().max() for one in all_of_it) > 1e-4
+    for some, whole in zip(half, all_of_it, strict=True):
+        torch.testing.assert_close(2 * some, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_all_of_it_is_the_gradient_through_the_drawn_mask():
+    model = made()
+    torch.manual_seed(3)
+    scores = model.explainer((pictures() - model.mean) / model.std)
+    drawn = explained._raised(explained._concrete(scores, 0.5), SIZE)
+    # In eval mode no picture feels another, and only the second third of the answers is given under drawn masks.
+    loss = F.cross_entropy(model.student(model.masked(pictures(), drawn)).logits, torch.tensor([0, 1, 2, 0])) / 3
+    expected = torch.autograd.grad(loss, list(model.explainer.parameters()))
+    for one, other in zip(grown(1.0), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["scores", "shown", "rest"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_student(part, samples):
+    model = made()
+    seen = model(pictures(), drawing=Drawing(0.5, samples, 0.0))
+    learnt = torch.autograd.grad(getattr(seen.drawn, part).square().sum(), list(model.explainer.parameters()),
+                                 retain_graph=True)
+    assert all(one.isfinite().all() and one.abs().max() > 0 for one in learnt)
+    others = list(model.student.parameters())
+    assert set(torch.autograd.grad(getattr(seen.drawn, part).sum(), others, allow_unused=True)) == {None}
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_should_be(count, samples):
+    model, images = scored(made(), 200.0), pictures(count)
+    with torch.no_grad():
+        seen = model(images, drawing=Drawing(0.5, samples, 0.0))
+        own = model.student(images).logits
+    half = (count + 1) // 2
+    assert torch.equal(seen.drawn.shown, images[:half].repeat(samples, 1, 1, 1))
+    assert torch.equal(seen.drawn.rest, model.average.expand(half * samples, -1, -1, -1))
+    torch.testing.assert_close(seen.drawn.answers[:samples * count], own.repeat(samples, 1))
+    assert len(seen.drawn.answers) == (samples + 1) * count
+
+
+def test_what_is_left_and_what_is_taken_are_two_parts_of_one_picture():
+    """The middle picture of an odd batch is in both."""
+    model, images = made(), pictures(1)
+    with torch.no_grad():
+        drawn = model(images, drawing=DRAWING).drawn
+    torch.testing.assert_close(drawn.shown + drawn.rest, images + model.average)
+
+
+def test_drawn_masks_grow_sharper_as_they_cool():
+    def between(temperature: float) -> float:
+        torch.manual_seed(0)
+        drawn = explained._concrete(torch.zeros(4, 1, 24, 24), temperature)
+        return float(((drawn > 0) & (drawn < 1)).float().mean())
+
+    shares = [between(temperature) for temperature in (1.0, 0.3, 0.05)]
+    assert shares[0] > 0.6 > shares[1] > 0.1 > shares[2]
+
+
+def test_a_drawn_place_is_shown_as_often_as_its_log_odds_say():
+    torch.manual_seed(0)
+    for score in (-2.0, 0.0, 2.0):
+        drawn = explained._concrete(torch.full((1, 1, 200, 200), score), 0.05)
+        assert (drawn > 0.5).float().mean().item() == pytest.approx(torch.tensor(score).sigmoid().item(), abs=0.02)
+
+
+def test_batch_norm_takes_one_batch_of_all_masks():
+    """And leaves as running statistics those of this batch; the explainer's are of the whole pictures."""
+    model, images = made().train(), pictures()
+    rows = []
+    model.student.layers[0].register_forward_pre_hook(lambda _, given: rows.append(given[0].detach()))
+    model(images, drawing=Drawing(0.5, 2, 0.0))
+    assert [len(one) for one in rows] == [4 * (1 + 2 + 1)]
+    convolution, norm = next(model.student.layers[0].children()), model.student.layers[0][1]
+    with torch.no_grad():
+        expected = norm.momentum * convolution(rows[0]).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected)
+    first, stem = model.explainer.stem[0], model.explainer.stem[1]
+    with torch.no_grad():
+        whole = stem.momentum * first((images - model.mean) / model.std).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(stem.running_mean, whole)
+
+
+@pytest.mark.parametrize("student", ["plain", "truncated"])
+def test_its_stages_see_of_the_masked_picture_what_the_student_sees(student):
+    about = spec(student)
+    assert geometry.sides(about) == geometry.sides(about.alone)
+    assert geometry.field(about, 0, (1, 1)) == geometry.field(about.alone, 0, (1, 1))
+
+
+def test_a_model_without_an_explainer_has_no_mask_and_says_so():
+    model = build(spec().alone, CLASSES)
+    assert not model.explains and made().explains
+    with pytest.raises(UsageError, match="distilled with an explainer"):
+        model.mask(pictures())
