@@ -27,6 +27,9 @@ EVALUATE: Arguments = {
                      "agreement and localisation."},
     "--agreement": {"action": "store_true", "help": "Do teacher and student look at the same thing? Beside chance."},
     "--localisation": {"action": "store_true", "help": "Do maps lie on the evidence? Where the data set has masks."},
+    "--posthoc": {"action": "store_true", "help": "Of an explained student (--explainers mask): does its teacher "
+                  "decide the same when it is shown only what the mask marks, and only the rest? Beside the teacher's "
+                  "own maps and random masks of the same area."},
     "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and what becomes of "
                        "the maps when layers are scrambled: a hundred passes per image and model."},
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, drawn per class; default: "

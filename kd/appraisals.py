@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +22,10 @@ from kd.errors import UsageError
 from kd.runs import FINISHED, Run, Store, write_bytes, write_json
 
 VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew
-AGREEMENT, LOCALISATION, FAITHFULNESS, COST = SECTIONS = ("agreement", "localisation", "faithfulness", "cost")
+AGREEMENT, LOCALISATION, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
+    "agreement", "localisation", "post-hoc", "faithfulness", "cost")
 OWN = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
+MASK, STAND_IN = "mask", "grad-cam"  # the explainer that only an explained student has, and what is asked elsewhere
 TEACHER, CONTROL, STUDENT, MODEL = "teacher", "control", "student", "model"
 
 Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the type checker
@@ -53,6 +55,10 @@ class Choice:
         images = (run.evaluation or {}).get("images", 0)
         return replace(self, limit=0) if images and self.limit >= images else self
 
+    def suited(self, run: Run) -> "Choice":
+        """The same by the explainer that this run's model can be asked by, as `kd.explainers.suited` has it."""
+        return replace(self, explainer=STAND_IN) if self.explainer == MASK and not run.spec.explainer_depth else self
+
 
 def cast(store: Store, run: Run) -> dict[str, Run]:
     """Who is judged with a run, by role: teacher, control where it is finished, student; or `model` alone."""
@@ -61,6 +67,29 @@ def cast(store: Store, run: Run) -> dict[str, Run]:
     control = control_of(store, run)
     return {TEACHER: store[run.spec.teacher],
             **({CONTROL: control} if control is not None and control.status == FINISHED else {}), STUDENT: run}
+
+
+def require_mask(runs: Mapping[str, Run], explainers: Collection[str], posthoc: bool) -> None:
+    """Raises UsageError where a mask is to be judged and nobody of a cast has one, or the post-hoc agreement of a
+    student is to be told without one."""
+    masked = [role for role, run in runs.items() if run.spec.explainer_depth]
+    newest = list(runs.values())[-1]
+    if (MASK in explainers and not masked) or (posthoc and STUDENT not in masked):
+        raise UsageError(f"{newest.id} has no mask to judge. Distil a student with an explainer in front (method "
+                         f"medtex), or choose another explainer, such as {STAND_IN}, without {POSTHOC} agreement.")
+    if posthoc and MASK not in explainers:
+        raise UsageError(f"{POSTHOC.capitalize()} agreement is that of the student's mask. Choose the explainer {MASK} "
+                         "as well.")
+
+
+def concerned(choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Run]:
+    """Whose weights a section of a whole cast hangs on, by role; nobody's where the section cannot be had."""
+    if section == AGREEMENT and TEACHER not in runs:
+        return {}
+    if section != POSTHOC:
+        return dict(runs)
+    masked = STUDENT in runs and runs[STUDENT].spec.explainer_depth
+    return {role: runs[role] for role in (TEACHER, STUDENT)} if masked and choice.explainer == MASK else {}
 
 
 def keep(run: Run, choice: Choice, section: str, runs: Mapping[str, Run], result: dict[str, Any],
@@ -98,31 +127,64 @@ def values(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> A
 def read(store: Store, run: Run, choice: Choice) -> dict[str, Any] | None:
     """All that is known of a run for a choice, or None: per section its result, and what is missing is None.
 
-    Localisation and faithfulness are by role. Stale results are not shown.
+    Localisation and faithfulness are by role. models: with the explainer that each was asked by. notes: what must be
+    said beside the numbers. sections: those that this choice can have. Stale results are not shown.
     """
     choice, runs = choice.of(run), cast(store, run)
     own = {section: {role: found for role, one in runs.items()
-                     if (found := find(one, choice, section, {role: one})) is not None} for section in OWN}
-    together = {section: find(run, choice, section, runs) for section in (AGREEMENT, COST)}
+                     if (found := find(one, choice.suited(one), section, {role: one})) is not None} for section in OWN}
+    together = {section: find(run, choice, section, whose) if whose else None
+                for section in (AGREEMENT, POSTHOC, COST) for whose in [concerned(choice, section, runs)]}
     if not any(own.values()) and not any(together.values()):
         return None
-    return {"choice": asdict(choice), "models": {role: {"run": one.id, "label": one.spec.model_label}
-                                                 for role, one in runs.items()},
-            AGREEMENT: together[AGREEMENT], LOCALISATION: own[LOCALISATION] or None,
-            FAITHFULNESS: own[FAITHFULNESS] or None, COST: together[COST]}
+    models = {role: {"run": one.id, "label": one.spec.model_label, "explainer": choice.suited(one).explainer}
+              for role, one in runs.items()}
+    found = {**together, **{section: by_role or None for section, by_role in own.items()}}
+    there = [section for section in SECTIONS if section in OWN or concerned(choice, section, runs)]
+    return {"choice": asdict(choice), "models": models, "notes": notes(choice, runs), "sections": there,
+            **{section: found[section] for section in SECTIONS}}
 
 
-def rows(explainer: str, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The main numbers of what `read` gave, a row per model; what was not computed is left out.
+def notes(choice: Choice, runs: Mapping[str, Run]) -> list[str]:
+    """What must be said of a choice that not every model can be asked by."""
+    others = [role for role, run in runs.items() if choice.suited(run) != choice]
+    if not others or len(others) == len(runs):
+        return []
+    said = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
+            f"{'is' if len(others) == 1 else 'are'} judged by Grad-CAM."]
+    if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
+        said.append("So what distilling changed in the agreement against the control is not told: that would compare "
+                    "two explainers.")
+    return said
+
+
+def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The main numbers of what `read` gave, a row per model and one per further map of the post-hoc agreement; what was
+    not computed is left out. explainer: the one that was used.
 
     over_chance: Spearman correlation with the teacher's maps above chance. pointing, energy: share of the images that
     hit the evidence, and of the map on it, with the evidence's share of the picture as area. insertion, deletion, road:
-    see `kd.faithfulness`. ms: mean execution time per image, milliseconds.
+    see `kd.faithfulness`. kept, left: share of the images whose decision the teacher keeps when it is shown only what
+    the map marks, and only the rest; shown: the share of the picture that is marked. ms: mean execution time per image,
+    milliseconds.
     """
-    return [{"explainer": explainer, "model": role, **_row(found, role)} for role in found["models"]]
+    told = found[POSTHOC] or {"maps": {}, "area": {"mean": None}}
+    posthoc, shown = dict(told["maps"]), told["area"]["mean"]
+    rows = []
+    for role, one in found["models"].items():
+        used = one["explainer"]
+        own = posthoc.pop(used) if posthoc.get(used, {}).get("of") == role else None
+        rows.append({"explainer": used, "model": role, **_row(found, role), **_shown(own, shown)})
+    return rows + [{"explainer": name, "model": one["of"], **_shown(one, shown)} for name, one in posthoc.items()]
 
 
-def _row(found: dict[str, Any], role: str) -> dict[str, Any]:
+def _shown(one: Mapping[str, Any] | None, area: float | None) -> dict[str, Any]:
+    """Of one map of the post-hoc agreement."""
+    return {} if one is None else {"kept": _short(one["kept"]["mean"]), "left": _short(one["left"]["mean"]),
+                                   "shown": _short(area)}
+
+
+def _row(found: Mapping[str, Any], role: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if maps := ((found[AGREEMENT] or {}).get("maps") or {}).get(role):
         row["over_chance"] = _short(maps["all"]["spearman"]["excess"]["mean"])

@@ -1,64 +1,76 @@
-"""Are a run's explanations any good? Agreement, localisation, faithfulness and cost over its test set.
+"""Are a run's explanations any good? Agreement, localisation, post-hoc agreement, faithfulness and cost over its test
+set.
 
 A student is judged with its teacher and control. What is stored already for the same weights, data and choice is used
 again; each section is stored as soon as it is there, so a computation that was stopped goes on where it was.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kd import agreement as agreeing
-from kd import appraisals, evaluate, faithfulness, localisation
-from kd.appraisals import AGREEMENT, CONTROL, COST, FAITHFULNESS, LOCALISATION, MODEL, STUDENT, TEACHER, Choice
-from kd.batches import to_tensor
-from kd.chance import stratified
-from kd.datasets.base import Dataset, Split
-from kd.errors import Stopped, UsageError
+from kd import appraisals, evaluate, faithfulness, localisation, posthoc
+from kd.appraisals import (
+    AGREEMENT,
+    CONTROL,
+    COST,
+    FAITHFULNESS,
+    LOCALISATION,
+    MODEL,
+    POSTHOC,
+    STUDENT,
+    TEACHER,
+    Choice,
+)
+from kd.bench import Bench, Progress, Pulse
+from kd.chance import interval, stratified
+from kd.errors import UsageError
 from kd.execution import IMAGES, execution
 from kd.explainers import EXPLAINERS
-from kd.models.base import Classifier
-from kd.randomisation import explain_all, sanity
+from kd.explainers.base import stage_number
+from kd.models.explained import Explained
+from kd.randomisation import sanity
 from kd.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
-WEIGHTS = {COST: 1.0, LOCALISATION: 2.0, AGREEMENT: 3.0, FAITHFULNESS: 20.0}  # rough shares of the time
+# Rough shares of the time.
+WEIGHTS = {COST: 1.0, LOCALISATION: 2.0, AGREEMENT: 3.0, POSTHOC: 15.0, FAITHFULNESS: 20.0}
+CAM, EARLIER, SHAP = "grad-cam", "layer-cam", "gradient-shap"  # of the teacher, beside the student's mask
+PLACED = ("pointing", "energy")  # the scores by which the mask is set beside the teacher's maps
 
-Progress = Callable[[str, float], None]
-Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+Part = tuple[Choice, str, str]  # what was chosen, section, role
 
 
 def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
-             faithfulness: bool = False, localisation: bool = True, cost: bool = True, stage: int = -1,
-             limit: int = 0, seed: int = 0, progress: Progress = lambda phase, share: None,
+             faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
+             stage: int = -1, limit: int = 0, seed: int = 0, progress: Progress = lambda phase, share: None,
              should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Compute the wanted sections for each explainer, store them with the runs, and return all that is known.
 
     stage: of every model, from 0 or from the end where negative. limit: at most so many test images, drawn per class
-    with `seed`; 0: all. progress: told the phase and the share of the whole. Raises Stopped when `should_stop`, asked
-    between batches, says so, and UsageError when a run is not finished, its data set is gone or has changed, or an
-    explainer or stage is unknown.
+    with `seed`; 0: all. progress: told the phase and the share of the whole. A model that has no mask is asked by
+    Grad-CAM where the mask is asked for; posthoc is of that explainer. Raises Stopped when `should_stop`, asked between
+    batches, says so, and UsageError when a run is not finished, its data set is gone or has changed, an explainer or
+    stage is unknown, or nobody has the mask that is asked for.
     """
     for name in explainers:
         EXPLAINERS[name]
-    wanted = {AGREEMENT: agreement, LOCALISATION: localisation, FAITHFULNESS: faithfulness, COST: cost}
+    wanted = {AGREEMENT: agreement, LOCALISATION: localisation, POSTHOC: posthoc, FAITHFULNESS: faithfulness,
+              COST: cost}
     asked = [section for section, on in wanted.items() if on]
     runs = appraisals.cast(store, run)
+    appraisals.require_mask(runs, explainers, posthoc)
     for one in runs.values():
         _require_finished(one)
-    todo = [(choice, section, role) for choice in (Choice(name, stage, limit, seed).of(run) for name in explainers)
-            for section, role in _missing(run, runs, choice, asked)]
+    todo = _missing(run, runs, [Choice(name, stage, limit, seed).of(run) for name in explainers], asked)
     if todo:
         _work(store, run, runs, todo, progress, should_stop)
     found = {name: appraisals.read(store, run, Choice(name, stage, limit, seed)) for name in explainers}
-    notes = []
+    notes = list(dict.fromkeys(note for one in found.values() if one for note in one["notes"]))
     if agreement and MODEL in runs:
         notes.append(f"{run.id} learnt without a teacher, so there are no maps to agree with.")
     if STUDENT in runs and CONTROL not in runs:
@@ -66,33 +78,38 @@ def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), 
     return {"run": run.id, "explainers": found, "notes": notes}
 
 
-def _missing(run: Run, runs: dict[str, Run], choice: Choice, asked: Sequence[str]) -> list[tuple[str, str]]:
-    """(section, role) of what is asked for and not stored; the role is empty for what all models share."""
-    found = []
-    for section in asked:
-        if section in appraisals.OWN:
-            found += [(section, role) for role, one in runs.items()
-                      if appraisals.find(one, choice, section, {role: one}) is None]
-        elif (section == COST or TEACHER in runs) and appraisals.find(run, choice, section, runs) is None:
-            found.append((section, ""))
-    return found
+def _missing(run: Run, runs: dict[str, Run], choices: Sequence[Choice], asked: Sequence[str]) -> list[Part]:
+    """What is asked for and not stored; the role is empty for what several models share."""
+    found: dict[tuple[Choice, str, str], Part] = {}
+    for choice in choices:
+        for section in asked:
+            if section in appraisals.OWN:
+                for role, one in runs.items():
+                    if appraisals.find(one, choice.suited(one), section, {role: one}) is None:
+                        found.setdefault((choice.suited(one), section, role), (choice, section, role))
+            elif (whose := appraisals.concerned(choice, section, runs)) and (
+                    appraisals.find(run, choice, section, whose) is None):
+                found[choice, section, ""] = choice, section, ""
+    return list(found.values())
 
 
-def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[tuple[Choice, str, str]], progress: Progress,
+def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progress: Progress,
           should_stop: Callable[[], bool]) -> None:
     progress("opening the data", 0.0)
-    pulse = _Pulse(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
+    pulse = Pulse(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
     data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
-    bench: _Bench | None = None
+    bench: Bench | None = None
     for choice, section, role in todo:
         if bench is None or bench.choice != choice:
             kinds = {section for one, section, _ in todo if one == choice}
-            bench = _Bench(runs, data, choice, pulse, kinds, bench)
-        with pulse.phase(_phrase(choice, section, role), WEIGHTS[section]):
+            bench = Bench(runs, data, choice, pulse, kinds, bench)
+        owner = runs[role] if role else run
+        used = choice.suited(owner) if role else choice
+        with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
             result, arrays = _COMPUTE[section](bench, role)
-        own = {role: runs[role]} if role else runs
+        whose = {role: owner} if role else appraisals.concerned(choice, section, runs)
         shared = {"index": bench.index, "names": np.array([data.test.names[number] for number in bench.index])}
-        appraisals.keep(runs[role] if role else run, choice, section, own, result, {**shared, **arrays})
+        appraisals.keep(owner, used, section, whose, result, {**shared, **arrays})
 
 
 def _phrase(choice: Choice, section: str, role: str) -> str:
@@ -100,120 +117,7 @@ def _phrase(choice: Choice, section: str, role: str) -> str:
     return f"{EXPLAINERS[choice.explainer].facts.title}: {section}{of}"
 
 
-class _Pulse:
-    """Progress over weighted phases, and the question whether to stop."""
-
-    def __init__(self, progress: Progress, should_stop: Callable[[], bool], total: float) -> None:
-        self.progress, self.should_stop, self.total = progress, should_stop, total
-        self.done = self.weight = self.reached = 0.0
-        self.text = ""
-
-    @contextmanager
-    def phase(self, text: str, weight: float) -> Iterator[None]:
-        self.text, self.weight = text, weight
-        self(0.0)
-        yield
-        self.done += weight
-
-    def __call__(self, share: float) -> None:
-        """Share of the phase that is done. Raises Stopped."""
-        if self.should_stop():
-            raise Stopped
-        # Maps that several sections share are computed within one of them, so a phase may begin again: never go back.
-        self.reached = max(self.reached, 0.02 + 0.98 * (self.done + share * self.weight) / self.total)
-        self.progress(self.text, self.reached)
-
-
-@dataclass(eq=False)
-class _Bench:
-    """What the sections of one choice share: the images, the models, their answers and their maps.
-
-    kinds: the sections that are still to be computed. before: the bench of the choice before, whose models and chance
-    levels hold here too.
-    """
-
-    runs: dict[str, Run]
-    data: Dataset
-    choice: Choice
-    pulse: _Pulse
-    kinds: set[str]
-    before: "_Bench | None" = None
-
-    def __post_init__(self) -> None:
-        self.index = stratified(self.test.labels, self.choice.limit, self.choice.seed)
-        self._heat: dict[tuple[str, str], Heat] = {}
-        self.models: dict[str, Classifier] = self.before.models if self.before else {}
-        self.logits: dict[str, NDArray[np.float32]] = self.before.logits if self.before else {}
-        self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
-        self.before = None
-
-    @property
-    def test(self) -> Split:
-        return self.data.test
-
-    @cached_property
-    def images(self) -> NDArray[np.uint8]:
-        return np.asarray(self.test.images[self.index])
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return np.asarray(self.test.labels[self.index])
-
-    @property
-    def groups(self) -> list[str] | None:
-        return None if self.test.groups is None else [self.test.groups[number] for number in self.index]
-
-    @cached_property
-    def evidence(self) -> NDArray[np.int64]:
-        """Positions of the images with a mask."""
-        return localisation.masked(self.test, self.index)
-
-    def model(self, role: str) -> Classifier:
-        """A private, frozen model on the run's device."""
-        if role not in self.models:
-            run = self.runs[role]
-            cuda = run.spec.device in ("auto", "cuda") and torch.cuda.is_available()
-            model = evaluate.load(run, len(self.data.classes)).requires_grad_(False)
-            self.models[role] = model.to("cuda" if cuda else "cpu")
-        return self.models[role]
-
-    def answers(self, role: str) -> NDArray[np.float32]:
-        """Logits [n, K]."""
-        if role not in self.logits:
-            model, parts = self.model(role), []
-            for start in range(0, len(self.images), evaluate.BATCH):
-                batch = to_tensor(self.images[start:start + evaluate.BATCH], model.mean.device)
-                with torch.no_grad():
-                    parts.append(model(batch).logits.float().cpu().numpy())
-            self.logits[role] = np.concatenate(parts)
-        return self.logits[role]
-
-    def targets(self, role: str, kind: str) -> NDArray[np.int64]:
-        """Classes [n] to explain: for agreement what the teacher answers, for localisation what is shown, else what
-        the model itself answers."""
-        if kind == LOCALISATION:
-            return self.labels
-        return self.answers(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
-
-    def heat(self, role: str, kind: str) -> Heat:
-        """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once."""
-        if (role, kind) not in self._heat:
-            explainer = EXPLAINERS[self.choice.explainer]
-            kinds = sorted((self.kinds - {COST}) & ({kind, LOCALISATION, FAITHFULNESS, AGREEMENT}))
-            asked = np.stack([self.targets(role, one) if explainer.facts.class_specific else 0 * self.labels
-                              for one in kinds], axis=1)
-            count = len(self.index)
-            pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), asked.ravel()], axis=1),
-                                     axis=0, return_inverse=True)
-            maps, blank = explain_all(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1],
-                                      self.choice.stage, lambda share: self.pulse(share / 2))
-            for column, one in enumerate(kinds):
-                own = place.reshape(count, len(kinds))[:, column]
-                self._heat[role, one] = maps[own], blank[own]
-        return self._heat[role, kind]
-
-
-def _agreement(bench: _Bench, _: str) -> Found:
+def _agreement(bench: Bench, _: str) -> Found:
     teacher, pupils = bench.heat(TEACHER, AGREEMENT), [role for role in bench.runs if role != TEACHER]
     found = {role: agreeing.map_agreement(teacher[0], other[0], teacher[1], other[1], bench.choice.seed)
              for role in pupils for other in [bench.heat(role, AGREEMENT)]}
@@ -224,28 +128,60 @@ def _agreement(bench: _Bench, _: str) -> Found:
         "classes": {role: agreeing.class_agreement(answers, bench.answers(role), bench.labels, bench.groups)
                     for role in pupils},
         "maps": {role: found[role].to_json(same[role], bench.groups) for role in pupils}}
-    if CONTROL in found:
+    if CONTROL in found and bench.asked(CONTROL) == bench.asked(STUDENT):
         result["gain"] = agreeing.gain(found[STUDENT], found[CONTROL], bench.groups)
     arrays = {f"{role}_{name}": values for role, one in found.items() for name, values in one.arrays().items()}
     return result, {**arrays, **{f"{role}_kl": agreeing.divergence(answers, bench.answers(role)) for role in pupils}}
 
 
-def _localisation(bench: _Bench, role: str) -> Found:
-    told, masks = bench.evidence, bench.test.masks
-    if masks is None or not len(told):
+def _localisation(bench: Bench, role: str) -> Found:
+    told = bench.evidence
+    if not len(told):
         return {"images": 0, "reason": "No test image comes with a mask of its evidence."}, {}
     maps, blank = bench.heat(role, LOCALISATION)
-    found = localisation.localisation(maps[told], blank[told], np.asarray(masks[bench.index[told]]), bench.choice.seed)
-    groups = None if bench.groups is None else [bench.groups[number] for number in told]
-    result = {"grid": list(maps.shape[1:]), **found.to_json(bench.labels[told], bench.data.classes, groups)}
+    found = localisation.localisation(maps[told], blank[told], bench.drawn, bench.choice.seed)
+    result = {"grid": list(maps.shape[1:]),
+              **found.to_json(bench.labels[told], bench.data.classes, bench.groups_of(told))}
     arrays = {score: _spread(values, told, len(bench.index)) for score, values in found.scores.items()}
     return result, {**arrays, "area": _spread(found.area, told, len(bench.index))}
 
 
-def _faithfulness(bench: _Bench, role: str) -> Found:
+def _posthoc(bench: Bench, _: str) -> Found:
+    teacher, student, stage = bench.model(TEACHER), bench.model(STUDENT), bench.choice.stage
+    assert isinstance(student, Explained), "there is no post-hoc agreement without a mask"
+    before = stage_number(teacher, stage) - 1
+    asked = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
+    bench.heat(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes the time that the progress is of
+    heat = {name: bench.heat(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
+    found = posthoc.posthoc(teacher, student, bench.images, {name: maps for name, (maps, _) in heat.items()},
+                            bench.choice.seed, lambda share: bench.pulse(0.5 + 0.5 * share))
+    result = {**found.to_json(bench.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
+              "stage": {name: teacher.stages[at].name for name, at in asked.items() if name != SHAP},
+              "evidence": _beside(bench, {name: at for name, at in asked.items() if name != SHAP})}
+    return result, found.arrays()
+
+
+def _beside(bench: Bench, theirs: dict[str, int]) -> dict[str, Any] | None:
+    """The student's mask beside the teacher's maps of the true class, where evidence is drawn: scores, and by how much
+    the mask's are higher on the same images."""
+    told = bench.evidence
+    if not len(told):
+        return None
+    heat = {posthoc.MASK: bench.heat(STUDENT, LOCALISATION, posthoc.MASK),
+            **{name: bench.heat(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
+    scores = {name: localisation.told(maps[told], blank[told], bench.drawn) for name, (maps, blank) in heat.items()}
+    groups, mask = bench.groups_of(told), scores[posthoc.MASK]
+    return {"images": len(told),
+            "scores": {name: {score: interval(one[score], groups).to_json() for score in PLACED}
+                       for name, one in scores.items()},
+            "over": {name: {score: interval(mask[score] - scores[name][score], groups).to_json() for score in PLACED}
+                     for name in theirs}}
+
+
+def _faithfulness(bench: Bench, role: str) -> Found:
     model, targets, pulse = bench.model(role), bench.targets(role, FAITHFULNESS), bench.pulse
     maps, blank = bench.heat(role, FAITHFULNESS)
-    explainer, choice = EXPLAINERS[bench.choice.explainer], bench.choice
+    explainer, choice = EXPLAINERS[bench.asked(role)], bench.choice
 
     def judge(heat: NDArray[np.float32], empty: NDArray[np.bool_] | None, start: float) -> faithfulness.Faithfulness:
         return faithfulness.faithfulness(model, bench.images, targets, heat, empty, choice.seed,
@@ -263,17 +199,17 @@ def _faithfulness(bench: _Bench, role: str) -> Found:
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 
 
-def _cost(bench: _Bench, _: str) -> Found:
+def _cost(bench: Bench, _: str) -> Found:
     most = max(IMAGES.values())
     few = stratified(bench.labels, most, bench.choice.seed)[:most]
     models = {role: bench.model(role) for role in bench.runs}
     targets = {role: bench.targets(role, FAITHFULNESS)[few] for role in models}
-    return execution(models, EXPLAINERS[bench.choice.explainer], bench.images[few], targets, bench.choice.stage,
-                     progress=bench.pulse), {}
+    explainers = {role: EXPLAINERS[bench.asked(role)] for role in models}
+    return execution(models, explainers, bench.images[few], targets, bench.choice.stage, progress=bench.pulse), {}
 
 
-_COMPUTE: dict[str, Callable[[_Bench, str], Found]] = {
-    AGREEMENT: _agreement, LOCALISATION: _localisation, FAITHFULNESS: _faithfulness, COST: _cost}
+_COMPUTE: dict[str, Callable[[Bench, str], Found]] = {
+    AGREEMENT: _agreement, LOCALISATION: _localisation, POSTHOC: _posthoc, FAITHFULNESS: _faithfulness, COST: _cost}
 
 
 def _require_finished(run: Run) -> None:

@@ -1,7 +1,7 @@
 """What explaining costs: KD-FMV's mean execution time, FLOPs and memory, for several models taken in turn."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,30 +70,30 @@ def _tensors(value: Any) -> list[Tensor]:
     return [one for part in value for one in _tensors(part)] if isinstance(value, (list, tuple)) else []
 
 
-def execution(models: Mapping[str, Classifier], explainer: Explainer, images: NDArray[np.uint8],
+def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explainer], images: NDArray[np.uint8],
               targets: Mapping[str, NDArray[np.int64]], stage: int = -1, repeats: int = REPEATS,
               progress: Progress = lambda share: None) -> dict[str, Any]:
-    """Cost of explaining these pictures [n, S, S, 3] in one batch (fewer of them where the explainer is slow).
+    """Cost of explaining these pictures [n, S, S, 3] in one batch (fewer of them where an explainer is slow).
 
-    targets: classes [n] by the models' names. Gives, per name: seconds (Timing per image: KD-FMV's mean execution
-    time), forward (of a plain forward pass), ratio of the two, flops per image, and peak_bytes above the idle model
-    while `peak_batch` pictures are explained; and the protocol. An instant explainer is timed `repeats` times after
-    one uncounted turn, all models in turn; slower ones run once. progress: may raise to stop.
+    explainers, targets: by the models' names how each is asked, and about which classes [n]. Gives, per name: seconds
+    (Timing per image: KD-FMV's mean execution time), forward (of a plain forward pass), ratio of the two, flops per
+    image, and peak_bytes above the idle model while `peak_batch` pictures are explained; and the protocol. An instant
+    explainer is timed `repeats` times after one uncounted turn, all models in turn; slower ones run once. progress: may
+    raise to stop.
     """
-    count = min(IMAGES[explainer.facts.cost], len(images))
-    trials = [_Trial(models[name], explainer, images[:count], targets[name][:count], stage) for name in models]
-    instant = explainer.facts.cost == "instant"
-    calls = [call for trial in trials for call in ([trial.forward, trial.explain] if instant else [trial.forward])]
-    seconds = iter(measure_in_turn(calls, repeats))
+    count = min(len(images), *(IMAGES[explainers[name].facts.cost] for name in models))
+    trials = [_Trial(models[name], explainers[name], images[:count], targets[name][:count], stage) for name in models]
+    seconds = iter(measure_in_turn([call for trial in trials for call in trial.calls()], repeats))
     costs = {}
     for number, (name, trial) in enumerate(zip(models, trials, strict=True)):
         forward = summarise(next(seconds))
-        explained = summarise(next(seconds)) if instant else trial.once(progress, number / len(trials))
+        explained = summarise(next(seconds)) if trial.instant else trial.once(progress, number / len(trials))
         progress((number + 0.5) / len(trials))
-        flops, peak = trial.effort(count if instant else 1)
+        batch = count if trial.instant else 1
+        flops, peak = trial.effort(batch)
         costs[name] = {"seconds": _per_image(explained, count).to_json(),
                        "forward": _per_image(forward, count).to_json(), "ratio": explained.median / forward.median,
-                       "flops": flops, "peak_bytes": peak, "peak_batch": count if instant else 1}
+                       "flops": flops, "peak_bytes": peak, "peak_batch": batch}
     protocol = {"device": str(trials[0].model.mean.device), "threads": torch.get_num_threads(), "batch": count,
                 "image_size": images.shape[1], "torch": torch.__version__}
     return {"models": costs, "protocol": protocol}
@@ -107,6 +107,11 @@ class _Trial:
         self.model, self.explainer, self.stage = model, explainer, stage
         self.images = to_tensor(images, model.mean.device)
         self.targets = torch.from_numpy(targets).to(model.mean.device)
+        self.instant = explainer.facts.cost == "instant"
+
+    def calls(self) -> list[Callable[[], None]]:
+        """What is timed in turn with the others."""
+        return [self.forward, self.explain] if self.instant else [self.forward]
 
     def forward(self) -> None:
         with torch.no_grad():

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, SECTIONS, STUDENT, Arrays
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, STUDENT, Arrays
 from kd.scorecard import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
 
-GAIN = "gain"
+GAIN, OVER = "gain", "mask over others"
 BINS = 12
 # measure -> (name, unit, whether a small value is the good one)
 NAMES = {
@@ -22,17 +22,22 @@ NAMES = {
     "auprc": ("average precision", SHARE, False),
     "insertion": ("insertion", SHARE, False), "deletion": ("deletion ↓", SHARE, True), "road": ("ROAD", SHARE, False),
     "drop": ("average drop ↓", SHARE, True), "increase": ("confidence rises", SHARE, False),
+    "kept": ("decision kept on the marked part", SHARE, False), "left": ("decision left on the rest ↓", SHARE, True),
 }
+# The maps of the post-hoc agreement.
+MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM",
+        "gradient-shap": "GradientSHAP", "centre": "centre of the picture", "random": "random"}
 
 
-def rows(explainer: str, found: Mapping[str, Any]) -> list[Row]:
+def rows(found: Mapping[str, Any]) -> list[Row]:
     """Every number of what `kd.appraisals.read` gave; what was not computed is left out.
 
     chance: agreement of the same two models on different pictures; the evidence's share of the picture (localisation);
-    a random map (faithfulness). centre: a map that knows the middle only.
+    a random map (post-hoc, faithfulness). centre: a map that knows the middle only. of: the explainer that the model
+    was asked by; of the post-hoc agreement a key of MAPS, and under OVER the map that the mask is set beside.
     """
     made = [*_agreement(found), *_gain(found), *_localisation(found), *_faithfulness(found), *_cost(found)]
-    return [replace(row, of=explainer) for row in made]
+    return [*(replace(row, of=found["models"][row.role]["explainer"]) for row in made), *_posthoc(found), *_over(found)]
 
 
 def _agreement(found: Mapping[str, Any]) -> Iterator[Row]:
@@ -59,6 +64,26 @@ def _faithfulness(found: Mapping[str, Any]) -> Iterator[Row]:
             yield _row(FAITHFULNESS, score, role, one["value"], one["random"], one["centre"], one["over_random"])
 
 
+def _posthoc(found: Mapping[str, Any]) -> Iterator[Row]:
+    maps = (found[POSTHOC] or {}).get("maps", {})
+    for score in ("kept", "left"):
+        for name, one in maps.items():
+            over = one["over"].get("random", {}).get(score, dict.fromkeys(("mean", "low", "high")))
+            yield replace(_row(POSTHOC, score, one["of"], one[score], maps["random"][score]["mean"],
+                               maps["centre"][score]["mean"], over), of=name)
+
+
+def _over(found: Mapping[str, Any]) -> Iterator[Row]:
+    """By how much the mask, cut to the area that all maps show, is better than each of the others."""
+    told = found[POSTHOC] or {"maps": {}}
+    pairs = [told["maps"]["mask"]["over"] if told["maps"] else {}, (told.get("evidence") or {}).get("over", {})]
+    for over in pairs:
+        for other, scores in over.items():
+            for score, one in scores.items():
+                yield Row(OVER, NAMES[score][0], STUDENT, one["mean"], one["low"], one["high"], 0.0, images=one["n"],
+                          unit=NAMES[score][1], of=other)
+
+
 def _row(section: str, measure: str, role: str, value: Mapping[str, Any], chance: float | None, centre: float | None,
          excess: Mapping[str, Any]) -> Row:
     name, unit, _ = NAMES[measure]
@@ -79,7 +104,7 @@ def absent(found: Mapping[str, Any]) -> list[str]:
     """What is not there for this choice, never computed or out of date, in words."""
     own = [f"{section} of the {role}" for section in OWN if found[section] for role in found["models"]
            if role not in found[section]]
-    return [*(section for section in SECTIONS if not found[section]), *own]
+    return [*(section for section in found["sections"] if not found[section]), *own]
 
 
 def latencies(made: list[Row]) -> list[Row]:

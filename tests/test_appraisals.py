@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_runs import made_trio
+from made_runs import CONTROL, TEACHER, made, made_trio, student_spec
 
 from kd import appraisals
-from kd.appraisals import AGREEMENT, LOCALISATION, Choice
+from kd.appraisals import AGREEMENT, COST, LOCALISATION, POSTHOC, Choice
 from kd.errors import UsageError
 from kd.runs import Store, write_json
 
@@ -119,6 +119,92 @@ def test_the_least_agreeing_images_come_worst_first(store, kept):
 
 
 def test_rows_hold_the_main_numbers(store, kept):
-    rows = appraisals.rows("grad-cam", appraisals.read(store, kept, CHOICE))
+    rows = appraisals.rows(appraisals.read(store, kept, CHOICE))
     assert rows == [{"explainer": "grad-cam", "model": "teacher"}, {"explainer": "grad-cam", "model": "control"},
                     {"explainer": "grad-cam", "model": "student", "over_chance": 0.25}]
+
+
+MASK = Choice("mask", limit=20)
+
+
+def value(mean):
+    return {"mean": mean, "low": mean, "high": mean, "n": 9}
+
+
+@pytest.fixture
+def explained(store):
+    """A student with an explainer in front, beside a teacher and a control without."""
+    teacher = made(store, TEACHER)
+    made(store, CONTROL)
+    spec = student_spec(teacher)
+    return made(store, replace(spec, method="medtex", method_args={}, explainer_depth=2, explainer_width=4))
+
+
+def test_who_has_no_mask_is_judged_by_grad_cam_and_that_is_kept_as_grad_cam(store, explained):
+    runs = appraisals.cast(store, explained)
+    assert {role: MASK.suited(run).explainer for role, run in runs.items()} == {
+        "teacher": "grad-cam", "control": "grad-cam", "student": "mask"}
+    assert replace(MASK, explainer="layer-cam").suited(explained).explainer == "layer-cam"
+    appraisals.keep(runs["teacher"], CHOICE, LOCALISATION, {"model": runs["teacher"]}, {"images": 3}, {})
+    appraisals.keep(explained, MASK, LOCALISATION, {"student": explained}, {"images": 4}, {})
+    found = appraisals.read(store, explained, MASK)
+    assert found["localisation"] == {"teacher": {"images": 3}, "student": {"images": 4}}
+    assert [one["explainer"] for one in found["models"].values()] == ["grad-cam", "grad-cam", "mask"]
+    assert "teacher and the control have no mask" in found["notes"][0]
+    assert "two explainers" in found["notes"][1]
+    other = appraisals.read(store, explained, CHOICE)
+    assert (other["localisation"], other["notes"]) == ({"teacher": {"images": 3}}, [])
+
+
+def test_the_suited_explainer_is_that_of_the_models(store, explained):
+    from kd.explainers import EXPLAINERS, suited
+    from kd.models import skeleton
+
+    for run in appraisals.cast(store, explained).values():
+        model = skeleton(run.spec, 3)
+        assert all(Choice(name).suited(run).explainer == suited(name, model) for name in EXPLAINERS)
+
+
+def test_posthoc_hangs_on_teacher_and_student_and_is_of_the_mask_alone(store, explained):
+    runs = appraisals.cast(store, explained)
+    assert list(appraisals.concerned(MASK, POSTHOC, runs)) == ["teacher", "student"]
+    assert appraisals.concerned(CHOICE, POSTHOC, runs) == {}
+    assert list(appraisals.concerned(MASK, COST, runs)) == ["teacher", "control", "student"]
+    assert appraisals.concerned(MASK, AGREEMENT, {"model": runs["teacher"]}) == {}
+    appraisals.keep(explained, MASK, POSTHOC, appraisals.concerned(MASK, POSTHOC, runs), {"images": 4}, {})
+    runs["control"].weights.write_bytes(b"others")
+    found = appraisals.read(store, explained, MASK)
+    assert found["post-hoc"] == {"images": 4}
+    assert "post-hoc" in found["sections"]
+    runs["teacher"].weights.write_bytes(b"others")
+    assert appraisals.read(store, explained, MASK) is None
+
+
+def test_posthoc_is_not_missed_where_it_cannot_be(store, kept):
+    found = appraisals.read(store, kept, CHOICE)
+    assert found["post-hoc"] is None
+    assert found["sections"] == ["agreement", "localisation", "faithfulness", "cost"]
+
+
+def test_a_mask_that_nobody_has_is_refused_with_the_way_out(store, explained):
+    runs = appraisals.cast(store, explained)
+    appraisals.require_mask(runs, ["mask", "grad-cam"], posthoc=True)
+    appraisals.require_mask({"model": runs["teacher"]}, ["grad-cam"], posthoc=False)
+    for names, posthoc in ((["grad-cam", "mask"], False), (["grad-cam"], True)):
+        with pytest.raises(UsageError, match="has no mask to judge. Distil a student .*medtex.*grad-cam"):
+            appraisals.require_mask({"model": runs["teacher"]}, names, posthoc)
+    with pytest.raises(UsageError, match="Choose the explainer mask"):
+        appraisals.require_mask(runs, ["grad-cam"], posthoc=True)
+
+
+def test_a_row_per_model_and_per_further_map(store, explained):
+    runs = appraisals.cast(store, explained)
+    maps = {name: {"of": of, "kept": value(0.75), "left": value(0.5), "over": {}} for name, of in
+            (("mask-soft", "student"), ("mask", "student"), ("grad-cam", "teacher"), ("random", ""))}
+    appraisals.keep(explained, MASK, POSTHOC, appraisals.concerned(MASK, POSTHOC, runs),
+                    {"area": value(0.1), "maps": maps}, {})
+    told = {"kept": 0.75, "left": 0.5, "shown": 0.1}
+    assert appraisals.rows(appraisals.read(store, explained, MASK)) == [
+        {"explainer": "grad-cam", "model": "teacher", **told}, {"explainer": "grad-cam", "model": "control"},
+        {"explainer": "mask", "model": "student", **told}, {"explainer": "mask-soft", "model": "student", **told},
+        {"explainer": "random", "model": "", **told}]

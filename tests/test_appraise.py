@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 from made_runs import CONTROL, made, student_spec
-from small import DATA, distilled
+from small import DATA, distilled, request
 
 from kd import appraisals, evaluate
-from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, Choice
+from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.appraise import appraise
+from kd.batches import to_tensor
 from kd.datasets import open_dataset
-from kd.distill import Trio
+from kd.distill import Trio, plan
 from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
+from kd.jobs import execute
 from kd.places import Places
 from kd.randomisation import explain_all
 from kd.runs import Run, Store, write_json
@@ -28,6 +30,16 @@ def made_once(tmp_path_factory) -> tuple[Store, Trio]:
     return store, distilled(store)
 
 
+@pytest.fixture(scope="module")
+def explained_once(made_once) -> Trio:
+    """A student behind a mask, beside the same teacher and control."""
+    store = made_once[0]
+    trio = plan(request(method="medtex"), store)
+    assert trio.runs[:2] == made_once[1].runs[:2]
+    assert execute(trio.student, store) == "finished", trio.student.reason
+    return trio
+
+
 @pytest.fixture
 def store(made_once) -> Store:
     return made_once[0]
@@ -35,8 +47,16 @@ def store(made_once) -> Store:
 
 @pytest.fixture
 def student(made_once) -> Run:
-    """With nothing appraised yet."""
-    trio = made_once[1]
+    return forgotten(made_once[1])
+
+
+@pytest.fixture
+def explained(explained_once) -> Run:
+    return forgotten(explained_once)
+
+
+def forgotten(trio: Trio) -> Run:
+    """The student, with nothing appraised yet."""
     for run in trio.runs:
         for path in sorted(run.path.glob("appraisals/*/*")):
             path.unlink()
@@ -187,3 +207,93 @@ def test_the_queue_knows_it(store, student):
     TASKS["appraisal"](store, student, {"limit": 8, "explainers": ["stage-maps"], "cost": False},
                        lambda phase, share: None, lambda: False)
     assert appraisals.read(store, student, Choice("stage-maps", limit=8))["agreement"]
+
+
+def test_an_explained_student_is_judged_by_its_mask_and_the_others_by_grad_cam(store, explained):
+    told = []
+    found = appraise(store, explained, ("mask",), faithfulness=True, posthoc=True, limit=8,
+                     progress=lambda phase, share: told.append((phase, share)))
+    json.dumps(found, allow_nan=False)
+    one = found["explainers"]["mask"]
+    roles = ["teacher", "control", "student"]
+    assert [one["models"][role]["explainer"] for role in roles] == ["grad-cam", "grad-cam", "mask"]
+    assert list(one["localisation"]) == list(one["faithfulness"]) == list(one["cost"]["models"]) == roles
+    assert one["localisation"]["student"]["grid"] == [32, 32]
+    assert one["localisation"]["teacher"]["grid"] != [32, 32]
+    assert list(one["agreement"]["maps"]) == ["control", "student"]
+    assert "gain" not in one["agreement"]
+    assert found["notes"] == one["notes"] and len(found["notes"]) == 2
+    assert one["faithfulness"]["student"]["sanity"]["rows"][-1]["down_to"] == "explainer"
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and shares[-1] <= 1
+    phases = {phase for phase, _ in told}
+    assert {"Grad-CAM: localisation of the teacher", "Mask: localisation of the student", "Mask: post-hoc"} <= phases
+
+
+def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explained):
+    said = appraise(store, explained, ("mask",), agreement=False, localisation=False, cost=False, posthoc=True,
+                    limit=8)["explainers"]["mask"][POSTHOC]
+    assert list(said["maps"]) == ["mask-soft", "mask", "grad-cam", "layer-cam", "gradient-shap", "centre", "random"]
+    assert set(said["maps"]["mask"]["over"]) == {"grad-cam", "layer-cam", "gradient-shap", "centre", "random"}
+    assert set(said["blank"]) == {"grad-cam", "layer-cam", "gradient-shap"}
+    runs = appraisals.cast(store, explained)
+    told = appraisals.values(explained, Choice("mask", limit=8), POSTHOC,
+                             {role: runs[role] for role in ("teacher", "student")})
+    assert said["maps"]["grad-cam"]["kept"]["mean"] == pytest.approx(told["grad-cam_kept"].mean())
+    data = open_dataset(DATA, 32, store.places)
+    with torch.no_grad():
+        masks = evaluate.load(explained, 4).mask(to_tensor(np.asarray(data.test.images[told["index"]])))
+    assert told["shown"] == pytest.approx(masks.mean(dim=(1, 2)).numpy(), abs=1e-5)
+    assert said["area"]["mean"] == pytest.approx(told["shown"].mean())
+
+
+def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_images(store, explained):
+    one = appraise(store, explained, ("mask",), agreement=False, cost=False, posthoc=True)["explainers"]["mask"]
+    beside = one[POSTHOC]["evidence"]
+    assert set(beside["scores"]) == {"mask", "grad-cam", "layer-cam"}
+    assert set(beside["over"]) == {"grad-cam", "layer-cam"}
+    for name, role in (("mask", "student"), ("grad-cam", "teacher")):
+        for score in ("pointing", "energy"):
+            assert beside["scores"][name][score] == one["localisation"][role]["scores"][score]["value"]
+    runs = appraisals.cast(store, explained)
+    mask, cam = (appraisals.values(runs[role], Choice(name).of(explained), LOCALISATION, {role: runs[role]})["energy"]
+                 for role, name in (("student", "mask"), ("teacher", "grad-cam")))
+    assert beside["over"]["grad-cam"]["energy"]["n"] == np.isfinite(mask - cam).sum()
+    if np.isfinite(mask - cam).any():
+        assert beside["over"]["grad-cam"]["energy"]["mean"] == pytest.approx(np.nanmean(mask - cam))
+
+
+def test_grad_cam_of_the_others_is_shared_between_the_choices(store, explained, monkeypatch):
+    told = []
+    appraise(store, explained, ("mask", "grad-cam"), limit=8, agreement=False, cost=False,
+             progress=lambda phase, _: told.append(phase))
+    assert list(dict.fromkeys(told))[1:] == [
+        "Grad-CAM: localisation of the teacher", "Grad-CAM: localisation of the control",
+        "Mask: localisation of the student", "Grad-CAM: localisation of the student"]
+    monkeypatch.setattr(evaluate, "load", lambda *_: pytest.fail("a model was loaded"))
+    teacher = store[explained.spec.teacher]
+    assert appraise(store, teacher, limit=8, agreement=False, cost=False)["explainers"]["grad-cam"]["localisation"]
+
+
+def test_what_is_not_of_the_mask_needs_no_mask(store, explained):
+    one = appraise(store, explained, ("grad-cam",), limit=8, localisation=False, cost=False)["explainers"]["grad-cam"]
+    assert "gain" in one["agreement"]
+    assert (one["notes"], one[POSTHOC]) == ([], None)
+
+
+def test_a_mask_that_nobody_has_is_refused(store, student):
+    for names, posthoc in ((("mask",), False), (("grad-cam",), True)):
+        with pytest.raises(UsageError, match="has no mask to judge"):
+            appraise(store, student, names, posthoc=posthoc)
+
+
+def test_posthoc_agreement_may_be_stopped_in_the_middle(store, explained):
+    seen = []
+
+    def progress(phase, share):
+        seen.append((phase, share))
+
+    with pytest.raises(Stopped):
+        appraise(store, explained, ("mask",), posthoc=True, limit=8, progress=progress,
+                 should_stop=lambda: len([phase for phase, _ in seen if "post-hoc" in phase]) > 3)
+    assert appraisals.read(store, explained, Choice("mask", limit=8))[POSTHOC] is None

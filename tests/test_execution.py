@@ -60,7 +60,8 @@ def test_flops_are_those_of_the_models_cost():
 def test_cost_has_its_protocol_for_every_model():
     models = {"teacher": skeleton(TEACHER, 3).eval(), "student": skeleton(CONTROL, 3).eval()}
     images = np.stack([picture(seed) for seed in range(8)])
-    said = execution(models, EXPLAINERS["grad-cam"], images, dict.fromkeys(models, np.arange(8) % 3), repeats=3)
+    said = execution(models, dict.fromkeys(models, EXPLAINERS["grad-cam"]), images,
+                     dict.fromkeys(models, np.arange(8) % 3), repeats=3)
     json.dumps(said, allow_nan=False)
     assert (said["protocol"]["batch"], said["protocol"]["image_size"]) == (8, 32)
     for name, spec in (("teacher", TEACHER), ("student", CONTROL)):
@@ -76,8 +77,8 @@ def test_cost_has_its_protocol_for_every_model():
 def test_a_slow_explainer_is_run_once_on_few_pictures():
     name = next(name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "minutes")
     told = []
-    said = execution({"student": skeleton(CONTROL, 3).eval()}, EXPLAINERS[name], np.stack([picture(), picture(1)]),
-                     {"student": np.zeros(2, np.int64)}, progress=told.append)
+    said = execution({"student": skeleton(CONTROL, 3).eval()}, {"student": EXPLAINERS[name]},
+                     np.stack([picture(), picture(1)]), {"student": np.zeros(2, np.int64)}, progress=told.append)
     one = said["models"]["student"]
     assert (one["seconds"]["n"], one["seconds"]["warmup"], said["protocol"]["batch"]) == (1, 0, 1)
     assert one["flops"] > 2 * cost.cost(CONTROL, 3).flops

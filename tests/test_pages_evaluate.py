@@ -108,7 +108,7 @@ def test_without_a_control_the_page_stands():
 def test_asking_puts_it_on_the_queue_and_cancel_takes_it_off(idle, real, monkeypatch):  # noqa: F811
     before = tasks.status(real.student, "appraisal")
     at = page(run=real.student.id)
-    at.multiselect(key="evaluate_explainers").set_value(["layer-cam"])
+    at.multiselect(key="evaluate_explainers_00").set_value(["layer-cam"])
     at.number_input(key="evaluate_limit").set_value(10)
     next(button for button in at.button if button.label == "Judge the explanations").click().run()
     assert not at.exception, at.exception
@@ -167,6 +167,70 @@ def test_the_file_holds_every_number_with_its_chance(real):
     assert {"classification", "recall", "answers", "agreement", "localisation", "faithfulness", "cost"} <= set(
         frame["section"])
     assert frame[frame["section"] == "agreement"]["chance"].notna().all()
+
+
+MASKED = {**ARGS, "explainers": ["mask"], "stage": -1, "faithfulness": False, "posthoc": True}
+
+
+@pytest.fixture(scope="module")
+def judged_mask(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+    """An explained student, judged by its mask."""
+    store = Store(Places(tmp_path_factory.mktemp("masked")))
+    trio = distilled(store, method="medtex")
+    task = tasks.task(trio.student, "appraisal")
+    with task.lock():
+        task.request(MASKED)
+        status = execute(task, store)
+    assert status == "finished", task.state
+    return trio
+
+
+@pytest.fixture
+def masked(judged_mask: Trio, monkeypatch: pytest.MonkeyPatch) -> Trio:
+    monkeypatch.setenv("KD_LENS_ROOT", str(judged_mask.student.path.parents[1]))
+    return judged_mask
+
+
+def test_a_mask_is_not_offered_where_nobody_has_one(real):
+    at = page(run=real.student.id)
+    assert "Mask" not in at.multiselect(key="evaluate_explainers_00").options
+    assert "post-hoc agreement of the mask (slow)" not in at.button_group(key="evaluate_parts_00").options
+
+
+def test_an_explained_student_has_the_mask_and_its_parts_chosen(masked):
+    at = page(run=masked.student.id)
+    chooser = at.multiselect(key="evaluate_explainers_11")
+    assert chooser.value == ["mask", "grad-cam"]
+    assert "Mask" in chooser.options
+    assert set(at.button_group(key="evaluate_parts_11").value) == {"agreement", "localisation", "post-hoc", "cost"}
+
+
+def test_posthoc_agreement_stands_beside_random_and_the_teachers_maps(masked):
+    at = page(run=masked.student.id)
+    assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Post-hoc", "Cost"]
+    agreement, localisation, posthoc, cost = at.tabs
+    assert set(agreement.table[0].value["Model"]) == {"Control, Grad-CAM", "Student, Mask"}
+    assert set(localisation.table[0].value["Model"]) == {"Teacher, Grad-CAM", "Control, Grad-CAM", "Student, Mask"}
+    assert any(name.startswith("Student,\u00a0Mask") for name in cost.table[0].value)
+    maps, beside = (table.value for table in posthoc.table)
+    assert [name.split(" (")[0] for name in maps["Map"]] == [
+        "mask, as the student sees it", "mask", "Grad-CAM", "LayerCAM", "GradientSHAP", "centre of the picture",
+        "random"]
+    assert set(maps) == {"Map", "Kept on the marked part", "More than random", "Left on the rest", "Less than random"}
+    assert "–" in maps["More than random"].iloc[-1] and "(" not in maps["More than random"].iloc[-1]
+    assert {"Mask against", "More kept", "Less left", "Pointing game", "Energy in the mask"} == set(beside)
+    assert "the teacher decides as before on" in words(at)
+    assert "have no mask and are judged by Grad-CAM" in words(at)
+    assert len(posthoc.get("plotly_chart")) == 1
+
+
+def test_posthoc_without_the_mask_is_said_before_it_is_queued(idle, masked):  # noqa: F811
+    before = tasks.status(masked.student, "appraisal")
+    at = page(run=masked.student.id)
+    at.multiselect(key="evaluate_explainers_11").set_value(["grad-cam"])
+    next(button for button in at.button if button.label == "Judge the explanations").click().run()
+    assert "Choose the explainer mask as well" in at.error[0].value
+    assert tasks.status(masked.student, "appraisal") == before
 
 
 def _numbers(student: str) -> None:

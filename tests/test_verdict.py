@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from kd import posthoc
 from kd.scorecard import SECONDS
-from kd.verdict import latencies, rows, spread
+from kd.verdict import MAPS, OVER, absent, latencies, rows, spread
 
 
 def one(mean: float) -> dict:
@@ -14,7 +15,17 @@ def timing(median: float) -> dict:
     return {"median": median, "low": median, "high": median, "n": 5, "warmup": 1}
 
 
+def marked(of: str, kept: float, *others: str) -> dict:
+    return {"of": of, "kept": one(kept), "left": one(1 - kept),
+            "over": {name: {"kept": one(0.2), "left": one(0.3)} for name in others}}
+
+
 FOUND = {
+    "models": {"teacher": {"explainer": "grad-cam"}, "student": {"explainer": "mask"}},
+    "sections": ["agreement", "localisation", "post-hoc", "faithfulness", "cost"],
+    "post-hoc": {"area": one(0.1), "evidence": {"over": {"grad-cam": {"pointing": one(0.35)}}}, "maps": {
+        "mask": marked("student", 0.9, "grad-cam", "centre", "random"), "grad-cam": marked("teacher", 0.6, "random"),
+        "centre": marked("", 0.5, "random"), "random": marked("", 0.4)}},
     "agreement": {"maps": {"student": {"all": {"spearman": {
         "value": one(0.5), "chance": 0.2, "centre": 0.1, "excess": one(0.3)}}}}, "gain": {"spearman": one(0.15)}},
     "localisation": {"teacher": {"images": 0, "reason": "No masks."},
@@ -28,8 +39,7 @@ FOUND = {
 
 
 def test_every_judgement_carries_its_chance_level():
-    made = rows("grad-cam", FOUND)
-    assert {row.of for row in made} == {"grad-cam"}
+    made = rows(FOUND)
     told = {row.section: row for row in made}
     assert (told["agreement"].value, told["agreement"].chance, told["agreement"].excess) == (0.5, 0.2, 0.3)
     assert (told["localisation"].chance, told["localisation"].role) == (0.03, "student")
@@ -40,11 +50,41 @@ def test_every_judgement_carries_its_chance_level():
 
 
 def test_what_was_not_computed_is_left_out():
-    assert rows("grad-cam", dict.fromkeys(FOUND)) == []
+    assert rows({**dict.fromkeys(FOUND), "models": {}}) == []
+
+
+def test_rows_name_the_explainer_that_was_used():
+    by_models = [row for row in rows(FOUND) if row.section not in ("post-hoc", OVER)]
+    assert {row.of for row in by_models} == {"mask"}  # the teacher has no masks to be scored by
+    teacher = {**FOUND, "localisation": {"teacher": FOUND["localisation"]["student"]}}
+    assert [row.of for row in rows(teacher) if row.section == "localisation"] == ["grad-cam"]
+
+
+def test_posthoc_stands_beside_a_random_map_and_the_mask_beside_every_other():
+    made = {(row.of, row.measure): row for row in rows(FOUND) if row.section == "post-hoc"}
+    kept = made["grad-cam", "decision kept on the marked part"]
+    assert (kept.value, kept.chance, kept.centre, kept.excess, kept.role) == (0.6, 0.4, 0.5, 0.2, "teacher")
+    left = made["mask", "decision left on the rest ↓"]
+    assert (left.value, left.chance, left.excess) == (1 - 0.9, 0.6, 0.3)
+    assert made["random", "decision kept on the marked part"].excess is None
+    over = {(row.of, row.measure): row for row in rows(FOUND) if row.section == OVER}
+    assert over["grad-cam", "pointing game"].value == 0.35
+    assert {name for name, _ in over} == {"grad-cam", "centre", "random"}
+    assert all((row.chance, row.role) == (0.0, "student") for row in over.values())
+
+
+def test_every_map_of_the_posthoc_agreement_has_a_name():
+    assert {posthoc.SOFT, posthoc.MASK, posthoc.CENTRE, posthoc.RANDOM} <= set(MAPS)
+
+
+def test_only_what_a_choice_can_have_is_missed():
+    without = {**FOUND, "post-hoc": None, "cost": None}
+    assert {"post-hoc", "cost"} <= set(absent(without))
+    assert "post-hoc" not in absent({**without, "sections": ["agreement", "localisation", "faithfulness", "cost"]})
 
 
 def test_latency_is_the_forward_pass():
-    found, = latencies(rows("grad-cam", FOUND))
+    found, = latencies(rows(FOUND))
     assert (found.value, found.unit) == (0.01, SECONDS)
 
 

@@ -137,33 +137,36 @@ def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
 
 def evaluate(args: Namespace, store: Store) -> Result:
     from kd import evaluate as verb
+    from kd.appraisals import rows
 
     run = store[args.run]
     result = {"run": run.id, **verb.evaluate(run, store)}
-    sections = {name: getattr(args, name) for name in ("agreement", "localisation", "faithfulness")}
+    sections = {name: getattr(args, name) for name in ("agreement", "localisation", "posthoc", "faithfulness")}
     if not args.explainers and not any(sections.values()):
         return result
     found = _appraised(store, run, args, sections)
-    return {**result, "explanations": found} if args.json else {"explanations": _rows(found)}
+    if args.json:
+        return {**result, "explanations": found}
+    told = [row for one in found.values() if one for row in rows(one)]
+    blank = dict.fromkeys((name for row in told for name in row), "")
+    return {"explanations": [{**blank, **row} for row in told]}
 
 
 def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
     """By explainer what is known of its maps, once what is asked for has been computed."""
     from kd import appraisals
 
-    names = [name.strip() for name in (args.explainers or "grad-cam").split(",") if name.strip()]
+    usual = appraisals.MASK if args.posthoc else appraisals.STAND_IN
+    names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
+    appraisals.require_mask(appraisals.cast(store, run), names, args.posthoc)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
     choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
     compute_here(task(run, "appraisal"), store, {"explainers": names, **choice, **sections})
-    return {name: appraisals.read(store, run, appraisals.Choice(name, **choice)) for name in names}
-
-
-def _rows(found: Result) -> list[Result]:
-    """The main numbers, a row per explainer and model."""
-    from kd.appraisals import rows
-
-    return [row for name, one in found.items() if one for row in rows(name, one)]
+    found = {name: appraisals.read(store, run, appraisals.Choice(name, **choice)) for name in names}
+    for note in dict.fromkeys(note for one in found.values() if one for note in one["notes"]):
+        tell(note)
+    return found
 
 
 def explain(args: Namespace, store: Store) -> Result:

@@ -3,7 +3,19 @@
 import streamlit as st
 
 from kd import tasks
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, SECTIONS, Choice
+from kd.appraisals import (
+    AGREEMENT,
+    COST,
+    FAITHFULNESS,
+    LOCALISATION,
+    MASK,
+    POSTHOC,
+    SECTIONS,
+    STAND_IN,
+    Choice,
+    cast,
+    require_mask,
+)
 from kd.explainers import EXPLAINERS
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
@@ -15,7 +27,7 @@ POLL = 1.0  # seconds between two looks while it is computed
 LIMIT = 200  # pictures: minutes for all that is instant, and intervals of a few points
 STAGES = {-1: "the last", -2: "the last but one", -3: "the last but two"}
 PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
-         FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
+         POSTHOC: "post-hoc agreement of the mask (slow)", FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
 PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
 
 
@@ -47,19 +59,27 @@ def asked(student: Run) -> tuple[Choice | None, float]:
 
 
 def _form(student: Run) -> None:
+    """For an explained student the mask is offered and chosen, first because what is first is shown first."""
+    masked = any(run.spec.explainer_depth for run in cast(store(), student).values())
+    explained = bool(student.spec.explainer_depth)
+    offered = [name for name in EXPLAINERS if masked or name != MASK]
+    sections = [section for section in SECTIONS if explained or section != POSTHOC]
+    kind = f"{masked:d}{explained:d}"  # what is offered differs: each has widgets, and a memory, of its own
     with st.form("evaluate_judge"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            names = st.multiselect("Explainers", list(EXPLAINERS), default=["grad-cam"], key="evaluate_explainers",
-                                   format_func=_title, width=420)
+            names = st.multiselect("Explainers", offered, default=[MASK, STAND_IN] if explained else [STAND_IN],
+                                   key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
             stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
                                  help="Counted from the end of each model. An earlier one has a finer grid.")
             limit = st.number_input("Test pictures", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
                                     help="At most so many, drawn per class; 0 for all of them.")
-        parts = st.pills("Parts", SECTIONS, selection_mode="multi", default=[AGREEMENT, LOCALISATION, COST],
-                         key="evaluate_parts", format_func=PARTS.__getitem__)
+        parts = st.pills("Parts", sections, selection_mode="multi", key=f"evaluate_parts_{kind}",
+                         default=[section for section in sections if section != FAITHFULNESS],
+                         format_func=PARTS.__getitem__)
         pressed = st.form_submit_button("Judge the explanations", type="primary", icon=":material/rule:")
         st.caption("Computed in the background, behind what trains, and kept with the run. Faithfulness asks each "
-                   "model dozens of times about every picture.")
+                   "model dozens of times about every picture"
+                   + (", post-hoc agreement the teacher alone." if explained else "."))
     if pressed:
         with usage_errors():
             _ask(student, names, list(parts), int(stage), int(limit))
@@ -74,8 +94,9 @@ def _ask(student: Run, names: list[str], parts: list[str], stage: int, limit: in
     if not names or not parts:
         st.warning("Choose at least one explainer and one part.", icon=":material/info:")
         return
+    require_mask(cast(store(), student), names, POSTHOC in parts)
     queue(store().places).ask(student, TASK, {"explainers": names, "stage": stage, "limit": limit, "seed": 0,
-                                              **{part: part in parts for part in SECTIONS}})
+                                              **{part.replace("-", ""): part in parts for part in SECTIONS}})
     st.rerun()
 
 

@@ -5,15 +5,28 @@ from typing import Any
 
 import streamlit as st
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, SECTIONS, Choice, cast, choices, read, values
+from kd.appraisals import (
+    AGREEMENT,
+    COST,
+    FAITHFULNESS,
+    LOCALISATION,
+    POSTHOC,
+    SECTIONS,
+    Choice,
+    cast,
+    choices,
+    read,
+    values,
+)
 from kd.explainers import EXPLAINERS
 from kd.runs import Run
 from kd.scorecard import Row, Score
-from kd.verdict import GAIN, absent, rows, spread
+from kd.verdict import GAIN, OVER, absent, rows, spread
 from pages.parts import address
 from pages.parts.common import CHART, store
 from pages.parts.evaluate_asking import STAGES, asked, asking
-from pages.parts.evaluate_map_charts import curve_chart, excess_chart, sanity_chart, spread_chart
+from pages.parts.evaluate_map_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
+from pages.parts.evaluate_posthoc import posthoc
 from pages.parts.evaluate_tables import beside_chance, between, side_by_side
 
 CHOICE, SEEN = "evaluate_choice", "evaluate_seen"
@@ -36,7 +49,7 @@ def judged(student: Run, found: Mapping[str, Score]) -> tuple[Choice | None, lis
         st.info("The weights or the data have changed since this was judged. Judge it again.",
                 icon=":material/history:")
         return None, []
-    made = rows(chosen.explainer, result)
+    made = rows(result)
     if not made and not busy:
         st.caption("Nothing of this choice has been finished yet.")
     _show(student, chosen, result, made, found)
@@ -63,11 +76,15 @@ def _named(choice: Choice) -> str:
 
 def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
     of = {section: [row for row in made if row.section == section] for section in
-          (AGREEMENT, GAIN, LOCALISATION, FAITHFULNESS, COST)}
-    views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of),
-             LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION]),
-             FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS]),
-             COST: lambda: _cost(result[COST], of[COST], found)}
+          (*SECTIONS, GAIN, OVER)}
+    names = _names(result)
+    views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of, names),
+             LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION], names),
+             POSTHOC: lambda: posthoc(result[POSTHOC], of[POSTHOC], of[OVER]),
+             FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS], names),
+             COST: lambda: _cost(result[COST], of[COST], found, names)}
+    if result["notes"]:
+        st.caption(" ".join(result["notes"]))
     there = [section for section in SECTIONS if result[section]]
     for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
         with tab:
@@ -76,18 +93,27 @@ def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Ro
         st.caption(f"Not judged with these weights and data: {', '.join(missing)}.")
 
 
-def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]]) -> None:
+def _names(result: Mapping[str, Any]) -> dict[str, str]:
+    """The models' names: their roles, with their explainers where these differ."""
+    models = result["models"]
+    differ = len({one["explainer"] for one in models.values()}) > 1
+    return {role: f"{role}, {EXPLAINERS[one['explainer']].facts.title}" if differ else role
+            for role, one in models.items()}
+
+
+def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]],
+               names: Names) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        st.plotly_chart(excess_chart(of[AGREEMENT]), config=CHART, key="evaluate_excess",
+        st.plotly_chart(excess_chart(of[AGREEMENT], names), config=CHART, key="evaluate_excess",
                         alt="Agreement above chance by measure and model")
     with right:
         stored = values(student, chosen, AGREEMENT, cast(store(), student))
         if stored:
             chances = {row.role: row.chance for row in of[AGREEMENT] if row.measure.startswith("Spearman")}
-            st.plotly_chart(spread_chart(spread(stored, SPREAD), chances), config=CHART, key="evaluate_spread",
+            st.plotly_chart(spread_chart(spread(stored, SPREAD), chances, names), config=CHART, key="evaluate_spread",
                             alt="Distribution of the rank correlation over the test pictures")
-    beside_chance(of[AGREEMENT], "Centred map")
+    beside_chance(of[AGREEMENT], names, "Centred map")
     gain = next((row for row in of[GAIN] if row.measure.startswith("Spearman")), None)
     if gain:
         st.markdown(f"Distilling changed the agreement above chance (Spearman) by **{between(gain)}** against the "
@@ -103,37 +129,40 @@ def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapp
                + (f" Left out because a map is blank: {blank}." if blank else ""))
 
 
-def _localisation(result: Mapping[str, Any], made: list[Row]) -> None:
+def _localisation(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
     if not made:
         st.caption(next(iter(result.values())).get("reason", "No test picture comes with a mask."))
         return
-    beside_chance(made, "Centred map", "Area")
+    beside_chance(made, names, "Centred map", "Area")
     some = next(iter(result.values()))
     st.caption(f"Maps of the true class against the masks of {some['images']:,} pictures. Area: the evidence's share "
                "of the picture, which a map without preference scores. Pointing game: is the brightest cell's middle "
                "on the evidence? The best threshold is chosen on these pictures, so it flatters a little.")
 
 
-def _faithfulness(result: Mapping[str, Any], made: list[Row]) -> None:
+def _faithfulness(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         kind = st.segmented_control("Curve", ("deletion", "insertion"), key="evaluate_curve", required=True,
                                     default="deletion", label_visibility="collapsed")
-        st.plotly_chart(curve_chart(result, kind), config=CHART, key="evaluate_curves",
+        st.plotly_chart(curve_chart(result, kind, names), config=CHART, key="evaluate_curves",
                         alt=f"Probability of the answer along the {kind} curve")
     with right:
-        st.plotly_chart(sanity_chart(result), config=CHART, key="evaluate_sanity",
+        st.plotly_chart(sanity_chart(result, names), config=CHART, key="evaluate_sanity",
                         alt="Correlation of maps with those of the trained model as layers are scrambled")
-    beside_chance(made, "Centred map", "Random map")
+    beside_chance(made, names, "Centred map", "Random map")
+    masked = any(own["sanity"]["rows"][-1]["down_to"] == "explainer" for own in result.values())
     st.caption("Maps of each model's own answer. Insertion: area under the probability while the brightest pixels come "
                "back into a blurred picture; deletion: while they are taken away; dotted: a random map. ROAD: what "
                "taking out the darkest pixels first saves. Above chance: against a random map, positive is better "
                "under every measure. Upper right: a map that shows what was learnt must lose its likeness to itself "
-               "as layers, from the head down, are scrambled; dotted: the likeness of maps of different pictures.")
+               "as layers, from the head down, are scrambled; dotted: the likeness of maps of different pictures."
+               + (" Last comes the explainer of the explained student: its mask hangs on nothing else." if masked
+                  else ""))
 
 
-def _cost(result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
-    side_by_side(made, found)
+def _cost(result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score], names: Names) -> None:
+    side_by_side(made, found, names=names)
     protocol = result["protocol"]
     st.caption(f"Per picture, in batches of {protocol['batch']} pictures of {protocol['image_size']} px on "
                f"{protocol['device']} with {protocol['threads']} thread(s), models taken in turn after one uncounted "

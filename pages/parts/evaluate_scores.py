@@ -59,7 +59,7 @@ def latency(runs: Store, student: Run) -> list[Row]:
     for choice in choices(student):
         found = read(runs, student, choice)
         if found and found[COST]:
-            return latencies(rows(choice.explainer, found))
+            return latencies(rows(found))
     return []
 
 

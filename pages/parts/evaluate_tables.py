@@ -35,17 +35,19 @@ def bare(value: float, unit: str) -> str:
     return figure(value, unit).partition(" ")[0]
 
 
-def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = "Chance") -> None:
-    """A measure a line, a model a column; `chance` heads what knowing nothing gives, where alike for all."""
+def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = "Chance",
+                 names: Mapping[str, str] | None = None) -> None:
+    """A measure a line, a model a column; `chance` heads what knowing nothing gives, where alike for all. names: of the
+    models, where not by their roles."""
+    heads = {role: heading((names or {}).get(role, role), one.run) for role, one in found.items()}
     rows = [row for row in rows if row.role in found]
     lines: dict[str, dict[str, str]] = {}
     apart = {row.measure for row in rows if len({other.chance for other in rows if other.measure == row.measure}) > 1}
     for row in rows:
-        line = lines.setdefault(row.measure, {"": row.measure, **{heading(role, one.run): "" for role, one in
-                                                                 found.items()}, chance: ""})
+        line = lines.setdefault(row.measure, {"": row.measure, **dict.fromkeys(heads.values(), ""), chance: ""})
         own = f"; {chance.lower()} {figure(row.chance, row.unit)}" if row.measure in apart and row.chance is not None \
             else ""
-        line[heading(row.role, found[row.role].run)] = unbroken(between(row)) + own
+        line[heads[row.role]] = unbroken(between(row)) + own
         if row.measure not in apart and row.chance is not None:
             line[chance] = unbroken(figure(row.chance, row.unit))
     kept = {key for line in lines.values() for key, text in line.items() if text}
@@ -54,12 +56,17 @@ def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = 
              alt=f"{', '.join(lines)} of {', '.join(found)}")
 
 
-def beside_chance(rows: Sequence[Row], centre: str, chance: str = "Chance") -> None:
-    """A line per measure and model, for numbers that mean nothing without their chance level."""
-    st.table([{"": row.measure, "Model": row.role.capitalize(), "Value": unbroken(between(row)),
+def beside_chance(rows: Sequence[Row], names: Mapping[str, str], centre: str, chance: str = "Chance") -> None:
+    """A line per measure and model, for numbers that mean nothing without their chance level. names: of the models."""
+    st.table([{"": row.measure, "Model": _capital(names[row.role]), "Value": unbroken(between(row)),
                chance: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
-               "Above chance": unbroken(_excess(row))} for row in sorted(rows, key=_grouped(rows))],
+               "Above chance": unbroken(excess(row))} for row in sorted(rows, key=_grouped(rows))],
              border="horizontal", hide_index=True, alt="Measures by model, beside chance")
+
+
+def _capital(name: str) -> str:
+    """A first letter in large; `capitalize` would make the others small."""
+    return name[:1].upper() + name[1:]
 
 
 def _grouped(rows: Sequence[Row]) -> Callable[[Row], int]:
@@ -68,7 +75,7 @@ def _grouped(rows: Sequence[Row]) -> Callable[[Row], int]:
     return lambda row: order.index(row.measure)
 
 
-def _excess(row: Row) -> str:
+def excess(row: Row) -> str:
     """`+0.41 (0.22 to 0.59)`."""
     if row.excess is None:
         return "–"
@@ -80,7 +87,7 @@ def _excess(row: Row) -> str:
 
 def heading(role: str, run: Run) -> str:
     """`Student · plain5`."""
-    return unbroken(f"{role.capitalize()} · {run.spec.model_label}")
+    return unbroken(f"{_capital(role)} · {run.spec.model_label}")
 
 
 def download(rows: Sequence[Row], name: str) -> None:

@@ -1,0 +1,165 @@
+"""What the sections of one judgement share: images, models, answers and maps; and how far it has come."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd import evaluate, faithfulness, localisation
+from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, TEACHER, Choice
+from kd.batches import to_tensor
+from kd.chance import stratified
+from kd.datasets.base import Dataset, Split
+from kd.errors import Stopped
+from kd.explainers import EXPLAINERS, suited
+from kd.models.base import Classifier
+from kd.randomisation import explain_all
+from kd.runs import Run
+
+KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
+
+Progress = Callable[[str, float], None]
+Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+class Pulse:
+    """Progress over weighted phases, and the question whether to stop."""
+
+    def __init__(self, progress: Progress, should_stop: Callable[[], bool], total: float) -> None:
+        self.progress, self.should_stop, self.total = progress, should_stop, total
+        self.done = self.weight = self.reached = 0.0
+        self.text = ""
+
+    @contextmanager
+    def phase(self, text: str, weight: float) -> Iterator[None]:
+        self.text, self.weight = text, weight
+        self(0.0)
+        yield
+        self.done += weight
+
+    def __call__(self, share: float) -> None:
+        """Share of the phase that is done. Raises Stopped."""
+        if self.should_stop():
+            raise Stopped
+        # Maps that several sections share are computed within one of them, so a phase may begin again: never go back.
+        self.reached = max(self.reached, 0.02 + 0.98 * (self.done + share * self.weight) / self.total)
+        self.progress(self.text, self.reached)
+
+
+@dataclass(eq=False)
+class Bench:
+    """What the sections of one choice share: the images, the models, their answers and their maps.
+
+    kinds: the sections that are still to be computed. before: the bench of the choice before, whose models and chance
+    levels hold here too.
+    """
+
+    runs: dict[str, Run]
+    data: Dataset
+    choice: Choice
+    pulse: Pulse
+    kinds: set[str]
+    before: "Bench | None" = None
+
+    def __post_init__(self) -> None:
+        self.index = stratified(self.test.labels, self.choice.limit, self.choice.seed)
+        self._heat: dict[tuple[str, str, int, str], Heat] = {}
+        self.models: dict[str, Classifier] = self.before.models if self.before else {}
+        self.logits: dict[str, NDArray[np.float32]] = self.before.logits if self.before else {}
+        self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
+        self.before = None
+
+    @property
+    def test(self) -> Split:
+        return self.data.test
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        return np.asarray(self.test.images[self.index])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return np.asarray(self.test.labels[self.index])
+
+    @property
+    def groups(self) -> list[str] | None:
+        return None if self.test.groups is None else [self.test.groups[number] for number in self.index]
+
+    @cached_property
+    def evidence(self) -> NDArray[np.int64]:
+        """Positions of the images with a mask."""
+        return localisation.masked(self.test, self.index)
+
+    @cached_property
+    def drawn(self) -> NDArray[np.uint8]:
+        """Their masks [m, S, S]."""
+        assert self.test.masks is not None, "there are no masks"
+        return np.asarray(self.test.masks[self.index[self.evidence]])
+
+    def groups_of(self, positions: NDArray[np.int64]) -> list[str] | None:
+        """The persons of some of the images, where they are known."""
+        return None if self.groups is None else [self.groups[number] for number in positions]
+
+    def model(self, role: str) -> Classifier:
+        """A private, frozen model on the run's device."""
+        if role not in self.models:
+            run = self.runs[role]
+            cuda = run.spec.device in ("auto", "cuda") and torch.cuda.is_available()
+            model = evaluate.load(run, len(self.data.classes)).requires_grad_(False)
+            self.models[role] = model.to("cuda" if cuda else "cpu")
+        return self.models[role]
+
+    def asked(self, role: str) -> str:
+        """The name of the explainer that this model is asked by: the choice's, or what stands in for it."""
+        return suited(self.choice.explainer, self.model(role))
+
+    def answers(self, role: str) -> NDArray[np.float32]:
+        """Logits [n, K]."""
+        if role not in self.logits:
+            model, parts = self.model(role), []
+            for start in range(0, len(self.images), evaluate.BATCH):
+                batch = to_tensor(self.images[start:start + evaluate.BATCH], model.mean.device)
+                with torch.no_grad():
+                    parts.append(model(batch).logits.float().cpu().numpy())
+            self.logits[role] = np.concatenate(parts)
+        return self.logits[role]
+
+    def targets(self, role: str, kind: str) -> NDArray[np.int64]:
+        """Classes [n] to explain: for agreement what the teacher answers, for localisation what is shown, else what
+        the model itself answers."""
+        if kind == LOCALISATION:
+            return self.labels
+        return self.answers(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
+
+    def heat(self, role: str, kind: str, explainer: str = "", stage: int | None = None) -> Heat:
+        """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once.
+
+        explainer, stage: others than the model is asked by for the choice.
+        """
+        name, stage = explainer or self.asked(role), self.choice.stage if stage is None else stage
+        if (role, name, stage, kind) not in self._heat:
+            usual = (name, stage) == (self.asked(role), self.choice.stage)
+            self._explain(role, name, stage, self._wanted(kind) if usual else [kind])
+        return self._heat[role, name, stage, kind]
+
+    def _wanted(self, kind: str) -> list[str]:
+        """This kind of target and those that other sections will ask for."""
+        further = (AGREEMENT, *(LOCALISATION,) * bool(len(self.evidence))) if POSTHOC in self.kinds else ()
+        return sorted({kind, *further} | self.kinds & set(KINDS))
+
+    def _explain(self, role: str, name: str, stage: int, kinds: list[str]) -> None:
+        """Most kinds ask about the same class of a picture: no map is made twice."""
+        explainer, count = EXPLAINERS[name], len(self.index)
+        asked = np.stack([self.targets(role, one) if explainer.facts.class_specific else 0 * self.labels
+                          for one in kinds], axis=1)
+        pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), asked.ravel()], axis=1),
+                                 axis=0, return_inverse=True)
+        maps, blank = explain_all(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
+                                  lambda share: self.pulse(share / 2))
+        for column, one in enumerate(kinds):
+            own = place.reshape(count, len(kinds))[:, column]
+            self._heat[role, name, stage, one] = maps[own], blank[own]

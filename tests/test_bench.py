@@ -1,0 +1,117 @@
+"""What sections share: how far all of them have come, and maps that are made once."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from made_runs import CONTROL, TEACHER, made, student_spec
+from small import DATA
+
+from kd import bench as module
+from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
+from kd.batches import to_tensor
+from kd.bench import Bench, Pulse
+from kd.datasets import open_dataset
+from kd.errors import Stopped
+from kd.explainers import EXPLAINERS
+from kd.places import Places
+from kd.runs import Store
+
+
+def nothing(share):
+    """No progress."""
+
+
+@pytest.fixture
+def make(own_root):
+    """A bench of teacher, control and explained student with random weights, for a choice and sections."""
+    store = Store(Places(own_root))
+    data = open_dataset(DATA, 32, store.places)
+    teacher = made(store, replace(TEACHER, data=DATA), data.classes)
+    runs = {"teacher": teacher, "control": made(store, replace(CONTROL, data=DATA), data.classes),
+            "student": made(store, replace(student_spec(teacher), data=DATA, method="medtex", method_args={},
+                                           explainer_depth=2, explainer_width=4), data.classes)}
+    return lambda name, *kinds, pulse=nothing: Bench(runs, data, Choice(name, limit=8), pulse, set(kinds))
+
+
+def test_a_pulse_goes_over_all_phases_and_never_back():
+    told, stop = [], []
+    pulse = Pulse(lambda phase, share: told.append((phase, share)), lambda: bool(stop), 4.0)
+    with pulse.phase("one", 1.0):
+        pulse(0.5)
+        pulse(0.2)
+    with pulse.phase("three", 3.0):
+        pulse(1.0)
+    assert [phase for phase, _ in told] == ["one"] * 3 + ["three"] * 2
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.02, pytest.approx(1.0))
+    stop.append(True)
+    with pytest.raises(Stopped):
+        pulse(0.5)
+
+
+def test_each_model_is_asked_by_what_it_has(make):
+    bench = make("mask", LOCALISATION)
+    assert {role: bench.asked(role) for role in bench.runs} == {
+        "teacher": "grad-cam", "control": "grad-cam", "student": "mask"}
+    assert make("layer-cam", LOCALISATION).asked("student") == "layer-cam"
+    torch.manual_seed(0)
+    torch.nn.init.normal_(bench.model("student").explainer.score.weight)  # an untrained mask is open everywhere
+    maps, blank = bench.heat("student", LOCALISATION)
+    assert maps.shape == (8, 32, 32) and not blank.any()
+    with torch.no_grad():
+        masks = bench.model("student").mask(to_tensor(bench.images)).numpy()
+    for one, mask in zip(maps, masks, strict=True):
+        assert np.corrcoef(one.ravel(), mask.ravel())[0, 1] == pytest.approx(1)
+
+
+def test_a_map_is_made_once_for_all_sections(make, monkeypatch):
+    asked = Counter()
+
+    def count(explainer, model, images, targets, stage, progress):
+        asked.update(zip([image.tobytes() for image in images], targets.tolist(), strict=True))
+        return original(explainer, model, images, targets, stage, progress)
+
+    original = module.explain_all
+    monkeypatch.setattr(module, "explain_all", count)
+    bench = make("grad-cam", AGREEMENT, LOCALISATION, FAITHFULNESS)
+    for kind in (LOCALISATION, AGREEMENT, FAITHFULNESS, LOCALISATION):
+        bench.heat("teacher", kind)
+    assert set(asked.values()) == {1}
+
+
+def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, monkeypatch):
+    asked = []
+
+    def note(explainer, model, images, targets, stage, progress):
+        asked.append((explainer, stage, len(images)))
+        return original(explainer, model, images, targets, stage, progress)
+
+    original = module.explain_all
+    monkeypatch.setattr(module, "explain_all", note)
+    bench = make("mask", POSTHOC)
+    bench.heat("teacher", AGREEMENT, "grad-cam", -1)
+    bench.heat("teacher", LOCALISATION, "grad-cam", -1)
+    bench.heat("teacher", AGREEMENT, "layer-cam", 0)
+    assert [(explainer, stage) for explainer, stage, _ in asked] == [
+        (EXPLAINERS["grad-cam"], -1), (EXPLAINERS["layer-cam"], 0)]
+    assert asked[1][2] == 8 <= asked[0][2]
+
+
+def test_models_and_answers_are_handed_on_to_the_next_choice(make):
+    first = make("mask", LOCALISATION)
+    first.answers("student")
+    second = Bench(first.runs, first.data, Choice("grad-cam", limit=8), nothing, {LOCALISATION}, first)
+    assert second.model("student") is first.model("student")
+    assert second.answers("student") is first.answers("student")
+
+
+def test_evidence_is_drawn_where_the_set_says_so(make):
+    bench = make("grad-cam", LOCALISATION)
+    assert bench.drawn.shape == (len(bench.evidence), 32, 32)
+    assert all(mask.any() for mask in bench.drawn)
+    assert bench.groups_of(bench.evidence) == ([bench.groups[number] for number in bench.evidence] if bench.groups
+                                               else None)

@@ -1,0 +1,62 @@
+"""Judging an explained student's mask without a page."""
+
+import re
+
+import pytest
+from small import distilled
+from test_commands import run
+
+from kd.places import Places
+from kd.runs import Store
+
+NUMBERS = {"explainer", "model", "kept", "left", "shown"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[str, str, str]:
+    """The store's root, and the ids of an explained student and its teacher."""
+    root = tmp_path_factory.mktemp("explained")
+    trio = distilled(Store(Places(root)), method="medtex")
+    return str(root), trio.student.id, trio.teacher.id
+
+
+def test_the_table_has_kept_and_left_of_every_map(capsys, made):
+    root, student, _ = made
+    code, table, err = run(capsys, "evaluate", student, "--explainers", "mask", "--posthoc", "--localisation",
+                           "--limit", "8", "--root", root)
+    assert code == 0
+    assert set(table.split("\n")[0].split()) >= NUMBERS
+    lines = {tuple(line.split()[:2]) for line in table.split("\n")[1:]}
+    assert lines >= {("grad-cam", "teacher"), ("grad-cam", "control"), ("mask", "student"), ("layer-cam", "teacher"),
+                     ("mask-soft", "student"), ("gradient-shap", "teacher")}
+    assert {line.split()[0] for line in table.split("\n")[1:] if line.strip()} >= {"centre", "random"}
+    assert "The teacher and the control have no mask and are judged by Grad-CAM." in err
+
+
+def test_json_has_everything_and_posthoc_alone_means_the_mask(capsys, made):
+    root, student, _ = made
+    code, result, _ = run(capsys, "evaluate", student, "--posthoc", "--limit", "8", "--root", root, "--json")
+    assert code == 0
+    found = result["explanations"]["mask"]
+    assert found["models"]["teacher"]["explainer"] == "grad-cam"
+    assert found["models"]["student"]["explainer"] == "mask"
+    maps = found["post-hoc"]["maps"]
+    for score in ("kept", "left"):
+        assert set(maps["mask"]["over"]["random"][score]) == {"mean", "low", "high", "n"}
+    assert set(found["post-hoc"]["evidence"]["over"]["grad-cam"]) == {"pointing", "energy"}
+    assert len(found["notes"]) == 2
+
+
+@pytest.mark.parametrize("words", [["--explainers", "mask"], ["--posthoc"], ["--posthoc", "--explainers", "grad-cam"]])
+def test_a_mask_that_nobody_has_is_refused_before_anything_is_computed(capsys, made, words):
+    root, _, teacher = made
+    code, out, err = run(capsys, "evaluate", teacher, *words, "--root", root)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"kd: \S+ has no mask to judge\. Distil a student [^\n]+grad-cam[^\n]+\n", err)
+
+
+def test_posthoc_wants_the_mask_among_the_explainers(capsys, made):
+    root, student, _ = made
+    code, _, err = run(capsys, "evaluate", student, "--posthoc", "--explainers", "grad-cam", "--root", root)
+    assert code == 2
+    assert "Choose the explainer mask as well" in err
