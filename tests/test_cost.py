@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kd.distill import Request
 from kd.errors import UsageError
 from kd.models import build, cost
 from kd.models.meter import Meter
@@ -45,6 +46,30 @@ def test_resnet18_costs_what_its_paper_says():
     price = cost.cost(RunSpec(model="resnet18", image_size=224), classes=1000)
     assert price.parameters == 11_689_512
     assert price.flops == pytest.approx(2 * 1.8e9, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [64, 96, 224])
+@pytest.mark.parametrize("teacher", ["resnet18", "densenet121"])
+def test_explainer_and_student_take_less_than_a_tenth_of_the_teachers_flops(teacher, size):
+    chosen = Request()
+    student = RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
+                      explainer_depth=chosen.explainer_depth, explainer_width=chosen.explainer_width)
+    whole = cost.cost(student, classes=4).flops
+    assert cost.cost(student.alone, classes=4).flops < whole
+    assert whole < 0.1 * cost.cost(RunSpec(model=teacher, image_size=size), classes=4).flops
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur"])
+def test_what_stands_behind_the_explainer_costs_what_it_costs_alone(fill):
+    about = RunSpec(depth=3, width=4, image_size=48, explainer_depth=2, explainer_width=4, explainer_fill=fill)
+    model, alone = build(about, classes=3), cost.cost(about.alone, classes=3)
+    with torch.no_grad(), Meter(model.explainer) as net:
+        model.eval().explainer(torch.zeros(1, 3, 48, 48))
+    with torch.no_grad(), Meter(model) as hidden:
+        model.masked(torch.zeros(1, 3, 48, 48), torch.zeros(1, 48, 48))
+    assert (hidden.flops > 0) == (fill == "blur")
+    assert cost.cost(about, classes=3) == cost.cost_of(model, 48) == cost.Cost(
+        alone.parameters + net.parameters, alone.flops + net.flops + hidden.flops)
 
 
 def test_flops_fall_with_the_picture():

@@ -8,7 +8,8 @@ from kd.spec import RunSpec
 
 
 def test_round_trip_through_json():
-    spec = RunSpec(method="kd", method_args={"temperature": 4, "alpha": 0.1}, teacher="t", image_size=64)
+    spec = RunSpec(method="kd", method_args={"temperature": 4, "alpha": 0.1}, teacher="t", image_size=64,
+                   explainer_depth=3, explainer_width=6, explainer_fill="blur")
     again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec
     assert again.id == spec.id
@@ -39,6 +40,8 @@ def test_method_settings_change_the_id_and_their_order_does_not():
     ({"learning_rate": float("nan")}, "learning_rate must be between"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'"),
     ({"method_args": {"alpha": float("inf")}}, "finite"),
+    ({"explainer_depth": 6}, "explainer_depth must be between 0 and 5"),
+    ({"explainer_fill": "blurred"}, "Did you mean 'blur'"),
 ])
 def test_values_out_of_range_are_refused_with_the_way_out(change, words):
     with pytest.raises(UsageError, match=words):
@@ -59,3 +62,15 @@ def test_ids_are_readable_and_safe_as_folder_names():
 def test_labels_say_the_depth():
     assert RunSpec(depth=7).model_label == "plain7"
     assert RunSpec(model="truncated", base="resnet18", depth=2).model_label == "resnet18-first2"
+
+
+def test_labels_say_that_a_student_stands_behind_an_explainer():
+    assert RunSpec(depth=7, explainer_depth=1).model_label == "explained-plain7"
+    assert RunSpec(model="densenet121", explainer_depth=3).id.startswith("phantom_brain-explained_densenet121-")
+
+
+def test_a_student_alone_is_the_same_without_an_explainer():
+    bare = RunSpec(seed=3, depth=7)
+    behind = replace(bare, explainer_depth=3, explainer_width=6, explainer_fill="blur")
+    assert behind.alone == bare.alone == bare
+    assert behind.alone.id == bare.id != behind.id
