@@ -1,43 +1,23 @@
 """What a distillation will ask of this machine, before it is started: time, memory, disk, each with its basis."""
 
 import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 
-from kd import arithmetic
 from kd.arithmetic import precision_of
 from kd.distill import EXPLAINER, seeded
 from kd.lesson_rows import foretell
-from kd.methods import METHODS
-from kd.models import cost, skeleton
+from kd.methods import METHODS, build
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
-from kd.timing import measure
-from kd.views import augment
+from kd.trials import ALONE, Trial, Use, device_of, trial
 
 TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
-WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
 BYTES = 4
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One model on this machine: seconds an image of a training step and of a forward pass, bytes an image kept for
-    the backward pass, parameters, and how many images were timed."""
-
-    step: float
-    forward: float
-    kept: int
-    parameters: int
-    images: int
 
 
 @dataclass(frozen=True)
@@ -86,17 +66,18 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
     student are trained."""
     teacher, _, student = specs
     images = _training_images(teacher, pictures, store)
+    trials = [trial(_bare(spec), classes, _use(spec)) for spec in specs]
     needs = tuple(_need(role, seeded(spec, number), teacher, classes, images, store) for role, spec, number
                   in zip(("teacher", "control", "student"), specs, (1, seeds, seeds), strict=True))
-    large, small = trial(_bare(teacher), classes), trial(_bare(student), classes)
-    size = teacher.image_size
-    memory = max(_memory(large, teacher.batch_size, size), _memory(small, student.batch_size, size)
-                 + large.parameters * BYTES)
-    to_do = [need.runs * one.parameters for one, need in zip((large, small, small), needs, strict=True)
-             if not need.finished]
+    large, _, small = trials
+    watching = large.parameters * BYTES + student.batch_size * round(
+        small.asked * _question(teacher, small, classes).kept)
+    memory = max(_memory(large, teacher.batch_size, teacher.image_size),
+                 _memory(small, student.batch_size, student.image_size) + watching)
+    to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.lessons for need in needs)
             + _cache_bytes(teacher, pictures, store))
-    return Forecast(needs, images, memory, _free_memory(_device(teacher)), disk, _free_disk(store.places.root))
+    return Forecast(needs, images, memory, _free_memory(device_of(teacher)), disk, _free_disk(store.places.root))
 
 
 def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:
@@ -125,10 +106,13 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     if lived := _as_before(spec, teacher, store, watching):
         seconds, basis = steps * lived[0], f"as {lived[1]} took, with the same model, size and batch"
     else:
-        own = trial(_bare(spec), classes)
+        own = trial(_bare(spec), classes, _use(spec))
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
         seconds = steps * own.step + spec.epochs * images / 7 * own.forward
         basis = f"one step of {own.images} images timed on this machine"
+        if own.asked:
+            seconds += steps * own.asked * _question(teacher, own, classes).step
+            basis += ", and one of its teacher, which is shown what each mask leaves"
     teaching = ask.passes * watching
     once = teaching if ask.size else 0.0
     return Need(role, runs * (seconds + teaching - once) + once, basis, False, runs, once, ask.size)
@@ -149,7 +133,7 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -
 def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
     other = run.spec
     same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "device"))
-    if not same or _bare(other) != _bare(spec) or bool(other.views) != bool(spec.views):
+    if not same or _bare(other) != _bare(spec) or _use(other) != _use(spec) or bool(other.views) != bool(spec.views):
         return False
     return not other.teacher or (other.teacher in store and _bare(store[other.teacher].spec) == _bare(teacher))
 
@@ -158,80 +142,21 @@ def _bare(spec: RunSpec) -> RunSpec:
     """Only what decides how long one image takes."""
     explainer = {name: getattr(spec, name) for name in EXPLAINER}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   **explainer,
-                   device=spec.device, precision=precision_of(spec), threads=spec.threads, views=min(spec.views, 1))
+                   **explainer, device=spec.device, precision=precision_of(spec), threads=spec.threads,
+                   views=min(spec.views, 1))
 
 
-@lru_cache(maxsize=64)
-def trial(spec: RunSpec, classes: int) -> Trial:
-    """Time a training step and a forward pass of an untrained model on noise, and weigh what the backward keeps.
-
-    In a thread of its own with as many computing threads as the queue trains with; the caller's stay as they are.
-    """
-    with ThreadPoolExecutor(1) as worker:
-        return worker.submit(_trial, spec, classes).result()
+def _use(spec: RunSpec) -> Use:
+    """Of a run's own model."""
+    method = METHODS[spec.method]
+    if not method.asks or not spec.explainer_depth:
+        return ALONE
+    return Use(build(spec.method, spec.method_args).look(1.0)["drawing"], method.asks)
 
 
-def _trial(spec: RunSpec, classes: int) -> Trial:
-    arithmetic.follow(spec.threads)
-    price = cost.cost(spec, classes)
-    images = int(np.clip(WORK / max(price.flops, 1), 2, 32))
-    device = _device(spec)
-    # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
-    model = skeleton(spec, classes).to(device).eval()
-    batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
-    labels = torch.zeros(images, dtype=torch.long, device=device)
-    index = np.arange(images)
-
-    def step() -> None:
-        seen = augment(batch, index, index, True) if spec.views else batch
-        with _autocast(spec, device):
-            logits = model(seen).logits
-        F.cross_entropy(logits.float(), labels).backward()
-        _settle(device)
-
-    def forward() -> None:
-        with torch.no_grad(), _autocast(spec, device):
-            model(batch)
-        _settle(device)
-
-    kept = _kept(model, step)
-    took = measure(step, repeats=2, warmup=0).low
-    return Trial(took / images, measure(forward, repeats=2).low / images, kept // images, price.parameters, images)
-
-
-def _kept(model: torch.nn.Module, step: Callable[[], None]) -> int:
-    """Bytes of the tensors that one step keeps for its backward pass, each storage once, weights aside."""
-    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    found: dict[int, int] = {}
-    alive = []  # a freed storage's address is given out again
-
-    def weigh(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
-        step()
-    return sum(found.values())
-
-
-def _device(spec: RunSpec) -> torch.device:
-    wanted = spec.device if spec.device != "auto" else "cuda"
-    return torch.device("cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu")
-
-
-def _autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
-    """As training computes. spec: a bare one."""
-    kind = torch.float16 if spec.precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(device.type, kind, enabled=spec.precision != "32-true")
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def _question(teacher: RunSpec, student: Trial, classes: int) -> Trial:
+    """Of the teacher that a student asks in every step; costs nothing where it does not."""
+    return trial(_bare(teacher), classes, Use(frozen=True)) if student.asked else Trial(0.0, 0.0, 0, 0, 0)
 
 
 def _memory(one: Trial, batch: int, size: int) -> int:

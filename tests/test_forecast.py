@@ -1,20 +1,13 @@
 """What a distillation will ask of the machine."""
 
-from dataclasses import replace
-
 import pytest
-import torch
 from small import DATA, distilled, request
 
 from kd import forecast as module
 from kd.datasets import look
 from kd.distill import specs
-from kd.forecast import Forecast, Need, forecast, trial
-from kd.models import skeleton
+from kd.forecast import Forecast, Need, forecast
 from kd.runs import Store, write_json
-from kd.spec import RunSpec
-
-PLAIN = RunSpec(model="plain", depth=2, width=4, image_size=32)
 
 
 def foretell(store: Store, **changes) -> Forecast:
@@ -100,22 +93,6 @@ def test_another_size_is_not_measured_by_a_finished_run():
     assert all("timed" in need.basis for need in foretell(store, image_size=40).needs)
 
 
-def test_a_larger_picture_keeps_more_for_the_backward_pass():
-    small, large = trial(PLAIN, 3), trial(replace(PLAIN, image_size=64), 3)
-    assert large.kept == pytest.approx(4 * small.kept, rel=0.2)
-    assert small.parameters == large.parameters == sum(p.numel() for p in skeleton(PLAIN, 3).parameters())
-
-
-def test_the_trial_leaves_random_numbers_and_threads_as_they_were():
-    trial.cache_clear()
-    torch.manual_seed(3)
-    torch.set_num_threads(3)
-    state = torch.get_rng_state()
-    trial(PLAIN, 3)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_num_threads() == 3
-
-
 def test_a_run_in_another_arithmetic_does_not_foretell_this_one():
     store = Store()
     distilled(store, precision="32-true")
@@ -135,3 +112,34 @@ def test_too_little_memory_or_disk_is_said_with_a_way_out():
 
 def test_free_disk_is_asked_of_the_nearest_folder_that_exists(tmp_path):
     assert module._free_disk(tmp_path / "not" / "yet") > 0
+
+
+def test_a_teacher_that_is_asked_live_costs_its_way_there_and_back():
+    store = Store()
+    ordinary, explained = foretell(store), foretell(store, method="medtex")
+    assert explained.needs[2].seconds > ordinary.needs[2].seconds > 0
+    assert "shown what each mask leaves" in explained.needs[2].basis
+    assert "mask" not in explained.needs[1].basis
+    assert explained.disk > ordinary.disk, "the explainer's own weights"
+    many = foretell(store, method="medtex", method_args={"samples": 8})
+    assert many.needs[2].seconds > explained.needs[2].seconds
+    assert many.memory > ordinary.memory
+
+
+def test_an_explained_run_measures_only_those_that_ask_as_much():
+    store = Store()
+    trio = distilled(store, method="medtex")
+    again = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id).needs[2]
+    assert trio.student.id in again.basis
+    other = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id, method_args={"samples": 2}).needs[2]
+    assert "timed" in other.basis
+
+
+def test_the_time_of_an_explained_student_is_foretold_within_a_factor_of_two_of_its_teachers():
+    store = Store()
+    about = {"data": "phantom-brain:count=120", "method": "medtex", "image_size": 64, "depth": 3, "batch_size": 32,
+             "epochs": 3}
+    teacher, _, student = forecast(specs(request(**about), store), 4, 120, store).needs
+    trio = distilled(store, **about)
+    took = trio.student.summary["seconds"] / trio.teacher.summary["seconds"]  # whoever else computes here meanwhile
+    assert took / 2 < student.seconds / teacher.seconds < took * 2

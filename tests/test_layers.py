@@ -21,7 +21,7 @@ LAYERS = (
     ("evaluate", "pool", "lesson_rows", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
      "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "posthoc", "bench",
      "randomisation", "localisation", "faithfulness", "execution", "appraise", "appraisals", "processes", "synced",
-     "watch"),
+     "watch", "trials"),
     ("jobs", "tasks", "cluster"),
     ("commands", "__main__", "pages", "dashboard", "benchmarks"),
 )
@@ -32,7 +32,7 @@ WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoin
               "lesson_rows", "teaching", "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
               "posthoc", "bench",
               "imputation", "randomisation", "localisation", "faithfulness", "execution", "appraise", "synced",
-              "watch")
+              "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

@@ -12,12 +12,13 @@ class Seeded(TorchDispatchMode):
 
     Forking the global generator would not do: other threads draw from it meanwhile (a page builds a preview while a
     run trains with dropout), and both would get numbers that depend on the other. Here the global generator is neither
-    read nor moved, and the numbers are those of `torch.manual_seed(seed)`. For building on the CPU.
+    read nor moved, and the numbers are those of `torch.manual_seed(seed)`. device: where they are drawn; models are
+    built on the CPU.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
 
     def __torch_dispatch__(self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:

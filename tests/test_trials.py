@@ -1,0 +1,56 @@
+"""What one model asks of the machine in a step."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kd.methods import build
+from kd.models import skeleton
+from kd.observation import Drawing
+from kd.spec import RunSpec
+from kd.trials import Use, trial
+
+PLAIN = RunSpec(model="plain", depth=2, width=4, image_size=32)
+EXPLAINED = replace(PLAIN, explainer_depth=1, explainer_width=4)
+FROZEN = Use(frozen=True)
+
+
+def asking(samples: int) -> Use:
+    method = build("medtex", {"samples": samples})
+    return Use(method.look(1.0)["drawing"], method.asks)
+
+
+def test_a_larger_picture_keeps_more_for_the_backward_pass():
+    small, large = trial(PLAIN, 3), trial(replace(PLAIN, image_size=64), 3)
+    assert large.kept == pytest.approx(4 * small.kept, rel=0.2)
+    assert small.parameters == large.parameters == sum(p.numel() for p in skeleton(PLAIN, 3).parameters())
+
+
+@pytest.mark.parametrize(("spec", "use"), [(PLAIN, Use()), (PLAIN, FROZEN), (EXPLAINED, asking(1))])
+def test_the_trial_leaves_random_numbers_and_threads_as_they_were(spec, use):
+    trial.cache_clear()
+    torch.manual_seed(3)
+    torch.set_num_threads(3)
+    state = torch.get_rng_state()
+    trial(spec, 3, use)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == 3
+
+
+def test_a_student_that_draws_asks_about_its_pictures_once_a_mask():
+    assert trial(PLAIN, 3).asked == trial(EXPLAINED, 3).asked == 0
+    once, often = trial(EXPLAINED, 3, asking(1)), trial(EXPLAINED, 3, asking(4))
+    assert often.asked == pytest.approx(4 * once.asked)
+    assert 0 < once.asked <= 2
+    assert often.kept > once.kept > trial(EXPLAINED, 3).kept
+
+
+def test_a_teacher_that_is_asked_is_differentiated_no_further_than_its_pictures():
+    asked, learning = trial(PLAIN, 3, FROZEN), trial(PLAIN, 3)
+    assert 0 < asked.kept <= learning.kept
+    assert asked.forward > 0
+
+
+def test_uses_can_be_looked_up():
+    assert hash(Use(Drawing(0.3, 1, 0.0), ("shown",))) == hash(Use(Drawing(0.3, 1, 0.0), ("shown",)))
