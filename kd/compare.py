@@ -15,6 +15,7 @@ from kd.distill import control_of
 from kd.errors import UsageError
 from kd.explain import Explanation, Question, explain_together, pack, protocol_line
 from kd.explainers import EXPLAINERS
+from kd.masks import collapse
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 from kd.pool import ModelPool, Subject, open_subject
@@ -168,7 +169,8 @@ class Comparison:
     def _meaning(self, name: str) -> str:
         facts = EXPLAINERS[name].facts
         asked = f", for “{self.target}”" if facts.class_specific else ""
-        return f"{facts.title}{asked}: {facts.seeing}"
+        unscaled = " In its own values: 0 is hidden, 1 is shown." if facts.absolute else ""
+        return f"{facts.title}{asked}: {facts.seeing}{unscaled}"
 
     def _mask_line(self, part: Part, title: str) -> str:
         assert part.mask is not None, "only who has a mask has a line of it"
@@ -202,7 +204,9 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     answers = iter(explain_together([one for each in asked.values() for one in each.values()], image, repeats))
     made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
             for role, each in asked.items()}
-    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent)))
+    hollow = (f"{role.capitalize()}: {said}" for role, subject in subjects.items()
+              if (said := collapse(subject.run.summary)))
+    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *hollow)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
 

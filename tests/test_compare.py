@@ -21,7 +21,7 @@ from kd.compare import compare, offered
 from kd.errors import UsageError
 from kd.explain import explain
 from kd.pool import ModelPool, open_subject
-from kd.runs import Store
+from kd.runs import Store, write_json
 
 
 @pytest.fixture
@@ -233,6 +233,13 @@ def test_the_mask_is_offered_only_where_a_model_has_one(store):
     assert [part.cam.explainer for part in beside.parts] == ["grad-cam", "grad-cam", "grad-cam", "mask"]
     assert "mask" not in beside.ratios()
     assert any("student 2's mask" in note for note in beside.sheet().notes)
+
+
+def test_masks_that_explain_nothing_are_said_to(store):
+    _, _, student = made_explained_trio(store)
+    assert compare(store, student, picture(), repeats=1).notes == ()
+    write_json(student.path / "summary.json", {**student.summary, "mask": {"collapsed": "The mask has stayed open."}})
+    assert compare(store, student, picture(), repeats=1).notes == ("Student: The mask has stayed open.",)
 
 
 def test_a_mask_that_shows_everything_is_blank_and_hides_nothing(store):
