@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.compare import Comparison, Part
+from kd.compare import HIERARCHY, MASK, Comparison, Part
 from kd.explain import Explanation, protocol_line
 from kd.explainers import EXPLAINERS
 from kd.timing import Timing
@@ -39,11 +39,14 @@ def costs(comparison: Comparison) -> None:
     st.subheader("Cost", anchor=False)
     rows = [row for part in comparison.parts for row in _part_rows(part)]
     title = EXPLAINERS[comparison.explainer].facts.title
-    st.table(rows, border="horizontal", hide_index=True, alt=f"Times of forward pass, {title} and layer maps per model")
     ratio = comparison.ratios()
+    masks = ", mask" if MASK in ratio else ""
+    st.table(rows, border="horizontal", hide_index=True,
+             alt=f"Times of forward pass, {title}{masks} and layer maps per model")
     once = " Slow explanations ran once." if EXPLAINERS[comparison.explainer].facts.cost != "instant" else ""
-    st.caption(f"Making the student's layer maps is {_plain(ratio['stage-maps'])} times as fast as making the "
-               f"teacher's {title}. "
+    also = f", and making its mask {_plain(ratio[MASK])} times" if MASK in ratio else ""
+    st.caption(f"Making the student's layer maps is {_plain(ratio[HIERARCHY])} times as fast as making the "
+               f"teacher's {title}{also}. "
                + protocol_line(comparison.teacher.cam.protocol) + once)
 
 
@@ -55,6 +58,8 @@ def _plain(number: float) -> str:
 def _part_rows(part: Part) -> list[dict[str, str]]:
     title = EXPLAINERS[part.cam.explainer].facts.title
     rows = [_row(part, "forward", part.cam.forward, "1"), _row(part, title, part.cam.timing, _ratio(part.cam))]
+    if part.beside:
+        rows.append(_row(part, EXPLAINERS[MASK].facts.title, part.beside.timing, _ratio(part.beside)))
     if part.hierarchy:
         rows.append(_row(part, "layer maps", part.hierarchy.timing, _ratio(part.hierarchy)))
     return rows

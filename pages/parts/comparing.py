@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.compare import CAM, OTHERS, Comparison, compare
+from kd.compare import CAM, OTHERS, Comparison, compare, offered
 from kd.explainers import EXPLAINERS
 from kd.places import Places
 from kd.pool import open_subject
@@ -39,7 +39,8 @@ def compare_page(students: list[Run]) -> None:
         if chosen is not None:
             with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
                 _view()
-                explainer, stage = _explainer(), _stage([store()[student.spec.teacher], student, *others])
+                runs = [store()[student.spec.teacher], student, *others]
+                explainer, stage = _explainer(runs), _stage(runs)
         address.write(student, chosen.number if chosen is not None else None)
         if chosen is not None:
             with st.spinner("Asking the models"):
@@ -105,13 +106,13 @@ def _view() -> None:
                          persist_state="session")
 
 
-def _explainer() -> str:
+def _explainer(runs: list[Run]) -> str:
     """Only the maps ask: the other views explain in their own way."""
-    offered = tuple(EXPLAINERS)
-    address.valid("compare_explainer", offered, CAM)
+    names = offered(runs)
+    address.valid("compare_explainer", names, CAM)
     if st.session_state["compare_view"] != address.MAPS:
         return str(st.session_state["compare_explainer"])
-    return st.selectbox("Explainer", offered, format_func=_explained, width=230, key="compare_explainer",
+    return st.selectbox("Explainer", names, format_func=_explained, width=230, key="compare_explainer",
                         persist_state="session", filter_mode="contains") or CAM
 
 
@@ -122,13 +123,13 @@ def _explained(name: str) -> str:
 def _stage(runs: list[Run]) -> int:
     """Counted from the end, because teacher and student differ in depth."""
     depth = min(len(PLACES), *(len(open_subject(run).model.stages) for run in runs))
-    offered = tuple(-1 - place for place in range(depth))
-    address.valid("compare_stage", offered, -1)
+    places = tuple(-1 - place for place in range(depth))
+    address.valid("compare_stage", places, -1)
     if st.session_state["compare_view"] != address.MAPS:
         return int(st.session_state["compare_stage"])
     if EXPLAINERS[st.session_state["compare_explainer"]].facts.grid != "stage":
         return -1  # its map lies on the picture
-    return st.selectbox("Stage", offered, format_func=lambda stage: PLACES[-1 - stage], width=150,
+    return st.selectbox("Stage", places, format_func=lambda stage: PLACES[-1 - stage], width=150,
                         key="compare_stage", persist_state="session",
                         help="Counted from the end of each model. An earlier one has a finer grid and sees less.") or -1
 

@@ -3,18 +3,20 @@
 import streamlit as st
 
 from kd import scales
-from kd.compare import Comparison, Part
+from kd.compare import MASK, Comparison, Part
+from kd.explain import Explanation
 from kd.explainers import EXPLAINERS
 from kd.hierarchy import VIEWS, Hierarchy
 from kd.overlay import SIGNED
 from pages.parts import address, cast
-from pages.parts.common import plain
+from pages.parts.common import percent, plain
 from pages.parts.picker import Chosen
 from pages.parts.pictures import colour_bar
 from pages.parts.takeaway import takeaway
-from pages.parts.tiles import Dress, Tile, bare, draw, dress
+from pages.parts.tiles import Dress, Tile, bare, draw, dress, picture
 
 LAYERS = {address.STAGE: "Stage maps", address.WEIGHTED: "Class-weighted"}
+FILLS = {"mean": "the average training picture", "blur": "the picture itself, blurred"}  # by `explainer_fill`
 HELD = 0.99  # of all values are told apart by the shared scale; the rest, single peaks, have its end's colour
 
 
@@ -26,9 +28,10 @@ def maps(comparison: Comparison, chosen: Chosen) -> None:
 def _maps(comparison: Comparison, chosen: Chosen) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         dressed = dress(chosen)
-        if comparison.teacher.cam.maps[0].signed:
+        signed = comparison.teacher.cam.maps[0].signed
+        if signed:
             colour_bar(SIGNED, "against", "for")
-        else:
+        if not signed or any(part.mask for part in comparison.parts):
             colour_bar(dressed.colormap)
     _models(comparison, dressed)
     read = _layers(comparison, chosen, dressed)
@@ -53,21 +56,56 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(f"Where they look for “{plain(comparison.target)}”", anchor=False, width="content")
         told(facts.class_specific)
-    with st.grid(columns=4 if len(comparison.parts) < 4 else "auto", min_column_width=140, gap="small"):
+    masked = [part for part in comparison.parts if part.mask]
+    # Of three models the one behind a mask has a line of its own: its map, the mask, and what it sees.
+    columns = "auto" if len(comparison.parts) > 3 else 3 if masked else 4
+    with st.grid(columns=columns, min_column_width=140, gap="small"):
         bare(dressed)
         for part in comparison.parts:
-            one = part.cam.maps[0]
-            caption = f"{part.role.capitalize()} · {facts.title} {one.grid}"
-            with st.container(gap="xxsmall"):
-                draw(Tile(one, caption, caption, signed=one.signed), dressed, f"cam-{part.role}")
-    blank = any(part.cam.maps[0].blank for part in comparison.parts)
-    st.caption(f"{facts.seeing} Each map is scaled to its own range: two models' scores have no common unit."
-               + (f" Blank: nothing speaks for “{plain(comparison.target)}”."
-                  if blank and facts.class_specific else ""))
+            _model(part, dressed)
+    st.caption(_seeing(comparison))
+    for part in masked:
+        st.caption(_shown(part))
     if not facts.early and _is_early(comparison):
         st.caption(f"{facts.title} says little before the last stage. LayerCAM and the class-weighted maps below do.")
     if comparison.others:
         st.caption(cast.who(comparison))
+
+
+def _model(part: Part, dressed: Dress) -> None:
+    """Where one model looks; where it has a mask, that too, and the picture as it sees it."""
+    _heat(part.role, part.cam, dressed, f"cam-{part.role}")
+    if part.beside:
+        _heat(part.role, part.beside, dressed, f"mask-{part.role}")
+    if part.seen is not None:
+        with st.container(gap="xxsmall"):
+            picture(part.seen, dressed, f"What the {part.role} sees", f"The picture as the {part.role} sees it")
+
+
+def _heat(role: str, explanation: Explanation, dressed: Dress, key: str) -> None:
+    one = explanation.maps[0]
+    caption = f"{role.capitalize()} · {EXPLAINERS[explanation.explainer].facts.title} {one.grid}"
+    with st.container(gap="xxsmall"):
+        draw(Tile(one, caption, caption, signed=one.signed), dressed, key)
+
+
+def _seeing(comparison: Comparison) -> str:
+    """What the chosen explainer shows; a mask has a line of its own."""
+    facts = EXPLAINERS[comparison.explainer].facts
+    text = f"{facts.title} stands in where a model has no mask. " if len(comparison.explainers) > 1 else ""
+    text += f"{facts.seeing} Each map is scaled to its own range: two models' scores have no common unit."
+    if any(part.mask for part in comparison.parts):
+        text += " A mask is not scaled: its values have one."
+    if facts.class_specific and any(part.cam.maps[0].blank and part.cam is not part.mask for part in comparison.parts):
+        text += f" Blank: nothing speaks for “{plain(comparison.target)}”."
+    return text
+
+
+def _shown(part: Part) -> str:
+    """What one mask is, and how much it shows."""
+    share = "" if part.shown is None else f" It shows **{percent(part.shown)}** of this picture, for any target class."
+    return (f"Mask of the {part.role}: {EXPLAINERS[MASK].facts.seeing}{share} What it hides is replaced by "
+            f"{FILLS[part.cam.run.spec.explainer_fill]}.")
 
 
 def _is_early(comparison: Comparison) -> bool:

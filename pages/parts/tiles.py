@@ -58,20 +58,25 @@ class Tile:
 
 def bare(dressed: Dress) -> None:
     """The picture without a map."""
-    st.image(png(outline(enlarge(dressed.image), dressed.mask)), caption="Picture", width="stretch",
-             output_format="PNG", alt="The picture without a heat map")
+    picture(dressed.image, dressed, "Picture", "The picture without a heat map")
+
+
+def picture(pixels: NDArray[np.uint8], dressed: Dress, caption: str, alt: str) -> None:
+    """A picture [S, S, 3] like the one that is compared on, with the evidence where that is outlined."""
+    st.image(png(outline(enlarge(pixels), dressed.mask)), caption=caption, width="stretch", output_format="PNG",
+             alt=alt)
 
 
 def draw(tile: Tile, dressed: Dress, key: str) -> None:
     """The picture under one map; a blank map leaves it as it is, and says so."""
     blank = tile.map.blank and tile.scale is None
     caption = tile.caption + (" · blank" if tile.map.blank else "")
-    picture = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
+    pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
     if dressed.values:
-        st.plotly_chart(_pointed(_values(tile), picture), config=CHART, key=key, alt=tile.alt)
+        st.plotly_chart(_pointed(_values(tile), pixels), config=CHART, key=key, alt=tile.alt)
         st.caption(caption, text_alignment="center")
     else:
-        st.image(picture, caption=caption, width="stretch", output_format="PNG",
+        st.image(pixels, caption=caption, width="stretch", output_format="PNG",
                  alt=tile.alt + (", blank" if blank else ""))
 
 
