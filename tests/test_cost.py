@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,6 +93,25 @@ def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
     assert (sum(row.parameters for row in rows), sum(row.flops for row in rows)) == body
     assert cost.cost(spec, classes=4) == cost.Cost(head.parameters, head.flops)
     assert [row.receptive_field for row in rows] == sorted(row.receptive_field for row in rows)
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur"])
+@pytest.mark.parametrize("changes", [{"depth": 3}, {"model": "truncated", "base": "test_resnet", "depth": 2}],
+                         ids=["plain", "truncated"])
+def test_an_explainer_has_its_own_cost_and_the_layers_keep_theirs(changes, fill):
+    alone = RunSpec(image_size=64, **changes)
+    spec = replace(alone, explainer_depth=2, explainer_width=4, explainer_fill=fill)
+    own, behind, whole = cost.explainer(spec, 4), cost.cost(alone, 4), cost.cost(spec, 4)
+    assert cost.layers(spec, 4) == cost.layers(alone, 4)
+    assert (own.parameters + behind.parameters, own.flops + behind.flops) == (whole.parameters, whole.flops)
+    assert own.parameters == sum(weight.numel() for weight in build(spec, 4).explainer.parameters())
+    assert cost.cost_of(build(spec, 4), 64) == whole
+    assert cost.explainer(alone, 4) is None
+
+
+def test_blurring_what_is_hidden_costs_too():
+    mean, blur = (cost.explainer(RunSpec(explainer_depth=1, explainer_fill=fill), 4).flops for fill in ("mean", "blur"))
+    assert blur > mean
 
 
 def test_each_row_of_plain_is_one_layer():

@@ -12,6 +12,7 @@ import torch
 from kd.models import geometry
 from kd.models.assembly import Plan, on_meta, plan
 from kd.models.base import Classifier
+from kd.models.explained import Explained
 from kd.models.meter import Meter, meta_picture
 from kd.spec import RunSpec
 
@@ -44,18 +45,26 @@ def cost(spec: RunSpec, classes: int) -> Cost:
 
     Raises UsageError when the model is unknown or cannot take pictures of this size.
     """
-    return _counted(plan(spec, classes))[0]
+    return _counted(plan(spec, classes)).whole
 
 
 def cost_of(model: Classifier, size: int) -> Cost:
     """The cost of a model for one picture of `size` pixels; the model is not touched."""
-    return _count(copy.deepcopy(model).to("meta").eval(), size)[0]
+    return _count(copy.deepcopy(model).to("meta").eval(), size).whole
+
+
+def explainer(spec: RunSpec, classes: int) -> Cost | None:
+    """Of `cost`, what finds the mask and lays it over the picture; None for a model that lays none. Raises UsageError
+    as `cost` does."""
+    found = _counted(plan(spec, classes)).explainer
+    return found if spec.explainer_depth else None
 
 
 def layers(spec: RunSpec, classes: int) -> list[LayerRow]:
-    """One row per stage of a spec's model, from the picture on. Raises UsageError as `cost` does."""
+    """One row per stage of a spec's model, from the picture that it sees on: what an explainer costs in front of it is
+    in no row. Raises UsageError as `cost` does."""
     what = plan(spec, classes)
-    stages, shares, sides = on_meta(what).stages, _counted(what)[1], geometry.sides(spec)
+    stages, shares, sides = on_meta(what).stages, _counted(what).shares, geometry.sides(spec)
     return [LayerRow(stage.name, stage.channels, share.grid, share.parameters, share.flops, side)
             for stage, share, side in zip(stages, shares, sides, strict=True)]
 
@@ -69,16 +78,35 @@ class _Share:
     flops: int
 
 
+@dataclass(frozen=True)
+class _Count:
+    """explainer: what has been spent when the student gets its picture; nothing where there is no explainer."""
+
+    whole: Cost
+    explainer: Cost
+    shares: tuple[_Share, ...]
+
+
 @lru_cache(maxsize=256)
-def _counted(what: Plan) -> tuple[Cost, tuple[_Share, ...]]:
+def _counted(what: Plan) -> _Count:
     return _count(on_meta(what), what.image_size)
 
 
-def _count(model: Classifier, size: int) -> tuple[Cost, tuple[_Share, ...]]:
+def _count(model: Classifier, size: int) -> _Count:
     with torch.no_grad(), Meter(model) as meter:
         maps = model(meta_picture(size)).stages
+    before = _explainer(model, size)
+    moments = [(before.flops, before.parameters), *(meter.moment(features) for features in maps)]
+    shares = [_Share(features.shape[-1], weights - last[1], flops - last[0])
+              for features, last, (flops, weights) in zip(maps, moments, moments[1:], strict=False)]
     total = sum(parameter.numel() for parameter in model.parameters())
-    moments = [(0, 0), *(meter.moment(features) for features in maps)]
-    shares = [_Share(features.shape[-1], weights - before[1], flops - before[0])
-              for features, before, (flops, weights) in zip(maps, moments, moments[1:], strict=False)]
-    return Cost(total, meter.flops), tuple(shares)
+    return _Count(Cost(total, meter.flops), before, tuple(shares))
+
+
+def _explainer(model: Classifier, size: int) -> Cost:
+    if not isinstance(model, Explained):
+        return Cost(0, 0)
+    picture = meta_picture(size)
+    with torch.no_grad(), Meter(model) as meter:
+        model.masked(picture, model.mask(picture))
+    return Cost(meter.parameters, meter.flops)
