@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd.runs import Store
+from kd.study import LESS_DATA
 from kd.sweep import Sweep, find, planned, sweeps
 from kd.sweep.progress import standing
 from pages.parts import sweep_live
@@ -11,7 +12,9 @@ from pages.parts.common import plain, store, usage_errors
 from pages.parts.sweep_result import result
 
 NEW, FOLLOW = ("New sweep", "Progress and result")
-CHOSEN, VIEW = "sweep_id", "sweep_view"
+FREE = "free"
+KINDS = {FREE: "Any settings", LESS_DATA: "Study: less data"}
+CHOSEN, VIEW, KIND = "sweep_id", "sweep_view", "sweep_kind"
 LINK = "sweep_link"  # the query string as this page last left it: any other comes from a link or the back button
 
 
@@ -39,13 +42,19 @@ def main() -> None:
 
 
 def _follow_link(known: list[Sweep]) -> None:
-    """Obey `?sweep=` and `?data=` where this page did not write them itself. Raises UsageError for an unknown one."""
+    """Obey `?sweep=`, `?study=` and `?data=` where this page did not write them itself.
+
+    Raises UsageError for an unknown sweep.
+    """
     link = st.query_params.to_dict()
     if link == st.session_state.get(LINK):
         return
     st.session_state[LINK] = link
     if "data" in link:
         st.session_state["distil_data"] = link["data"]
+        st.session_state[VIEW] = NEW
+    if link.get("study") in KINDS:
+        st.session_state[KIND] = link["study"]
         st.session_state[VIEW] = NEW
     if "sweep" in link:
         st.session_state[VIEW] = FOLLOW
@@ -88,16 +97,19 @@ def _new() -> None:
     """Form on the left; on the right what comes of it, and the button."""
     with st.skeleton(height=500):
         # torch and timm: seconds, the first time
-        from pages.parts import sweep_form, sweep_preview
+        from pages.parts import study_form, sweep_form, sweep_preview
+    kind = st.segmented_control("Kind", list(KINDS), default=FREE, required=True, key=KIND, persist_state="session",
+                                format_func=KINDS.__getitem__, label_visibility="collapsed")
     left, right = st.columns(2, gap="medium")
     with left, usage_errors():
-        sweep = sweep_form.form()
+        sweep = study_form.form() if kind == LESS_DATA else sweep_form.form()
         if sweep is None:
             return
         with right, usage_errors():
             sweep_preview.combinations(sweep)
             above = st.container()
-            if st.button("Start the sweep", type="primary", icon=":material/grid_on:", width="stretch"):
+            word = "study" if kind == LESS_DATA else "sweep"
+            if st.button(f"Start the {word}", type="primary", icon=":material/grid_on:", width="stretch"):
                 _start(sweep)
             with above:  # last, because it takes seconds for models that have not been timed yet
                 sweep_preview.demanded(sweep)

@@ -65,7 +65,6 @@ def _as_text(found: list[Study]) -> Result:
     """The table; what is said about it goes beside it."""
     for one in found:
         tell(f"{one.title}: {told.sentence(one)}" if one.title else told.sentence(one))
-        tell(f"The {told.teacher_words(one)}: {100 * one.teacher_accuracy:.1f} %; always the most frequent class: "
-             f"{100 * one.majority:.1f} %.")
+        tell(f"The {told.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
         tell(f"In brackets: {told.brackets(one)}. {NOTICE}")
     return {"studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in told.rows(one)]}

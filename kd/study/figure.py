@@ -91,7 +91,7 @@ def _dress(axes: "Axes", study: Study) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(EDGE)
     axes.axhline(study.teacher_accuracy, color=COLORS["teacher"], linestyle="--", linewidth=1.6,
-                 label=f"{teacher_words(study)} ({100 * study.teacher_accuracy:.1f} %)")
+                 label=teacher_words(study))
     if study.majority >= low:
         axes.axhline(study.majority, color=SOFT, linestyle=":", linewidth=1.2, label="always the most frequent class")
 

@@ -29,23 +29,25 @@ def form() -> Sweep | None:
     with st.container(border=True):
         values |= distill_form.teacher_fields(values)
     with st.container(border=True):
-        fixed, axes = _student(values)
+        fixed, axes = student(values)
     with st.container(border=True):
         axes |= _method()
     with st.container(border=True):
         axes |= _recipe(values)
     with st.expander("More settings", icon=":material/tune:"):
-        values |= distill_form.more_fields(values, (*MAIN, *LISTED))
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
     for name in ("teacher_weights", "student_weights"):
         if {**values, **fixed}.get(name) == "":
             raise UsageError(f"{label(name)}: type the path of the file, or choose another source.")
     return Sweep(Request(**values, **fixed), axes) if distill_form.there(values["data"]) else None
 
 
-def _student(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Sequence[Any]]]:
-    """What all students share, and the lists that make their shapes."""
-    st.markdown("**Students**")
-    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key="sweep_student_kind",
+def student(values: dict[str, Any], place: str = "sweep", one: bool = False
+            ) -> tuple[dict[str, Any], dict[str, Sequence[Any]]]:
+    """What all students share, and the lists that make their shapes. place: where the widgets keep their values. one:
+    propose a single shape."""
+    st.markdown("**Student**" if one else "**Students**")
+    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key=f"{place}_student_kind",
                                 format_func=STUDENTS.__getitem__, label_visibility="collapsed",
                                 persist_state="session") or "plain"
     st.caption(STUDENT_HELP[kind])
@@ -53,14 +55,17 @@ def _student(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Sequence
         name = distill_form.backbone("student", "mobilenetv3_small_050")
         return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
     left, right = st.columns(2)
+    usual = Request()
     if kind == "plain":
         with left:
-            depths = _several("depth", range(1, 13), DEPTHS)
+            depths = several("depth", range(1, 13), (usual.depth,) if one else DEPTHS, place=f"{place}_depth")
         with right:
-            return {"student": kind}, {"depth": depths, "width": _several("width", WIDTHS, (Request().width,))}
+            widths = several("width", WIDTHS, (usual.width,), place=f"{place}_width")
+        return {"student": kind}, {"depth": depths, "width": widths}
     stages = distill_form.stages(values["teacher"]) or 5
     with left:
-        depths = _several("depth", range(1, stages + 1), range(1, stages + 1), place="sweep_stages")
+        depths = several("depth", range(1, stages + 1), (stages,) if one else range(1, stages + 1),
+                         place=f"{place}_stages")
     finished = ("teacher",) if distill_form.finished(values["teacher"]) else ()
     with right:
         return {"student": kind, "student_weights": fields.weights("student_weights", finished)}, {"depth": depths}
@@ -95,7 +100,7 @@ def _knob(name: str, methods: list[str]) -> Sequence[float]:
     whose = "" if len(methods) > 1 or name in TRIED else f" ({methods[0]})"
     # Another set of methods has other defaults, so its choice is kept apart.
     place = f"sweep_{name}" if name in TRIED else f"sweep_{name}_{'_'.join(methods)}"
-    return _several(name, sorted(value for value in proposed if low <= value <= high),
+    return several(name, sorted(value for value in proposed if low <= value <= high),
                     TRIED.get(name, sorted(defaults)), float, help=meaning, whose=whose, place=place)
 
 
@@ -104,13 +109,13 @@ def _recipe(values: dict[str, Any]) -> dict[str, Sequence[Any]]:
     st.markdown("**Training**")
     with st.grid(3, min_column_width=150):
         values["seeds"] = fields.number("seeds")
-        return {"epochs": _several("epochs", EPOCHS, (Request().epochs,)),
-                "data_fraction": _several("data_fraction", SHARES, (1.0,), float)}
+        return {"epochs": several("epochs", EPOCHS, (Request().epochs,)),
+                "data_fraction": several("data_fraction", SHARES, (1.0,), float)}
 
 
-def _several(name: str, proposed: Sequence[float], default: Sequence[float], kind: type = int, help: str = "",
+def several(name: str, proposed: Sequence[float], default: Sequence[float], kind: type = int, help: str = "",
              whose: str = "", place: str = "") -> Sequence[Any]:
-    """Some of the values proposed, or others typed in. Raises UsageError for what is no number."""
+    """A list of numbers: some of those proposed, or others typed in. Raises UsageError for what is no number."""
     place = place or f"sweep_{name}"
     st.session_state.setdefault(place, [f"{value:g}" for value in default])
     options = list(dict.fromkeys([*(f"{value:g}" for value in proposed), *st.session_state[place]]))

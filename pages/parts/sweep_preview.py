@@ -1,10 +1,12 @@
 """Beside the form of a sweep: its cells, the runs they make, and the time they will take."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 
+from kd.distill import passes
 from kd.methods import check
 from kd.places import Places
 from kd.runs import Store
@@ -19,7 +21,7 @@ def combinations(sweep: Sweep) -> None:
     """What varies, what it multiplies to, and what there is to say of the methods on this data. Raises UsageError."""
     found = cells(sweep)
     st.table([{"Varies": named(name), "Values": ", ".join(map(text, values))} for name, values in sweep.axes.items()]
-             or [{"Varies": "nothing", "Values": "one value each: this is a single distillation"}],
+             + _stretched(sweep) or [{"Varies": "nothing", "Values": "one value each: this is a single distillation"}],
              border="horizontal", hide_index=True, alt="The settings that take several values")
     seeds = f", {sweep.base.seeds} seeds each" if sweep.base.seeds > 1 else ", one seed each"
     st.markdown(f"**{len(found)} cell{'s' if len(found) != 1 else ''}**{seeds}")
@@ -29,6 +31,15 @@ def combinations(sweep: Sweep) -> None:
     for method in dict.fromkeys(str(cell.settings.get("method", sweep.base.method)) for cell in found):
         if told := check(method, classes):
             st.caption(f"{method}, on two classes: {told}")
+
+
+def _stretched(sweep: Sweep) -> list[dict[str, str]]:
+    """How often students go over each share of the data, where that differs. Raises UsageError for too often."""
+    if not sweep.base.stretch or "epochs" in sweep.axes:
+        return []
+    shares = map(float, sweep.axes.get("data_fraction", ()))
+    counts = ", ".join(str(passes(replace(sweep.base, data_fraction=share))) for share in shares)
+    return [{"Varies": "passes over each", "Values": counts}] if counts else []
 
 
 def demanded(sweep: Sweep) -> None:

@@ -12,7 +12,7 @@ from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, s
 from kd.sweep.progress import Standing
 from kd.sweep.table import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
 from kd.sweep.times import missing, read
-from pages.parts import links
+from pages.parts import links, study_view
 from pages.parts.common import CHART, STATUS_WORDS, percent, plain, store, unbroken
 from pages.parts.sweep_charts import front_chart, heat_chart, list_chart
 from pages.parts.sweep_live import measure, measuring
@@ -47,6 +47,7 @@ def result(sweep: Sweep, now: Standing) -> None:
     """Draw everything that is known so far."""
     rows = table(sweep, store())
     _failures(rows)
+    study_view.section(sweep, rows)
     chosen = best(rows)
     if chosen is None:
         st.caption("Results appear as soon as the first cell has its control and its student.")
