@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MOST_CHANNELS = 64
-OPEN = 2.0  # log-odds with which it begins: nearly all is shown, so that there is something to learn from
+GAIN = 8.0  # AdamW moves a weight by a rate a step, however clear the gradient: slow for log-odds in a short training
+OPEN = 1.0  # log-odds with which it begins: more is shown than hidden, and every place still undecided
+BOUND = 4.0  # of the log-odds: a mask that is entirely open or shut would feel neither the bottleneck nor the teacher
 
 
 class UNet(nn.Module):
@@ -27,7 +29,7 @@ class UNet(nn.Module):
         self.score = nn.Conv2d(width, 1, 1)
         assert self.score.bias is not None
         nn.init.zeros_(self.score.weight)
-        nn.init.constant_(self.score.bias, OPEN)
+        nn.init.constant_(self.score.bias, OPEN / GAIN)
 
     def forward(self, normalised: Tensor) -> Tensor:
         skips = [self.stem(normalised)]
@@ -38,7 +40,7 @@ class UNet(nn.Module):
             fine = skips.pop()
             raised = F.interpolate(features, fine.shape[-2:], mode="nearest")
             features = layer(torch.cat([raised, fine], dim=1))
-        return self.score(features)
+        return BOUND * torch.tanh(GAIN / BOUND * self.score(features))
 
 
 def _layer(before: int, after: int, stride: int = 1) -> nn.Sequential:
