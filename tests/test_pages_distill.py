@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import probes
+from kd.distill import EXPLAINER
 from kd.jobs import queue
 from kd.methods import METHODS
 from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
@@ -102,6 +103,52 @@ def test_every_method_can_be_chosen_with_its_own_settings():
         drawn = {key: at.number_input(key=f"distil_{name}_{key}").value for key in facts.knobs}
         assert drawn == {key: knob.default for key, knob in facts.knobs.items()}
         assert facts.paper in words(at)
+
+
+def drawn(at: AppTest) -> set[str]:
+    return {widget.key for widget in (*at.number_input, *at.slider, *at.selectbox)}
+
+
+def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
+    at = form()
+    own = {fields.key(name): fields.SETTINGS[name] for name in EXPLAINER}
+    assert not drawn(at) & set(own)
+    at.selectbox(key="distil_method").set_value("medtex").run()
+    assert set(own) <= drawn(at)
+    more = {widget.key for widget in at.expander[0].number_input} | {widget.key for widget in at.expander[0].selectbox}
+    for name, knob in METHODS["medtex"].facts.knobs.items():
+        assert (f"distil_medtex_{name}" in more) == knob.fine
+    assert set(own) <= more
+    assert at.selectbox(key="distil_explainer_fill").options == ["the mean picture", "the picture, blurred"]
+    at.selectbox(key="distil_method").set_value("kd").run()
+    assert not drawn(at) & set(own)
+
+
+def test_an_explained_student_is_shown_with_what_its_explainer_costs():
+    at = form()
+    before = at.table[0].value["Parameters"][1]
+    at.selectbox(key="distil_method").set_value("medtex").run()
+    assert not at.error
+    totals, layers = (table.value for table in at.table[:2])
+    assert "explained-plain2" in totals[""][1]
+    assert totals["Parameters"][1] != before
+    assert layers["Layer"][0] == "explainer\u00a0(U-Net)"
+    assert len(layers) == 3
+    assert "shown what each mask leaves" in words(at)
+
+
+def test_distil_plans_an_explained_student_with_fine_settings_and_a_control_without(idle):  # noqa: F811
+    at = form()
+    at.selectbox(key="distil_method").set_value("medtex").run()
+    at.number_input(key="distil_medtex_samples").set_value(2)
+    at.number_input(key="distil_medtex_rate").set_value(0.1)
+    at.number_input(key="distil_explainer_depth").set_value(2)
+    at.selectbox(key="distil_explainer_fill").set_value("blur").run()
+    press(at, "Distil")
+    runs = {run.spec.method: run.spec for run in Store() if run.spec.model == "plain"}
+    assert (runs["medtex"].explainer_depth, runs["medtex"].explainer_fill) == (2, "blur")
+    assert (runs["medtex"].method_args["samples"], runs["medtex"].method_args["rate"]) == (2, 0.1)
+    assert runs["supervised"].explainer_depth == 0
 
 
 def test_two_classes_are_spoken_of_where_the_method_is_chosen(tmp_path):

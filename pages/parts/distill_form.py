@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from kd import datasets, models
-from kd.distill import Request
+from kd.distill import EXPLAINER, Request
 from kd.errors import UsageError
 from kd.methods import METHODS, check
 from kd.models.anatomy import anatomy
@@ -38,7 +38,8 @@ def form() -> Request | None:
         with st.container(border=True):
             values |= draw(values)
     with st.expander("More settings", icon=":material/tune:"):
-        values |= more_fields(values)
+        values["method_args"] |= _knobs(values["method"], fine=True)
+        values |= more_fields(values, methods=(values["method"],))
     for name in ("teacher_weights", "student_weights"):
         if values.get(name) == "":
             raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
@@ -168,9 +169,23 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
     if caveat := check(name, _classes(values["data"])):
         st.warning(caveat, icon=":material/warning:")
     with st.grid(3, min_column_width=140):
-        args = {one: knob(name, one, about) for one, about in facts.knobs.items()}
+        args = _knobs(name)
         epochs, seeds = number("epochs"), number("seeds")
     return {"method": name, "method_args": args, "epochs": epochs, "seeds": seeds}
+
+
+def _knobs(method: str, fine: bool = False) -> dict[str, float]:
+    """The method's own settings; fine: those instead that most people leave alone, in a block of their own."""
+    knobs = {name: about for name, about in METHODS[method].facts.knobs.items() if about.fine == fine}
+    if not fine:
+        return {name: knob(method, name, about) for name, about in knobs.items()}
+    if not knobs:
+        return {}
+    st.caption(METHODS[method].facts.title)
+    with st.grid(3, min_column_width=150):
+        found = {name: knob(method, name, about) for name, about in knobs.items()}
+    st.caption("Training")
+    return found
 
 
 def _classes(data: str) -> int:
@@ -180,9 +195,13 @@ def _classes(data: str) -> int:
     return 0
 
 
-def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN) -> dict[str, Any]:
-    """Every setting that has no place above, so that a new one has a field the day it is made."""
-    rest = [name for name in fields.SETTINGS if name not in placed and (name != "teacher_epochs"
-                                                                        or values["teacher"] not in store())]
+def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
+                methods: Collection[str] = ()) -> dict[str, Any]:
+    """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
+    an explainer is asked about where one of them trains one."""
+    idle = {"teacher_epochs"} if values["teacher"] in store() else set()
+    if not any(METHODS[name].needs_mask for name in methods):
+        idle.update(EXPLAINER)
+    rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     with st.grid(3, min_column_width=150):
         return {name: choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name) for name in rest}

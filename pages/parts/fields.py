@@ -8,7 +8,9 @@ import streamlit as st
 from kd.distill import Request
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(Request)}
-LABELS = {"data": "Data set", "image_size": "Size (px)"}
+LABELS = {"data": "Data set", "image_size": "Size (px)", "explainer_depth": "Explainer's depth",
+          "explainer_width": "Explainer's width", "explainer_fill": "Hidden parts show"}
+WORDS = {"mean": "the mean picture", "blur": "the picture, blurred"}  # of choices that do not speak for themselves
 
 
 def key(name: str) -> str:
@@ -48,15 +50,25 @@ def choice(name: str) -> Any:
     """One of the setting's choices."""
     item = SETTINGS[name]
     return st.selectbox(label(name), item.metadata["choices"], index=item.metadata["choices"].index(item.default),
-                        key=key(name), help=item.metadata["help"], persist_state="session")
+                        key=key(name), help=item.metadata["help"], persist_state="session",
+                        format_func=lambda one: WORDS.get(one, one))
 
 
 def knob(method: str, name: str, facts: Any) -> float:
     """A method's own setting (kd.methods.Knob)."""
     place = f"distil_{method}_{name}"
     st.session_state.setdefault(place, facts.default)
-    return st.number_input(label(name), float(facts.low), float(facts.high), step=0.05 if facts.high <= 1 else 0.5,
-                           key=place, help=facts.help, persist_state="session")
+    return st.number_input(label(name), float(facts.low), float(facts.high), step=_step(facts), key=place,
+                           help=facts.help, format="%g", persist_state="session")
+
+
+def _step(facts: Any) -> float:
+    """Of a knob's buttons: whole where a count is meant, fine where the default is small."""
+    if facts.low >= 1:
+        return 1.0
+    if facts.high > 1:
+        return 0.5
+    return 0.01 if 0 < facts.default < 0.05 else 0.05
 
 
 def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> str:
