@@ -290,7 +290,8 @@ def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_stude
 
 @pytest.mark.parametrize("count", [1, 4, 5])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_should_be(count, samples):
+def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_should_be(monkeypatch, count, samples):
+    monkeypatch.setattr(explained, "_blocks", lambda scores: torch.full_like(scores, 0.5))
     model, images = scored(made(), 200.0), pictures(count)
     with torch.no_grad():
         seen = model(images, drawing=Drawing(0.5, samples, 0.0))
@@ -313,7 +314,7 @@ def test_what_is_left_and_what_is_taken_are_two_parts_of_one_picture():
 def test_drawn_masks_grow_sharper_as_they_cool():
     def between(temperature: float) -> float:
         torch.manual_seed(0)
-        drawn = explained._concrete(torch.zeros(4, 1, 24, 24), temperature)
+        drawn = explained._concrete(torch.zeros(50, 1, 24, 24), temperature)
         return float(((drawn > 0) & (drawn < 1)).float().mean())
 
     shares = [between(temperature) for temperature in (1.0, 0.3, 0.05)]
@@ -323,8 +324,26 @@ def test_drawn_masks_grow_sharper_as_they_cool():
 def test_a_drawn_place_is_shown_as_often_as_its_log_odds_say():
     torch.manual_seed(0)
     for score in (-2.0, 0.0, 2.0):
-        drawn = explained._concrete(torch.full((1, 1, 200, 200), score), 0.05)
-        assert (drawn > 0.5).float().mean().item() == pytest.approx(torch.tensor(score).sigmoid().item(), abs=0.02)
+        drawn = explained._concrete(torch.full((2000, 1, 8, 8), score), 0.05)
+        often = (drawn > 0.5).float().mean(dim=(0, 1))
+        assert (often - torch.tensor(score).sigmoid()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("side", [14, 17, 48, 112])
+def test_masks_are_drawn_in_blocks_whose_edges_lie_elsewhere_each_time(side):
+    """A place's neighbour shares its draw but where a block ends, and no two pictures share one."""
+    torch.manual_seed(0)
+    edges = set()
+    for _ in range(100):
+        drawn = explained._blocks(torch.zeros(3, 1, side, side))
+        assert drawn.shape == (3, 1, side, side)
+        step = drawn.diff(dim=2) != 0
+        rows = step[0, 0].any(dim=1).nonzero()[:, 0]
+        assert len(rows) <= explained.BLOCKS
+        assert (rows.diff() == -(-side // explained.BLOCKS)).all()
+        edges.add(int(rows[0]))
+        assert not torch.equal(drawn[0], drawn[1])
+    assert len(edges) == -(-side // explained.BLOCKS)
 
 
 def test_batch_norm_takes_one_batch_of_all_masks():

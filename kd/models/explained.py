@@ -64,6 +64,7 @@ class Explained(Classifier):
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True,
                 drawing: Drawing | None = None) -> Observation:
         """As a classifier's. drawing: how to draw masks; None draws none."""
+        images = _exact(images)  # Fabric hands them over in half precision, and the fill is in single
         scores = self.explainer(self._normalised(images))
         mask = self._mean_mask(scores, images)
         if drawing is None:
@@ -148,9 +149,9 @@ def _blocks(like: Tensor) -> Tensor:
     return spread[:, :, top:top + height, left:left + width]
 
 
-def _exact(scores: Tensor) -> Tensor:
-    """Half precision's steps would show in a mask."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+def _exact(values: Tensor) -> Tensor:
+    """In single precision at least: the steps of half would show in a mask."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _stretched(values: Tensor) -> Tensor:

@@ -1,0 +1,168 @@
+"""MED-TEX from beginning to end: real runs, and a mask that finds what the teacher goes by."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from made_runs import made
+from made_sets import make_npz
+from small import DATA, distilled, explainer_of, request, spec, trained
+
+from kd import evaluate
+from kd.batches import to_tensor
+from kd.datasets import open_dataset
+from kd.distill import control_of, plan
+from kd.errors import UsageError
+from kd.methods import METHODS
+from kd.models import build
+from kd.models.explained import Explained
+from kd.places import Places
+from kd.runs import Store
+from kd.sweep import Sweep
+from kd.sweep import plan as plan_sweep
+from kd.train import train
+
+SMALL = explainer_of("medtex")
+TERMS = {"hard", "information", "keep", "remove", "bottleneck"}
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def teacher(store):
+    return made(store, spec(model="test_resnet"), open_dataset(DATA, 32, store.places).classes)
+
+
+def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_student_alone(store):
+    trio = distilled(store, method="medtex", **SMALL)
+    about = trio.student.spec
+    assert (about.explainer_depth, about.explainer_width, about.explainer_fill) == (1, 4, "mean")
+    assert trio.control.spec == plan(request(method="kd"), store).control.spec == about.alone.from_json(
+        {**about.alone.to_json(), "method": "supervised", "method_args": {}, "teacher": ""})
+    assert control_of(store, trio.student) == trio.control
+    assert [set(event["terms"]) for event in trio.student.epochs()] == [TERMS] * 2
+    model = evaluate.load(trio.student, 4)
+    train_images = open_dataset(DATA, 32, store.places).train.images
+    expected = torch.from_numpy(train_images.mean(axis=0) / 255).permute(2, 0, 1).float()
+    torch.testing.assert_close(model.average, expected)
+    with torch.no_grad():
+        seen = model(to_tensor(train_images[:4]))
+    assert 0 < seen.mask.mean() < 1
+    assert not isinstance(evaluate.load(trio.control, 4), Explained)
+    begun = build(about, 4)
+    assert not torch.equal(begun.explainer.stem[0].weight, model.explainer.stem[0].weight)
+    assert trio.student.summary["parameters"] == sum(weight.numel() for weight in model.parameters())
+    assert trio.student.summary["flops"] > trio.control.summary["flops"]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_mask])
+def test_no_other_method_gets_an_explainer_by_itself_or_by_hand(store, teacher, method):
+    about = spec(method=method, teacher=teacher.id, **SMALL)
+    with pytest.raises(UsageError, match=f"method '{method}' would not train. Choose 'medtex', or set it to 0"):
+        train(store.create(about), store)
+    if METHODS[method].needs_teacher:
+        assert plan(request(method=method, explainer_depth=2), store).student.spec.explainer_depth == 0
+
+
+def test_an_explainer_must_be_there_to_be_trained(store, teacher):
+    with pytest.raises(UsageError, match="trains an explainer in front of the student. Set explainer_depth"):
+        train(store.create(spec(method="medtex", teacher=teacher.id)), store)
+
+
+def test_methods_with_and_without_an_explainer_share_teacher_and_controls_in_a_sweep(store):
+    found = plan_sweep(Sweep(request(seeds=2, **SMALL), {"method": ("kd", "medtex"), "alpha": (0.1, 0.5)}), store)
+    assert len(found) == 4
+    students = {id_ for cell in found for _, id_ in cell.pairs}
+    assert len(students) == 8
+    assert len({cell.teacher for cell in found}) == 1
+    assert len({control for cell in found for control, _ in cell.pairs}) == 2
+    assert sum(store[id_].spec.explainer_depth for id_ in students) == 4
+
+
+def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
+    loaded, real, before = [], evaluate.load, teacher.weights.read_bytes()
+    monkeypatch.setattr(evaluate, "load", lambda *args: loaded.append(real(*args)) or loaded[-1])
+    trained(store, method="medtex", teacher=teacher.id, **SMALL)
+    [model] = loaded
+    assert not any(module.training for module in model.modules())
+    assert all(weight.grad is None and not weight.requires_grad for weight in model.parameters())
+    assert teacher.weights.read_bytes() == before
+    fresh = real(teacher, 4).state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("changes", [
+    {"data_fraction": 0.5}, {"model": "truncated", "base": "test_resnet"}, {"model": "test_resnet"},
+    {"explainer_fill": "blur", "precision": "bf16-mixed"}, {"precision": "bf16-mixed"}, {"views": 0, "depth": 1},
+    {"method_args": {"samples": 2, "joint": 1, "variation": 0.1}}, {"method_args": {"features": 1, "keep": 0}},
+    {"method_args": {"keep": 0, "remove": 0, "bottleneck": 0}}], ids=str)
+def test_it_trains_whatever_stands_behind_and_however_it_is_set(store, teacher, changes):
+    run = trained(store, **{"method": "medtex", "teacher": teacher.id, **SMALL, **changes})
+    assert all(np.isfinite(list(event["terms"].values())).all() for event in run.epochs())
+    assert evaluate.load(run, 4)(torch.rand(2, 3, 32, 32)).mask.isfinite().all()
+
+
+def test_it_trains_on_two_classes(store, tmp_path):
+    data = make_npz(tmp_path / "two.npz", {"train": 40, "val": 8, "test": 8}, shape=(28, 28))
+    teacher = made(store, spec(data=str(data)), open_dataset(str(data), 32, store.places).classes)
+    run = trained(store, data=str(data), method="medtex", teacher=teacher.id, **SMALL)
+    assert all(event["terms"]["remove"] > 0 for event in run.epochs())
+
+
+# A set whose evidence is known: which colour channel a disc somewhere in grey noise is bright in.
+
+def discs(count, seed, side=32):
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = draw.normal(90, 20, (count, side, side, 1)).repeat(3, axis=3)
+    down, across = draw.uniform(6, side - 6, (2, count, 1, 1))
+    inside = np.hypot(*(grid - place for grid, place in zip(np.mgrid[:side, :side], (down, across), strict=True))) < 4
+    for label in range(3):
+        images[labels == label, :, :, label] += 120 * inside[labels == label]
+    return SimpleNamespace(images=images.clip(0, 255).astype(np.uint8), labels=labels, inside=torch.from_numpy(inside))
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Of unseen pictures: the discs, the mask on them, and whether the teacher answers as it does of the whole when it
+    sees what a mask leaves."""
+    parts = {part: discs(count, seed) for seed, (part, count) in enumerate(
+        {"train": 240, "val": 48, "test": 60}.items())}
+    np.savez(tmp_path / "discs.npz", **{f"{part}_images": one.images for part, one in parts.items()},
+             **{f"{part}_labels": one.labels.astype(np.uint8)[:, None] for part, one in parts.items()})
+    store = Store(Places(tmp_path))
+    recipe = {"data": str(tmp_path / "discs.npz"), "image_size": 32, "batch_size": 16, "views": 0, "threads": 1,
+              "precision": "32-true", "depth": 3}
+    teacher = trained(store, **recipe, width=8, epochs=4)
+    student = trained(store, **recipe, width=4, epochs=10, learning_rate=0.02, method="medtex",
+                      method_args={"rate": 0.05}, teacher=teacher.id, explainer_depth=2, explainer_width=4)
+    theirs, ours, images = evaluate.load(teacher, 3), evaluate.load(student, 3), to_tensor(parts["test"].images)
+
+    def same(mask):
+        with torch.no_grad():
+            whole, left = theirs(images).logits.argmax(1), theirs(ours.masked(images, mask)).logits.argmax(1)
+        return (whole == left).float().mean().item()
+
+    with torch.no_grad():
+        mask = ours(images).mask
+    return SimpleNamespace(inside=parts["test"].inside, mask=mask, same=same, teacher=teacher, student=student)
+
+
+def shuffled(mask):
+    """Masks of the same area in the places of other pictures: whatever is shown, it was chosen by another picture."""
+    return mask.roll(1, dims=0).roll((7, 7), dims=(1, 2))
+
+
+def test_the_mask_finds_what_the_teacher_goes_by(found):
+    assert found.teacher.summary["accuracy"] > 0.95
+    assert found.student.summary["accuracy"] > 0.9
+    in_the_disc = ((found.mask * found.inside).sum((1, 2)) / found.mask.sum((1, 2))).mean().item()
+    area, disc = found.mask.mean().item(), found.inside.float().mean().item()
+    assert area < 0.1
+    assert in_the_disc > 4 * disc  # by chance as much as the discs take up
+    assert found.same(found.mask) > found.same(shuffled(found.mask)) + 0.25
+    assert found.same(1 - found.mask) < 0.6
