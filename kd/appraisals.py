@@ -151,7 +151,8 @@ def notes(choice: Choice, runs: Mapping[str, Run]) -> list[str]:
     if not others or len(others) == len(runs):
         return []
     said = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
-            f"{'is' if len(others) == 1 else 'are'} judged by Grad-CAM."]
+            f"{'is' if len(others) == 1 else 'are'} judged by Grad-CAM; a mask is of the teacher's answer, whatever "
+            "the class."]
     if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
         said.append("So what distilling changed in the agreement against the control is not told: that would compare "
                     "two explainers.")

@@ -17,7 +17,7 @@ NAMES = {
     "cosine": ("cosine", NUMBER, False), "ssim": ("SSIM", NUMBER, False),
     "iou_5": ("overlap of the top 5 %", SHARE, False), "iou_20": ("overlap of the top 20 %", SHARE, False),
     "distance": ("distance of the centres of mass ↓", SHARE, True),
-    "pointing": ("pointing game", SHARE, False), "energy": ("energy in the mask", SHARE, False),
+    "pointing": ("pointing game", SHARE, False), "energy": ("energy on the evidence", SHARE, False),
     "iou_otsu": ("IoU, Otsu's threshold", SHARE, False), "iou_best": ("IoU, best threshold", SHARE, False),
     "auprc": ("average precision", SHARE, False),
     "insertion": ("insertion", SHARE, False), "deletion": ("deletion ↓", SHARE, True), "road": ("ROAD", SHARE, False),
@@ -25,8 +25,8 @@ NAMES = {
     "kept": ("decision kept on the marked part", SHARE, False), "left": ("decision left on the rest ↓", SHARE, True),
 }
 # The maps of the post-hoc agreement.
-MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM",
-        "gradient-shap": "GradientSHAP", "centre": "centre of the picture", "random": "random"}
+MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask, cut to its area", "grad-cam": "Grad-CAM",
+        "layer-cam": "LayerCAM", "gradient-shap": "GradientSHAP", "centre": "centre of the picture", "random": "random"}
 
 
 def rows(found: Mapping[str, Any]) -> list[Row]:

@@ -209,17 +209,18 @@ def test_posthoc_agreement_stands_beside_random_and_the_teachers_maps(masked):
     at = page(run=masked.student.id)
     assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Post-hoc", "Cost"]
     agreement, localisation, posthoc, cost = at.tabs
-    assert set(agreement.table[0].value["Model"]) == {"Control, Grad-CAM", "Student, Mask"}
-    assert set(localisation.table[0].value["Model"]) == {"Teacher, Grad-CAM", "Control, Grad-CAM", "Student, Mask"}
+    assert set(agreement.table[0].value["Model"]) == {"Control, Grad‑CAM", "Student, Mask"}
+    assert set(localisation.table[0].value["Model"]) == {"Teacher, Grad‑CAM", "Control, Grad‑CAM", "Student, Mask"}
     assert any(name.startswith("Student,\u00a0Mask") for name in cost.table[0].value)
     maps, beside = (table.value for table in posthoc.table)
     assert [name.split(" (")[0] for name in maps["Map"]] == [
-        "mask, as the student sees it", "mask", "Grad-CAM", "LayerCAM", "GradientSHAP", "centre of the picture",
-        "random"]
+        "mask, as the student sees it", "mask, cut to its area", "Grad-CAM", "LayerCAM", "GradientSHAP",
+        "centre of the picture", "random"]
     assert set(maps) == {"Map", "Kept on the marked part", "More than random", "Left on the rest", "Less than random"}
     assert "–" in maps["More than random"].iloc[-1] and "(" not in maps["More than random"].iloc[-1]
-    assert {"Mask against", "More kept", "Less left", "Pointing game", "Energy in the mask"} == set(beside)
+    assert {"Mask against", "More kept", "Less left", "Pointing game", "Energy on the evidence"} == set(beside)
     assert "the teacher decides as before on" in words(at)
+    assert "Against the teacher's Grad-CAM the mask keeps" in words(at)
     assert "have no mask and are judged by Grad-CAM" in words(at)
     assert len(posthoc.get("plotly_chart")) == 1
 

@@ -31,6 +31,7 @@ from pages.parts.evaluate_tables import beside_chance, between, side_by_side
 
 CHOICE, SEEN = "evaluate_choice", "evaluate_seen"
 SPREAD = "spearman"
+UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 
 
 def judged(student: Run, found: Mapping[str, Score]) -> tuple[Choice | None, list[Row]]:
@@ -97,8 +98,8 @@ def _names(result: Mapping[str, Any]) -> dict[str, str]:
     """The models' names: their roles, with their explainers where these differ."""
     models = result["models"]
     differ = len({one["explainer"] for one in models.values()}) > 1
-    return {role: f"{role}, {EXPLAINERS[one['explainer']].facts.title}" if differ else role
-            for role, one in models.items()}
+    titles = {role: EXPLAINERS[one["explainer"]].facts.title.replace("-", UNBROKEN) for role, one in models.items()}
+    return {role: f"{role}, {title}" if differ else role for role, title in titles.items()}
 
 
 def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]],
@@ -135,9 +136,10 @@ def _localisation(result: Mapping[str, Any], made: list[Row], names: Names) -> N
         return
     beside_chance(made, names, "Centred map", "Area")
     some = next(iter(result.values()))
-    st.caption(f"Maps of the true class against the masks of {some['images']:,} pictures. Area: the evidence's share "
-               "of the picture, which a map without preference scores. Pointing game: is the brightest cell's middle "
-               "on the evidence? The best threshold is chosen on these pictures, so it flatters a little.")
+    st.caption(f"Maps of the true class against the evidence drawn in {some['images']:,} pictures. Area: the "
+               "evidence's share of the picture, which a map without preference scores. Pointing game: is the "
+               "brightest cell's middle on the evidence? The best threshold is chosen on these pictures, so it "
+               "flatters a little.")
 
 
 def _faithfulness(result: Mapping[str, Any], made: list[Row], names: Names) -> None:

@@ -9,7 +9,8 @@ import streamlit as st
 from kd.scorecard import Row
 from kd.verdict import MAPS, NAMES
 from pages.parts.common import CHART, percent, tick, tidy, unbroken
-from pages.parts.evaluate_charts import NEUTRAL, whiskers
+from pages.parts.evaluate_charts import whiskers
+from pages.parts.evaluate_map_charts import SHIFT
 from pages.parts.evaluate_tables import between, excess
 
 KEPT, LEFT = (NAMES[score][0] for score in ("kept", "left"))
@@ -46,15 +47,15 @@ def posthoc_chart(made: Sequence[Row], stages: Mapping[str, str]) -> go.Figure:
     """A line per map with two points, and what a random map has as dotted lines."""
     names = list(dict.fromkeys(row.of for row in made))
     figure = go.Figure()
-    for measure, (name, colour, shape) in SHAPES.items():
+    for (measure, (name, colour, shape)), shift in zip(SHAPES.items(), (-SHIFT, SHIFT), strict=True):
         own = [row for row in made if row.measure == measure]
-        figure.add_scatter(x=[row.value for row in own], y=[names.index(row.of) for row in own], name=name,
-                           mode="markers", marker={"size": 10, "color": colour, "symbol": shape, "line": {"width": 2}},
-                           error_x={**whiskers(own), "color": colour},
+        marker = {"size": 10, "color": colour, "symbol": shape, "line": {"width": 2, "color": colour}}
+        figure.add_scatter(x=[row.value for row in own], y=[names.index(row.of) + shift for row in own], name=name,
+                           mode="markers", marker=marker, error_x={**whiskers(own), "color": colour},
                            customdata=[_named(row.of, stages) for row in own], hovertemplate="%{customdata}: %{x:.1%}")
         figure.add_vline(x=own[0].chance, line={"dash": "dot", "color": colour, "width": 1.5})
-    figure.update_xaxes(title="pictures decided as before (dotted: random)", tickformat=".0%", range=[-0.03, 1.03])
-    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), gridcolor=NEUTRAL, gridwidth=0.3,
+    figure.update_xaxes(title="decided as before (dotted: random)", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))),
                         ticktext=[tick(_named(name, stages)) for name in names])
     return tidy(figure, 90 + 44 * len(names)).update_layout(hovermode="closest")
 
@@ -94,21 +95,20 @@ def _sentence(made: Sequence[Row], over: Sequence[Row], area: float) -> str:
     """What is seen, with what random maps give beside it, and who is better told only where it can be told."""
     value = {(row.of, row.measure): row.value for row in made}
     kept, left, by_chance, rest = (percent(value[name, measure]) for name in (MASK, RANDOM) for measure in (KEPT, LEFT))
-    better = " and ".join(_against(over, *one) for one in ((KEPT, "keeps", "more", "less"),
-                                                           (LEFT, "leaves", "less", "more")))
     return (f"Shown only the {percent(area)} of a picture that the mask marks, the teacher decides as before on "
             f"**{kept}** of the pictures (random: {by_chance}); shown only the rest, on **{left}** (random: {rest}). "
-            f"The mask {better}.")
+            f"{' '.join(_against(over, name) for name in (CAM, SHAP))}")
 
 
-def _against(over: Sequence[Row], measure: str, verb: str, good: str, bad: str) -> str:
-    """`keeps more than Grad-CAM and about as much as GradientSHAP`."""
-    told = {row.of: row for row in over if row.measure == measure}
-    return f"{verb} " + ", ".join(f"{_more(told[name], good, bad)} {MAPS[name]}" for name in (CAM, SHAP))
+def _against(over: Sequence[Row], name: str) -> str:
+    """`Against GradientSHAP the mask keeps about as much and leaves more.`"""
+    told = {row.measure: row for row in over if row.of == name}
+    return (f"Against the teacher's {MAPS[name]} the mask keeps {_more(told[KEPT], 'more', 'less')} and leaves "
+            f"{_more(told[LEFT], 'less', 'more')}.")
 
 
 def _more(row: Row, good: str, bad: str) -> str:
     """Better or worse only where the interval leaves out 0."""
     if row.low is None or row.high is None or row.low <= 0 <= row.high:
-        return "about as much as"
-    return f"{good if row.low > 0 else bad} than"
+        return "about as much"
+    return good if row.low > 0 else bad
