@@ -5,15 +5,17 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_runs import made
 from safetensors.numpy import load_file
-from small import distilled, request, spec
+from small import distilled, explainer_of, request, spec
 
-from kd import processes
+from kd import datasets, processes
 from kd.commands.along import train_along
 from kd.distill import plan
 from kd.errors import Stopped, UsageError
@@ -181,21 +183,30 @@ def flags(wanted):
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
+@contextmanager
+def in_two(*command):
+    """`fabric run` with two processes: in the block it runs; what it printed, and what it said, is there afterwards."""
+    launcher = [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2",
+                "--strategy", "ddp", "--main-port", str(free_port()), "--", *command]
+    launched = subprocess.Popen(launcher, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    guard = threading.Timer(200, os.killpg, (launched.pid, 9))
+    guard.start()
+    told = []
+    yield told
+    told += launched.communicate()
+    guard.cancel()
+    assert launched.returncode == 0, told[1]
+
+
 @pytest.mark.timeout(240)
 def test_two_processes_give_what_one_does(tmp_path):
     """The whole way: `fabric run`, gloo, a teacher, its control and its student."""
     wanted = request(precision="32-true")
     one, two = (Store(Places(tmp_path / name)) for name in ("one", "two"))
-    launcher = [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2",
-                "--strategy", "ddp", "--main-port", str(free_port()), "--", "kd", "distill", *flags(wanted)]
-    launched = subprocess.Popen([*launcher, "--root", str(two.places.root), "--json"], cwd=ROOT, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    guard = threading.Timer(200, os.killpg, (launched.pid, 9))
-    guard.start()
-    expected = distilled(one, precision="32-true")
-    out, words = launched.communicate()
-    guard.cancel()
-    assert launched.returncode == 0, words
+    with in_two("kd", "distill", *flags(wanted), "--root", str(two.places.root), "--json") as told:
+        expected = distilled(one, precision="32-true")
+    out, words = told
     assert out.count('"student"') == words.count("epoch 2/2") / 3 == 1, "only one process speaks"
     assert len(list(two)) == 3
     for lone, shared in zip(expected.runs, plan(wanted, two).runs, strict=True):
@@ -208,3 +219,40 @@ def test_two_processes_give_what_one_does(tmp_path):
         weights = load_file(shared.weights)
         for name, value in load_file(lone.weights).items():
             np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+LISTENING = """
+import os, sys, zlib
+from kd import metrics
+from kd.__main__ import main
+
+summarise = metrics.summarise
+
+def told(logits, labels):
+    print(os.environ["RANK"], zlib.crc32(logits.tobytes()), file=sys.stderr)
+    return summarise(logits, labels)
+
+metrics.summarise = told
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.timeout(240)
+def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(tmp_path):
+    """An explainer, and a method that learns beside it: after each epoch both have one model."""
+    store, script = Store(Places(tmp_path / "two")), tmp_path / "listening.py"
+    script.write_text(LISTENING)
+    wanted = request(method="medtex", method_args={"features": 1.0}, precision="32-true", **explainer_of("medtex"))
+    trio = plan(wanted, store)
+    for run in (trio.teacher, trio.control):
+        made(store, run.spec, datasets.look(wanted.data, store.places).classes)
+    with in_two(str(script), "distill", *flags(wanted), "--method", "medtex", "--features", "1", "--explainer-depth",
+                "1", "--explainer-width", "4", "--root", str(store.places.root)) as told:
+        pass
+    lines = [line.split() for line in told[1].splitlines() if line[:2] in ("0 ", "1 ")]
+    chief, other = ([crc for rank, crc in lines if rank == which] for which in "01")
+    assert len(set(other)) == 2
+    assert chief[:2] == other  # and then it scores the test images
+    assert trio.student.status == "finished"
+    assert trio.student.last("started")["world"] == 2
+    assert all(np.isfinite(list(event["terms"].values())).all() for event in trio.student.epochs())
