@@ -90,12 +90,12 @@ def pictures(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.
     return found
 
 
-def average(split: Split) -> NDArray[np.float32]:
-    """The mean picture [3, S, S] in 0..1 of a split."""
+def average(split: Split, subset: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The mean picture [3, S, S] in 0..1 of these images of a split."""
     total = np.zeros(split.images.shape[1:], np.int64)
-    for start in range(0, len(split), AT_ONCE):
-        total += pictures(split.images, np.arange(start, min(start + AT_ONCE, len(split)))).sum(axis=0, dtype=np.int64)
-    return (total / (255 * len(split))).astype(np.float32).transpose(2, 0, 1).copy()
+    for start in range(0, len(subset), AT_ONCE):
+        total += pictures(split.images, subset[start:start + AT_ONCE]).sum(axis=0, dtype=np.int64)
+    return (total / (255 * len(subset))).astype(np.float32).transpose(2, 0, 1).copy()
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

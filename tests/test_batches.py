@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kd import evaluate
-from kd.batches import TrainBatches, pictures, to_tensor
+from kd.batches import TrainBatches, average, pictures, to_tensor
 from kd.datasets.base import Split
 from kd.observation import Observation
 
@@ -39,6 +39,13 @@ def test_an_epoch_shows_each_image_at_most_once_with_its_label(split):
         assert target.tolist() == [split.labels[number] for number in numbers]
         assert not view.any()
         assert ((images[:, 0, 0, 0] * 255).round().long() % 4).tolist() == target.tolist()
+
+
+def test_the_mean_picture_is_of_the_images_learnt_from_alone(split):
+    found = average(split, np.array([1, 3]))
+    assert found.dtype == np.float32
+    expected = split.images[[1, 3]].astype(float).mean(axis=0).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_order_depends_on_seed_and_epoch_alone(split):
