@@ -6,24 +6,24 @@ What takes less than 50 ms is repeated for so long. All read the same features o
 or scaled maps at their grid; raising them to the picture is in grad-cam's time, since it does that itself. Each peer
 has a copy of the model with weights that can be trained, as their guides show it; ours has frozen ones, as the
 dashboard does.
+
+Then an explained student beside its teacher (`benchmarks.explained`).
 """
 
 import argparse
 import copy
-import math
 import os
 import platform
-import random
 import statistics
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import explained
+from benchmarks.ratios import Call, Ratio, ratios
 from kd.explainers import EXPLAINERS
 from kd.models import build
 from kd.models.base import Classifier
@@ -37,11 +37,6 @@ FAMILY = {"Grad-CAM": ("grad-cam", "GradCAM"), "Grad-CAM++": ("grad-cam-plus-plu
           "LayerCAM": ("layer-cam", "LayerCAM"), "HiResCAM": ("hires-cam", "HiResCAM"),
           "XGrad-CAM": ("xgrad-cam", "XGradCAM"), "EigenCAM": ("eigen-cam", "EigenCAM")}
 FOUR, STAGES = "Grad-CAM, four stages", "all stage maps"
-
-FORWARD = ("forward", "")
-SHORTEST = 0.05  # seconds
-
-Call = Callable[[], object]
 
 
 class Logits(nn.Module):
@@ -109,46 +104,6 @@ def _captum(model: Classifier, images: Tensor, targets: Tensor) -> Call:
     wrapped = Logits(model)
     explainer = LayerGradCam(wrapped, wrapped.last)
     return lambda: explainer.attribute(images, targets, relu_attributions=True)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Times a contestant took as much as the forward pass of the same round: median, quartiles."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
-
-
-def ratios(forward: Call, calls: dict[tuple[str, str], Call], rounds: int) -> dict[tuple[str, str], Ratio]:
-    """Every contestant beside the forward pass, after one uncounted round."""
-    every = {**calls, FORWARD: forward}
-    often = {key: max(1, math.ceil(SHORTEST / seconds(call))) for key, call in every.items()}
-    order, draw = list(every), random.Random(0)
-    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
-        draw.shuffle(order)
-        taken = {key: statistics.mean(seconds(every[key]) for _ in range(often[key])) for key in order}
-        for key in calls:
-            found[key].append(taken[key] / taken[FORWARD])
-    return {key: Ratio(statistics.median(values), *_quartiles(values)) for key, values in found.items()}
-
-
-def _quartiles(values: list[float]) -> tuple[float, float]:
-    if len(values) < 2:
-        return values[0], values[0]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, high
-
-
-def seconds(call: Call) -> float:
-    """By the wall clock."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 Results = dict[str, dict[int, dict[tuple[str, str], Ratio]]]
@@ -224,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--quick", action="store_true", help="two models and few rounds: a look, no evidence")
     parser.add_argument("--models", nargs="+", metavar="NAME", help=f"timm's names, or {STUDENT}; default: all of ours")
     parser.add_argument("--rounds", type=int, help="counted rounds (default 11, quick 3)")
-    parser.add_argument("--size", type=int, default=SIZE, help=f"side of the pictures in pixels (default {SIZE})")
+    parser.add_argument("--size", type=int, help=f"side of the pictures in pixels (default {SIZE}; of the explained "
+                        f"student's {' and '.join(map(str, explained.SIZES))})")
     parser.add_argument("--threads", type=int, help="torch's threads (default: as torch chooses)")
     args = parser.parse_args(arguments)
     if args.threads:
@@ -233,10 +189,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     rounds = args.rounds or (3 if args.quick else 11)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own
-        results = measure(models, args.size, rounds)
+        results = measure(models, args.size or SIZE, rounds)
+    teachers = [name for name in models if name != STUDENT] if args.models or args.quick else explained.TEACHERS
+    beside = explained.measure(teachers, (args.size,) if args.size else explained.SIZES, rounds, BATCHES)
     print("Times the forward pass of the same model.", table(results), "", *goals(results), "",
-          protocol(args.size, rounds), sep="\n")
-    return dict(results)
+          "An explained student beside its teacher.", explained.table(beside), "", *explained.goals(beside), "",
+          protocol(args.size or SIZE, rounds), sep="\n")
+    return {"maps": results, "masks": beside}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
-from benchmarks import explain
-from benchmarks.explain import FAMILY, FOUR, OURS, STAGES, STUDENT, Logits, Ratio, contestants, goals, main, ratios
+from benchmarks import explain, explained
+from benchmarks import ratios as timing
+from benchmarks.explain import FAMILY, FOUR, OURS, STAGES, STUDENT, Logits, contestants, goals, main
+from benchmarks.explained import BOTH, LABEL, Beside
+from benchmarks.ratios import Ratio, ratios
 from kd.explainers import EXPLAINERS
 from kd.models import build
 from kd.spec import RunSpec
@@ -10,16 +13,24 @@ from kd.spec import RunSpec
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_measures_every_contestant_and_prints_the_protocol(capsys):
-    results = main(["--models", "test_resnet", STUDENT, "--size", "32", "--rounds", "2", "--threads", "1"])
-    assert list(results) == ["test_resnet", STUDENT]
-    for seen in results.values():
+    measured = main(["--models", "test_resnet", STUDENT, "--size", "32", "--rounds", "2", "--threads", "1"])
+    assert list(measured["maps"]) == ["test_resnet", STUDENT]
+    for seen in measured["maps"].values():
         assert list(seen) == [1, 8]
         for found in seen.values():
             assert {(method, tool) for method in FAMILY for tool in (OURS, "grad-cam")} <= found.keys()
             assert found.keys() >= {("Grad-CAM", "torchcam"), ("Grad-CAM", "captum"), (FOUR, OURS), (STAGES, OURS)}
             assert all(0 < one.low <= one.median <= one.high for one in found.values())
+    assert [(one.teacher, one.size, one.batch) for one in measured["masks"]] == [("test_resnet", 32, 1),
+                                                                                 ("test_resnet", 32, 8)]
+    for one in measured["masks"]:
+        assert one.forward.keys() == one.grad_cam.keys() == {BOTH, LABEL}
+        assert all(0 < ratio.low <= ratio.median <= ratio.high for ratio in (*one.forward.values(),
+                                                                             *one.grad_cam.values()))
+        assert one.flops > 0
     said = capsys.readouterr().out
-    for word in ("2 rounds", "1 threads", f"torch {torch.__version__}", "32 px", "grad-cam 1.", "at most 2.10"):
+    for word in ("2 rounds", "1 threads", f"torch {torch.__version__}", "32 px", "grad-cam 1.", "at most 2.10",
+                 "test_resnet, 32, 8", "at most 0.10 × the FLOPs"):
         assert word in said
 
 
@@ -51,7 +62,7 @@ def test_peers_never_get_our_model():
 
 def test_a_ratio_is_taken_within_its_round_what_is_short_is_repeated_and_the_first_time_does_not_count(monkeypatch):
     clocks = {"explain": iter([50.0, 3.0, 6.0]), "forward": iter([0.01, *[0.5, 1.5, 1, 1, 1], *[2.0] * 5])}
-    monkeypatch.setattr(explain, "seconds", lambda call: next(clocks[call()]))
+    monkeypatch.setattr(timing, "seconds", lambda call: next(clocks[call()]))
     [found] = ratios(lambda: "forward", {("x", OURS): lambda: "explain"}, rounds=2).values()
     assert found == Ratio(3.0, 3.0, 3.0)
 
@@ -63,3 +74,19 @@ def test_a_missed_goal_is_said():
 
     assert not any(line.startswith("MISSED") for line in goals(results(1.05)))
     assert sum(line.startswith("MISSED") for line in goals(results(1.2))) == 2
+
+
+def test_a_missed_goal_of_the_explained_student_is_said():
+    def beside(flops, time):
+        ratio = {BOTH: Ratio(time, time, time)}
+        return [Beside("resnet18", 96, 1, ratio, ratio, flops)]
+
+    assert not any(line.startswith("MISSED") for line in explained.goals(beside(0.08, 0.2)))
+    [missed] = [line for line in explained.goals(beside(0.12, 0.2)) if line.startswith("MISSED")]
+    assert "FLOPs" in missed and "0.12" in missed
+    assert "Grad-CAM" in next(line for line in explained.goals(beside(0.08, 0.6)) if line.startswith("MISSED"))
+
+
+def test_the_explained_student_is_the_one_that_a_person_is_offered():
+    about = explained.student(96)
+    assert (about.model, about.depth, about.explainer_depth, about.image_size) == ("plain", 5, 3, 96)

@@ -1,0 +1,88 @@
+"""What one forward pass of an explained student, which gives label and mask, takes beside its teacher.
+
+The student of MED-TEX at the dashboard's defaults, beside what its teacher takes for a label, and for a Grad-CAM;
+`benchmarks.explain` runs it, and times it as it does all else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.ratios import Call, Ratio, ratios
+from kd.distill import Request
+from kd.explainers import EXPLAINERS
+from kd.models import build
+from kd.models.base import Classifier
+from kd.models.cost import cost
+from kd.observation import Observation
+from kd.spec import RunSpec
+
+TEACHERS, SIZES, CLASSES = ("resnet18", "densenet121"), (96, 224), 4
+BOTH, LABEL = ("label and mask", ""), ("label alone", "")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an explained student takes: times as long as the teacher's forward pass and as its Grad-CAM, by what it gives;
+    flops: share of those of the teacher's forward pass."""
+
+    teacher: str
+    size: int
+    batch: int
+    forward: dict[tuple[str, str], Ratio]
+    grad_cam: dict[tuple[str, str], Ratio]
+    flops: float
+
+
+def student(size: int) -> RunSpec:
+    """The explained student that the dashboard proposes."""
+    chosen = Request()
+    return RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
+                   explainer_depth=chosen.explainer_depth, explainer_width=chosen.explainer_width,
+                   explainer_fill=chosen.explainer_fill)
+
+
+def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches: Sequence[int]) -> list[Beside]:
+    """Explained student, and the same student alone, beside each teacher."""
+    return [_beside(name, size, batch, rounds) for name in teachers for size in sizes for batch in batches]
+
+
+def _beside(name: str, size: int, batch: int, rounds: int) -> Beside:
+    about, theirs = student(size), RunSpec(model=name, image_size=size)
+    teacher, both, alone = (build(spec, CLASSES).eval().requires_grad_(False) for spec in (theirs, about, about.alone))
+    images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    targets = _look(teacher, images).logits.argmax(dim=1)
+    calls: dict[tuple[str, str], Call] = {BOTH: lambda: _look(both, images),
+                                          LABEL: lambda: _look(alone, images)}
+    return Beside(name, size, batch, ratios(lambda: _look(teacher, images), calls, rounds),
+                  ratios(lambda: EXPLAINERS["grad-cam"](teacher, images, targets), calls, rounds),
+                  cost(about, CLASSES).flops / cost(theirs, CLASSES).flops)
+
+
+@torch.inference_mode()
+def _look(model: Classifier, images: Tensor) -> Observation:
+    return model(images)
+
+
+def table(found: Sequence[Beside]) -> str:
+    """For people."""
+    lines = [f"{'teacher, px, pictures':<24}" + "".join(f"{head:>24}" for head in (
+        "label+mask × forward", "label+mask × Grad-CAM", "label alone × forward", "share of FLOPs"))]
+    for one in found:
+        cells = (one.forward[BOTH], one.grad_cam[BOTH], one.forward[LABEL], f"{one.flops:.3f}")
+        lines.append(f"{f'{one.teacher}, {one.size}, {one.batch}':<24}" + "".join(f"{cell!s:>24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def goals(found: Sequence[Beside]) -> list[str]:
+    """What we claim of label and mask, and whether this run shows it, at whatever size and batch it is worst."""
+    lines = []
+    for name in dict.fromkeys(one.teacher for one in found):
+        own = [one for one in found if one.teacher == name]
+        for what, value, most in (("FLOPs of a forward pass", max(one.flops for one in own), 0.10),
+                                  ("time of Grad-CAM", max(one.grad_cam[BOTH].median for one in own), 0.25)):
+            verdict = "reached" if value <= most else "MISSED"
+            lines.append(f"{verdict}: label and mask for at most {most:.2f} × the {what} of {name}: {value:.2f}")
+    return lines
