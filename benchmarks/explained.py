@@ -25,8 +25,11 @@ BOTH, LABEL = ("label and mask", ""), ("label alone", "")
 
 @dataclass(frozen=True)
 class Beside:
-    """What an explained student takes: times as long as the teacher's forward pass and as its Grad-CAM, by what it gives;
-    flops: share of those of the teacher's forward pass."""
+    """What an explained student takes beside its teacher.
+
+    forward, grad_cam: of the time of the teacher's forward pass, and of its Grad-CAM, by what is given. flops: of those
+    of the teacher's forward pass.
+    """
 
     teacher: str
     size: int
