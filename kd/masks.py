@@ -32,10 +32,10 @@ class Report:
     def collapsed(self) -> str:
         """How the masks have become worthless as explanations, with the way out; empty where they have not."""
         if self.typical > OPEN:
-            return (f"The mask has stayed open: it shows {self.area:.0%} of a picture, so it explains nothing. Raise "
+            return (f"The mask has stayed open: it shows {100 * self.area:.0f} % of a picture, so it explains nothing. Raise "
                     "bottleneck, or train for more epochs, since it closes only bit by bit.")
         if self.typical < EMPTY:
-            return (f"The mask has closed: it shows {self.area:.2%} of a picture, so the student hardly sees one. "
+            return (f"The mask has closed: it shows {100 * self.area:.2g} % of a picture, so the student hardly sees one. "
                     "Lower bottleneck, or raise keep or rate.")
         if self.alike is not None and self.alike > ALIKE:
             return (f"The mask is the same for every picture (correlation {self.alike:.2f}), so it explains none of "

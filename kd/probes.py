@@ -5,7 +5,7 @@ Only files and numpy here, so a page can read them without torch.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,19 @@ def masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None:
         return np.asarray(stored["mask"]) if "mask" in stored.files else None
 
 
+def spread(epochs: Sequence[int], most: int) -> list[int]:
+    """At most so many of these epochs, evenly, with the first and the last among them."""
+    if len(epochs) <= most:
+        return list(epochs)
+    return [epochs[at] for at in np.linspace(0, len(epochs) - 1, most).round().astype(int)]
+
+
 def forming(run: Run, number: int, most: int | None = None) -> list[tuple[int, NDArray[np.float16]]]:
-    """How the mask of one picture came to be: (epoch, mask [S, S]) of every epoch, or of `most` spread evenly over them
-    with the first and the newest among these."""
+    """How the mask of one picture came to be: (epoch, mask [S, S]) of every epoch, or of those that `spread` chooses.
+    """
     found = epochs(run)
-    if most is not None and len(found) > most:
-        found = [found[at] for at in np.linspace(0, len(found) - 1, most).round().astype(int)]
+    if most is not None:
+        found = spread(found, most)
     return [(epoch, mask[number]) for epoch in found if (mask := masks(run, epoch)) is not None]
 
 

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from made_sets import make_folder
 from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
 from kd.places import PROJECT
+from pages.parts import pictures
 from pages.parts.common import count, ending, plain, tick
 
 ODD = "*mild* $x$ <b>2 mm</b> :red[a] _b_"
@@ -52,3 +54,14 @@ def test_odd_class_names_reach_the_page_whole(tmp_path):
     assert not at.exception and not at.error, words(at)
     bars = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
     assert sorted(bars[0]["y"]) == sorted(tick(name, 28) for name in names)
+
+
+def test_a_mosaic_keeps_its_tiles_and_is_see_through_between_them():
+    large, small = np.full((4, 4, 3), 200, np.uint8), np.full((2, 2, 3), 50, np.uint8)
+    whole = pictures.mosaic([[large, large], [small]])
+    assert whole.shape == (4 + 2 + pictures.GAP, 8 + pictures.GAP, 4)
+    assert (whole[..., 3] == 255).sum() == 2 * 16 + 4
+    assert (whole[:4, -4:, :3] == 200).all()
+    assert (whole[-2:, :2, :3] == 50).all()
+    assert pictures.fitted(small, 6).shape == (6, 6, 3)
+    assert pictures.png(whole).startswith(b"\x89PNG")

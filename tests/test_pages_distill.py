@@ -9,7 +9,7 @@ import pytest
 from fabricate import epochs, finish, series, trio
 from made_sets import make_folder
 from opened import open_page
-from small import DATA, SIZE
+from small import DATA, SIZE, distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
@@ -17,7 +17,7 @@ from kd import probes
 from kd.distill import EXPLAINER
 from kd.jobs import queue
 from kd.methods import METHODS
-from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
+from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store, write_json
 from pages.parts import fields
 
 page = partial(open_page, "pages/distill.py")
@@ -132,8 +132,8 @@ def test_an_explained_student_is_shown_with_what_its_explainer_costs():
     totals, layers = (table.value for table in at.table[:2])
     assert "explained-plain2" in totals[""][1]
     assert totals["Parameters"][1] != before
-    assert layers["Layer"][0] == "explainer\u00a0(U-Net)"
-    assert len(layers) == 3
+    assert "explainer (U-Net)" in totals[""][2]
+    assert len(layers) == 2
     assert "shown what each mask leaves" in words(at)
 
 
@@ -363,6 +363,55 @@ def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said
     chosen = at.selectbox(key=f"probe-{student.id}")
     assert chosen.options == ["glioma", "pituitary"]
     assert "After epoch 8" in words(at)
+
+
+def shown(at: AppTest) -> list[str]:
+    captions = [image.proto.imgs[0].caption for image in at.get("image")]
+    return [caption for caption in captions if caption.endswith("shown")]
+
+
+def test_an_explained_student_shows_its_masks_epoch_by_epoch():
+    student = distilled(Store(), method="medtex").student
+    place = f"mask-epoch-{student.id}"
+    at = page()
+    assert len(shown(at)) == 4
+    assert shown(at)[0].startswith("glioma · ")
+    assert "After epoch 2: a validation picture, its mask" in words(at)
+    assert "after epochs 1, 2" in words(at)
+    traces = charts(at)[0]["data"]
+    assert "mask area" in {trace["name"] for trace in traces}
+    slider = at.select_slider(key=place)
+    assert (slider.options, slider.value) == (["1", "2"], 1)
+    probes.store_maps(student, 2, probes.latest(student)[1], np.zeros((4, SIZE, SIZE)))
+    at.run()
+    assert at.select_slider(key=place).value == 2, "the newest is followed"
+    assert shown(at) == [f"{name} · 0.0 % shown" for name in ("glioma", "meningioma", "notumor", "pituitary")]
+    at.select_slider(key=place).set_value(0).run()
+    assert "After epoch 1:" in words(at)
+    probes.store_maps(student, 3, probes.latest(student)[1], np.ones((4, SIZE, SIZE)))
+    at.run()
+    assert at.select_slider(key=place).value == 0, "what was chosen stays"
+    assert not at.exception
+
+
+def test_masks_that_explain_nothing_are_warned_of_with_the_knob():
+    trio = distilled(Store(), method="medtex")
+    at = page()
+    [warning] = at.warning
+    assert "The mask has stayed open" in warning.value
+    assert "bottleneck" in warning.value
+    summary = trio.student.summary
+    write_json(trio.student.path / "summary.json", {**summary, "mask": {**summary["mask"], "collapsed": ""}})
+    assert not page().warning
+
+
+def test_an_ordinary_student_has_no_masks_to_show():
+    distilled(Store())
+    at = page()
+    assert not shown(at)
+    assert "What the student is shown" not in words(at)
+    assert not at.select_slider
+    assert "mask area" not in {trace["name"] for trace in charts(at)[0]["data"]}
 
 
 def test_the_view_switches_to_the_form_and_back():

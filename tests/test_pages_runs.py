@@ -106,6 +106,16 @@ def test_a_run_says_in_which_arithmetic_it_was_computed(recorded, said):
     assert said in text if said else "Computed in" not in text
 
 
+def test_masks_that_explain_nothing_are_told_of():
+    _, _, student = trio(Store())
+    assert not page(run=student.id).warning
+    told = {"area": 0.912, "area_sd": 0.1, "alike": None, "collapsed": "The mask has stayed open. Raise bottleneck."}
+    write_json(student.path / "summary.json", {**student.summary, "mask": told})
+    at = page(run=student.id)
+    assert at.warning[0].value == told["collapsed"]
+    assert {metric.label: metric.value for metric in at.metric}["Mask area"] == "91.2 %"
+
+
 def test_a_failure_is_told_in_words():
     teacher, *_ = trio(Store(), done=False)
     teacher.log("failed", reason="The disk is full. Delete runs.")

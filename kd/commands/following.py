@@ -64,5 +64,5 @@ class Epochs(_Follower):
             if event["event"] == "epoch":
                 tell(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
                      f"val accuracy {event['val_accuracy']:.3f}  {event['images_per_second']:.0f} images/s"
-                     + (f"  mask {event['mask_area']:.0%}" if "mask_area" in event else ""))
+                     + (f"  mask {100 * event['mask_area']:.0f} %" if "mask_area" in event else ""))
         self.seen = len(events)

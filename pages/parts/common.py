@@ -18,6 +18,8 @@ from kd.spec import RunSpec
 TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
 # After Okabe and Ito: told apart with every common colour vision, and readable on light and dark.
 COLOURS = {TEACHER: "#0072B2", CONTROL: "#8A8F94", STUDENT: "#D55E00"}
+# Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
+TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
 MARKS = {TEACHER: ":blue[●]", CONTROL: ":gray[●]", STUDENT: ":orange[●]"}  # the same hues, in Markdown
 Badge = Literal["blue", "gray", "green", "orange", "red"]
 STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)

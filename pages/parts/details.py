@@ -12,8 +12,21 @@ from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, Run
 from kd.spec import RunSpec
 from pages.parts import common, lessons_view, links, listing, progress
-from pages.parts.common import CHART, COLOURS, STATUS, STUDENT, count, duration, percent, store, tidy, usage_errors
+from pages.parts.common import (
+    CHART,
+    COLOURS,
+    STATUS,
+    STUDENT,
+    TERMS,
+    count,
+    duration,
+    percent,
+    store,
+    tidy,
+    usage_errors,
+)
 from pages.parts.listing import Entry
+from pages.parts.mask_view import collapsed
 from pages.parts.polling import polled
 
 POLL = 2.0
@@ -32,6 +45,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     actions(entry, entries)
     if entry.status == FINISHED:
         scores(entry)
+        collapsed([entry.run])
     if computed := _computed(entry):
         st.caption(computed)
     lessons_view.learnt(entry.run)
@@ -97,6 +111,8 @@ def scores(entry: Entry) -> None:
     numbers = {"Accuracy": percent(summary.get("accuracy")), "Macro-F1": percent(summary.get("macro_f1")),
                "Parameters": count(summary.get("parameters")), "FLOPs": count(summary.get("flops")),
                "Training time": duration(summary.get("seconds")), "On disk": common.size(entry.run.size())}
+    if mask := summary.get("mask"):
+        numbers["Mask area"] = percent(mask["area"])
     with st.container(horizontal=True, gap="small"):
         for label, value in numbers.items():
             st.metric(label, value, width=118)
@@ -155,10 +171,9 @@ def loss_chart(epochs: list[dict[str, Any]]) -> go.Figure:
     """Loss terms stacked (their sum is the loss that was minimised) under the validation loss."""
     at = [event["epoch"] + 1 for event in epochs]
     figure = go.Figure()
-    palette = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")
     for number, term in enumerate(epochs[-1]["terms"]):
         figure.add_scatter(x=at, y=[event["terms"].get(term) for event in epochs], name=term, stackgroup="terms",
-                           mode="lines", line={"width": 1, "color": palette[number % len(palette)]})
+                           mode="lines", line={"width": 1, "color": TERMS[number % len(TERMS)]})
     figure.add_scatter(x=at, y=[event["val_loss"] for event in epochs], name="validation", mode="lines+markers",
                        line={"dash": "dot", "color": "#8A8F94"}, marker={"size": 4})
     figure.update_yaxes(title="loss", rangemode="tozero")

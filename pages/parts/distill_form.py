@@ -38,8 +38,8 @@ def form() -> Request | None:
         with st.container(border=True):
             values |= draw(values)
     with st.expander("More settings", icon=":material/tune:"):
-        values["method_args"] |= _knobs(values["method"], fine=True)
-        values |= more_fields(values, methods=(values["method"],))
+        values |= _fine(values)
+        values |= more_fields(values, (*MAIN, *EXPLAINER))
     for name in ("teacher_weights", "student_weights"):
         if values.get(name) == "":
             raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
@@ -175,17 +175,22 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _knobs(method: str, fine: bool = False) -> dict[str, float]:
-    """The method's own settings; fine: those instead that most people leave alone, in a block of their own."""
-    knobs = {name: about for name, about in METHODS[method].facts.knobs.items() if about.fine == fine}
-    if not fine:
-        return {name: knob(method, name, about) for name, about in knobs.items()}
-    if not knobs:
+    """The method's own settings; fine: those instead that most people leave alone."""
+    return {name: knob(method, name, about) for name, about in METHODS[method].facts.knobs.items()
+            if about.fine == fine}
+
+
+def _fine(values: dict[str, Any]) -> dict[str, Any]:
+    """The rest of what is the method's: its fine settings, and the explainer that it trains."""
+    method = METHODS[values["method"]]
+    if not method.needs_mask and not any(one.fine for one in method.facts.knobs.values()):
         return {}
-    st.caption(METHODS[method].facts.title)
+    st.caption(method.facts.title)
     with st.grid(3, min_column_width=150):
-        found = {name: knob(method, name, about) for name, about in knobs.items()}
+        explainer = {name: _setting(name) for name in EXPLAINER if method.needs_mask}
+        args = {**values["method_args"], **_knobs(values["method"], fine=True)}
     st.caption("Training")
-    return found
+    return {"method_args": args, **explainer}
 
 
 def _classes(data: str) -> int:
@@ -204,4 +209,8 @@ def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
         idle.update(EXPLAINER)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     with st.grid(3, min_column_width=150):
-        return {name: choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name) for name in rest}
+        return {name: _setting(name) for name in rest}
+
+
+def _setting(name: str) -> Any:
+    return choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name)

@@ -13,7 +13,8 @@ from kd.errors import UsageError
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing
-from pages.parts.common import CHART, COLOURS, ROLES, store, tidy, usage_errors
+from pages.parts.common import CHART, COLOURS, ROLES, STUDENT, TERMS, store, tidy, usage_errors
+from pages.parts.mask_view import collapsed, mask_view
 from pages.parts.outcome_view import outcome_view, result
 from pages.parts.polling import polled
 from pages.parts.probe_view import probe_view
@@ -21,7 +22,6 @@ from pages.parts.series_view import series_view
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED)
 POLL = 2.0  # seconds between two looks while something runs
-TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")  # Okabe and Ito's other hues: no loss term is taken for a role
 
 
 def trios(runs: Store) -> Iterator[Trio]:
@@ -89,6 +89,7 @@ def _draw(series: Series, trio: Trio) -> None:
         series_view(series)
     if finished or result(series):
         outcome_view(series, trio)
+    collapsed([student for _, student in series.pairs])
     if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
         _choose(series, trio)
     if any(run.epochs() for run in trio.runs):
@@ -98,6 +99,7 @@ def _draw(series: Series, trio: Trio) -> None:
             lessons_view.learnt(trio.student)
         with right:
             probe_view(trio)
+        mask_view(trio.student, (trio.teacher.summary or {}).get("classes") or [])
     elif busy(trio):
         st.caption("Curves appear after the first epoch, the student's maps after its own first one.")
 
@@ -153,7 +155,8 @@ def resume(series: Series) -> None:
 def _curves(trio: Trio) -> None:
     figure = _figure(trio, tuple(history[-1]["time"] if (history := run.epochs()) else 0.0 for run in trio.runs))
     st.plotly_chart(figure, config=CHART, key=f"curves-{trio.student.id}",
-                    alt="Validation accuracy of teacher, control and student, and loss terms, per epoch")
+                    alt="Validation accuracy of teacher, control and student, loss terms, and the mask's area where "
+                    "there is one, per epoch")
 
 
 @lru_cache(maxsize=32)
@@ -162,7 +165,9 @@ def _figure(trio: Trio, seen: tuple[float, ...]) -> go.Figure:
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    masked = [one for one in histories[STUDENT] if "mask_area" in one]
+    rows = 3 if masked else 2
+    figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.16 / rows)
     for role, history in histories.items():
         if history:
             figure.add_trace(_accuracy(role, history), row=1, col=1)
@@ -172,14 +177,24 @@ def _figure(trio: Trio, seen: tuple[float, ...]) -> go.Figure:
     figure.update_yaxes(title_text=f"loss of the {shown}", rangemode="tozero", row=2, col=1)
     epochs = max(run.spec.epochs for run in trio.runs)
     figure.update_xaxes(range=[0.8, epochs + 0.2], dtick=1 if epochs <= 12 else None)
-    figure.update_xaxes(title_text="epoch", row=2, col=1)
-    return tidy(figure, 430).update_layout(uirevision="kept")
+    if masked:
+        figure.add_trace(_area(masked), row=3, col=1)
+        figure.update_yaxes(title_text="mask area", tickformat=".0%", range=[0, 1.03], row=3, col=1)
+    figure.update_xaxes(title_text="epoch", row=rows, col=1)
+    return tidy(figure, 215 * rows).update_layout(uirevision="kept")
 
 
 def _accuracy(role: str, history: list[dict]) -> go.Scatter:
     return go.Scatter(x=[one["epoch"] + 1 for one in history], y=[one["val_accuracy"] for one in history], name=role,
                       mode="lines+markers", marker={"size": 5}, line={"color": COLOURS[role], "width": 2},
                       hovertemplate="%{y:.1%}")
+
+
+def _area(history: list[dict]) -> go.Scatter:
+    """The share of a validation picture that the student is shown, on average."""
+    return go.Scatter(x=[one["epoch"] + 1 for one in history], y=[one["mask_area"] for one in history],
+                      name="mask area", mode="lines+markers", marker={"size": 5},
+                      line={"color": COLOURS[STUDENT], "width": 2, "dash": "dot"}, hovertemplate="%{y:.1%}")
 
 
 def _term(role: str, term: str, colour: str, history: list[dict]) -> go.Scatter:

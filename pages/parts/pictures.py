@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
 MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
 OUTLINE = (0, 255, 255)
+GAP = 8  # pixels between the pictures of a mosaic
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels [H, W, 3] as a PNG file's content; `st.image` makes a JPEG of it unless told `output_format="PNG"`."""
+    """Pixels [H, W, 3], or 4 with an opacity, as a PNG file's content; `st.image` makes a JPEG of it unless told
+    `output_format="PNG"`."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -33,6 +36,25 @@ def enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels
     width = round(pixels.shape[1] * LEAST / pixels.shape[0])
     return np.asarray(Image.fromarray(pixels).resize((width, LEAST), Image.Resampling.BICUBIC))
+
+
+def fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A square picture at so many pixels a side."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def mosaic(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Rows of square pictures [side, side, 3], each row of one size, as one [H, W, 4] with see-through gaps."""
+    sides = [row[0].shape[0] for row in rows]
+    width = max(len(row) * (side + GAP) - GAP for row, side in zip(rows, sides, strict=True))
+    whole = np.zeros((sum(sides) + GAP * (len(rows) - 1), width, 4), np.uint8)
+    top = 0
+    for row, side in zip(rows, sides, strict=True):
+        for number, picture in enumerate(row):
+            left = number * (side + GAP)
+            whole[top:top + side, left:left + side] = np.dstack([picture, np.full((side, side), 255, np.uint8)])
+        top += side + GAP
+    return whole
 
 
 def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

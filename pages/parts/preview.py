@@ -22,16 +22,17 @@ def student_preview(request: Request) -> tuple[Specs, Look]:
     classes = len(about.classes)
     large, small = cost.cost(teacher, classes), cost.cost(student, classes)
     rows, above = cost.layers(student, classes), cost.layers(teacher, classes)
+    masking = cost.explainer(student, classes)
     st.table([
         _total("Teacher", teacher, large, above),
         _total("Student", student, small, rows),
+        *([_explainer(masking)] if masking else []),
         {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
          "FLOPs": times(large.flops, small.flops), "Sees": ""},
     ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
-    masking = cost.explainer(student, classes)
-    shown = [*([_explainer(masking)] if masking else []), *map(_layer, rows)]
-    with st.container(height=320 if len(shown) > 7 else "content", border=False):
-        st.table(shown, border="horizontal", hide_index=True, alt="The student's layers")
+    with st.container(height=320 if len(rows) > 7 else "content", border=False):
+        st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
+                 alt="The student's layers")
     st.caption("Sees: side of the square of the picture that one cell of the last grid depends on (receptive field). "
                f"FLOPs of one picture at {student.image_size} px.")
     return planned, about
@@ -42,16 +43,15 @@ def _total(role: str, spec: RunSpec, price: cost.Cost, rows: Sequence[cost.Layer
             "Sees": _field(rows[-1]) if rows else "–"}
 
 
+def _explainer(price: cost.Cost) -> dict[str, str]:
+    """A row of its own for what stands in front of the student's layers: it is in none of these."""
+    return {"": "of that, explainer (U-Net)", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
+            "Sees": ""}
+
+
 def _layer(row: cost.LayerRow) -> dict[str, str]:
     cells = {"Layer": row.name, "Channels": count(row.channels), "Grid": f"{row.grid}×{row.grid}",
              "Parameters": count(row.parameters), "FLOPs": count(row.flops), "Sees": _field(row)}
-    return {name: unbroken(text) for name, text in cells.items()}
-
-
-def _explainer(price: cost.Cost) -> dict[str, str]:
-    """A row for the explainer in front: it makes no map, and lets the layers see what it leaves of the picture."""
-    cells = {"Layer": "explainer (U-Net)", "Channels": "–", "Grid": "–", "Parameters": count(price.parameters),
-             "FLOPs": count(price.flops), "Sees": "–"}
     return {name: unbroken(text) for name, text in cells.items()}
 
 

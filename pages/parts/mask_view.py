@@ -1,0 +1,95 @@
+"""What an explained student is shown of one picture per class, epoch by epoch; and where that explains nothing."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd import masks, probes
+from kd.overlay import colour
+from kd.runs import Run
+from pages.parts.common import percent, plain
+from pages.parts.pictures import GAP, fitted, mosaic, png
+
+TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in the strip below
+
+
+def collapsed(runs: Sequence[Run]) -> None:
+    """Warn where the masks of finished runs explain nothing."""
+    for run in runs:
+        if told := masks.collapse(run.summary):
+            seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
+            st.warning(plain(seed + told), icon=":material/visibility_off:")
+
+
+def mask_view(run: Run, names: Sequence[str]) -> None:
+    """Draw the masks of all probe pictures; a slider chooses the epoch. names: of the classes. Nothing before the first
+    epoch, or for a student without an explainer."""
+    kept = (run.summary or {}).get("best_epoch")
+    folder = run.path / "probes"
+    found = _seen(run, folder.stat().st_mtime_ns) if run.spec.explainer_depth and folder.exists() else None
+    if found is None:
+        return
+    labels, epochs = found
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.markdown("**What the student is shown**", width="content")
+        epoch = _epoch(run, epochs)
+    with st.grid(2, min_column_width=260, gap="small"):
+        for number, label in enumerate(labels):
+            name = names[label] if label < len(names) else f"class {label}"
+            picture, area = _picture(str(run.path), number, epoch, epochs[-1], _stamp(run, epoch))
+            if picture:
+                st.image(picture, caption=f"{plain(name)} · {percent(area)} shown", width="stretch",
+                         output_format="PNG", alt=f"{name}: picture, mask, and what the mask leaves")
+    strip = [str(one + 1) for one in probes.spread(epochs, STRIP)]
+    st.caption(f"After epoch {epoch + 1}: a validation picture, its mask (white is shown), and what the student sees."
+               + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
+               + ("" if kept is None else f" The weights of epoch {kept + 1} are kept."))
+
+
+def _epoch(run: Run, epochs: Sequence[int]) -> int:
+    """The epoch to show: the newest, as they come, until somebody chooses an earlier one."""
+    if len(epochs) == 1:
+        return epochs[0]
+    place, newest = f"mask-epoch-{run.id}", f"mask-newest-{run.id}"
+    chosen = st.session_state.get(place)
+    if chosen not in epochs or chosen == st.session_state.get(newest):
+        chosen = epochs[-1]
+    # Set each time: with every epoch the slider is another one, and would forget what was chosen.
+    st.session_state[place], st.session_state[newest] = chosen, epochs[-1]
+    return st.select_slider("Epoch", epochs, key=place, format_func=lambda one: str(one + 1), width=280)
+
+
+@lru_cache(maxsize=64)
+def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
+    """(labels of the pictures, epochs), looked up anew when the folder has `changed`: polls are many."""
+    watched, epochs = probes.images(run), probes.epochs(run)
+    return (watched[1].tolist(), epochs) if watched and epochs and probes.masks(run) is not None else None
+
+
+def _stamp(run: Run, epoch: int) -> int:
+    """A run that was deleted and trained again has other masks under the same name."""
+    return (run.path / "probes" / f"{epoch:04d}.npz").stat().st_mtime_ns
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tuple[bytes, float]:
+    """(picture, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
+    PNG, since every element costs at every poll. Empty where the run has been deleted since it was looked at."""
+    run = Run(Path(path))
+    watched, fill, found = probes.images(run), probes.fill(run), probes.masks(run, epoch)
+    if watched is None or fill is None or found is None:
+        return b"", 0.0
+    image, mask = watched[0][number], found[number]
+    rows = [[fitted(image, TILE), _grey(mask, TILE), fitted(probes.left(image, fill[number], mask), TILE)]]
+    if newest:
+        small = (3 * TILE + 2 * GAP - (STRIP - 1) * GAP) // STRIP
+        rows.append([_grey(one, small) for _, one in probes.forming(run, number, STRIP)])
+    return png(mosaic(rows)), float(mask.astype(float).mean())
+
+
+def _grey(mask: NDArray[np.float16], side: int) -> NDArray[np.uint8]:
+    return colour(mask, side, "gray")
