@@ -245,11 +245,22 @@ def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(sc
 def test_a_class_that_is_still_there_costs_what_it_should_where_its_probability_rounds_to_one(sure):
     method = ready("medtex", STUDENT, TEACHER, remove=1.0)
     rest = torch.tensor([[sure, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
-    teacher = TEACHER._replace(logits=torch.tensor([[9.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
+    teacher = TEACHER._replace(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
     found = method(STUDENT, {**lesson(method, teacher, STUDENT), "rest": rest}, TARGET)["remove"]
     assert found.item() == pytest.approx(math.log((math.exp(sure) + 3) / 3), rel=1e-6)  # −log(3 / (eˢ + 3))
     [gradient] = torch.autograd.grad(found, rest)
     assert gradient[:, 0].sum().item() == pytest.approx(math.exp(sure) / (math.exp(sure) + 3), rel=1e-6)
+
+
+def test_a_teacher_that_is_too_sure_of_itself_judges_the_mask_as_a_calm_one():
+    """Its class stands 6 above the mean of the others, however far it stood."""
+    sure = TEACHER.logits * 0.1 + torch.tensor([6.0, 0.0, 0.0, 0.0])
+    gap = (3 * sure[:, :1] - sure[:, 1:].sum(dim=1, keepdim=True)) / 3
+    calm, louder, surest = ({key: terms("medtex", STUDENT, TEACHER._replace(logits=said))[key] for key in (
+        "keep", "remove")} for said in (sure * 6 / gap, sure * 12 / gap, sure * 240 / gap))
+    for key, expected in calm.items():
+        assert louder[key].item() == pytest.approx(expected.item(), rel=1e-9)
+        assert surest[key].item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 def test_a_teacher_that_answers_the_same_of_what_is_shown_has_nothing_to_keep():
