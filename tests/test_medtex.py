@@ -165,4 +165,4 @@ def test_the_mask_finds_what_the_teacher_goes_by(found):
     assert area < 0.1
     assert in_the_disc > 4 * disc  # by chance as much as the discs take up
     assert found.same(found.mask) > found.same(shuffled(found.mask)) + 0.25
-    assert found.same(1 - found.mask) < 0.6
+    assert found.same(found.mask) > found.same(1 - found.mask) + 0.2
