@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 OPEN = 0.65
 # The smallest r: below it the student sees hardly more than the fill.
 EMPTY = 0.001
-# Masks of organs in the same place correlate too, and by less; at this only the last twentieth of their variance is of
-# the picture.
-ALIKE = 0.95
+# Masks of the same organ correlate too, at 0.4 to 0.6 in trials; at this four fifths of a mask's variance are common to
+# all pictures.
+ALIKE = 0.9
 LEVEL = 1e-3  # standard deviation within a mask below which it is the same everywhere, and correlates with nothing
 
 
@@ -31,12 +31,13 @@ class Report:
     @property
     def collapsed(self) -> str:
         """How the masks have become worthless as explanations, with the way out; empty where they have not."""
+        shown = f"shows {100 * self.area:.3g} % of a picture"
         if self.typical > OPEN:
-            return (f"The mask has stayed open: it shows {100 * self.area:.0f} % of a picture, so it explains nothing. Raise "
-                    "bottleneck, or train for more epochs, since it closes only bit by bit.")
+            return (f"The mask has stayed open: it {shown}, so it explains nothing. Raise bottleneck, or train for "
+                    "more epochs, since it closes only bit by bit.")
         if self.typical < EMPTY:
-            return (f"The mask has closed: it shows {100 * self.area:.2g} % of a picture, so the student hardly sees one. "
-                    "Lower bottleneck, or raise keep or rate.")
+            return (f"The mask has closed: it {shown}, so the student hardly sees one. Lower bottleneck, or raise keep "
+                    "or rate.")
         if self.alike is not None and self.alike > ALIKE:
             return (f"The mask is the same for every picture (correlation {self.alike:.2f}), so it explains none of "
                     "them. Raise keep and remove, lower bottleneck, or train for more epochs.")

@@ -1,10 +1,10 @@
 """Runs on disk: the folder is the only channel between the engine and whoever watches.
 
 A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
-validation), `resume.pt` (while unfinished), `probes/` (stage maps per epoch), `evaluation.json`, `predictions.npz`,
-and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is computed of a
-finished run later lies beside these, and in `tasks/` how far it has come (see `kd.tasks`); what its students asked it,
-in `lessons/` (see `kd.lessons`).
+validation), `resume.pt` (while unfinished), `probes/` (stage maps and masks per epoch), `evaluation.json`,
+`predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is
+computed of a finished run later lies beside these, and in `tasks/` how far it has come (see `kd.tasks`); what its
+students asked it, in `lessons/` (see `kd.lessons`).
 """
 
 import json
