@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import cluster
-from kd.commands import Epochs, Result, compute_here, tell
+from kd.commands import Epochs, Result, compute_here, tell, warn
 from kd.distill import Request, caveat
 from kd.errors import UsageError
 from kd.jobs import execute, one_per_machine
@@ -104,6 +104,7 @@ def _train(run: Run, store: Store, locks: dict[str, FileLock]) -> None:
         finally:
             lock.release()
     if status == FINISHED:
+        warn(run)
         return
     if not run.spec.teacher and any(run.id == other.spec.teacher for other in store):
         raise UsageError(f"The teacher {run.id} {status}. {reason}".strip())

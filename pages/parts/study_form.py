@@ -36,7 +36,7 @@ def form() -> Sweep | None:
         methods, shares = _compared()
         fixed |= _training()
     with st.expander("More settings", icon=":material/tune:"):
-        values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN))
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN), methods)
     for name in ("teacher_weights", "student_weights"):
         if {**values, **fixed}.get(name) == "":
             raise UsageError(f"{label(name)}: type the path of the file, or choose another source.")
