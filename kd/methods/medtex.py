@@ -11,7 +11,7 @@ from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
 from kd.methods.kd import soft_loss
 from kd.observation import Drawing, Observation
 
-WARM_UP = 0.3  # share of the training over which the bottleneck closes: before that all is shown, and can be learnt
+WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once it would shut a mask that knows nothing
 # Share of the training after which the mask hardly closes further, seen in runs of 12 and 20 epochs. Of the epochs
 # before, the best on validation would be the one that shows most.
 SETTLED = 0.7
@@ -22,7 +22,7 @@ START = 1.0  # temperature of the relaxation at the beginning
 class MedTex(Method):
     """Explainer and student together, from the teacher's answers (Nguyen-Duc 2022, arXiv 2008.02593, MED-TEX).
 
-    The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the explainer's mask, with z̃ the logits for x̃ and p = softmax(z):
+    The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the explainer's mask, p_t and p_s are the two models' probabilities:
 
     - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
       variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
