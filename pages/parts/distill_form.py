@@ -1,6 +1,6 @@
 """The form of a distillation: every choice with its meaning, the few that matter first."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -40,10 +40,15 @@ def form() -> Request | None:
     with st.expander("More settings", icon=":material/tune:"):
         values |= _fine(values)
         values |= more_fields(values, (*MAIN, *EXPLAINER))
+    require_paths(values)
+    return Request(**values) if there(values["data"]) else None
+
+
+def require_paths(values: Mapping[str, Any]) -> None:
+    """Raise UsageError where weights shall come from a file and its path is missing."""
     for name in ("teacher_weights", "student_weights"):
         if values.get(name) == "":
             raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
-    return Request(**values) if there(values["data"]) else None
 
 
 def there(data: str) -> bool:

@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from kd.errors import UsageError
 from kd.methods import METHODS
 from kd.study import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, less_data
 from kd.study import METHODS as USUAL
@@ -37,9 +36,7 @@ def form() -> Sweep | None:
         fixed |= _training()
     with st.expander("More settings", icon=":material/tune:"):
         values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN), methods)
-    for name in ("teacher_weights", "student_weights"):
-        if {**values, **fixed}.get(name) == "":
-            raise UsageError(f"{label(name)}: type the path of the file, or choose another source.")
+    distill_form.require_paths({**values, **fixed})
     if not distill_form.there(values["data"]):
         return None
     found = less_data({**values, **fixed}, methods, shares)

@@ -36,9 +36,7 @@ def form() -> Sweep | None:
         axes |= _recipe(values)
     with st.expander("More settings", icon=":material/tune:"):
         values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
-    for name in ("teacher_weights", "student_weights"):
-        if {**values, **fixed}.get(name) == "":
-            raise UsageError(f"{label(name)}: type the path of the file, or choose another source.")
+    distill_form.require_paths({**values, **fixed})
     return Sweep(Request(**values, **fixed), axes) if distill_form.there(values["data"]) else None
 
 
