@@ -19,8 +19,9 @@ CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python
 app: $(VENV)/.app
 	@$(RUN) -m streamlit run dashboard.py
 
+# In the order they are found: the browser's tests, which take longest, first, and not all of them on one worker.
 test: $(VENV)/.dev
-	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),-n auto --maxprocesses 4 --dist loadfile)
+	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check .

@@ -1,4 +1,4 @@
-"""A real server and a real browser, one of each for the session."""
+"""A real server and a real browser, one of each for a file: what follows on this worker has neither beside it."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ PATIENCE = 30_000  # milliseconds for anything to appear: the first use of torch
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running dashboard with an empty store."""
     server = Server(tmp_path_factory.mktemp("server"))
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium or Chrome as installed on this machine; skips where there is none."""
     path = browser_path()
@@ -68,9 +68,3 @@ def pytest_runtest_makereport(
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests come last: they are the slowest, and Playwright keeps an event loop in the main thread."""
-    here = Path(__file__).parent
-    items.sort(key=lambda item: here in item.path.parents)

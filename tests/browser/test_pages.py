@@ -24,7 +24,7 @@ def trio(server: Server) -> Trio:
     return distilled(Store(Places(server.root)), epochs=3)
 
 
-@pytest.fixture(params=[(1280, "dark"), (420, "light"), (420, "dark")], ids=lambda look: f"{look[0]}-{look[1]}")
+@pytest.fixture(params=[(1280, "dark"), (420, "light")], ids=lambda look: f"{look[0]}-{look[1]}")
 def dressed(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A tab of some width whose reader prefers light or dark."""
     width, scheme = request.param

@@ -26,7 +26,7 @@ jobs.submit([jobs.store[run] for run in sys.argv[2:]])
 sys.exit(not jobs.join(120))
 """
 # One thread always: how many the server takes depends on who looks, and the last bits of the weights depend on that.
-SETTINGS = {"data": "phantom-brain:count=400", "epochs": 6, "batch_size": 4, "threads": 1}
+SETTINGS = {"data": "phantom-brain:count=240", "epochs": 6, "batch_size": 4, "threads": 1}
 
 
 @pytest.fixture
