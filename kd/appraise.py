@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd import agreement as agreeing
-from kd import appraisals, evaluate, faithfulness, localisation, posthoc
+from kd import appraisals, evaluate
 from kd.appraisals import (
     AGREEMENT,
     CONTROL,
@@ -26,13 +26,14 @@ from kd.appraisals import (
     Choice,
 )
 from kd.bench import Bench, Progress, Pulse
-from kd.chance import interval, stratified
+from kd.chance import interval, random_maps, stratified
+from kd.criteria import faithfulness, localisation, posthoc
+from kd.criteria.execution import IMAGES, execution
+from kd.criteria.randomisation import sanity
 from kd.errors import UsageError
-from kd.execution import IMAGES, execution
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
 from kd.models.explained import Explained
-from kd.randomisation import sanity
 from kd.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
@@ -190,7 +191,7 @@ def _faithfulness(bench: Bench, role: str) -> Found:
     found = judge(maps, blank, 0.1)
     if role not in bench.chance:
         count = len(bench.index)
-        bench.chance[role] = {"random": judge(faithfulness.random_maps(count, choice.seed), None, 0.35),
+        bench.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
     few = stratified(bench.labels, SANITY_IMAGES, choice.seed)
     result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, bench.chance[role], bench.groups),

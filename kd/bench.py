@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import evaluate, faithfulness, localisation
+from kd import evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, TEACHER, Choice
 from kd.batches import to_tensor
 from kd.chance import stratified
+from kd.criteria import faithfulness, localisation
+from kd.criteria.randomisation import explain_all
 from kd.datasets.base import Dataset, Split
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS, suited
 from kd.models.base import Classifier
-from kd.randomisation import explain_all
 from kd.runs import Run
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets

@@ -1,4 +1,4 @@
-"""What chance gives, and how sure a mean is: derangements, a centred map, bootstrap intervals. In numpy."""
+"""What chance gives, and how sure a mean is: derangements, centred and random maps, bootstrap intervals. In numpy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+RANDOM_GRID = 7  # a map of so many units per side is as smooth as a real last stage's
 SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
 
 
@@ -58,6 +59,11 @@ def centred(height: int, width: int) -> NDArray[np.float32]:
     """A Gaussian around the middle of the picture [H, W], 0..1: what a map knows that knows only where things lie."""
     across, down = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in (width, height))
     return np.exp(-(down[:, None] ** 2 + across[None] ** 2) / 2).astype(np.float32)
+
+
+def random_maps(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """[N, 7, 7], uniform in 0..1: raised to the picture they are as smooth as a real last stage's."""
+    return np.random.default_rng((seed, RANDOM_GRID)).random((count, RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
 
 
 def stratified(labels: NDArray[np.int64], limit: int, seed: int = 0) -> NDArray[np.int64]:

@@ -10,13 +10,13 @@ from kd import appraisals, evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.appraise import appraise
 from kd.batches import to_tensor
+from kd.criteria.randomisation import explain_all
 from kd.datasets import open_dataset
 from kd.distill import Trio, plan
 from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
 from kd.jobs import execute
 from kd.places import Places
-from kd.randomisation import explain_all
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 from kd.tasks import TASKS

@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_runs import CONTROL, TEACHER, picture
 
-from kd.execution import Effort, execution
+from kd.criteria.execution import Effort, execution
 from kd.explainers import EXPLAINERS
 from kd.models import cost, skeleton
 

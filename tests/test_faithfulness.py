@@ -5,16 +5,9 @@ import pytest
 import torch
 
 from kd.batches import to_tensor
+from kd.chance import random_maps
+from kd.criteria.faithfulness import LESS_IS_MORE, SCORES, STEPS, centred_maps, faithfulness, summary
 from kd.errors import Stopped
-from kd.faithfulness import (
-    LESS_IS_MORE,
-    SCORES,
-    STEPS,
-    centred_maps,
-    faithfulness,
-    random_maps,
-    summary,
-)
 from kd.models.base import Classifier
 from kd.observation import Observation
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from kd import posthoc as module
 from kd.batches import to_tensor
+from kd.criteria import posthoc as module
+from kd.criteria.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
 from kd.errors import Stopped
 from kd.models.base import Classifier, Stage
 from kd.models.explained import Explained
 from kd.models.unet import UNet
 from kd.observation import Observation
-from kd.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
 
 SIDE, COUNT = 32, 20
 HERE = (slice(4, 12), slice(4, 12))  # a sixteenth of the picture

@@ -7,13 +7,13 @@ from made_runs import picture
 from small import trained
 
 from kd import evaluate
+from kd.criteria.localisation import localisation, masked
+from kd.criteria.randomisation import explain_all, levels, sanity, scrambled
 from kd.datasets import open_dataset
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
-from kd.localisation import localisation, masked
 from kd.models import skeleton
 from kd.places import Places
-from kd.randomisation import explain_all, levels, sanity, scrambled
 from kd.runs import Store
 from kd.spec import RunSpec
 

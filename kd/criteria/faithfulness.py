@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd.batches import to_tensor
-from kd.chance import centred, interval
+from kd.chance import RANDOM_GRID, centred, interval
 from kd.imputation import blur, impute
 from kd.models.base import Classifier
 
 STEPS = 10  # of the insertion and deletion curves
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD takes out
 NOISE = 0.01  # standard deviation that ROAD adds to imputed pixels, so that smoothness does not give them away
-RANDOM_GRID = 7
 BATCH = 8
 SCORES = ("insertion", "deletion", "road", "drop", "increase")
 LESS_IS_MORE = frozenset({"deletion", "drop"})
@@ -75,11 +74,6 @@ def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[
         for column in columns:
             column[blank] = np.nan
     return Faithfulness(*columns)
-
-
-def random_maps(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """[N, 7, 7], uniform in 0..1: raised to the picture they are as smooth as a real last stage's."""
-    return np.random.default_rng((seed, 7)).random((count, RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
 
 
 def centred_maps(count: int, side: int) -> NDArray[np.float32]:

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd.batches import to_tensor
-from kd.chance import centred, interval
-from kd.faithfulness import RANDOM_GRID
+from kd.chance import centred, interval, random_maps
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 
@@ -72,7 +71,7 @@ def posthoc(teacher: Classifier, student: Explained, images: NDArray[np.uint8], 
     maps: of the teacher [N, h, w], brighter where they mark first; its own names are those of `PostHoc`. progress: may
     raise to stop.
     """
-    noise = np.random.default_rng((seed, 11)).random((len(images), RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
+    noise = random_maps(len(images), seed)
     kept: dict[str, list[Tensor]] = {name: [] for name in (*OWN, *maps, CENTRE, RANDOM)}
     left: dict[str, list[Tensor]] = {name: [] for name in kept}
     area: list[Tensor] = []
