@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+FEWEST = 5  # units: of fewer, all that the bootstrap can draw is the few again, and its interval is far too narrow
 RANDOM_GRID = 7  # a map of so many units per side is as smooth as a real last stage's
 SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `n` images with its 95 % bootstrap interval; None where there is no image."""
+    """A mean over `n` images with its 95 % bootstrap interval. mean: None where there is no image. low, high: None
+    where there are fewer than five, or these are of fewer than five people: too few to say how sure it is."""
 
     mean: float | None
     low: float | None
@@ -36,10 +38,19 @@ def interval(values: NDArray[np.floating], groups: Sequence[str] | None = None, 
     units = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = np.unique(units[told], return_inverse=True)[1]
     sums, sizes = np.bincount(units, values[told]), np.bincount(units)
+    mean = float(values[told].mean())
+    if len(sums) < FEWEST:
+        return Interval(mean, None, None, count)
     pick = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[pick].sum(axis=1) / sizes[pick].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(values[told].mean()), float(low), float(high), count)
+    # Summed in another order, the mean may lie a last digit beyond the end of an interval without width.
+    low, high = min(np.quantile(means, 0.025), mean), max(np.quantile(means, 0.975), mean)
+    return Interval(mean, float(low), float(high), count)
+
+
+def whiskers(mean: float, low: float | None, high: float | None) -> tuple[float, float]:
+    """How far an interval goes below and above its mean; 0 where there is none."""
+    return (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)
 
 
 def derangements(count: int, rounds: int, seed: int = 0) -> NDArray[np.int64]:

@@ -50,7 +50,7 @@ class Request:
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
     stretch: float = setting(0.0, "With less data, more passes for student and control: as many times as "
-                             "data_fraction^-stretch. 0: as many passes; 1: as many steps as with all data.",
+                             "data_fraction^-stretch. 0: as many passes; 1: about as many steps as with all data.",
                              low=0.0, high=1.0)
     views: int = _like("views")
     augmentation: float = _like("augmentation")

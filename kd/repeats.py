@@ -49,21 +49,29 @@ class Spread:
 class Difference:
     """How many percentage points more of the same test images one model gets right than another, over the seeds.
 
-    points: the mean over seeds. low, high: its 95 % bootstrap interval, of these trained models on other test images.
+    points: the mean over seeds. low, high: its 95 % bootstrap interval, of these trained models on other test images;
+    None where the images, or the people, are too few for one.
     by_seed: the difference of each seed. people: how many were drawn again; None where it is not known whose image
     is whose, and each counts as its own.
     """
 
     points: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     by_seed: Spread
     images: int
     people: int | None = None
 
     @property
+    def told(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None
+
+    @property
     def verdict(self) -> str:
-        """One of VERDICTS: better or worse only where the whole interval is."""
+        """One of VERDICTS: better or worse only where there is an interval and all of it is."""
+        if self.low is None or self.high is None:
+            return WITHIN_CHANCE
         return BETTER if self.low > 0 else WORSE if self.high < 0 else WITHIN_CHANCE
 
     def to_json(self) -> dict[str, Any]:
@@ -82,8 +90,9 @@ def difference(first: Sequence[Answers], second: Sequence[Answers]) -> Differenc
     change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
     people = _people((*first, *second))
     found = interval(change.mean(axis=0), people)
-    points, low, high = (float("nan") if edge is None else 100 * edge for edge in (found.mean, found.low, found.high))
-    return Difference(points, low, high, Spread(tuple(100 * float(one) for one in change.mean(axis=1))), found.n,
+    low, high = (None if edge is None else 100 * edge for edge in (found.low, found.high))
+    by_seed = Spread(tuple(100 * float(one) for one in change.mean(axis=1)))
+    return Difference(100 * float(change.mean()), low, high, by_seed, found.n,
                       None if people is None else len(set(people)))
 
 
@@ -197,11 +206,13 @@ def _share(lighter: float) -> str:
 def _told(one: Difference, whom: str, strong: Callable[[str], str]) -> str:
     way = "above" if one.points > 0 else "below"
     lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {whom}" if one.points else f"{strong('level')} with {whom}"
-    return f"{lead} ({between(one)}{', within chance' if one.verdict == WITHIN_CHANCE else ''})"
+    return f"{lead} ({between(one)}{', within chance' if one.told and one.verdict == WITHIN_CHANCE else ''})"
 
 
 def between(one: Difference) -> str:
-    """The interval in points, with a true minus: `−1.2 to +3.4`."""
+    """The interval in points, with a true minus: `−1.2 to +3.4`; or that there is none."""
+    if one.low is None or one.high is None:
+        return f"too few {'images' if one.people is None else 'people'} to tell"
     return f"{signed(one.low)} to {signed(one.high)}"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kd import metrics
 from kd.agreement import class_agreement
 from kd.answers import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
+from kd.chance import whiskers
 from kd.errors import unknown
 from kd.metrics import known
 from kd.runs import Run
@@ -54,9 +55,7 @@ class Row:
     @property
     def reach(self) -> tuple[float, float]:
         """How far the interval goes below and above the value; 0 where there is none."""
-        if self.value is None or self.low is None or self.high is None:
-            return 0.0, 0.0
-        return self.value - self.low, self.high - self.value
+        return (0.0, 0.0) if self.value is None else whiskers(self.value, self.low, self.high)
 
     @property
     def excess_reach(self) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kd.chance import centred, derangements, interval, stratified
+from kd.chance import centred, derangements, interval, stratified, whiskers
 
 
 def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():
@@ -18,8 +18,27 @@ def test_values_of_one_person_count_once():
 
 
 def test_nan_is_left_out_and_nothing_gives_nothing():
-    assert interval(np.array([1.0, np.nan, 3.0])).to_json() == {"mean": 2.0, "low": 1.0, "high": 3.0, "n": 2}
+    five = np.array([2.0, np.nan, 2.0, 2.0, 2.0, 2.0])
+    assert interval(five).to_json() == {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 5}
     assert interval(np.array([np.nan])).to_json() == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+@pytest.mark.parametrize(("values", "groups"), [(range(4), None), (range(40), ["one"] * 40),
+                                                (range(40), list("abcd") * 10)])
+def test_of_so_few_there_is_a_mean_and_no_interval(values, groups):
+    """A bootstrap over one person has no width at all, and would be sure of everything."""
+    found = interval(np.array(values, float), groups)
+    assert found.mean == pytest.approx(np.mean(values)) and found.n == len(values)
+    assert (found.low, found.high) == (None, None)
+    assert whiskers(found.mean, found.low, found.high) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_interval_leaves_out_its_own_mean(seed):
+    values = np.repeat(np.random.default_rng(seed).random(1), 7)
+    found = interval(values)
+    assert found.low <= found.mean <= found.high
+    assert min(whiskers(found.mean, found.low, found.high)) >= 0
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(2, 1), (3, 2), (20, 5)])

@@ -35,7 +35,7 @@ def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
     assert again == result
     assert "7 runs, 0 to train" in err
     code, text, err = run(capsys, "study", "less-data", "--show", result["sweep"], *root[:2])
-    assert "− control with all" in text
+    assert "− control with 100 %" in text
     assert study["sentence"] in err
     assert "In brackets: 95 % bootstrap intervals" in err
 

@@ -11,7 +11,7 @@ from kd.errors import Stopped
 from kd.models.base import Classifier
 from kd.observation import Observation
 
-SIDE, COUNT = 32, 6
+SIDE, COUNT = 32, 7
 
 
 class Watcher(Classifier):

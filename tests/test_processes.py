@@ -193,9 +193,14 @@ def in_two(*command):
     guard = threading.Timer(200, os.killpg, (launched.pid, 9))
     guard.start()
     told = []
-    yield told
-    told += launched.communicate()
-    guard.cancel()
+    try:
+        yield told
+        told += launched.communicate()
+    finally:
+        guard.cancel()
+        if launched.poll() is None:  # the block failed: nothing of it goes on
+            os.killpg(launched.pid, 9)
+            launched.communicate()
     assert launched.returncode == 0, told[1]
 
 

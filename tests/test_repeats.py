@@ -1,11 +1,13 @@
 """What a distillation came to over its seeds: against cases computed by hand and coverage on drawn answers."""
 
+import json
+
 import numpy as np
 import pytest
 
 from kd.answers import Answers
 from kd.distill import Series
-from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, difference, outcome, rows, sentence
+from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 
@@ -18,7 +20,7 @@ def right(pattern: list[int] | np.ndarray, people: list[str] | None = None) -> A
 
 
 def test_a_model_does_not_differ_from_itself():
-    one = right([1, 0, 1, 1])
+    one = right([1, 0, 1, 1, 0])
     found = difference([one, one], [one, one])
     assert (found.points, found.low, found.high) == (0, 0, 0)
     assert found.by_seed == Spread((0.0, 0.0))
@@ -37,11 +39,19 @@ def test_all_right_against_half_right_is_the_share_that_differs():
     assert (turned.points, turned.verdict) == (pytest.approx(-50), WORSE)
 
 
-def test_two_images_by_hand():
-    """Of two images one differs: a draw of two gives 0, 1/2 or 1 in shares of 1 : 2 : 1, so the interval is all."""
-    found = difference([right([1, 1])], [right([1, 0])])
-    assert (found.points, found.low, found.high) == (50, 0, 100)
+def test_five_images_by_hand():
+    """Of five images one differs: a draw has it not at all with 33 %, and three times or more with 6 %."""
+    found = difference([right([1] * 5)], [right([1] * 4 + [0])])
+    assert (found.points, found.low, found.high) == (pytest.approx(20), 0, pytest.approx(60))
     assert found.verdict == WITHIN_CHANCE
+
+
+@pytest.mark.parametrize(("answers", "groups", "of"), [([1, 1], None, "images"), ([1] * 40, ["one"] * 40, "people")])
+def test_too_few_are_never_enough_for_better(answers, groups, of):
+    found = difference([right(answers, groups)], [right([0] * len(answers), groups)])
+    assert (found.points, found.low, found.high, found.verdict) == (100, None, None, WITHIN_CHANCE)
+    assert between(found) == f"too few {of} to tell"
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_what_both_get_right_or_wrong_adds_no_noise():

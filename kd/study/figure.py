@@ -105,8 +105,7 @@ def tick(study: Study, fraction: float, newline: str) -> str:
 def _curve(axes: "Axes", study: Study, curve: Curve) -> None:
     colour, sign = style(study, curve)
     at, means = places(study, curve), [point.accuracy.mean for point in curve.points]
-    below = [point.accuracy.mean - (point.interval.low or 0.0) for point in curve.points]
-    above = [(point.interval.high or 0.0) - point.accuracy.mean for point in curve.points]
+    below, above = ([point.whiskers[end] for point in curve.points] for end in (0, 1))
     axes.errorbar(at, means, yerr=[below, above], color=colour, marker=SIGNS[sign], markersize=6.5, linewidth=1.8,
                   elinewidth=1.3, capsize=3, label=curve.name)
     for place, point in zip(at, curve.points, strict=True):

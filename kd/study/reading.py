@@ -12,7 +12,7 @@ import numpy as np
 
 from kd import datasets
 from kd.answers import Answers
-from kd.chance import Interval
+from kd.chance import Interval, whiskers
 from kd.places import Places
 from kd.repeats import WORSE, Difference, Spread, difference, level, tested
 from kd.runs import Run, Store
@@ -42,21 +42,32 @@ class Point:
     bought: Difference | None
     behind: Difference | None
 
+    @property
+    def whiskers(self) -> tuple[float, float]:
+        """How far the interval goes below and above the mean; 0 where there is none."""
+        return whiskers(self.accuracy.mean, self.interval.low, self.interval.high)
+
 
 @dataclass(frozen=True)
 class Curve:
-    """One model against the share of data, smallest share first. role: control or student."""
+    """One model against the share of data, smallest share first. role: control or student. fractions: all that the
+    study has; points: those that have come."""
 
     name: str
     role: str
+    fractions: tuple[float, ...]
     points: tuple[Point, ...]
 
     @property
     def enough(self) -> Point | None:
-        """The least share from which on it is not worse than the control with the largest share by more than chance."""
-        found = None
-        for point in reversed(self.points):
-            if point.behind is None or point.behind.verdict == WORSE:
+        """The least share from which on it is not worse than the control with the largest share by more than chance.
+
+        A share that is still to come may turn out worse, so nothing is said of those below it.
+        """
+        come, found = {point.fraction: point for point in self.points}, None
+        for fraction in reversed(self.fractions):
+            point = come.get(fraction)
+            if point is None or point.behind is None or point.behind.verdict == WORSE:
                 break
             found = point
         return found
@@ -139,7 +150,7 @@ def _curve(name: str, role: str, rows: Iterable[Row], best: tuple[Run, ...], ima
             bought = row.outcome.bought if row.outcome and role == STUDENT else None
             points.append(Point(share, images[share], own[0].spec.epochs, found[0], found[1], found[2], bought,
                                 found[3]))
-    return Curve(name, role, tuple(points))
+    return Curve(name, role, tuple(sorted(images)), tuple(points))
 
 
 @lru_cache(maxsize=1024)

@@ -49,6 +49,8 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
 def _enough(study: Study, strong: Callable[[str], str]) -> list[str]:
     """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
     control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
+    if any(one and not one.told for curve in study.curves for point in curve.points for one in (point.behind,)):
+        return [f"These are too few {'people' if study.people else 'images'} to tell a gain from luck."]
     if control.enough is None:
         return []
     if control.enough.fraction == min(study.fractions):
@@ -94,17 +96,22 @@ def teacher_words(study: Study) -> str:
 
 def rows(study: Study) -> list[dict[str, str]]:
     """A row per model and share, the scores in per cent."""
+    most = share(max(study.fractions))
     return [{"model": curve.name, "share": share(point.fraction),
              "images": "" if point.images is None else str(point.images), "passes": str(point.passes),
              "seeds": str(len(point.seeds)), "test accuracy": _level(point),
-             "− control": f"{signed(point.bought.points)} ({between(point.bought)})" if point.bought else "",
-             "− control with all": f"{signed(point.behind.points)} ({between(point.behind)})" if point.behind else ""}
+             "− control": _gap(point.bought), f"− control with {most}": _gap(point.behind)}
             for curve in study.curves for point in curve.points]
 
 
+def _gap(one: Difference | None) -> str:
+    return f"{signed(one.points)} ({between(one)})" if one else ""
+
+
 def _level(point: Point) -> str:
-    low, high = point.interval.low or 0.0, point.interval.high or 0.0
-    return f"{100 * point.accuracy.mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    low, high = point.interval.low, point.interval.high
+    ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * point.accuracy.mean:.1f}{ends}"
 
 
 def lines(study: Study) -> list[dict[str, Any]]:
@@ -113,7 +120,7 @@ def lines(study: Study) -> list[dict[str, Any]]:
              "training_images": point.images, "passes": point.passes, "seeds": len(point.seeds),
              "test_accuracy": point.accuracy.mean, "low": point.interval.low, "high": point.interval.high,
              "sd": point.accuracy.sd, "by_seed": " ".join(f"{value:.4f}" for value in point.accuracy.values),
-             **_difference("minus_control", point.bought), **_difference("minus_control_with_all", point.behind)}
+             **_difference("minus_control", point.bought), **_difference("minus_control_with_most", point.behind)}
             for curve in study.curves for point in curve.points]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from kd.chance import whiskers
 from kd.sweep import Value, words
 from kd.sweep.table import Row
 
@@ -57,7 +58,7 @@ def spread(row: Row, measure: str) -> tuple[float, float]:
         return 0.0, 0.0
     if measure == GAIN:
         bought = row.outcome.bought
-        return bought.points - bought.low, bought.high - bought.points
+        return whiskers(bought.points, bought.low, bought.high)
     sd = (student.accuracy if measure == ACCURACY else student.val_macro_f1).sd or 0.0
     return sd, sd
 

@@ -34,13 +34,12 @@ def study_chart(study: Study) -> go.Figure:
 def _add(figure: go.Figure, study: Study, curve: Curve) -> None:
     colour, sign = style(study, curve)
     at, means = places(study, curve), [point.accuracy.mean for point in curve.points]
-    ends = [(point.interval.low or 0.0, point.interval.high or 0.0) for point in curve.points]
     figure.add_scatter(
         x=at, y=means, name=curve.name, legendgroup=curve.name, mode="lines+markers",
         line={"color": colour, "width": 2}, marker={"color": colour, "symbol": SYMBOLS[sign], "size": 8},
         error_y={"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": colour,
-                 "array": [high - mean for mean, (_, high) in zip(means, ends, strict=True)],
-                 "arrayminus": [mean - low for mean, (low, _) in zip(means, ends, strict=True)]},
+                 "array": [point.whiskers[1] for point in curve.points],
+                 "arrayminus": [point.whiskers[0] for point in curve.points]},
         hovertext=[_hovered(curve, point) for point in curve.points], hovertemplate="%{hovertext}<extra></extra>")
     seeds = [(place + BESIDE, value, seed) for place, point in zip(at, curve.points, strict=True)
              for value, seed in zip(point.accuracy.values, point.seeds, strict=True) if len(point.seeds) > 1]
@@ -54,6 +53,7 @@ def _hovered(curve: Curve, point: Point) -> str:
     """A point in a few lines."""
     images = "" if point.images is None else f", {point.images:,} images"
     bought = f"<br>− control {signed(point.bought.points)} points ({between(point.bought)})" if point.bought else ""
+    ends = point.interval
+    level = "" if ends.low is None else f" ({percent(ends.low)} to {percent(ends.high)})"
     return (f"{curve.name}<br>{share(point.fraction)}{images}, {point.passes} passes<br>test accuracy "
-            f"{percent(point.accuracy.mean)} ({percent(point.interval.low)} to {percent(point.interval.high)})"
-            f"{bought}<br>seeds {len(point.seeds)}")
+            f"{percent(point.accuracy.mean)}{level}{bought}<br>seeds {len(point.seeds)}")

@@ -29,11 +29,11 @@ COLUMNS = {
                                                           "the same images, in points, paired by test image."),
     "minus_control_low": st.column_config.NumberColumn("from", format=POINTS, help="Its 95 % bootstrap interval."),
     "minus_control_high": st.column_config.NumberColumn("to", format=POINTS),
-    "minus_control_with_all_points": st.column_config.NumberColumn("Over control with all", format=POINTS, help="Minus "
-                                                                   "the control with the largest share, in points."),
-    "minus_control_with_all_low": st.column_config.NumberColumn("from", format=POINTS, help="Its 95 % bootstrap "
-                                                                "interval."),
-    "minus_control_with_all_high": st.column_config.NumberColumn("to", format=POINTS),
+    "minus_control_with_most_points": st.column_config.NumberColumn(
+        "Over control with most", format=POINTS, help="Minus the control with the largest share, in points."),
+    "minus_control_with_most_low": st.column_config.NumberColumn("from", format=POINTS, help="Its 95 % bootstrap "
+                                                                 "interval."),
+    "minus_control_with_most_high": st.column_config.NumberColumn("to", format=POINTS),
 }
 PERCENT = ("data_fraction", "test_accuracy", "low", "high", "sd")
 
