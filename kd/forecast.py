@@ -96,7 +96,7 @@ def _trained_on(run: Run) -> int:
 
 def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
     """specs: the same but for the seed."""
-    to_do = [spec for spec in specs if not (spec.id in store and store[spec.id].status == FINISHED)]
+    to_do = [spec for spec in specs if not ((run := store.find(spec)) and run.status == FINISHED)]
     if not to_do:
         return Need(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
@@ -148,10 +148,10 @@ def _bare(spec: RunSpec) -> RunSpec:
 
 def _use(spec: RunSpec) -> Use:
     """Of a run's own model."""
-    method = METHODS[spec.method]
-    if not method.asks or not spec.explainer_depth:
+    if not METHODS[spec.method].needs_mask or not spec.explainer_depth:
         return ALONE
-    return Use(build(spec.method, spec.method_args).look(1.0)["drawing"], method.asks)
+    method = build(spec.method, spec.method_args)
+    return Use(method.look(1.0)["drawing"], method.asks)
 
 
 def _question(teacher: RunSpec, student: Trial, classes: int) -> Trial:

@@ -130,7 +130,7 @@ def test_what_was_kept_of_other_batches_is_what_would_be_said_now(store, teacher
     assert (kept.report()["share"], kept.taught, kept._teacher) == (1.0, 0, None)
 
 
-ASKING = [name for name in TEACHING if METHODS[name].asks]
+ASKING = [name for name in TEACHING if METHODS[name]().asks]
 
 
 def drawn(method, size=4, samples=1):

@@ -42,12 +42,14 @@ class PostHoc:
 
     def to_json(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Means with bootstrap intervals. over: how much better than another map of the same pictures it is, positive
-        is better for both: every map than the random one, the student's two than every other."""
+        is better for both: every map than the random one, the student's mask, cut, than every other. A soft mask has
+        none: it shows a little of every place, so a mask of 0 and 1 that shows as much is no chance level for it."""
         return {"images": len(self.area), "area": interval(self.area, groups).to_json(),
                 "maps": {name: self._map(name, groups) for name in self.kept}}
 
     def _map(self, name: str, groups: Sequence[str] | None) -> dict[str, Any]:
-        others = [other for other in self.kept if other not in OWN] if name in OWN else [RANDOM] * (name != RANDOM)
+        others = [other for other in self.kept if other not in OWN] if name == MASK else \
+            [RANDOM] * (name not in (SOFT, RANDOM))
         return {"of": "student" if name in OWN else "" if name in (CENTRE, RANDOM) else "teacher",
                 "kept": interval(self.kept[name].astype(float), groups).to_json(),
                 "left": interval(self.left[name].astype(float), groups).to_json(),

@@ -53,9 +53,6 @@ class Method(nn.Module):
     needs_teacher: ClassVar[bool] = True
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
     needs_mask: ClassVar[bool] = False  # whether the student must have an explainer in front of it
-    asks: ClassVar[tuple[str, ...]] = ()
-    """Pictures that the student draws (`kd.observation.Drawn`) and the teacher is shown live: its logits,
-    differentiable in the pictures, are in the lesson under the same names."""
     settles: ClassVar[float] = 0.0
     """Share of the training over which the loss still changes its meaning: no epoch before that is the one kept."""
     relational: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
@@ -70,6 +67,12 @@ class Method(nn.Module):
     def wants(self) -> tuple[str, ...]:
         """The teacher's aspects that make up a lesson; known once `prepare` has been called."""
         return ("logits",)
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Pictures that the student draws (`kd.observation.Drawn`) and the teacher is shown live: its logits,
+        differentiable in the pictures, are in the lesson under the same names."""
+        return ()
 
     def look(self, progress: float) -> dict[str, Any]:
         """How the student is to be looked at: keywords of its forward pass. progress: as in `forward`."""

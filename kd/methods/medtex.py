@@ -15,7 +15,8 @@ WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once
 # Share of the training after which the mask hardly closes further, seen in runs of 12 and 20 epochs. Of the epochs
 # before, the best on validation would be the one that shows most.
 SETTLED = 0.7
-SURE = 6.0  # logits that a decided class may stand above the others; a fine-tuned teacher's 20 would outweigh all else
+# Logits that a decided class may stand above the mean of the others; a fine-tuned teacher's 20 would outweigh all else.
+SURE = 6.0
 START = 1.0  # temperature of the relaxation at the beginning
 
 
@@ -26,9 +27,10 @@ class MedTex(Method):
 
     - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
       variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
-    - keep, remove: `KL(p_t(x) ‖ p_t(x̃))` and `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same
-      bound with the frozen teacher for the decoder, and that its class is gone from what the mask leaves out. Both at
-      the temperature, at least 1, at which the teacher's answer on x is calm.
+    - keep, remove (sufficiency and comprehensiveness, DeYoung 2020, arXiv 1911.03429): `KL(p_t(x) ‖ p_t(x̃))` and
+      `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same bound with the frozen teacher for the
+      decoder, and that its class is gone from what the mask leaves out. Both at the temperature, at least 1, at which
+      the teacher's answer on x is calm. The teacher is asked live for those of the two that weigh anything.
     - bottleneck: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
     - hard: cross-entropy with the labels. variation: total variation of m. features: the information bound between the
       last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835).
@@ -42,7 +44,7 @@ class MedTex(Method):
         "Explainer and student (MED-TEX)", "Nguyen-Duc 2022, arXiv 2008.02593",
         "A mask is learnt that shows the student no more than what its teacher's answer rests on: a student that "
         "explains itself.",
-        {"rate": Knob(0.02, 0.001, 0.5, "r, the share of the picture that the mask is drawn towards. Smaller masks say "
+        {"rate": Knob(0.02, 0.001, 0.5, "r, the chance of being shown that a place is drawn towards. Smaller masks say "
                       "more and show less."),
          "bottleneck": Knob(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
          "keep": Knob(2.0, 0.0, 100.0, "Weight of: the teacher answers the same when it is shown only what the mask "
@@ -58,7 +60,6 @@ class MedTex(Method):
          "joint": Knob(0.0, 0.0, 1.0, "Share of the student's gradient that reaches the explainer. 1 as in the paper; "
                        "then the mask may spell the class instead of showing evidence.", fine=True)})
     needs_mask = True
-    asks = ("shown", "rest")
     settles = SETTLED
 
     def __init__(self, rate: float = 0.02, bottleneck: float = 2.0, keep: float = 2.0, remove: float = 1.0,
@@ -80,23 +81,30 @@ class MedTex(Method):
     def wants(self) -> tuple[str, ...]:
         return ("logits", f"stage:{self.theirs}") if self.features else ("logits",)
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """What costs is the teacher's passes: those that weigh nothing are not asked for."""
+        return tuple(name for name, weight in (("shown", self.keep), ("rest", self.remove)) if weight)
+
     def look(self, progress: float) -> dict[str, Any]:
         temperature = START * (self.relaxation / START) ** progress
         return {**super().look(progress), "drawing": Drawing(temperature, self.samples, self.joint)}
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         assert student.drawn is not None, "the forward pass was not asked to draw masks"
-        drawn, said, shown, rest = student.drawn, lesson["logits"], lesson["shown"], lesson["rest"]
+        drawn, said = student.drawn, lesson["logits"]
         first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:]
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)
         closed = min(1.0, progress / WARM_UP)
         terms = {
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
-            "information": (1 - self.alpha) * soft,
-            "keep": self.keep * _unkept(shown, _copied(first, shown)),
-            "remove": self.remove * _still_there(rest, _copied(second, rest)),
-            "bottleneck": closed * self.bottleneck * _divergence(drawn.scores, self.rate)}
+            "information": (1 - self.alpha) * soft}
+        if self.keep:
+            terms["keep"] = self.keep * _unkept(lesson["shown"], _copied(first, lesson["shown"]))
+        if self.remove:
+            terms["remove"] = self.remove * _still_there(lesson["rest"], _copied(second, lesson["rest"]))
+        terms["bottleneck"] = closed * self.bottleneck * _divergence(drawn.scores, self.rate)
         if self.variation:
             terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())
         if self.features:
@@ -127,7 +135,8 @@ def _copied(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _calm(said: Tensor) -> Tensor:
-    """The temperature [B, 1], at least 1, at which the teacher's class stands no more than SURE above the others."""
+    """The temperature [B, 1], at least 1, at which the teacher's class stands no more than SURE above the mean of the
+    others."""
     top = said.amax(dim=1, keepdim=True)
     return ((top - said).sum(dim=1, keepdim=True) / (said.shape[1] - 1) / SURE).clamp_min(1.0)
 

@@ -11,7 +11,7 @@ from kd.verdict import MAPS, NAMES
 from pages.parts.common import CHART, percent, tick, tidy, unbroken
 from pages.parts.evaluate_charts import whiskers
 from pages.parts.evaluate_map_charts import SHIFT
-from pages.parts.evaluate_tables import between, excess
+from pages.parts.evaluate_tables import between, excess, gap
 
 KEPT, LEFT = (NAMES[score][0] for score in ("kept", "left"))
 # After Okabe and Ito, and none of the models' hues: the best map has the one far right and the other far left.
@@ -31,7 +31,8 @@ def posthoc(result: Mapping[str, Any], made: Sequence[Row], over: Sequence[Row])
     area = result["area"]
     blank = ", ".join(f"{count} of {MAPS[name]}" for name, count in result["blank"].items() if count)
     st.caption(f"{result['images']:,} pictures, filled where hidden as the student's are. Every map marks as much of a "
-               f"picture as the mask shows of it: on average {percent(area['mean'])} ({percent(area['low'])} to "
+               f"picture as the mask shows of it, wholly; the mask as the student has it is soft, and has no random "
+               f"mask for an equal. On average {percent(area['mean'])} ({percent(area['low'])} to "
                f"{percent(area['high'])}). The teacher's maps are of its own answer. In brackets 95 % bootstrap "
                "intervals; those against random are of the same pictures, and positive is better under both."
                + (f" Blank maps, which mark at random: {blank}." if blank else ""))
@@ -82,13 +83,8 @@ def _beside(over: Sequence[Row], stages: Mapping[str, str]) -> list[dict[str, st
     for row in over:
         line = lines.setdefault(row.of, {"Mask against": _named(row.of, stages), **{
             heads.get(measure, measure.capitalize()): "–" for measure in measures}})
-        line[heads.get(row.measure, row.measure.capitalize())] = unbroken(_signed(row))
+        line[heads.get(row.measure, row.measure.capitalize())] = unbroken(gap(row.value, row.low, row.high, row.unit))
     return list(lines.values())
-
-
-def _signed(row: Row) -> str:
-    text = between(row)
-    return f"+{text}" if row.value is not None and row.value > 0 else text
 
 
 def _sentence(made: Sequence[Row], over: Sequence[Row], area: float) -> str:

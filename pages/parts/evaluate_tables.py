@@ -77,12 +77,16 @@ def _grouped(rows: Sequence[Row]) -> Callable[[Row], int]:
 
 def excess(row: Row) -> str:
     """`+0.41 (0.22 to 0.59)`."""
-    if row.excess is None:
+    return gap(row.excess, row.excess_low, row.excess_high, row.unit)
+
+
+def gap(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+    """A difference with its interval; of shares in points: `+12.5 points (−0.8 to 26.7)`."""
+    if value is None:
         return "–"
-    sign = "+" if row.excess > 0 else ""
-    text = f"{sign}{figure(row.excess, row.unit)}"
-    return text if row.excess_low is None or row.excess_high is None else (
-        f"{text} ({bare(row.excess_low, row.unit)} to {bare(row.excess_high, row.unit)})")
+    sign = "+" if value > 0 else ""
+    text = f"{sign}{bare(value, unit)} points" if unit == SHARE else f"{sign}{figure(value, unit)}"
+    return text if low is None or high is None else f"{text} ({bare(low, unit)} to {bare(high, unit)})"
 
 
 def heading(role: str, run: Run) -> str:

@@ -36,7 +36,7 @@ def mask_view(run: Run, names: Sequence[str]) -> None:
     labels, epochs = found
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.markdown("**What the student is shown**", width="content")
-        epoch = _epoch(run, epochs)
+        epoch = _epoch(run, epochs, kept)
     with st.grid(2, min_column_width=260, gap="small"):
         for number, label in enumerate(labels):
             name = names[label] if label < len(names) else f"class {label}"
@@ -50,17 +50,23 @@ def mask_view(run: Run, names: Sequence[str]) -> None:
                + ("" if kept is None else f" The weights of epoch {kept + 1} are kept."))
 
 
-def _epoch(run: Run, epochs: Sequence[int]) -> int:
-    """The epoch to show: the newest, as they come, until somebody chooses an earlier one."""
+def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
+    """The epoch to show: the newest, as they come, and at the end the kept one, until somebody chooses another."""
     if len(epochs) == 1:
         return epochs[0]
-    place, newest = f"mask-epoch-{run.id}", f"mask-newest-{run.id}"
-    chosen = st.session_state.get(place)
-    if chosen not in epochs or chosen == st.session_state.get(newest):
-        chosen = epochs[-1]
-    # Set each time: with every epoch the slider is another one, and would forget what was chosen.
-    st.session_state[place], st.session_state[newest] = chosen, epochs[-1]
-    return st.select_slider("Epoch", epochs, key=place, format_func=lambda one: str(one + 1), width=280)
+    chosen = f"mask-epoch-{run.id}"
+    following = epochs[-1] if kept is None else kept
+    # A slider for every epoch. One that is moved by the program is moved back by a browser that has not heard of it
+    # yet, which looks like somebody's choice.
+    place = f"{chosen}-{epochs[-1]}-{kept}"
+
+    def choose() -> None:
+        found = st.session_state[place]
+        st.session_state[chosen] = None if found == following else found
+
+    shown = st.session_state.get(chosen)
+    return st.select_slider("Epoch", epochs, shown if shown in epochs else following, key=place, on_change=choose,
+                            format_func=lambda one: str(one + 1), width=280)
 
 
 @lru_cache(maxsize=64)

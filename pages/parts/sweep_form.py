@@ -120,7 +120,8 @@ def several(name: str, proposed: Sequence[float], default: Sequence[float], kind
     texts = st.multiselect(label(name) + whose, options, key=place, accept_new_options=True, persist_state="session",
                            wrap=True,
                            help=help or fields.SETTINGS[name].metadata["help"], placeholder="choose or type")
-    return [_number(name, text, kind) for text in texts]
+    # A list that was typed or pasted as one is one.
+    return list(dict.fromkeys(_number(name, part, kind) for text in texts for part in text.split(",") if part.strip()))
 
 
 def _number(name: str, text: str, kind: type) -> Any:
