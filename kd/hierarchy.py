@@ -39,7 +39,8 @@ VIEWS = {
         "The channels that add most to the target class's score, and where each of them responds."),
     "field": ExplainerFacts(
         "Receptive field", "Luo 2016, arXiv 1701.04128", True,
-        "All the pixels that could matter to the place that speaks most for the target class in this stage."),
+        "All the pixels that could matter to the place that speaks most for the target class in this stage; "
+        "of an explained student, in the picture behind its mask, which itself is drawn from a wider view."),
 }
 """What each view shows, from which paper, and whether another target class gives another picture."""
 

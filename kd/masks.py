@@ -21,12 +21,14 @@ LEVEL = 1e-3  # standard deviation within a mask below which it is the same ever
 @dataclass(frozen=True)
 class Report:
     """Of the masks of many pictures. area, area_sd: mean and standard deviation of the share that they show, 0..1.
-    typical: the median of it. alike: mean correlation of two pictures' masks, -1..1, None where fewer than two vary."""
+    typical: the median of it. alike: mean correlation of two pictures' masks, -1..1, None where fewer than two vary.
+    level: share of the masks that show all places of their picture alike, 0..1."""
 
     area: float
     area_sd: float
     typical: float
     alike: float | None
+    level: float = 0.0
 
     @property
     def collapsed(self) -> str:
@@ -38,6 +40,9 @@ class Report:
         if self.typical < EMPTY:
             return (f"The mask has closed: it {shown}, so the student hardly sees one. Lower bottleneck, or raise keep "
                     "or rate.")
+        if self.level > 0.5:
+            return (f"The mask shows every place of a picture alike: it {shown}, and prefers nothing. Raise keep and "
+                    "remove, or train for more epochs.")
         if self.alike is not None and self.alike > ALIKE:
             return (f"The mask is the same for every picture (correlation {self.alike:.2f}), so it explains none of "
                     "them. Raise keep and remove, lower bottleneck, or train for more epochs.")
@@ -71,7 +76,8 @@ class Tally:
         if not self._areas:
             return None
         areas = np.concatenate(self._areas)
-        return Report(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike())
+        return Report(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike(),
+                      1 - self._varying / len(areas))
 
     def _alike(self) -> float | None:
         """The square of a sum of unit vectors is their number plus all pairs' correlations: no pair is looked at."""

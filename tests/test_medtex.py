@@ -21,6 +21,7 @@ from kd.places import Places
 from kd.runs import Store
 from kd.sweep import Sweep
 from kd.sweep import plan as plan_sweep
+from kd.teaching import Teaching
 from kd.train import train
 
 SMALL = explainer_of("medtex")
@@ -93,6 +94,20 @@ def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
     assert teacher.weights.read_bytes() == before
     fresh = real(teacher, 4).state_dict()
     assert all(torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("keep", "remove", "asks"), [(2, 1, ("shown", "rest")), (0, 1, ("rest",)), (1, 0, ("shown",)),
+                                                      (0, 0, ())])
+def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkeypatch, keep, remove, asks):
+    method = METHODS["medtex"](keep=keep, remove=remove)
+    assert method.asks == asks
+    asked = []
+    answers = Teaching.answers
+    monkeypatch.setattr(Teaching, "answers", lambda self, seen: asked.append(self.asks) or answers(self, seen))
+    run = distilled(store, method="medtex", method_args={"keep": keep, "remove": remove}).student
+    assert set(asked) == ({asks} if asks else set())
+    terms = {"hard", "information", "bottleneck", *(["keep"] if keep else []), *(["remove"] if remove else [])}
+    assert set(run.epochs()[-1]["terms"]) == terms
 
 
 @pytest.mark.parametrize("changes", [

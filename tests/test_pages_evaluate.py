@@ -217,6 +217,9 @@ def test_posthoc_agreement_stands_beside_random_and_the_teachers_maps(masked):
         "mask, as the student sees it", "mask, cut to its area", "Grad-CAM", "LayerCAM", "GradientSHAP",
         "centre of the picture", "random"]
     assert set(maps) == {"Map", "Kept on the marked part", "More than random", "Left on the rest", "Less than random"}
+    assert "points" not in maps["More than random"].iloc[0], "a random mask of 0 and 1 is no equal of a soft one"
+    assert "points (" in maps["More than random"].iloc[1].replace("\u00a0", " ")
+    assert all("%" not in text for text in (*maps["Less than random"], *beside["More kept"]))
     assert "–" in maps["More than random"].iloc[-1] and "(" not in maps["More than random"].iloc[-1]
     assert {"Mask against", "More kept", "Less left", "Pointing game", "Energy on the evidence"} == set(beside)
     assert "the teacher decides as before on" in words(at)

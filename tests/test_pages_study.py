@@ -54,6 +54,17 @@ def test_start_queues_the_same_sweep_that_the_command_line_makes(idle):  # noqa:
     assert "**0 of 4 cells** · 0 of 9 runs" in words(at)
 
 
+def test_shares_typed_as_the_help_writes_them_are_several(idle):  # noqa: F811
+    at = form()
+    at.session_state["study_shares"] = ["0.25,1", "1"]
+    at.session_state["study_methods"] = ["kd"]
+    at.run()
+    assert not at.error
+    press(at, "Start the study")
+    [sweep] = sweeps(Store())
+    assert sweep.axes["data_fraction"] == (0.25, 1.0)
+
+
 @pytest.mark.parametrize(("key", "value", "message"), [
     ("study_shares", ["0.5"], "at least two shares"),
     ("study_shares", ["0.5", "half"], "Data fraction: 'half' is not a number"),

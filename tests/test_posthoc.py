@@ -107,6 +107,7 @@ def test_the_mask_of_what_the_teacher_looks_at_is_perfect_and_better_than_random
     assert said["maps"]["grad-cam"]["over"][RANDOM]["kept"]["high"] <= 0
     assert list(said["maps"]["grad-cam"]["over"]) == [RANDOM]
     assert said["maps"][RANDOM]["over"] == {}
+    assert said["maps"][SOFT]["over"] == {}, "a random mask of 0 and 1 is no chance level for a soft one"
     assert [one["of"] for one in said["maps"].values()] == ["student", "student", "teacher", "", ""]
     json.dumps(said, allow_nan=False)
 

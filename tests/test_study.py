@@ -105,6 +105,31 @@ def test_every_number_of_a_point(store):
     assert [curve.enough.fraction for curve in study.curves] == [0.5, 0.25, 0.5]
 
 
+def test_nothing_is_said_of_shares_below_one_that_is_still_to_come(store):
+    """With 25 % medtex may be worse yet, however well it does with 10 %."""
+    sweep = less_data(SETTINGS)
+    answered(store, sweep)
+    kd = read(store, sweep).curves[1]
+    assert replace(kd, points=(kd.points[0], *kd.points[2:])).enough.fraction == 0.5
+    assert replace(kd, points=kd.points[:3]).enough is None
+
+
+def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
+    sweep = less_data(SETTINGS)
+    answered(store, sweep)
+    study = read(store, sweep)
+    few = [replace(one, low=None, high=None, people=1) for curve in study.curves for point in curve.points
+           for one in (point.behind,)]
+    curves = tuple(replace(curve, points=tuple(
+        replace(point, interval=replace(point.interval, low=None, high=None), behind=few[0],
+                bought=point.bought and few[0]) for point in curve.points)) for curve in study.curves)
+    alone = replace(study, curves=curves, people=1)
+    assert "better" not in sentence(alone) and "worse" not in sentence(alone)
+    assert sentence(alone).endswith("These are too few people to tell a gain from luck.")
+    assert draw(alone)
+    assert "too few people to tell" in rows(alone)[0]["− control with 100 %"]
+
+
 def test_the_sentence_says_where_it_helps_and_where_not(store):
     sweep = less_data(SETTINGS)
     answered(store, sweep)

@@ -33,7 +33,8 @@ class MedTex(Method):
       the teacher's answer on x is calm. The teacher is asked live for those of the two that weigh anything.
     - bottleneck: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
     - hard: cross-entropy with the labels. variation: total variation of m. features: the information bound between the
-      last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835).
+      last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835), of the student
+      under its mean mask: it teaches the student and is no pressure on the explainer, whatever `joint` is.
 
     In the paper the student's loss alone drives the explainer (`joint` = 1, `keep` = `remove` = 0). An explainer that
     is trained so writes the class into the shape of its mask, which needs no evidence (Jethani 2021, arXiv 2103.01890).
@@ -53,12 +54,13 @@ class MedTex(Method):
          "alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; the rest is for the teacher's answer."),
          "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."),
          "variation": Knob(0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", fine=True),
-         "features": Knob(0.0, 0.0, 100.0, "Weight of the information between the last stages' features.", fine=True),
+         "features": Knob(0.0, 0.0, 100.0, "Weight of the information between the last stages' features; it "
+                          "teaches the student only.", fine=True),
          "samples": Knob(1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", fine=True),
          "relaxation": Knob(0.3, 0.05, 2.0, "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a "
                             "place is shown or not.", fine=True),
-         "joint": Knob(0.0, 0.0, 1.0, "Share of the student's gradient that reaches the explainer. 1 as in the paper; "
-                       "then the mask may spell the class instead of showing evidence.", fine=True)})
+         "joint": Knob(0.0, 0.0, 1.0, "Share of the gradient of the student's answers that reaches the explainer. 1 as "
+                       "in the paper; then the mask may spell the class instead of showing evidence.", fine=True)})
     needs_mask = True
     settles = SETTLED
 

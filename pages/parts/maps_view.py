@@ -171,8 +171,9 @@ def _ends(scale: scales.Scale | None) -> str:
 
 
 def _frames(framed: bool) -> str:
-    return (" The frame holds all the pixels that could matter to the place that speaks most for the target class; "
-            "deep layers often see everything.") if framed else ""
+    return (" The frame holds all the pixels that could matter to the place that speaks most for the target class, of "
+            "an explained student those of the picture behind its mask; deep layers often see everything."
+            ) if framed else ""
 
 
 def _row(tiles: list[Tile], dressed: Dress) -> None:

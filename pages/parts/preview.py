@@ -33,8 +33,8 @@ def student_preview(request: Request) -> tuple[Specs, Look]:
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's layers")
-    st.caption("Sees: side of the square of the picture that one cell of the last grid depends on (receptive field). "
-               f"FLOPs of one picture at {student.image_size} px.")
+    st.caption("Sees: side of the square of the picture that one cell of the last grid depends on (receptive field); "
+               f"behind an explainer, of the masked picture. FLOPs of one picture at {student.image_size} px.")
     return planned, about
 
 
