@@ -49,7 +49,7 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
 def _enough(study: Study, strong: Callable[[str], str]) -> list[str]:
     """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
     control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
-    if any(one and not one.told for curve in study.curves for point in curve.points for one in (point.behind,)):
+    if any(point.behind and not point.behind.told for curve in study.curves for point in curve.points):
         return [f"These are too few {'people' if study.people else 'images'} to tell a gain from luck."]
     if control.enough is None:
         return []

@@ -31,9 +31,9 @@ def posthoc(result: Mapping[str, Any], made: Sequence[Row], over: Sequence[Row])
     area = result["area"]
     blank = ", ".join(f"{count} of {MAPS[name]}" for name, count in result["blank"].items() if count)
     st.caption(f"{result['images']:,} pictures, filled where hidden as the student's are. Every map marks as much of a "
-               f"picture as the mask shows of it, wholly; the mask as the student has it is soft, and has no random "
-               f"mask for an equal. On average {percent(area['mean'])} ({percent(area['low'])} to "
-               f"{percent(area['high'])}). The teacher's maps are of its own answer. In brackets 95 % bootstrap "
+               f"picture as the mask shows of it: on average {percent(area['mean'])} ({percent(area['low'])} to "
+               f"{percent(area['high'])}). The mask as the student sees it is soft, so none of the others is its equal "
+               "by chance. The teacher's maps are of its own answer. In brackets 95 % bootstrap "
                "intervals; those against random are of the same pictures, and positive is better under both."
                + (f" Blank maps, which mark at random: {blank}." if blank else ""))
     st.markdown("**The mask beside the other maps**")
