@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ratios import Call, Ratio, ratios
-from kd.distill import Request
+from kd.experiments.plan import Request
 from kd.explainers import EXPLAINERS
 from kd.models import build
 from kd.models.base import Classifier

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.serving import FLAGS, Server, browser_path
 from kd.arithmetic import cores
-from kd.distill import Request, plan
+from kd.experiments.plan import Request, plan
 from kd.places import Places
 from kd.runs import RUNNING, Run, Store
 

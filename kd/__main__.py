@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and flags; the specs' flags and their help are read off the dataclasses."""
-    from kd.distill import Request
+    from kd.experiments.plan import Request
     from kd.spec import RunSpec
 
     top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
@@ -119,7 +119,7 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
 
 def _sweep(verbs: Any) -> None:
     """As distill, with lists."""
-    from kd.distill import Request
+    from kd.experiments.plan import Request
     from kd.sweep import AXES
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
@@ -134,7 +134,7 @@ def _sweep(verbs: Any) -> None:
 def _study(verbs: Any) -> None:
     """As distill, with lists of what the study compares."""
     from kd import study
-    from kd.distill import Request
+    from kd.experiments.plan import Request
 
     verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
         "study": {"choices": list(study.STUDIES), "metavar": "NAME",

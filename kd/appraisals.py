@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.distill import control_of
 from kd.errors import UsageError
+from kd.experiments.plan import control_of
 from kd.runs import FINISHED, Run, Store, write_bytes, write_json
 
 VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew

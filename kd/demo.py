@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.datasets import open_dataset
-from kd.distill import Request, Trio
-from kd.distill import plan as plan_request
+from kd.experiments.plan import Request, Trio
+from kd.experiments.plan import plan as plan_request
 from kd.runs import Run, Store
 
 # The teacher is one of timm's smallest and trains from scratch in half a minute; at 96 px its last grid is 3×3, the
@@ -21,7 +21,7 @@ def plan(store: Store) -> Trio:
 
 def compare(student: Run, store: Store, out: Path) -> dict[str, Any]:
     """Compare the demo's models on the first test image that shows a tumour, and write figure, maps and numbers."""
-    from kd import compare as verb
+    from kd.inspection import compare as verb
 
     test = open_dataset(student.spec.data, student.spec.image_size, store.places).test
     shown = next(number for number in range(len(test)) if test.masks is not None and test.masks[number].any())

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kd.arithmetic import precision_of
-from kd.distill import EXPLAINER, seeded
+from kd.experiments.plan import EXPLAINER, seeded
 from kd.lesson_rows import foretell
 from kd.methods import METHODS, build
 from kd.runs import FINISHED, Run, Store

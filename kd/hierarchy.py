@@ -14,8 +14,8 @@ from torch import Tensor
 from kd import figure, metrics, readout
 from kd.batches import to_tensor
 from kd.errors import UsageError
-from kd.explain import HeatMap, pack, protocol_line
 from kd.explainers.base import ExplainerFacts, Maps
+from kd.inspection.explain import HeatMap, pack, protocol_line
 from kd.models.base import Classifier
 from kd.models.geometry import Box, field
 from kd.observation import stage_map

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from kd import evaluate
-from kd.compare import CAM, Comparison
 from kd.errors import Stopped, UsageError
-from kd.explain import Explanation, HeatMap, explain, pack
 from kd.explainers import EXPLAINERS, scale
+from kd.inspection.compare import CAM, Comparison
+from kd.inspection.explain import Explanation, HeatMap, explain, pack
 from kd.runs import Run, Store, write_bytes, write_json
 from kd.timing import Timing
 

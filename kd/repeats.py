@@ -13,7 +13,7 @@ import numpy as np
 
 from kd.answers import Answers, answers
 from kd.chance import Interval, interval
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.runs import Run
 
 BETTER, WORSE, WITHIN_CHANCE = VERDICTS = ("better", "worse", "within chance")

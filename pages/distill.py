@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.distill import Request, Trio
+from kd.experiments.plan import Request, Trio
 from pages.parts import live
 from pages.parts.chrome import page
 from pages.parts.common import store, usage_errors
@@ -85,7 +85,7 @@ def _new() -> None:
 
 def _start(request: Request) -> None:
     """Plan the runs of all seeds, queue what has not finished, and follow them."""
-    from kd.distill import series
+    from kd.experiments.plan import series
     from kd.jobs import queue
 
     planned = series(request, store())

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.distill import control_of
+from kd.experiments.plan import control_of
 from kd.runs import Run
 from kd.scorecard import Row
 from pages.parts.chrome import page

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.runs import Run, Store, write_bytes, write_json
 from kd.spec import RunSpec
 

@@ -1,6 +1,6 @@
 """Small real runs for tests: drawn phantoms, a narrow student, one of timm's test-sized models."""
 
-from kd.distill import Request, Trio, plan
+from kd.experiments.plan import Request, Trio, plan
 from kd.jobs import execute
 from kd.methods import METHODS
 from kd.runs import Run, Store

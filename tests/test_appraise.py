@@ -12,8 +12,8 @@ from kd.appraise import appraise
 from kd.batches import to_tensor
 from kd.criteria.randomisation import explain_all
 from kd.datasets import open_dataset
-from kd.distill import Trio, plan
 from kd.errors import Stopped, UsageError
+from kd.experiments.plan import Trio, plan
 from kd.explainers import EXPLAINERS
 from kd.jobs import execute
 from kd.places import Places

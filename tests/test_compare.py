@@ -17,9 +17,9 @@ from made_runs import (
 )
 
 from kd.batches import to_tensor
-from kd.compare import compare, offered
 from kd.errors import UsageError
-from kd.explain import explain
+from kd.inspection.compare import compare, offered
+from kd.inspection.explain import explain
 from kd.pool import ModelPool, open_subject
 from kd.runs import Store, write_json
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd.distill import Request
 from kd.errors import UsageError
+from kd.experiments.plan import Request
 from kd.models import build, cost
 from kd.models.meter import Meter
 from kd.spec import RunSpec

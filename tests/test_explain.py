@@ -10,8 +10,8 @@ from made_runs import CLASSES, CONTROL, TEACHER, explained_spec, made, made_expl
 from kd import figure
 from kd.batches import to_tensor
 from kd.errors import Stopped, UsageError
-from kd.explain import Question, explain, explain_together
 from kd.explainers import EXPLAINERS
+from kd.inspection.explain import Question, explain, explain_together
 from kd.pool import ModelPool, open_subject
 from kd.runs import Store
 

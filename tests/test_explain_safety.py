@@ -13,8 +13,8 @@ from made_runs import CLASSES, TEACHER, explained_spec, made, picture
 from safetensors.numpy import load_file
 from small import spec, trained
 
-from kd.explain import explain
 from kd.explainers import EXPLAINERS
+from kd.inspection.explain import explain
 from kd.models import skeleton
 from kd.pool import ModelPool
 from kd.runs import Store

@@ -5,7 +5,7 @@ from small import DATA, distilled, request
 
 from kd import forecast as module
 from kd.datasets import look
-from kd.distill import specs
+from kd.experiments.plan import specs
 from kd.forecast import Forecast, Need, forecast
 from kd.runs import Store, write_json
 from kd.spec import RunSpec

@@ -7,7 +7,7 @@ import pytest
 from small import request, spec
 
 from kd import arithmetic, jobs
-from kd.distill import plan
+from kd.experiments.plan import plan
 from kd.runs import Store
 
 LONG = {"epochs": 1000}

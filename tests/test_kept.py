@@ -8,12 +8,12 @@ from made_runs import explained_spec, made
 from small import distilled
 
 from kd import kept
-from kd.compare import compare
 from kd.datasets import open_dataset
-from kd.distill import Trio
 from kd.errors import Stopped, UsageError
-from kd.explain import explain
+from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import compare
+from kd.inspection.explain import explain
 from kd.kept import Wanted
 from kd.places import Places
 from kd.runs import Store

@@ -18,7 +18,7 @@ LAYERS = (
     ("answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("criteria",),
-    ("evaluate", "pool", "lesson_rows", "teaching", "train", "explain", "compare", "distill", "forecast", "demo",
+    ("evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "experiments", "forecast", "demo",
      "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "bench", "appraise",
      "appraisals", "processes", "synced", "watch", "trials"),
     ("jobs", "tasks", "cluster"),
@@ -28,7 +28,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "lesson_rows", "teaching", "train", "explain", "compare", "forecast", "readout", "hierarchy", "kept",
+              "lesson_rows", "teaching", "train", "inspection", "forecast", "readout", "hierarchy", "kept",
               "criteria", "bench", "imputation", "appraise", "synced", "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 

@@ -12,8 +12,8 @@ from small import DATA, distilled, explainer_of, request, spec, trained
 from kd import evaluate
 from kd.batches import to_tensor
 from kd.datasets import open_dataset
-from kd.distill import control_of, plan
 from kd.errors import UsageError
+from kd.experiments.plan import control_of, plan
 from kd.methods import METHODS
 from kd.models import build
 from kd.models.explained import Explained

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
 from kd.answers import LOST, answers, pick
-from kd.distill import Trio
 from kd.errors import UsageError
+from kd.experiments.plan import Trio
 from kd.places import PROJECT, Places
 from kd.runs import Store
 from pages.parts import comparing, picker

@@ -9,10 +9,10 @@ from streamlit.testing.v1 import AppTest
 from test_pages_compare import one, page, pictures
 from test_pages_home import words
 
-from kd.compare import compare
-from kd.distill import Trio
 from kd.evaluate import data_of
+from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import compare
 from kd.places import Places
 from kd.runs import Store
 from pages.parts import comparing

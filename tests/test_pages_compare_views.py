@@ -12,9 +12,9 @@ from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
 
 from kd import readout, tasks
-from kd.compare import offered
-from kd.distill import Trio
+from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import offered
 from kd.jobs import Queue, queue
 from kd.places import Places
 from kd.runs import Store

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import probes
-from kd.distill import EXPLAINER
+from kd.experiments.plan import EXPLAINER
 from kd.jobs import queue
 from kd.methods import METHODS
 from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store, write_json

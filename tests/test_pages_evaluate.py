@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import tasks
-from kd.distill import Trio
+from kd.experiments.plan import Trio
 from kd.jobs import execute, queue
 from kd.places import PROJECT, Places
 from kd.runs import CANCELLED, QUEUED, Store

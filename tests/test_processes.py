@@ -17,8 +17,8 @@ from small import distilled, explainer_of, request, spec
 
 from kd import datasets, processes
 from kd.commands.along import train_along
-from kd.distill import plan
 from kd.errors import Stopped, UsageError
+from kd.experiments.plan import plan
 from kd.places import Places
 from kd.runs import Store
 

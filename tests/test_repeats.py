@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd.answers import Answers
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec

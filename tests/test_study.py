@@ -9,8 +9,8 @@ from made_sweep import SWEEP, done, made
 from PIL import Image
 from small import DATA, request
 
-from kd.distill import specs
 from kd.errors import UsageError
+from kd.experiments.plan import specs
 from kd.runs import Store, write_json
 from kd.study import DEFAULTS, less_data
 from kd.study.figure import SHADES, draw, places, reach, style

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 from small import request
 
-from kd import distill
 from kd.errors import UsageError
+from kd.experiments.plan import series as plan_series
 from kd.methods import METHODS
 from kd.methods.base import MethodFacts
 from kd.methods.kd import SoftTargets
@@ -120,7 +120,7 @@ def test_cells_share_teacher_and_controls(store):
     found = plan(one, store)
     assert len(list(store)) == 1 + 2 * 2 + 12 * 2
     assert len({cell.teacher for cell in found}) == 1
-    series = distill.series(cell_request(one, found[4]), store)
+    series = plan_series(cell_request(one, found[4]), store)
     assert found[4].pairs == tuple((control.id, student.id) for control, student in series.pairs)
     assert planned(one, store) == found
     assert plan(one, store) == found

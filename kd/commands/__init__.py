@@ -12,8 +12,8 @@ from kd import datasets, lessons, masks
 from kd.commands.following import Epochs as Epochs
 from kd.commands.following import Phases
 from kd.commands.following import tell as tell
-from kd.distill import Series
 from kd.errors import UsageError
+from kd.experiments.plan import Series
 from kd.jobs import execute, one_per_machine
 from kd.places import Places
 from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
@@ -100,7 +100,7 @@ def list_models(args: Namespace, store: Store) -> Result:
 
 
 def train(args: Namespace, store: Store) -> Result:
-    from kd.distill import single
+    from kd.experiments.plan import single
 
     run = store.create(single(_settings(args), store))
     train_here([run], store)
@@ -108,7 +108,7 @@ def train(args: Namespace, store: Store) -> Result:
 
 
 def distill(args: Namespace, store: Store) -> Result:
-    from kd import distill as planning
+    from kd.experiments import plan as planning
 
     request = planning.Request(**_settings(args))
     series = planning.series(request, store)
@@ -170,8 +170,8 @@ def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool
 
 
 def explain(args: Namespace, store: Store) -> Result:
-    from kd import explain as verb
     from kd.datasets.pixels import decode
+    from kd.inspection import explain as verb
 
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
@@ -196,8 +196,8 @@ def hierarchy(args: Namespace, store: Store) -> Result:
 
 
 def compare(args: Namespace, store: Store) -> Result:
-    from kd import compare as verb
     from kd.datasets.pixels import decode
+    from kd.inspection import compare as verb
 
     run = store[args.run]
     comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target,

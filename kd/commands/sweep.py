@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 
 from kd import cluster
 from kd.commands import Epochs, Result, compute_here, tell, warn
-from kd.distill import Request, caveat
 from kd.errors import UsageError
+from kd.experiments.plan import Request, caveat
 from kd.jobs import execute, one_per_machine
 from kd.repeats import Spread, between
 from kd.runs import FINISHED, Run, Store, write_bytes

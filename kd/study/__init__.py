@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.distill import Request
 from kd.errors import UsageError
+from kd.experiments.plan import Request
 from kd.sweep import Sweep
 
 LESS_DATA = "less-data"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from kd import datasets
-from kd.distill import Request, seeded, specs
 from kd.errors import UsageError, unknown
+from kd.experiments.plan import Request, seeded, specs
 from kd.runs import FINISHED, Run, Store, write_json
 from kd.spec import RunSpec
 

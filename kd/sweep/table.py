@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.sweep import Cell, Settings, Sweep, planned

@@ -55,7 +55,7 @@ def measure(store: Store, sweep_id: str, progress: Callable[[str, float], None] 
     Those measured before are measured again, because only times of one sitting can be compared. Raises UsageError.
     """
     from kd.evaluate import data_of
-    from kd.explain import Question, explain_together
+    from kd.inspection.explain import Question, explain_together
     from kd.pool import ModelPool, open_subject
 
     found = {run.spec.model_label: run for run in reversed(_finished(find(store, sweep_id), store))}

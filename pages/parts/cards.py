@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from kd.distill import Series, control_of
+from kd.experiments.plan import Series, control_of
 from kd.repeats import Spread
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec

@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.compare import OTHERS, STUDENT, Comparison, Part
 from kd.hierarchy import Hierarchy, read
+from kd.inspection.compare import OTHERS, STUDENT, Comparison, Part
 from kd.places import Places
 from kd.readout import FACTS
 from kd.runs import Run, Store

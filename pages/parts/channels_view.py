@@ -3,8 +3,8 @@
 import streamlit as st
 
 from kd import scales
-from kd.compare import Comparison
 from kd.hierarchy import VIEWS, Hierarchy, StageView
+from kd.inspection.compare import Comparison
 from pages.parts import address, cast
 from pages.parts.common import plain
 from pages.parts.maps_view import told

@@ -3,9 +3,9 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.compare import HIERARCHY, MASK, Comparison, Part
-from kd.explain import Explanation, protocol_line
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import HIERARCHY, MASK, Comparison, Part
+from kd.inspection.explain import Explanation, protocol_line
 from kd.timing import Timing
 from pages.parts.cast import DOTS, TINTS
 from pages.parts.common import CHART, count, percent, plain, tick, tidy, unbroken

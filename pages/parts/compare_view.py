@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.compare import Comparison
+from kd.inspection.compare import Comparison
 from pages.parts import address, channels_view, decision_view, maps_view
 from pages.parts.compare_facts import costs, probabilities
 from pages.parts.picker import Chosen

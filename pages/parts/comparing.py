@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.compare import CAM, OTHERS, Comparison, compare, offered
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import CAM, OTHERS, Comparison, compare, offered
 from kd.places import Places
 from kd.pool import open_subject
 from kd.runs import Run, Store

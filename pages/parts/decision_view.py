@@ -4,8 +4,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd import tasks
-from kd.compare import Comparison, Part
 from kd.hierarchy import VIEWS, Hierarchy
+from kd.inspection.compare import Comparison, Part
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts import address, cast

@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from kd import datasets, models
-from kd.distill import EXPLAINER, Request
 from kd.errors import UsageError
+from kd.experiments.plan import EXPLAINER, Request
 from kd.methods import METHODS, check
 from kd.models.anatomy import anatomy
 from kd.runs import FINISHED, Run

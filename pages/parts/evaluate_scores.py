@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd.appraisals import COST, choices, read
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.runs import Run, Store
 from kd.scorecard import Row, Score, confused_alike, paired, score, together
 from kd.verdict import latencies, rows

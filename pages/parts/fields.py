@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.distill import Request
+from kd.experiments.plan import Request
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(Request)}
 LABELS = {"data": "Data set", "image_size": "Size (px)", "explainer_depth": "Explainer's depth",

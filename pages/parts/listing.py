@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kd.distill import control_spec
+from kd.experiments.plan import control_spec
 from kd.runs import CANCELLED, FAILED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.spec import RunSpec
 from pages.parts.common import CONTROL, STUDENT, TEACHER, role

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from kd.distill import Series, Trio, series_of, trio_of
 from kd.errors import UsageError
+from kd.experiments.plan import Series, Trio, series_of, trio_of
 from kd.jobs import queue
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing

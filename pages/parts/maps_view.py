@@ -3,10 +3,10 @@
 import streamlit as st
 
 from kd import scales
-from kd.compare import MASK, Comparison, Part
-from kd.explain import Explanation
 from kd.explainers import EXPLAINERS
 from kd.hierarchy import VIEWS, Hierarchy
+from kd.inspection.compare import MASK, Comparison, Part
+from kd.inspection.explain import Explanation
 from kd.overlay import SIGNED
 from pages.parts import address, cast
 from pages.parts.common import percent, plain

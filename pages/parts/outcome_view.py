@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.distill import Series, Trio
+from kd.experiments.plan import Series, Trio
 from kd.repeats import Arm, Outcome, Spread, outcome, sentence, signed
 from kd.runs import Run
 from pages.parts import links

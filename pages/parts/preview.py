@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from kd.distill import Request, specs
+from kd.experiments.plan import Request, specs
 from kd.forecast import Forecast, forecast
 from kd.models import cost
 from kd.spec import RunSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd import probes
-from kd.distill import Trio
+from kd.experiments.plan import Trio
 from kd.overlay import colour
 from kd.runs import Run
 from pages.parts.pictures import png

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from kd.distill import Series
+from kd.experiments.plan import Series
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run
 from pages.parts import progress
 from pages.parts.common import MARKS, ROLES, STATUS, count, duration, percent

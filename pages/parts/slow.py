@@ -5,8 +5,8 @@ from dataclasses import asdict
 import streamlit as st
 
 from kd import tasks
-from kd.compare import Comparison, Part
 from kd.explainers import EXPLAINERS
+from kd.inspection.compare import Comparison, Part
 from kd.jobs import queue
 from kd.kept import Wanted, load, seated
 from kd.runs import FAILED, FINISHED

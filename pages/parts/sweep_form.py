@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from kd.distill import Request
 from kd.errors import UsageError
+from kd.experiments.plan import Request
 from kd.methods import METHODS
 from kd.sweep import Sweep
 from pages.parts import distill_form, fields

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd import tasks
-from kd.distill import Trio
+from kd.experiments.plan import Trio
 from kd.jobs import queue
 from kd.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from kd.sweep import Cell, Sweep, planned
@@ -120,7 +120,7 @@ def cancel(cells: tuple[Cell, ...]) -> None:
 
 
 def _wanted_elsewhere(runs: Store, own: set[str]) -> set[str]:
-    from kd.distill import trio_of
+    from kd.experiments.plan import trio_of
 
     others: list[Run] = [entry.run for entry in listing.active(runs) if entry.run.id not in own and entry.spec.teacher]
     trios: list[Trio] = [trio for run in others if (trio := trio_of(runs, run))]

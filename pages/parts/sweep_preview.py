@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from kd.distill import passes
+from kd.experiments.plan import passes
 from kd.methods import check
 from kd.places import Places
 from kd.runs import Store

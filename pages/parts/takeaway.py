@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.compare import Comparison
-from kd.explain import pack
+from kd.inspection.compare import Comparison
+from kd.inspection.explain import pack
 
 
 def takeaway(comparison: Comparison, figures: dict[str, Callable[[], bytes]], arrays: Callable[[], dict[str, NDArray]],

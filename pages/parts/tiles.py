@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.explain import HeatMap
+from kd.inspection.explain import HeatMap
 from kd.models.geometry import Box
 from kd.overlay import SIGNED, overlay
 from kd.scales import Scale

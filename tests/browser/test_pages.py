@@ -10,7 +10,7 @@ from small import distilled
 from steps import go, no_complaints, settled, shoot, sideways, visit
 
 from benchmarks.serving import Server
-from kd.distill import Trio
+from kd.experiments.plan import Trio
 from kd.places import Places
 from kd.runs import Store
 

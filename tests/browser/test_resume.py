@@ -12,7 +12,7 @@ from small import request
 from steps import settled, shoot, visit
 
 from benchmarks.serving import PROJECT, Server
-from kd.distill import Trio, plan
+from kd.experiments.plan import Trio, plan
 from kd.places import Places
 from kd.runs import FINISHED, INTERRUPTED, Run, Store
 

@@ -4,9 +4,21 @@ import pytest
 from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
-from kd import datasets, distill
-from kd.distill import Request, caveat, control_of, plan, series, series_of, single, specs, trio_of
+from kd import datasets
 from kd.errors import UsageError
+from kd.experiments.plan import (
+    Request,
+    caveat,
+    control_of,
+    control_spec,
+    passes,
+    plan,
+    series,
+    series_of,
+    single,
+    specs,
+    trio_of,
+)
 from kd.runs import Store
 from kd.spec import RunSpec
 
@@ -132,7 +144,7 @@ def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fract
 
 
 def test_more_passes_than_a_run_can_have_are_refused(store):
-    assert distill.passes(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
+    assert passes(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
     with pytest.raises(UsageError, match="makes 1010 passes of 101; a run has 1000 at most"):
         specs(request(epochs=101, data_fraction=0.1, stretch=1.0), store)
 
@@ -154,7 +166,7 @@ def test_single_gives_small_students_large_steps(store):
 def test_an_explained_student_has_the_control_of_the_bare_one(store):
     teacher, control, student = specs(request(method="medtex", explainer_depth=2), store)
     assert (student.explainer_depth, control.explainer_depth, teacher.explainer_depth) == (2, 0, 0)
-    assert control == specs(request(), store)[1] == distill.control_spec(student)
+    assert control == specs(request(), store)[1] == control_spec(student)
 
 
 def test_methods_on_two_classes_are_refused_or_explained(store):

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from kd import figure
 from kd.batches import to_tensor
-from kd.distill import control_of
 from kd.errors import UsageError
-from kd.explain import Explanation, Question, explain_together, pack, protocol_line
+from kd.experiments.plan import control_of
 from kd.explainers import EXPLAINERS
+from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
 from kd.masks import collapse
 from kd.models.base import Classifier
 from kd.models.explained import Explained

@@ -1,0 +1,1 @@
+"""Experiments: plans of runs that belong together and answer one question."""

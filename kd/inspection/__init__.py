@@ -1,0 +1,1 @@
+"""Inspection of trained models on single images: explanations and comparisons."""
