@@ -1,7 +1,6 @@
 """From a split's memory map to batches of tensors: no worker processes, no decoding."""
 
 from collections.abc import Iterator
-from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,7 @@ from torch import Tensor
 
 from kd import views
 from kd.datasets.base import Split
-
-AT_ONCE = 256  # pictures in memory while all are looked through
+from kd.datasets.tensors import on_device, read_images, to_tensor
 
 
 class Batch(NamedTuple):
@@ -61,44 +59,10 @@ class TrainBatches:
         return np.random.default_rng((self.seed, number)).permutation(self.subset)
 
     def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
-        images = to_tensor(pictures(self.split.images, index), device)
+        images = to_tensor(read_images(self.split.images, index), device)
         view = np.zeros(len(index), np.int64)
         if self.view_count:
             view = views.view_number(epoch, index, self.view_count)
             images = views.augment(images, index, view, self.flip, self.strength).contiguous(
                 memory_format=torch.channels_last)
-        return Batch(images, views.on_device(self.split.labels[index], device), index, view)
-
-
-def pictures(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """A copy of these pictures of a split [len(index), S, S, 3].
-
-    Those of a memory map are read from its file: pages looked at through the map count as this process's memory, until
-    the whole set does, and fetching them one by one takes longer than the read does.
-    """
-    whole: object = images.base
-    if not (isinstance(images, np.memmap) and isinstance(whole, mmap) and images.filename):
-        return np.array(images[index])
-    found = np.empty((len(index), *images.shape[1:]), np.uint8)
-    try:
-        with open(images.filename, "rb", buffering=0) as file:
-            for picture, number in zip(found, index.tolist(), strict=True):
-                file.seek(images.offset + number * picture.nbytes)
-                file.readinto(picture.data)
-    except FileNotFoundError:  # a cache may be emptied under a run: the map still holds the pictures
-        return np.array(images[index])
-    return found
-
-
-def average(split: Split, subset: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The mean picture [3, S, S] in 0..1 of these images of a split."""
-    total = np.zeros(split.images.shape[1:], np.int64)
-    for start in range(0, len(subset), AT_ONCE):
-        total += pictures(split.images, subset[start:start + AT_ONCE]).sum(axis=0, dtype=np.int64)
-    return (total / (255 * len(subset))).astype(np.float32).transpose(2, 0, 1).copy()
-
-
-def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [N, S, S, 3] to float RGB [N, 3, S, S] in 0..1, in channels_last memory as it comes."""
-    writable = images if images.flags.writeable else images.copy()
-    return views.on_device(writable, device).permute(0, 3, 1, 2).float().div_(255)
+        return Batch(images, on_device(self.split.labels[index], device), index, view)

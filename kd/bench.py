@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from kd import evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, TEACHER, Choice
-from kd.batches import to_tensor
 from kd.chance import stratified
 from kd.criteria import faithfulness, localisation
 from kd.criteria.randomisation import explain_all
 from kd.datasets.base import Dataset, Split
+from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS, suited
 from kd.models.base import Classifier

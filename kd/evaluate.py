@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from kd import masks, metrics
-from kd.batches import pictures, to_tensor
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
+from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import UsageError
 from kd.models import skeleton, weights
 from kd.models.base import Classifier
@@ -29,7 +29,7 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "
     parts = []
     with torch.inference_mode():
         for start in range(0, len(split), BATCH):
-            seen = model(to_tensor(pictures(split.images, everyone[start:start + BATCH]), device))
+            seen = model(to_tensor(read_images(split.images, everyone[start:start + BATCH]), device))
             watch(seen)
             parts.append(seen.logits.float())
     return torch.cat(parts).cpu().numpy()

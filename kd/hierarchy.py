@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd import figure, metrics, readout
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers.base import ExplainerFacts, Maps
 from kd.inspection.explain import HeatMap, pack, protocol_line

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd import evaluate, metrics
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError, unknown
 from kd.models.base import Classifier
 from kd.runs import FINISHED, Run

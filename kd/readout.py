@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import evaluate, metrics
-from kd.batches import pictures, to_tensor
 from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
+from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
 from kd.models.base import Classifier
 from kd.observation import Observation
@@ -158,7 +158,7 @@ class _Pooling:
                 raise Stopped
             self.progress(f"looking at the {part} images", 0.1 + 0.7 * self.done / self.total)
             batch = index[start:start + evaluate.BATCH]
-            seen: Observation = self.model(to_tensor(pictures(split.images, batch), self.model.mean.device))
+            seen: Observation = self.model(to_tensor(read_images(split.images, batch), self.model.mean.device))
             rows.append([*map(pool, seen.stages), seen.logits])
             self.done += len(batch)
         *stages, logits = (torch.cat(column).float().cpu() for column in zip(*rows, strict=True))

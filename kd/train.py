@@ -15,10 +15,11 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kd import __version__, arithmetic, checkpoint, evaluate, masks, metrics, processes, synced, watch
-from kd.batches import Batch, TrainBatches, average
+from kd.batches import Batch, TrainBatches
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
+from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
 from kd.methods import Method
 from kd.models import build as build_model
@@ -63,7 +64,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         progress = checkpoint.restore(run, model, method, optimizer)
         batches = _batches(spec, data, fabric)
         if isinstance(model, Explained):
-            model.remember(torch.from_numpy(average(data.train, batches.subset)))
+            model.remember(torch.from_numpy(mean_image(data.train, batches.subset)))
         if teaching:
             teaching.keep(store, run, batches.subset)
     arms = _arms(fabric, model, method, teaching, optimizer, batches)

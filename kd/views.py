@@ -5,13 +5,14 @@ kept. Geometry (random resized crop, rotation, flip) is one affine resampling; t
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from kd.datasets.tensors import on_device
 
 VERSION = 1
 # At full strength:
@@ -41,14 +42,6 @@ def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], f
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Brightness multiplies: black surroundings stay black, as they do in a scanner.
     return moved.mul_((1 + strength * SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp_(0, 1)
-
-
-def on_device(values: NDArray[Any], device: torch.device | str) -> Tensor:
-    """A writable array as a tensor there. To a GPU it goes from pinned memory, and nobody waits for it."""
-    tensor = torch.from_numpy(values)
-    if torch.device(device).type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def _grid(right: Tensor, down: Tensor, shift: Tensor, side: int) -> Tensor:

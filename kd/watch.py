@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kd import probes
-from kd.batches import to_tensor
 from kd.datasets.base import Split
+from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 from kd.observation import Observation, stage_map

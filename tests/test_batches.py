@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kd import evaluate
-from kd.batches import TrainBatches, average, pictures, to_tensor
+from kd.batches import TrainBatches
 from kd.datasets.base import Split
 from kd.observation import Observation
 
@@ -23,13 +23,6 @@ def seen(batches, epoch):
     return [(batch.images[:, 0, 0, 0] * 255).round().long().tolist() for batch in batches.epoch(epoch, CPU)]
 
 
-def test_pixels_become_rgb_in_zero_to_one(split):
-    tensor = to_tensor(split.images)
-    assert tensor.shape == (20, 3, 8, 8)
-    assert tensor.dtype == torch.float32
-    assert tensor[19].unique().tolist() == pytest.approx([19 / 255])
-
-
 def test_an_epoch_shows_each_image_at_most_once_with_its_label(split):
     batches = TrainBatches(split, np.arange(20), 6, seed=0, view_count=0, flip=True)
     shown = seen(batches, 0)
@@ -39,13 +32,6 @@ def test_an_epoch_shows_each_image_at_most_once_with_its_label(split):
         assert target.tolist() == [split.labels[number] for number in numbers]
         assert not view.any()
         assert ((images[:, 0, 0, 0] * 255).round().long() % 4).tolist() == target.tolist()
-
-
-def test_the_mean_picture_is_of_the_images_learnt_from_alone(split):
-    found = average(split, np.array([1, 3]))
-    assert found.dtype == np.float32
-    expected = split.images[[1, 3]].astype(float).mean(axis=0).transpose(2, 0, 1) / 255
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_order_depends_on_seed_and_epoch_alone(split):
@@ -82,28 +68,6 @@ def test_augmented_epochs_repeat_exactly(split):
     first, again = (next(iter(batches.epoch(2, CPU))).images for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, next(iter(TrainBatches(split, np.arange(20), 20, 0, 0, True).epoch(2, CPU))).images)
-
-
-@pytest.fixture
-def mapped(split, tmp_path):
-    """The same pictures in a file, behind a head of seven bytes."""
-    path = tmp_path / "train.images"
-    path.write_bytes(b"x" * 7 + split.images.tobytes())
-    return np.memmap(path, np.uint8, "r", offset=7, shape=split.images.shape)
-
-
-@pytest.mark.parametrize("kind", ["array", "map", "part of a map", "map of a deleted file"])
-def test_read_are_these_pictures_in_this_order(split, mapped, kind):
-    index = np.array([19, 0, 7, 7])
-    images = split.images if kind == "array" else mapped
-    if kind == "part of a map":
-        images, index = mapped[7:], np.array([12, 0])
-    if kind == "map of a deleted file":
-        Path(mapped.filename).unlink()
-    found = pictures(images, index)
-    assert type(found) is np.ndarray
-    assert found.flags.writeable
-    np.testing.assert_array_equal(found, np.asarray(images)[index])
 
 
 def test_reading_a_whole_set_leaves_resident_memory_flat(tmp_path):

@@ -11,9 +11,9 @@ from small import DATA
 
 from kd import bench as module
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.batches import to_tensor
 from kd.bench import Bench, Pulse
 from kd.datasets import open_dataset
+from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
 from kd.places import Places

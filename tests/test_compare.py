@@ -16,7 +16,7 @@ from made_runs import (
     student_spec,
 )
 
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.inspection.compare import compare, offered
 from kd.inspection.explain import explain

@@ -8,7 +8,7 @@ import torch
 from made_runs import CLASSES, CONTROL, TEACHER, explained_spec, made, made_explained_trio, picture
 
 from kd import figure
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import Question, explain, explain_together

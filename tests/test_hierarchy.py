@@ -9,7 +9,7 @@ from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 from small import trained
 
 from kd import hierarchy, readout
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.models import geometry

@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "views", "overlay",
-     "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks"),
+    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "overlay", "figure",
+     "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
-    ("answers", "batches", "checkpoint", "lessons", "probes"),
+    ("views", "answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("criteria",),
     ("evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "experiments", "forecast", "demo",
@@ -27,8 +27,8 @@ LAYERS = (
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
-WITH_TORCH = ("observation", "views", "models", "methods", "batches", "checkpoint", "explainers", "evaluate", "pool",
-              "lesson_rows", "teaching", "train", "inspection", "forecast", "readout", "hierarchy", "kept",
+WITH_TORCH = ("datasets.tensors", "observation", "views", "models", "methods", "batches", "checkpoint", "explainers",
+              "evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "forecast", "readout", "hierarchy", "kept",
               "criteria", "bench", "imputation", "appraise", "synced", "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
@@ -53,6 +53,11 @@ def part(module: str) -> str:
     """`kd.datasets.base` is of the part `datasets`, `pages.parts.chrome` of `pages`."""
     words = module.split(".")
     return words[1] if words[0] == "kd" and len(words) > 1 else words[0]
+
+
+def needs_torch(module: str) -> bool:
+    """Whether a module, or the part it belongs to, is listed in WITH_TORCH."""
+    return part(module) in WITH_TORCH or module.removeprefix("kd.") in WITH_TORCH
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -126,7 +131,7 @@ def test_streamlit_stays_in_the_pages():
 
 
 def torch_free() -> list[str]:
-    return [name for name in MODULES if name.split(".")[0] == "kd" and part(name) not in WITH_TORCH]
+    return [name for name in MODULES if name.split(".")[0] == "kd" and not needs_torch(name)]
 
 
 def test_engine_without_torch():
@@ -151,7 +156,7 @@ def test_first_page_without_torch():
         if name in MODULES and name not in seen:
             seen.add(name)
             waiting += imports_at_once(tree(MODULES[name]).body)
-        assert part(name) not in WITH_TORCH, f"dashboard.py reaches {name}, which imports torch"
+        assert not needs_torch(name), f"dashboard.py reaches {name}, which imports torch"
         assert name.split(".")[0] not in HEAVY, f"dashboard.py reaches a module that imports {name}"
     assert "dashboard" in seen
 

@@ -10,8 +10,8 @@ from made_sets import make_npz
 from small import DATA, distilled, explainer_of, request, spec, trained
 
 from kd import evaluate
-from kd.batches import to_tensor
 from kd.datasets import open_dataset
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.experiments.plan import control_of, plan
 from kd.methods import METHODS

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd.batches import to_tensor
 from kd.criteria import posthoc as module
 from kd.criteria.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
+from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
 from kd.models.base import Classifier, Stage
 from kd.models.explained import Explained

@@ -8,8 +8,8 @@ from made_runs import TEACHER, made
 from small import trained
 
 from kd import evaluate, readout
-from kd.batches import to_tensor
 from kd.datasets import open_dataset, take_fraction
+from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.places import Places
 from kd.runs import Store

@@ -6,8 +6,8 @@ import torch
 from small import SIZE, spec
 
 from kd import probes, watch
-from kd.batches import to_tensor
 from kd.datasets import open_dataset
+from kd.datasets.tensors import to_tensor
 from kd.models import build
 from kd.runs import Store
 

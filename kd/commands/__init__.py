@@ -170,7 +170,7 @@ def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool
 
 
 def explain(args: Namespace, store: Store) -> Result:
-    from kd.datasets.pixels import decode
+    from kd.datasets.decode import decode
     from kd.inspection import explain as verb
 
     run = store[args.run]
@@ -183,7 +183,7 @@ def explain(args: Namespace, store: Store) -> Result:
 def hierarchy(args: Namespace, store: Store) -> Result:
     from kd import hierarchy as verb
     from kd import readout
-    from kd.datasets.pixels import decode
+    from kd.datasets.decode import decode
 
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
@@ -196,7 +196,7 @@ def hierarchy(args: Namespace, store: Store) -> Result:
 
 
 def compare(args: Namespace, store: Store) -> Result:
-    from kd.datasets.pixels import decode
+    from kd.datasets.decode import decode
     from kd.inspection import compare as verb
 
     run = store[args.run]

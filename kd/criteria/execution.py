@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.explainers import Explainer, Progress
 from kd.models.base import Classifier
 from kd.timing import Timing, measure_in_turn, summarise

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.batches import to_tensor
 from kd.chance import RANDOM_GRID, centred, interval
+from kd.datasets.tensors import to_tensor
 from kd.imputation import blur, impute
 from kd.models.base import Classifier
 

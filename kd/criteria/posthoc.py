@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.batches import to_tensor
 from kd.chance import centred, interval, random_maps
+from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 

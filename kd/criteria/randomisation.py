@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kd.batches import to_tensor
 from kd.chance import derangements, interval
+from kd.datasets.tensors import to_tensor
 from kd.explainers import Explainer, Maps, Progress
 from kd.models.base import Classifier
 from kd.similarity import spearman

@@ -6,14 +6,24 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from kd.datasets import cache, checks, phantoms
-from kd.datasets.archive import archive_digest, open_archive
-from kd.datasets.base import Dataset, Facts, Report, Sample, Skipped, Source, Split
-from kd.datasets.folder import folder_digest, open_folder
-from kd.datasets.layout import MASKS, is_hidden
+from kd.datasets import cache, phantoms
+from kd.datasets.base import (
+    Dataset,
+    Facts,
+    Report,
+    Sample,
+    Skipped,
+    Source,
+    Split,
+    missing_classes,
+    require_trainable,
+)
+from kd.datasets.image_folder.folder import folder_digest, open_folder
+from kd.datasets.image_folder.layout import MASKS, is_hidden
+from kd.datasets.image_folder.metadata import title_of
+from kd.datasets.image_folder.zip_archive import archive_digest, open_archive
 from kd.datasets.medmnist import medmnist_digest, open_medmnist
-from kd.datasets.sidecars import title_of
-from kd.datasets.splitting import take_fraction
+from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
@@ -46,8 +56,8 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
     dataset = cache.open_cached(_source(resolve(reference, places), places), size, places, progress)
     counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
-    checks.require_sound(dataset.name, dataset.classes, counts, skipped)
-    warnings = (*dataset.report.warnings, *checks.gaps(dataset.classes, counts))
+    require_trainable(dataset.name, dataset.classes, counts, skipped)
+    warnings = (*dataset.report.warnings, *missing_classes(dataset.classes, counts))
     return replace(dataset, report=replace(dataset.report, warnings=warnings))
 
 

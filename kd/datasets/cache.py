@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kd.datasets.base import Dataset, Report, Sample, Skipped, Source, Split
-from kd.datasets.pixels import TRAITS
+from kd.datasets.decode import TRAITS
 from kd.errors import UsageError
 from kd.places import Places
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kd.datasets import checks, pixels, splitting
-from kd.datasets.base import Facts, Report, Sample, Skipped, Source
-from kd.datasets.digests import combine, digest_file
-from kd.datasets.sidecars import title_of
+from kd.datasets import decode, splits
+from kd.datasets.base import Facts, Report, Sample, Skipped, Source, require_trainable
+from kd.datasets.hashing import combine, digest_file
+from kd.datasets.image_folder.metadata import title_of
 from kd.errors import UsageError
 from kd.places import Places
 
@@ -56,11 +56,11 @@ def open_medmnist(path: Path, places: Places) -> Source:
     names = [f"{part}/{row:06d}" for part in labels for row in range(len(labels[part]))]
     given = [part for part in labels for _ in range(len(labels[part]))]
     flat = [number for part in labels for number in numbers[part]]
-    parts, notes = splitting.complete(names, flat, given, None)
+    parts, notes = splits.complete(names, flat, given, None)
     counts = {part: [0] * len(classes) for part in PARTS}
     for part, number in zip(parts, flat, strict=True):
         counts[part][number] += 1
-    checks.require_sound(path.name, classes, counts)
+    require_trainable(path.name, classes, counts)
     _require_images(path, {part: len(rows) for part, rows in labels.items()})
     digest = partial(medmnist_digest, path, places)
     facts = Facts(title_of(path.stem), flip=known not in _NO_FLIP)
@@ -127,7 +127,7 @@ def _require_images(path: Path, lengths: dict[str, int]) -> None:
                                  f"not {head.shape}.")
             if head.shape[0] != length:
                 raise UsageError(f"{path.name} has {head.shape[0]} {part}_images but {length} {part}_labels.")
-            if picture[0] * picture[1] > pixels.MAX_PIXELS:
+            if picture[0] * picture[1] > decode.MAX_PIXELS:
                 raise UsageError(f"{path.name}: its pictures of {picture[0]}x{picture[1]} are too large.")
 
 
@@ -140,8 +140,8 @@ def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, st
             for values in _rows(archive, f"{part}_images.npy", path.name):
                 name, label, into = next(rows)
                 try:
-                    picture = pixels.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
-                except pixels.BadPicture as bad:
+                    picture = decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
+                except decode.BadPicture as bad:
                     yield Skipped(name, str(bad))
                 else:
                     yield Sample(name, label, into, picture.pixels, traits=picture.traits)

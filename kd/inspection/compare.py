@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd import figure
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.experiments.plan import control_of
 from kd.explainers import EXPLAINERS

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd import figure, metrics
-from kd.batches import to_tensor
+from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, Progress, suited
 from kd.explainers.base import stage_number

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kd.answers import ALL, CASES, answers, pick
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
-from kd.datasets.pixels import decode
+from kd.datasets.decode import decode
 from kd.places import Places
 from kd.runs import Run
 from pages.parts.common import plain, store

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kd.datasets import digests
-from kd.datasets.digests import combine, digest_file, digest_files
+from kd.datasets import hashing
+from kd.datasets.hashing import combine, digest_file, digest_files
 
 
 def age(path: Path, seconds: int = 60) -> None:
@@ -23,12 +23,12 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return open(path, mode)
 
-    monkeypatch.setattr(digests, "open", spy, raising=False)
+    monkeypatch.setattr(hashing, "open", spy, raising=False)
     return seen
 
 
 def test_the_second_look_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_SETTLED", -(10**12))
+    monkeypatch.setattr(hashing, "_SETTLED", -(10**12))
     path = tmp_path / "a"
     path.write_bytes(b"one")
     seen = count_reads(monkeypatch)
@@ -67,7 +67,7 @@ def test_a_broken_memory_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_memory_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_SETTLED", -(10**12))
+    monkeypatch.setattr(hashing, "_SETTLED", -(10**12))
     path = tmp_path / "a"
     path.write_bytes(b"one")
     (tmp_path / "file").write_text("in the way")

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd.datasets import checks, layout, pixels, splitting
-from kd.datasets.base import Report, Sample, Skipped, Source
-from kd.datasets.layout import Entry, Tree
-from kd.datasets.sidecars import parse_facts, parse_groups
+from kd.datasets import decode, splits
+from kd.datasets.base import Report, Sample, Skipped, Source, require_trainable
+from kd.datasets.image_folder import layout
+from kd.datasets.image_folder.layout import Entry, Tree
+from kd.datasets.image_folder.metadata import parse_facts, parse_groups
 
 _WORKERS = 2  # decoding leaves the interpreter's lock, so two threads keep two cores busy
 _AHEAD = 64  # pictures decoded ahead of the writer: what memory holds, whatever the set's length
@@ -36,12 +37,12 @@ def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fi
     sidecar = _sidecars(tree, found.root)
     paths = [entry.path for entry in found.entries]
     groups, told = parse_groups(sidecar.get("groups.csv"), paths, name)
-    parts, notes = splitting.complete(paths, [entry.label for entry in found.entries],
+    parts, notes = splits.complete(paths, [entry.label for entry in found.entries],
                                       [entry.part for entry in found.entries], groups)
     counts = {part: [0] * len(found.classes) for part in ("train", "val", "test")}
     for entry, part in zip(found.entries, parts, strict=True):
         counts[part][entry.label] += 1
-    checks.require_sound(name, found.classes, counts)
+    require_trainable(name, found.classes, counts)
     masks, drawn = (tree, found.masks) if found.masks else (beside, None)
     matched = _match(masks, drawn, found.entries) if masks else {}
     plan = sorted((Planned(entry, part, group, matched.get(entry.name)) for entry, part, group in
@@ -87,7 +88,7 @@ def _people(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[
     return tuple(f"{len(both)} people have pictures in both {one} and {other} (first {both[0]}): "
                  "expect scores that are too high."
                  for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
-                 if groups and (both := splitting.shared_people(groups, parts, one, other)))
+                 if groups and (both := splits.shared_people(groups, parts, one, other)))
 
 
 def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
@@ -109,12 +110,12 @@ def _load(item: Planned, read: Reader, read_mask: Reader, size: int) -> Sample |
     name = layout.printable(item.entry.path)
     mask, problem = None, ""
     try:
-        picture = pixels.read(read(item.entry.name), size)
-    except pixels.BadPicture as bad:
+        picture = decode.read(read(item.entry.name), size)
+    except decode.BadPicture as bad:
         return Skipped(name, str(bad))
     if item.mask is not None:
         try:
-            mask = pixels.read_mask(read_mask(item.mask), picture)
-        except pixels.BadPicture as bad:
+            mask = decode.read_mask(read_mask(item.mask), picture)
+        except decode.BadPicture as bad:
             problem = str(bad)
     return Sample(name, item.entry.label, item.part, picture.pixels, mask, item.group, picture.traits, problem)

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kd.datasets import splitting
+from kd.datasets import splits
 from kd.datasets.base import Split
-from kd.datasets.splitting import SHARES, VAL_OF_TRAIN, complete, cut, take_fraction
+from kd.datasets.splits import SHARES, VAL_OF_TRAIN, complete, cut, take_fraction
 
 
 def singles(per_class: dict[int, int]) -> tuple[list[str], list[int]]:
@@ -155,5 +155,5 @@ def test_a_fraction_out_of_range_is_a_defect(share: float) -> None:
 
 
 def test_people_on_both_sides_are_found() -> None:
-    assert splitting.shared_people(["a", "b", "b", None, None], ["train", "train", "test", "train", "test"],
+    assert splits.shared_people(["a", "b", "b", None, None], ["train", "train", "test", "train", "test"],
                                    "train", "test") == ["b"]

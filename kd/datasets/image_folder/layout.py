@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd.datasets.base import Skipped
-from kd.datasets.pixels import EXTENSIONS
+from kd.datasets.decode import EXTENSIONS
 from kd.errors import UsageError
 
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test",
@@ -22,7 +22,7 @@ class Tree:
 
     pictures, sidecars: files, sorted. folders: every folder, also an empty one. ignored: how many files are hidden or
     no pictures. refused: files that must not be opened. opened: gives the reader of a picture or sidecar, which
-    raises pixels.BadPicture.
+    raises decode.BadPicture.
     """
 
     pictures: tuple[str, ...]

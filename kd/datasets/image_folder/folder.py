@@ -9,11 +9,11 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from kd.datasets import layout
 from kd.datasets.base import Skipped, Source
-from kd.datasets.classfolders import class_folders
-from kd.datasets.digests import combine, digest_files
-from kd.datasets.layout import Tree
+from kd.datasets.hashing import combine, digest_files
+from kd.datasets.image_folder import layout
+from kd.datasets.image_folder.layout import Tree
+from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
 from kd.places import Places
 

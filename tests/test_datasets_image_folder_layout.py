@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from kd.datasets.base import Skipped
-from kd.datasets.layout import Tree, is_picture, parse, printable
+from kd.datasets.image_folder.layout import Tree, is_picture, parse, printable
 from kd.errors import UsageError
 
 

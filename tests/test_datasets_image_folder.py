@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from made_sets import make_folder, make_mask, make_picture
 
-from kd.datasets import folder, open_dataset
-from kd.datasets.folder import folder_digest, open_folder, scan
+from kd.datasets import open_dataset
+from kd.datasets.image_folder import folder
+from kd.datasets.image_folder.folder import folder_digest, open_folder, scan
 from kd.errors import UsageError
 from kd.places import Places, default_places
 

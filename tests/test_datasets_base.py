@@ -2,16 +2,15 @@
 
 import pytest
 
-from kd.datasets.base import Skipped
-from kd.datasets.checks import gaps, require_sound
+from kd.datasets.base import Skipped, missing_classes, require_trainable
 from kd.errors import UsageError
 
 GOOD = {"train": [3, 3], "val": [1, 1], "test": [1, 1]}
 
 
 def test_a_sound_set_passes() -> None:
-    assert require_sound("x", ("a", "b"), GOOD) is None
-    assert gaps(("a", "b"), GOOD) == ()
+    assert require_trainable("x", ("a", "b"), GOOD) is None
+    assert missing_classes(("a", "b"), GOOD) == ()
 
 
 @pytest.mark.parametrize(("classes", "counts", "words"), [
@@ -24,17 +23,17 @@ def test_a_sound_set_passes() -> None:
 ])
 def test_unsound_sets_say_what_to_do(classes: tuple[str, ...], counts: dict[str, list[int]], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        require_sound("x", classes, counts)
+        require_trainable("x", classes, counts)
 
 
 def test_the_first_bad_file_is_named_where_it_matters() -> None:
     with pytest.raises(UsageError, match=r"2 files could not be read, first b/1.png: empty"):
-        require_sound("x", ("a", "b"), {**GOOD, "train": [3, 0]},
+        require_trainable("x", ("a", "b"), {**GOOD, "train": [3, 0]},
                       [Skipped("b/1.png", "empty"), Skipped("b/2.png", "empty")])
 
 
 def test_a_class_missing_in_test_or_val_is_a_warning() -> None:
-    told = gaps(("a", "b"), {**GOOD, "test": [0, 2], "val": [1, 0]})
+    told = missing_classes(("a", "b"), {**GOOD, "test": [0, 2], "val": [1, 0]})
     assert len(told) == 2
     assert "'b'" in told[0] and "val" in told[0]
     assert "'a'" in told[1] and "test" in told[1]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kd.datasets.sidecars import parse_facts, parse_groups, title_of
+from kd.datasets.image_folder.metadata import parse_facts, parse_groups, title_of
 from kd.errors import UsageError
 
 PATHS = ["train/a/1.png", "train/a/2.png", "test/a/2.png"]

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from kd.datasets import layout
 from kd.datasets.base import Skipped, Source
-from kd.datasets.classfolders import class_folders
-from kd.datasets.digests import combine, digest_file
-from kd.datasets.layout import Tree
-from kd.datasets.pixels import BadPicture
+from kd.datasets.decode import BadPicture
+from kd.datasets.hashing import combine, digest_file
+from kd.datasets.image_folder import layout
+from kd.datasets.image_folder.layout import Tree
+from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
 from kd.places import Places
 

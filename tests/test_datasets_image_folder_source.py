@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from test_layout import tree
-from test_pixels import encode, left_right
+from test_datasets_decode import encode, left_right
+from test_datasets_image_folder_layout import tree
 
-from kd.datasets import classfolders
 from kd.datasets.base import Sample, Skipped
-from kd.datasets.classfolders import class_folders
-from kd.datasets.layout import Tree
-from kd.datasets.pixels import BadPicture
+from kd.datasets.decode import BadPicture
+from kd.datasets.image_folder import source as image_source
+from kd.datasets.image_folder.layout import Tree
+from kd.datasets.image_folder.source import class_folders
 
 NAMES = [f"{part}/{label}/{index:03d}.png"
          for part in ("train", "val", "test") for label in "ab" for index in range(60)]
@@ -37,7 +37,7 @@ def backed(names: list[str], opened: list[str] | None = None) -> Tree:
 
 
 def test_pictures_come_in_order_and_never_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classfolders, "_AHEAD", 8)
+    monkeypatch.setattr(image_source, "_AHEAD", 8)
     opened: list[str] = []
     samples = class_folders("s", "/s", backed(NAMES, opened), None, "f", lambda: "f").samples(16)
     names = []

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from made_sets import make_folder, make_mask, make_picture, make_zip
 
-from kd.datasets import archive, open_dataset
-from kd.datasets.archive import archive_digest, scan
+from kd.datasets import open_dataset
+from kd.datasets.image_folder import zip_archive
+from kd.datasets.image_folder.zip_archive import archive_digest, scan
 from kd.errors import UsageError
 from kd.places import default_places
 
@@ -94,7 +95,7 @@ def test_backslashes_are_folders(tmp_path: Path) -> None:
 def test_an_entry_too_large_is_skipped_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_set(tmp_path)
     add(path, "train/a/big.bmp", b"\0" * 5000)
-    monkeypatch.setattr(archive, "MAX_FILE", 4000)
+    monkeypatch.setattr(zip_archive, "MAX_FILE", 4000)
     data = open_dataset(str(path), 32)
     assert [name for name, _ in data.report.skipped] == ["train/a/big.bmp"]
     assert "unpacks to" in data.report.skipped[0][1]
@@ -105,14 +106,14 @@ def test_a_bomb_is_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for number in range(10):
             file.writestr(f"train/a/{number}.bmp", b"\0" * 10**6)
-    monkeypatch.setattr(archive, "FREE_BYTES", 10**6)
+    monkeypatch.setattr(zip_archive, "FREE_BYTES", 10**6)
     with pytest.raises(UsageError, match="zip bombs"):
         open_dataset(str(path), 32)
 
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_set(tmp_path)
-    monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(zip_archive, "MAX_ENTRIES", 10)
     with pytest.raises(UsageError, match="entries"):
         scan(path)
 

@@ -1,0 +1,1 @@
+"""Class folders on disk or in a zip."""
