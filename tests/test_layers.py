@@ -28,8 +28,8 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("datasets.tensors", "observation", "views", "models", "methods", "batches", "checkpoint", "explainers",
-              "evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "forecast", "readout", "hierarchy", "kept",
-              "criteria", "bench", "imputation", "appraise", "synced", "watch", "trials")
+              "evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "forecast", "readout", "hierarchy",
+              "kept", "criteria", "bench", "imputation", "appraise", "synced", "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 
