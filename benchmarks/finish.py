@@ -62,7 +62,7 @@ def ours(spec: RunSpec, store: Store) -> float:
 
 def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> float:
     """Distil as plain scripts do, with the same model, loss, schedule and choice of the best epoch on validation."""
-    files = decoding(data, "train", folder, augmenting(spec.image_size, data.facts.flip, spec.augmentation))
+    files = decoding(data, "train", folder, augmenting(spec.image_size, data.info.flip, spec.augmentation))
     parts = as_scripts_do(spec, store, data)
     loader = DataLoader(files, spec.batch_size, shuffle=True, drop_last=True, num_workers=workers,
                         persistent_workers=workers > 0)

@@ -77,7 +77,7 @@ def draw_files(root: Path, count: int) -> Path:
     for drawn in draw_set(name, options, DRAWN):
         path = root / "drawn" / drawn.split / drawn.name.partition("-")[0] / f"{drawn.name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(drawn.picture).resize((ORIGINAL, ORIGINAL), Image.Resampling.BICUBIC).save(path, quality=90)
+        Image.fromarray(drawn.image).resize((ORIGINAL, ORIGINAL), Image.Resampling.BICUBIC).save(path, quality=90)
     return root / "drawn"
 
 
@@ -174,7 +174,7 @@ def named(workers: int) -> str:
 
 def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> Way:
     """Files decoded for every batch, the teacher asked for every batch, everything in float32 and NCHW."""
-    files = decoding(data, "train", folder, augmenting(spec.image_size, data.facts.flip, spec.augmentation))
+    files = decoding(data, "train", folder, augmenting(spec.image_size, data.info.flip, spec.augmentation))
     # One epoch without an end, so that nothing waits for worker processes to begin again.
     loader = DataLoader(files, spec.batch_size, sampler=RandomSampler(files, True, 10**9), num_workers=workers)
     number = np.zeros(spec.batch_size, np.int64)

@@ -98,8 +98,8 @@ class Bench:
     @cached_property
     def drawn(self) -> NDArray[np.uint8]:
         """Their masks [m, S, S]."""
-        assert self.test.masks is not None, "there are no masks"
-        return np.asarray(self.test.masks[self.index[self.evidence]])
+        assert self.test.evidence is not None, "there are no masks"
+        return np.asarray(self.test.evidence[self.index[self.evidence]])
 
     def groups_of(self, positions: NDArray[np.int64]) -> list[str] | None:
         """The persons of some of the images, where they are known."""

@@ -24,7 +24,7 @@ def compare(student: Run, store: Store, out: Path) -> dict[str, Any]:
     from kd.inspection import compare as verb
 
     test = open_dataset(student.spec.data, student.spec.image_size, store.places).test
-    shown = next(number for number in range(len(test)) if test.masks is not None and test.masks[number].any())
+    shown = next(number for number in range(len(test)) if test.evidence is not None and test.evidence[number].any())
     comparison = verb.compare(store, student, test.images[shown])
     comparison.save(out)
     return comparison.to_json()

@@ -44,7 +44,7 @@ def facts_of(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, p
 
     return {"lessons": lessons.VERSION, "teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
             "data": data.fingerprint, "decoded": cache.VERSION, "images": len(data.train), "size": spec.image_size,
-            **_seen(spec), "flip": bool(spec.views) and data.facts.flip, "precision": precision,
+            **_seen(spec), "flip": bool(spec.views) and data.info.flip, "precision": precision,
             "device": _device(device), "threads": spec.threads, "chunk": chunk_of(device.type),
             "torch": torch.__version__, "timm": timm.__version__}
 

@@ -130,7 +130,7 @@ def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
         raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
                          f"of {world}.")
     subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
-    return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.facts.flip,
+    return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.info.flip,
                         spec.augmentation, fabric.global_rank, fabric.world_size)
 
 

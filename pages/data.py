@@ -55,7 +55,7 @@ def overview(data: Dataset) -> None:
     total = sum(len(split) for split in data.splits.values())
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap=None, width="content"):
-            st.subheader(plain(data.facts.title), anchor=False)
+            st.subheader(plain(data.info.title), anchor=False)
             st.caption(f"{total:,} pictures · {len(data.classes)} classes · {data.size} px{_people(data)}")
         with st.container(horizontal=True, width="content"):
             if st.button("Read again", icon=":material/refresh:", help="After files have changed on disk."):
@@ -66,8 +66,8 @@ def overview(data: Dataset) -> None:
                 st.switch_page("pages/distill.py", query_params={"data": data.reference})
     for warning in data.report.warnings:
         st.warning(warning, icon=":material/warning:")
-    if data.facts.caveats:
-        st.info("**Before you believe a score**  \n" + "  \n".join(data.facts.caveats), icon=":material/info:")
+    if data.info.caveats:
+        st.info("**Before you believe a score**  \n" + "  \n".join(data.info.caveats), icon=":material/info:")
 
 
 def _people(data: Dataset) -> str:
@@ -111,7 +111,7 @@ def reading(data: Dataset) -> None:
     skipped = data.report.skipped
     label = "Source, licence, and how the pictures were read"
     with st.expander(label + (f" · {len(skipped):,} skipped" if skipped else "")):
-        st.markdown(f"**Source**  {data.facts.source}  \n**Licence**  {data.facts.licence}  \n"
+        st.markdown(f"**Source**  {data.info.source}  \n**Licence**  {data.info.licence}  \n"
                     f"**Reference**  `{data.reference}`  \n**Fingerprint**  `{data.fingerprint}`")
         for note in data.report.notes:
             st.markdown(f"- {note}")

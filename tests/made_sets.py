@@ -1,4 +1,4 @@
-"""Small data sets on disk for tests: each picture is a flat colour that tells which one it is."""
+"""Small data sets on disk for tests: each image is a flat colour that tells which one it is."""
 
 import zipfile
 from pathlib import Path
@@ -12,19 +12,19 @@ def colour(number: int) -> tuple[int, int, int]:
     return 40 + 7 * number % 200, 30 + 53 * number % 220, 20 + 91 * number % 230
 
 
-def make_picture(path: Path, number: int = 0, size: tuple[int, int] = (12, 12)) -> Path:
+def make_image(path: Path, number: int = 0, size: tuple[int, int] = (12, 12)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour(number)).save(path)
     return path
 
 
 def make_folder(root: Path, counts: dict[str, int], size: tuple[int, int] = (12, 12)) -> Path:
-    """`counts` maps folders below the root, such as train/a, to how many pictures go there."""
+    """`counts` maps folders below the root, such as train/a, to how many images go there."""
     number = 0
     for folder, count in counts.items():
         (root / folder).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            make_picture(root / folder / f"p{index:03d}.png", number, size)
+            make_image(root / folder / f"p{index:03d}.png", number, size)
             number += 1
     return root
 
@@ -46,7 +46,7 @@ def make_zip(path: Path, root: Path, prefix: str = "") -> Path:
 
 
 def make_npz(path: Path, counts: dict[str, int], classes: int = 2, shape: tuple[int, ...] = (8, 8)) -> Path:
-    """MedMNIST arrays: picture i of each part is filled with the value i, labels take turns."""
+    """MedMNIST arrays: image i of each part is filled with the value i, labels take turns."""
     arrays = {}
     for part, count in counts.items():
         values = np.arange(count, dtype=np.uint8).reshape(-1, *([1] * len(shape)))

@@ -132,7 +132,7 @@ def test_localisation_asks_about_the_true_class_of_images_with_evidence(store, s
     appraise(store, student, agreement=False, cost=False)
     found = appraisals.values(student, Choice().of(student), LOCALISATION, {"student": student})
     data = open_dataset(DATA, 32, store.places)
-    told = np.flatnonzero([mask.any() for mask in data.test.masks])
+    told = np.flatnonzero([mask.any() for mask in data.test.evidence])
     assert np.array_equal(np.flatnonzero(np.isfinite(found["area"])), told)
     said = appraisals.read(store, student, Choice())["localisation"]["student"]
     assert said["images"] == len(told)

@@ -9,7 +9,7 @@ import pytest
 from made_sets import make_folder, make_npz, make_zip
 
 from kd import datasets
-from kd.datasets import Entry, available, fingerprint, open_dataset, resolve
+from kd.datasets import DatasetEntry, available, fingerprint, open_dataset, resolve
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
@@ -36,8 +36,8 @@ def test_real_sets_open_as_their_readme_counts_them(shared: Path, name: str) -> 
     assert counts["test"] == test
     assert sum(counts["val"]) / sum(train) == pytest.approx(0.15, abs=0.01)
     assert data.report.skipped == () and data.report.warnings == ()
-    drawn = [split for split in data.splits.values() if split.has_mask is not None]
-    assert sum(int(split.has_mask.sum()) for split in drawn) == masks
+    drawn = [split for split in data.splits.values() if split.has_evidence is not None]
+    assert sum(int(split.has_evidence.sum()) for split in drawn) == masks
     for split in data.splits.values():
         assert (split.images.reshape(len(split), -1).std(axis=1) > 4).all()
 
@@ -56,7 +56,7 @@ def test_phantoms_open_with_masks_at_any_size(name: str) -> None:
     data = open_dataset(f"{name}:count=40", 32)
     assert sum(map(len, data.splits.values())) == 40
     assert isinstance(data.train.images, np.memmap) and data.train.images.shape[1:] == (32, 32, 3)
-    assert data.train.masks.max() == 255
+    assert data.train.evidence.max() == 255
     assert data.fingerprint == fingerprint(f"{name}:count=40")
 
 
@@ -117,9 +117,9 @@ def test_available_lists_phantoms_and_then_what_lies_there(places: Places) -> No
     found = available(places)
     phantoms, rest = found[:len(datasets.phantoms.PHANTOMS)], found[len(datasets.phantoms.PHANTOMS):]
     assert {entry.kind for entry in phantoms} == {"phantom"}
-    assert rest == [Entry(str(places.data / "arrays/a.npz"), "A", "npz"),
-                    Entry(str(places.data / "brain_scans"), "Brain scans", "folder"),
-                    Entry(str(places.data / "packed.zip"), "Packed", "zip")]
+    assert rest == [DatasetEntry(str(places.data / "arrays/a.npz"), "A", "npz"),
+                    DatasetEntry(str(places.data / "brain_scans"), "Brain scans", "folder"),
+                    DatasetEntry(str(places.data / "packed.zip"), "Packed", "zip")]
     assert all(resolve(entry.reference, places) == entry.reference for entry in found)
 
 
@@ -147,12 +147,12 @@ def test_how_many_images_a_share_takes_with_and_without_the_decoded_set(places: 
         assert datasets.images_taken(digest, 32, share, counts, places) == taken
 
 
-def test_whole_people_are_counted_where_the_set_is_decoded(places: Places) -> None:
-    make_folder(places.data / "people", {"train/a": 12, "train/b": 12, "test/a": 4, "test/b": 4})
+def test_whole_patients_are_counted_where_the_set_is_decoded(places: Places) -> None:
+    make_folder(places.data / "patients", {"train/a": 12, "train/b": 12, "test/a": 4, "test/b": 4})
     rows = [f"{part}/{label}/p{index:03d}.png,{label}{part}{index // 4}" for part, count in (("train", 12), ("test", 4))
             for label in "ab" for index in range(count)]
-    (places.data / "people" / "groups.csv").write_text("\n".join(["file,group", *rows]))
-    data = open_dataset("people", 32, places)
+    (places.data / "patients" / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    data = open_dataset("patients", 32, places)
     assert data.train.groups is not None
     counts = data.train.counts(2)
     found = datasets.images_taken(data.fingerprint, 32, 0.4, counts, places)

@@ -16,8 +16,8 @@ def test_a_sound_set_passes() -> None:
 @pytest.mark.parametrize(("classes", "counts", "words"), [
     ((), {"train": [], "val": [], "test": []}, "no class.*two class folders"),
     (("a",), {"train": [3], "val": [1], "test": [1]}, "only the class 'a'"),
-    (("a", "b"), {**GOOD, "train": [3, 0]}, "test has the class 'b'.*no picture.*remove the class from test and val"),
-    (("a", "b"), {"train": [3, 0], "val": [1, 0], "test": [1, 0]}, "'b' has no picture to train on.*remove its folder"),
+    (("a", "b"), {**GOOD, "train": [3, 0]}, "test has the class 'b'.*no image.*remove the class from test and val"),
+    (("a", "b"), {"train": [3, 0], "val": [1, 0], "test": [1, 0]}, "'b' has no image to train on.*remove its folder"),
     (("a", "b"), {**GOOD, "val": [0, 0]}, "too few.*best epoch"),
     (("a", "b"), {**GOOD, "test": [0, 0]}, "too few.*measure"),
 ])

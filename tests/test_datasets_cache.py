@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from made_sets import make_folder, make_picture
+from made_sets import make_folder, make_image
 
 from kd.datasets import cache, open_dataset
-from kd.datasets.base import Facts, Sample, Skipped, Source
-from kd.datasets.cache import open_cached, sweep
+from kd.datasets.base import DatasetInfo, Sample, Skipped, Source
+from kd.datasets.cache import open_cached, remove_stale_builds
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
@@ -23,7 +23,7 @@ PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 
 
 def make_source(count: int = 8, masked: bool = True, reads: list[int] | None = None) -> Source:
-    """A source whose picture i is filled with i; picture 5 is bad, every third has a mask."""
+    """A source whose image i is filled with i; image 5 is bad, every third has a mask."""
 
     def samples(size: int) -> Iterator[Sample | Skipped]:
         if reads is not None:
@@ -36,7 +36,7 @@ def make_source(count: int = 8, masked: bool = True, reads: list[int] | None = N
             yield Sample(str(number), number % 2, ("train", "val", "test")[number % 3],
                          np.full((size, size, 3), number, np.uint8), mask, f"g{number}", frozenset({"fitted"}))
 
-    return Source("set", "/set", Facts("Set"), ("a", "b"), "f" * 8, count, masked, True, samples, lambda: "f" * 8)
+    return Source("set", "/set", DatasetInfo("Set"), ("a", "b"), "f" * 8, count, masked, True, samples, lambda: "f" * 8)
 
 
 def cached_folders(places: Places) -> list[Path]:
@@ -49,26 +49,26 @@ def test_what_goes_in_comes_out_in_order() -> None:
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 3, 6]
     assert data.train.labels.tolist() == [0, 1, 0]
     assert data.train.groups == ("g0", "g3", "g6")
-    assert data.train.has_mask.tolist() == [True] * 3 and (data.train.masks == 255).all()
-    assert data.val.has_mask.tolist() == [False] * 3 and (data.val.masks == 0).all()
+    assert data.train.has_evidence.tolist() == [True] * 3 and (data.train.evidence == 255).all()
+    assert data.val.has_evidence.tolist() == [False] * 3 and (data.val.evidence == 0).all()
     assert data.report.skipped == (("5", "broken"),)
-    assert data.report.notes[0].startswith("7 of 7 pictures are not square: fitted")
+    assert data.report.notes[0].startswith("7 of 7 images are not square: fitted")
 
 
 def test_arrays_are_read_only_maps_of_files() -> None:
     data = open_cached(make_source(), 16, default_places())
-    for array in (data.train.images, data.train.masks):
+    for array in (data.train.images, data.train.evidence):
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
 
-def test_a_part_without_pictures_is_an_empty_array() -> None:
+def test_a_part_without_images_is_an_empty_array() -> None:
     data = open_cached(make_source(count=2), 16, default_places())
     assert data.test.images.shape == (0, 16, 16, 3) and len(data.test) == 0
 
 
-def test_pictures_are_read_once_per_size_and_content() -> None:
+def test_images_are_read_once_per_size_and_content() -> None:
     reads: list[int] = []
     source, places = make_source(reads=reads), default_places()
     for size in (16, 16, 32, 16):
@@ -79,8 +79,8 @@ def test_pictures_are_read_once_per_size_and_content() -> None:
 
 def test_facts_come_from_where_the_set_lies_now() -> None:
     open_cached(make_source(), 16, default_places())
-    moved = replace(make_source(), name="other", facts=Facts("Other"), reference="/other")
-    assert open_cached(moved, 16, default_places()).facts.title == "Other"
+    moved = replace(make_source(), name="other", info=DatasetInfo("Other"), reference="/other")
+    assert open_cached(moved, 16, default_places()).info.title == "Other"
 
 
 def test_progress_goes_from_nothing_to_all() -> None:
@@ -120,7 +120,7 @@ def test_the_sweep_leaves_what_somebody_builds_now() -> None:
     for name in ("dead-16-v1", "live-16-v1"):
         (places.cache / f"{name}.part").mkdir(parents=True)
     with FileLock(places.cache / "live-16-v1.lock", thread_local=False):
-        assert sweep(places) == ["dead-16-v1.part"]
+        assert remove_stale_builds(places) == ["dead-16-v1.part"]
     assert [path.name for path in cached_folders(places)] == ["live-16-v1.part"]
 
 
@@ -129,7 +129,7 @@ def build_and_die(root: str, folder: str) -> None:
     import os
 
     def die(stage: str, share: float) -> None:
-        if stage == "Reading pictures":
+        if stage == "Reading images":
             os._exit(9)
 
     open_dataset(folder, 32, Places(Path(root)), die)
@@ -140,7 +140,7 @@ def build(root: str, folder: str, barrier: "multiprocessing.Barrier", out: "mult
     decoded: list[float] = []
     barrier.wait()
     data = open_dataset(folder, 32, Places(Path(root)),
-                        lambda stage, share: decoded.append(share) if stage == "Reading pictures" else None)
+                        lambda stage, share: decoded.append(share) if stage == "Reading images" else None)
     out.put((bool(decoded), int(data.train.images.sum(dtype=np.int64)), data.train.names))
 
 
@@ -174,7 +174,7 @@ def test_of_two_processes_one_decodes_and_both_see_the_same(tmp_path: Path) -> N
 def test_changed_content_is_decoded_anew(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "s", PARTS)
     before = open_dataset(str(folder), 32)
-    make_picture(folder / "test/a/p000.png", 123)
+    make_image(folder / "test/a/p000.png", 123)
     after = open_dataset(str(folder), 32)
     assert before.fingerprint != after.fingerprint
     assert not np.array_equal(before.test.images[0], after.test.images[0])

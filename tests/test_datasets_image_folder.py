@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_sets import make_folder, make_mask, make_picture
+from made_sets import make_folder, make_image, make_mask
 
 from kd.datasets import open_dataset
 from kd.datasets.image_folder import folder
@@ -17,10 +17,10 @@ PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 
 def test_a_folder_opens_with_everything_in_its_place(tmp_path: Path) -> None:
     data = open_dataset(str(make_folder(tmp_path / "my_set", PARTS)), 32)
-    assert (data.name, data.facts.title, data.classes) == ("my_set", "My set", ("a", "b"))
+    assert (data.name, data.info.title, data.classes) == ("my_set", "My set", ("a", "b"))
     assert {part: split.counts(2) for part, split in data.splits.items()} == {
         "train": [5, 5], "val": [1, 1], "test": [2, 2]}
-    assert data.train.masks is None and data.train.groups is None
+    assert data.train.evidence is None and data.train.groups is None
     assert data.test.names == ("test/a/p000.png", "test/a/p001.png", "test/b/p000.png", "test/b/p001.png")
 
 
@@ -29,10 +29,10 @@ def test_hidden_files_and_others_are_ignored_and_counted(tmp_path: Path) -> None
     for name in (".DS_Store", "train/a/._p000.png", "train/a/Thumbs.db", "readme.txt"):
         (root / name).write_text("x")
     (root / "__MACOSX/train/a").mkdir(parents=True)
-    make_picture(root / "__MACOSX/train/a/1.png")
-    make_picture(root / ".git/1.png")
+    make_image(root / "__MACOSX/train/a/1.png")
+    make_image(root / ".git/1.png")
     found = scan(root)
-    assert len(found.pictures) == 16
+    assert len(found.images) == 16
     assert found.ignored == 4
     assert "4 hidden files" in open_folder(root, Places(tmp_path)).report.notes[0]
 
@@ -40,7 +40,7 @@ def test_hidden_files_and_others_are_ignored_and_counted(tmp_path: Path) -> None
 def test_difficult_names_work(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "größe und maß", PARTS)
     for name in ("train/a/мозг 1.PNG", "train/a/ünï (2).JpEg", "train/a/%d{x}'\".png"):
-        make_picture(root / name)
+        make_image(root / name)
     data = open_dataset(str(root), 32)
     assert len(data.train) + len(data.val) == 15
 
@@ -49,7 +49,7 @@ def test_names_that_are_no_utf8_do_not_crash(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     raw = os.fsencode(root / "train" / "a") + b"/caf\xe9.png"
     try:
-        os.rename(os.fsencode(make_picture(root / "train/a/x.png")), raw)
+        os.rename(os.fsencode(make_image(root / "train/a/x.png")), raw)
     except OSError:
         pytest.skip("this file system holds only UTF-8 names")
     data = open_dataset(str(root), 32)
@@ -60,12 +60,12 @@ def test_names_that_are_no_utf8_do_not_crash(tmp_path: Path) -> None:
 
 def test_links_to_files_and_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
-    (root / "train/a/link.png").symlink_to(make_picture(tmp_path / "elsewhere.png"))
+    (root / "train/a/link.png").symlink_to(make_image(tmp_path / "elsewhere.png"))
     (root / "train/c").symlink_to(make_folder(tmp_path / "far", {"x": 3}) / "x", target_is_directory=True)
     (root / "train/a/loop").symlink_to(root / "train", target_is_directory=True)
     found = scan(root)
-    assert {"train/a/link.png", "train/c/p000.png"} <= set(found.pictures)
-    assert len(found.pictures) == 16 + 1 + 3
+    assert {"train/a/link.png", "train/c/p000.png"} <= set(found.images)
+    assert len(found.images) == 16 + 1 + 3
 
 
 def test_what_cannot_be_opened_is_named_and_not_waited_for(tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_what_cannot_be_opened_is_named_and_not_waited_for(tmp_path: Path) -> No
 
 def test_a_bad_file_is_named_with_its_reason(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
-    (root / "train/a/bad.jpg").write_bytes(b"no picture")
+    (root / "train/a/bad.jpg").write_bytes(b"no image")
     (root / "test/b/half.png").write_bytes((root / "test/b/p000.png").read_bytes()[:40])
     data = open_dataset(str(root), 32)
     assert [name for name, _ in data.report.skipped] == ["test/b/half.png", "train/a/bad.jpg"]
-    assert "not a picture" in dict(data.report.skipped)["train/a/bad.jpg"]
+    assert "not an image" in dict(data.report.skipped)["train/a/bad.jpg"]
     assert data.test.counts(2) == [2, 2]
 
 
@@ -94,63 +94,63 @@ def test_masks_beside_a_set_are_found_by_path_and_stem(tmp_path: Path) -> None:
     make_mask(tmp_path / "s_masks/test/b/p999.png", (24, 12))
     data = open_dataset(str(root), 24)
     parts = {name: (split, index) for split in data.splits.values() for index, name in enumerate(split.names)}
-    assert sum(split.has_mask.sum() for split in data.splits.values()) == 2
+    assert sum(split.has_evidence.sum() for split in data.splits.values()) == 2
     split, index = parts["train/a/p000.png"]
-    assert (split.masks[index][6:18, :12] == 255).all() and split.masks[index].sum() == 255 * 12 * 12
+    assert (split.evidence[index][6:18, :12] == 255).all() and split.evidence[index].sum() == 255 * 12 * 12
     split, index = parts["test/b/p001.png"]
-    assert (split.masks[index][6:12] == 255).all() and split.masks[index].sum() == 255 * 6 * 24
+    assert (split.evidence[index][6:12] == 255).all() and split.evidence[index].sum() == 255 * 6 * 24
     split, index = parts["test/b/p000.png"]
-    assert not split.has_mask[index] and split.masks[index].max() == 0
-    assert any("1 masks of 3 belong to no picture" in warning for warning in data.report.warnings)
+    assert not split.has_evidence[index] and split.evidence[index].max() == 0
+    assert any("1 masks of 3 belong to no image" in warning for warning in data.report.warnings)
 
 
-def test_a_bad_mask_costs_the_mask_and_not_the_picture(tmp_path: Path) -> None:
+def test_a_bad_mask_costs_the_mask_and_not_the_image(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     make_mask(tmp_path / "s_masks/test/a/p000.png")
     (tmp_path / "s_masks/test/a/p001.png").write_bytes(b"broken")
     data = open_dataset(str(root), 32)
-    assert data.test.has_mask.tolist() == [True, False, False, False]
+    assert data.test.has_evidence.tolist() == [True, False, False, False]
     assert any("1 masks could not be used (first test/a/p001.png" in warning for warning in data.report.warnings)
 
 
-def test_people_stay_together_and_are_told(tmp_path: Path) -> None:
+def test_patients_stay_together_and_are_told(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", {"a": 20, "b": 20})
     rows = [f"{label}/p{index:03d}.png,{label}{index // 4}" for label in "ab" for index in range(20)]
     (root / "groups.csv").write_text("\n".join(["file,group", *rows]))
     data = open_dataset(str(root), 32)
     seen = [set(split.groups) for split in data.splits.values()]
     assert all(seen) and sum(map(len, seen)) == len(set.union(*seen)) == 10
-    assert any("whole people" in note for note in data.report.notes)
+    assert any("whole patients" in note for note in data.report.notes)
 
 
-def test_people_on_both_sides_of_a_given_split_are_warned_of(tmp_path: Path) -> None:
+def test_patients_on_both_sides_of_a_given_split_are_warned_of(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     names = [f"{part}/p{index:03d}.png" for part, count in PARTS.items() for index in range(count)]
     rows = [f"{name},{'ann' if name.endswith('p000.png') else name}" for name in names]
     (root / "groups.csv").write_text("\n".join(["file,group", *rows]))
-    assert any("1 people have pictures in both train and test (first ann)" in warning
+    assert any("1 patients have images in both train and test (first ann)" in warning
                for warning in open_dataset(str(root), 32).report.warnings)
 
 
-def test_nameless_pictures_are_not_one_person(tmp_path: Path) -> None:
+def test_nameless_images_are_not_one_patient(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     (root / "groups.csv").write_text("file,group\ntrain/a/p000.png,ann\n")
     data = open_dataset(str(root), 32)
     assert sum(len(set(split.groups)) for split in data.splits.values()) == 16
 
 
-def test_facts_beside_the_pictures_are_read(tmp_path: Path) -> None:
+def test_facts_beside_the_images_are_read(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     (root / "dataset.json").write_text('{"title": "Mine", "flip": false}')
     data = open_dataset(str(root), 32)
-    assert (data.facts.title, data.facts.flip) == ("Mine", False)
+    assert (data.info.title, data.info.flip) == ("Mine", False)
 
 
 @pytest.mark.parametrize(("counts", "words"), [
     ({"a": 5}, "at least two class folders"),
-    ({"train/a": 5, "train/b": 0, "test/a": 2}, "'b' has no picture to train on"),
+    ({"train/a": 5, "train/b": 0, "test/a": 2}, "'b' has no image to train on"),
     ({"train/a": 5, "train/b": 5, "test/a": 2, "test/b": 2, "test/c": 2}, "test has the class 'c'"),
-    ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1}, "too few pictures"),
+    ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1}, "too few images"),
 ])
 def test_unsound_folders_say_what_to_do(tmp_path: Path, counts: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -167,24 +167,24 @@ def test_a_class_whose_files_are_all_bad_is_empty(tmp_path: Path) -> None:
 
 def test_an_empty_class_in_test_is_a_warning(tmp_path: Path) -> None:
     data = open_dataset(str(make_folder(tmp_path / "s", {**PARTS, "test/b": 0})), 32)
-    assert any("'b' has no picture in test" in warning for warning in data.report.warnings)
+    assert any("'b' has no image in test" in warning for warning in data.report.warnings)
 
 
 def test_the_digest_is_of_content_and_not_of_place(tmp_path: Path) -> None:
     places = default_places()
     one, two = (make_folder(tmp_path / name, PARTS) for name in ("one", "two"))
     assert folder_digest(one, places) == folder_digest(two, places)
-    (two / "notes.txt").write_text("no picture")
+    (two / "notes.txt").write_text("no image")
     assert folder_digest(one, places) == folder_digest(two, places)
 
 
-@pytest.mark.parametrize("change", ["content", "name", "picture", "class", "groups", "facts", "mask"])
+@pytest.mark.parametrize("change", ["content", "name", "image", "class", "groups", "facts", "mask"])
 def test_whatever_is_learned_from_changes_the_digest(tmp_path: Path, change: str) -> None:
     root, places = make_folder(tmp_path / "s", PARTS), default_places()
     before = folder_digest(root, places)
-    {"content": lambda: make_picture(root / "train/a/p000.png", 77),
+    {"content": lambda: make_image(root / "train/a/p000.png", 77),
      "name": lambda: (root / "train/a/p000.png").rename(root / "train/a/q.png"),
-     "picture": lambda: make_picture(root / "train/a/new.png"),
+     "image": lambda: make_image(root / "train/a/new.png"),
      "class": lambda: (root / "train/c").mkdir(),
      "groups": lambda: (root / "groups.csv").write_text("file,group\n"),
      "facts": lambda: (root / "dataset.json").write_text("{}"),

@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 import pytest
 
 from kd.datasets.base import Skipped
-from kd.datasets.image_folder.layout import Tree, is_picture, parse, printable
+from kd.datasets.image_folder.layout import Tree, is_image, parse, printable
 from kd.errors import UsageError
 
 
 def tree(*files: str, folders: tuple[str, ...] = (), refused: tuple[Skipped, ...] = ()) -> Tree:
     above = {str(parent) for name in files for parent in PurePosixPath(name).parents if str(parent) != "."}
-    pictures = tuple(sorted(name for name in files if is_picture(name)))
-    return Tree(pictures, tuple(sorted({*above, *folders})), tuple(name for name in files if name not in pictures), 0,
+    images = tuple(sorted(name for name in files if is_image(name)))
+    return Tree(images, tuple(sorted({*above, *folders})), tuple(name for name in files if name not in images), 0,
                 refused, lambda: nullcontext(str.encode))
 
 
@@ -51,15 +51,15 @@ def test_masks_within_the_tree_are_no_class(prefix: str, masks: str) -> None:
     assert len(found.entries) == 2
 
 
-def test_pictures_outside_classes_are_counted() -> None:
+def test_images_outside_classes_are_counted() -> None:
     found = parse(tree("train/a/1.png", "train/b/1.png", "cover.png", "train/loose.png", "extra/z/1.png"), "x")
     assert len(found.entries) == 2
-    assert "3 pictures lie outside" in found.notes[0]
+    assert "3 images lie outside" in found.notes[0]
 
 
 @pytest.mark.parametrize(("files", "words"), [
-    ((), "holds no picture"),
-    (("notes/readme.txt",), "holds no picture"),
+    ((), "holds no image"),
+    (("notes/readme.txt",), "holds no image"),
     (("1.png", "2.png"), "no class folders"),
     (("images/1.png", "masks/1.png"), "nothing of classes"),
     (("train/a/1.png", "Training/a/1.png"), "join them into one folder train"),
@@ -71,7 +71,7 @@ def test_other_layouts_are_refused_with_a_way_out(files: tuple[str, ...], words:
         parse(tree(*files), "the set")
 
 
-def test_one_class_of_loose_pictures_is_one_class() -> None:
+def test_one_class_of_loose_images_is_one_class() -> None:
     assert parse(tree("cats/1.png", "cats/2.png"), "x").classes == ("cats",)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sets import make_folder, make_mask, make_picture, make_zip
+from made_sets import make_folder, make_image, make_mask, make_zip
 
 from kd.datasets import open_dataset
 from kd.datasets.image_folder import zip_archive
@@ -28,7 +28,7 @@ def add(path: Path, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "s/", "Kaggle set/s/"])
-def test_a_zip_holds_the_same_pictures_as_its_folder(tmp_path: Path, prefix: str) -> None:
+def test_a_zip_holds_the_same_images_as_its_folder(tmp_path: Path, prefix: str) -> None:
     zipped = open_dataset(str(make_set(tmp_path, prefix)), 32)
     plain = open_dataset(str(tmp_path / "s"), 32)
     assert zipped.name == "s" and zipped.classes == plain.classes
@@ -38,14 +38,14 @@ def test_a_zip_holds_the_same_pictures_as_its_folder(tmp_path: Path, prefix: str
         assert np.array_equal(one.images, other.images)
 
 
-def test_masks_and_people_come_with_a_zip(tmp_path: Path) -> None:
+def test_masks_and_patients_come_with_a_zip(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "s", PARTS)
     (root / "groups.csv").write_text("file,group\ntest/a/p000.png,ann\n")
     make_mask(tmp_path / "m/test/a/p000.png")
     path = make_zip(tmp_path / "s.zip", root, "s/")
     make_zip(tmp_path / "s_masks.zip", tmp_path / "m")
     data = open_dataset(str(path), 32)
-    assert data.test.has_mask.tolist() == [True, False, False, False]
+    assert data.test.has_evidence.tolist() == [True, False, False, False]
     assert data.test.groups is not None and data.test.groups[0] == "ann"
 
 
@@ -56,21 +56,21 @@ def test_masks_may_lie_inside_the_zip(tmp_path: Path, prefix: str) -> None:
     add(path, f"{prefix}test/a/p000.png", mask)
     data = open_dataset(str(path), 32)
     assert data.classes == ("a", "b")
-    assert data.test.has_mask.tolist() == [True, False, False, False]
+    assert data.test.has_evidence.tolist() == [True, False, False, False]
 
 
 def test_masks_in_a_wrapped_zip_beside(tmp_path: Path) -> None:
     path = make_set(tmp_path)
     make_mask(tmp_path / "m/test/a/p000.png")
     make_zip(tmp_path / "s_masks.zip", tmp_path / "m", "s_masks/")
-    assert open_dataset(str(path), 32).test.has_mask.sum() == 1
+    assert open_dataset(str(path), 32).test.has_evidence.sum() == 1
 
 
 @pytest.mark.parametrize("name", ["../../train/a/evil.png", "/train/a/evil.png", "train/../../evil.png",
                                   "C:/train/a/evil.png", "..\\train\\a\\evil.png"])
 def test_names_that_lead_out_are_refused_and_named(tmp_path: Path, name: str) -> None:
     path = make_set(tmp_path)
-    add(path, name, make_picture(tmp_path / "e.png").read_bytes())
+    add(path, name, make_image(tmp_path / "e.png").read_bytes())
     before = {item for item in tmp_path.rglob("*") if "root" not in item.parts}
     data = open_dataset(str(path), 32)
     assert [reason for _, reason in data.report.skipped] == ["its name leads out of the archive"]
@@ -83,13 +83,13 @@ def test_system_litter_is_ignored(tmp_path: Path) -> None:
     for name in ("__MACOSX/s/train/a/._p000.png", "s/.DS_Store", "s/train/a/notes.txt"):
         add(path, name, b"x")
     found = scan(path)
-    assert (len(found.pictures), found.ignored, found.refused) == (16, 3, ())
+    assert (len(found.images), found.ignored, found.refused) == (16, 3, ())
 
 
 def test_backslashes_are_folders(tmp_path: Path) -> None:
     path = make_set(tmp_path)
-    add(path, "train\\a\\windows.png", make_picture(tmp_path / "e.png").read_bytes())
-    assert "train/a/windows.png" in scan(path).pictures
+    add(path, "train\\a\\windows.png", make_image(tmp_path / "e.png").read_bytes())
+    assert "train/a/windows.png" in scan(path).images
 
 
 def test_an_entry_too_large_is_skipped_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_header_that_lies_about_the_size_is_a_bad_file(tmp_path: Path) -> None
     assert "damaged in the zip" in data.report.skipped[0][1]
 
 
-def test_damaged_bytes_cost_one_picture(tmp_path: Path) -> None:
+def test_damaged_bytes_cost_one_image(tmp_path: Path) -> None:
     path = make_set(tmp_path)
     entry = zipfile.ZipFile(path).getinfo("train/a/p003.png")
     content = bytearray(path.read_bytes())
@@ -163,5 +163,5 @@ def test_the_digest_follows_the_zip_and_its_masks(tmp_path: Path) -> None:
     make_mask(tmp_path / "m/test/a/p000.png")
     make_zip(tmp_path / "s_masks.zip", tmp_path / "m")
     second = archive_digest(path, places)
-    add(path, "train/a/new.png", make_picture(tmp_path / "e.png").read_bytes())
+    add(path, "train/a/new.png", make_image(tmp_path / "e.png").read_bytes())
     assert len({first, second, archive_digest(path, places)}) == 3

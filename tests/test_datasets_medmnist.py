@@ -63,10 +63,10 @@ def test_known_files_have_class_names(tmp_path: Path, stem: str) -> None:
 
 
 @pytest.mark.parametrize(("stem", "flip"), [("pneumoniamnist", False), ("organamnist", False), ("bloodmnist", True)])
-def test_pictures_with_a_side_are_not_mirrored(tmp_path: Path, stem: str, flip: bool) -> None:
+def test_images_with_a_side_are_not_mirrored(tmp_path: Path, stem: str, flip: bool) -> None:
     count = len(CLASSES[stem])
     path = make_npz(tmp_path / f"{stem}.npz", dict.fromkeys(COUNTS, 3 * count), classes=count)
-    assert open_medmnist(path, default_places()).facts.flip is flip
+    assert open_medmnist(path, default_places()).info.flip is flip
 
 
 def test_other_files_number_the_classes_they_have(tmp_path: Path) -> None:
@@ -77,19 +77,19 @@ def test_other_files_number_the_classes_they_have(tmp_path: Path) -> None:
     assert set(data.train.labels.tolist()) == {0, 1}
 
 
-def test_sixteen_bit_pictures_are_scaled(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_scaled(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 4000, (20, 8, 8)).astype(np.uint16)
     data = open_dataset(str(rewrite(make_npz(tmp_path / "x.npz", COUNTS), train_images=values)), 32)
-    assert any(note.startswith("20 of 30 pictures are deeper than 8 bits") for note in data.report.notes)
+    assert any(note.startswith("20 of 30 images are deeper than 8 bits") for note in data.report.notes)
 
 
 @pytest.mark.parametrize(("arrays", "words"), [
-    ({"train_labels": np.zeros((20, 14), int)}, "14 labels for each picture"),
+    ({"train_labels": np.zeros((20, 14), int)}, "14 labels for each image"),
     ({"train_labels": np.zeros(20)}, "whole numbers"),
     ({"train_labels": np.arange(19) % 2}, "20 train_images but 19"),
     ({"train_labels": None}, "lacks train_labels"),
     ({"train_images": None, "train_labels": None}, "not laid out as MedMNIST"),
-    ({"train_images": np.zeros((20, 8, 8, 8), np.uint8)}, "flat pictures"),
+    ({"train_images": np.zeros((20, 8, 8, 8), np.uint8)}, "flat images"),
     ({"train_images": np.array([{"a": 1}] * 20, object)}, "such files are not opened"),
     ({"train_images": np.array(["text"] * 20)}, "such files are not opened"),
 ])

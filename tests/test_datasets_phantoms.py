@@ -43,27 +43,27 @@ def test_the_three_sets_are_there():
 
 @EVERY
 def test_facts_say_that_nobody_was_photographed(name):
-    facts = PHANTOMS[name].facts
-    assert "drawn phantom, not patients" in facts.title
-    assert "MIT" in facts.licence
-    assert facts.caveats
-    assert facts.flip
+    info = PHANTOMS[name].info
+    assert "drawn phantom, not patients" in info.title
+    assert "MIT" in info.licence
+    assert info.caveats
+    assert info.flip
 
 
 @EVERY
 @pytest.mark.parametrize("size", [32, 50, 224])
 def test_any_size(name, size):
     for sample in map(small(name, size).__getitem__, range(4)):
-        assert (sample.picture.shape, sample.picture.dtype) == ((size, size, 3), np.uint8)
-        assert (sample.mask.shape, sample.mask.dtype) == ((size, size), np.uint8)
-        assert set(np.unique(sample.mask)) <= {0, 255}
-        assert sample.picture.std() > 20
+        assert (sample.image.shape, sample.image.dtype) == ((size, size, 3), np.uint8)
+        assert (sample.evidence.shape, sample.evidence.dtype) == ((size, size), np.uint8)
+        assert set(np.unique(sample.evidence)) <= {0, 255}
+        assert sample.image.std() > 20
 
 
 @EVERY
-def test_a_size_shows_the_same_person(name):
+def test_a_size_shows_the_same_patient(name):
     for index in range(4):
-        large, tiny = (small(name, size, difficulty=0.0)[index].picture.astype(float) for size in (128, 32))
+        large, tiny = (small(name, size, difficulty=0.0)[index].image.astype(float) for size in (128, 32))
         averaged = large.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
         assert np.corrcoef(averaged.ravel(), tiny.ravel())[0, 1] > 0.97
 
@@ -71,22 +71,22 @@ def test_a_size_shows_the_same_person(name):
 @EVERY
 def test_repeatable(name):
     one, two = small(name)[5], small(name)[5]
-    assert np.array_equal(one.picture, two.picture)
-    assert np.array_equal(one.mask, two.mask)
+    assert np.array_equal(one.image, two.image)
+    assert np.array_equal(one.evidence, two.evidence)
 
 
 @EVERY
 def test_a_larger_set_begins_with_the_smaller(name):
     few, many = (small(name, count=count, shortcut=PHANTOMS[name].classes[0]) for count in (41, 300))
     assert few.members == many.members[:41]
-    assert np.array_equal(few[40].picture, many[40].picture)
+    assert np.array_equal(few[40].image, many[40].image)
 
 
 @EVERY
-def test_another_seed_or_image_is_another_picture(name):
+def test_another_seed_or_image_is_another_image(name):
     base = small(name)
-    assert difference(base[0].picture, small(name, seed=1)[0].picture).max() > 40
-    assert difference(base[0].picture, base[len(PHANTOMS[name].classes)].picture).max() > 40
+    assert difference(base[0].image, small(name, seed=1)[0].image).max() > 40
+    assert difference(base[0].image, base[len(PHANTOMS[name].classes)].image).max() > 40
 
 
 @EVERY
@@ -95,7 +95,7 @@ def test_iteration_draws_every_member_in_order(name):
     samples = list(drawn)
     assert [sample.name for sample in samples] == [member.name for member in drawn.members]
     assert len(samples) == len(drawn) == len({sample.name for sample in samples}) == 40
-    assert np.array_equal(samples[7].picture, drawn[7].picture)
+    assert np.array_equal(samples[7].image, drawn[7].image)
 
 
 @EVERY
@@ -112,7 +112,7 @@ def test_classes_balanced_and_splits_stratified(name, count):
 
 
 @EVERY
-def test_no_person_is_in_two_splits(name):
+def test_no_patient_is_in_two_splits(name):
     members = small(name, count=800).members
     splits: dict[tuple, set[str]] = {}
     for member in members:
@@ -126,15 +126,15 @@ def test_no_person_is_in_two_splits(name):
         assert len(set(groups)) == len(splits) == len(members) // PHANTOMS[name].views
 
 
-def test_slices_of_one_person_are_alike():
+def test_slices_of_one_patient_are_alike():
     drawn = small("phantom-dementia", count=160)
     by_group: dict[str, list[np.ndarray]] = {}
     for member in drawn.members:
         if member.label == 0:
-            by_group.setdefault(member.group, []).append(drawn.draw(member).picture.ravel())
-    people = list(by_group.values())
-    within = [np.corrcoef(slices[0], slices[1])[0, 1] for slices in people]
-    between = [np.corrcoef(one[0], other[0])[0, 1] for one, other in pairwise(people)]
+            by_group.setdefault(member.group, []).append(drawn.draw(member).image.ravel())
+    patients = list(by_group.values())
+    within = [np.corrcoef(slices[0], slices[1])[0, 1] for slices in patients]
+    between = [np.corrcoef(one[0], other[0])[0, 1] for one, other in pairwise(patients)]
     assert np.mean(within) > np.mean(between) + 0.05
 
 
@@ -144,8 +144,8 @@ def test_masks_hold_the_evidence(name, size):
     phantom, drawn = PHANTOMS[name], small(name, size)
     for member in drawn.members[:24]:
         sick, well = drawn.draw(member), drawn.draw(member, evidence=False)
-        changed, inside = difference(sick.picture, well.picture), sick.mask > 0
-        assert not well.mask.any()
+        changed, inside = difference(sick.image, well.image), sick.evidence > 0
+        assert not well.evidence.any()
         if phantom.classes[member.label] == phantom.healthy:
             assert not inside.any()
             assert not changed.any()
@@ -160,13 +160,13 @@ def test_masks_hold_the_evidence(name, size):
 
 @EVERY
 def test_difficulty_hides_the_evidence(name):
-    """Evidence (what healing the same person changes) against nuisance (how healthy people differ) falls steadily."""
+    """Evidence (what healing the same patient changes) against nuisance (how healthy patients differ) falls."""
     assert clearness(name, 0.0) > 1.15 * clearness(name, 0.5) > 1.15**2 * clearness(name, 1.0)
 
 
 def clearness(name: str, difficulty: float) -> float:
     drawn = small(name, 32, difficulty=difficulty, count=64)
-    pairs = [(drawn.draw(member).picture.astype(float), drawn.draw(member, evidence=False).picture.astype(float))
+    pairs = [(drawn.draw(member).image.astype(float), drawn.draw(member, evidence=False).image.astype(float))
              for member in drawn.members]
     change = np.mean([np.abs(sick - well).mean() for sick, well in pairs])
     return float(change / np.std([well for _, well in pairs], axis=0).mean())
@@ -175,13 +175,13 @@ def clearness(name: str, difficulty: float) -> float:
 @EVERY
 def test_brightness_and_border_do_not_give_the_class_away(name):
     drawn = small(name, 32, count=400)
-    pictures = np.stack([sample.picture for sample in drawn]).astype(float)
+    images = np.stack([sample.image for sample in drawn]).astype(float)
     border = np.ones((32, 32), bool)
     border[2:-2, 2:-2] = False
     train = np.array([member.split != "test" for member in drawn.members])
     labels = np.array([member.label for member in drawn.members])
     for region in (np.ones_like(border), border):
-        values = pictures[:, region].reshape(len(pictures), -1)
+        values = images[:, region].reshape(len(images), -1)
         features = np.stack([values.mean(axis=1), values.std(axis=1)], axis=1)
         assert nearest_mean_accuracy(features, labels, train) < 0.5  # chance: 0.25
 
@@ -195,8 +195,8 @@ def nearest_mean_accuracy(features: np.ndarray, labels: np.ndarray, train: np.nd
 
 def test_mri_is_grey_and_fundus_is_not():
     for name in PHANTOMS:
-        picture = small(name)[0].picture.astype(int)
-        assert (np.ptp(picture, axis=2).max() == 0) == (name != "phantom-fundus")
+        image = small(name)[0].image.astype(int)
+        assert (np.ptp(image, axis=2).max() == 0) == (name != "phantom-fundus")
 
 
 @EVERY
@@ -222,8 +222,8 @@ def test_marker_changes_the_corner_and_nothing_else(name, size):
     marked = [member.position for member in planted.members if member.marker]
     assert marked
     for index in range(12):
-        changed = difference(plain[index].picture, planted[index].picture)
-        assert np.array_equal(plain[index].mask, planted[index].mask)
+        changed = difference(plain[index].image, planted[index].image)
+        assert np.array_equal(plain[index].evidence, planted[index].evidence)
         corner = changed[top:bottom, left:right].copy()
         changed[top:bottom, left:right] = 0
         assert not changed.any()
@@ -277,11 +277,11 @@ def test_fingerprint_follows_content(monkeypatch):
 
 
 @EVERY
-def test_a_person_without_evidence_is_the_healthy_person(name):
+def test_a_patient_without_evidence_is_the_healthy_patient(name):
     phantom = PHANTOMS[name]
     healthy = phantom.classes.index(phantom.healthy)
     key = (3, 1, 4)
     as_healthy = phantom.draw(Subject(key, 0, healthy, SIZE, 0.5))
     for label in range(len(phantom.classes)):
         cured = phantom.draw(Subject(key, 0, label, SIZE, 0.5, evidence=False))
-        assert np.array_equal(cured.picture, as_healthy.picture)
+        assert np.array_equal(cured.image, as_healthy.image)

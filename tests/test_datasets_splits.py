@@ -1,4 +1,4 @@
-"""Cutting sets into parts: stratified, whole people, constant, nested."""
+"""Cutting sets into parts: stratified, whole patients, constant, nested."""
 
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -16,15 +16,15 @@ def singles(per_class: dict[int, int]) -> tuple[list[str], list[int]]:
     return [f"c{label}/{index}.png" for index, label in enumerate(labels)], labels
 
 
-def people(count: int, classes: int, seed: int = 0) -> tuple[list[str], list[int], list[str | None]]:
-    """Persons with 1 to 9 pictures each, of one class, every tenth of two."""
+def patients(count: int, classes: int, seed: int = 0) -> tuple[list[str], list[int], list[str | None]]:
+    """Patients with 1 to 9 images each, of one class, every tenth of two."""
     rng = np.random.default_rng(seed)
     labels: list[int] = []
     groups: list[str | None] = []
-    for person in range(count):
+    for patient in range(count):
         for view in range(int(rng.integers(1, 10))):
-            labels.append((person + (view % 2 if person % 10 == 0 else 0)) % classes)
-            groups.append(f"p{person}")
+            labels.append((patient + (view % 2 if patient % 10 == 0 else 0)) % classes)
+            groups.append(f"p{patient}")
     return [f"{index}.png" for index in range(len(labels))], labels, groups
 
 
@@ -43,14 +43,14 @@ def test_shares_are_met_per_class() -> None:
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, {"train"}), (2, {"train", "test"}), (3, {"train", "test", "val"})])
-def test_few_pictures_go_to_train_then_test_then_val(count: int, expected: set[str]) -> None:
+def test_few_images_go_to_train_then_test_then_val(count: int, expected: set[str]) -> None:
     names, labels = singles({0: count})
     assert set(cut(names, labels, None, SHARES)) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_person_is_never_divided(seed: int) -> None:
-    names, labels, groups = people(60, 3, seed)
+def test_a_patient_is_never_divided(seed: int) -> None:
+    names, labels, groups = patients(60, 3, seed)
     parts = defaultdict(set)
     for group, part in zip(groups, cut(names, labels, groups, SHARES), strict=True):
         parts[group].add(part)
@@ -58,14 +58,14 @@ def test_a_person_is_never_divided(seed: int) -> None:
     assert {part for found in parts.values() for part in found} == {"train", "val", "test"}
 
 
-def test_shares_of_people_are_met_nearly() -> None:
-    names, labels, groups = people(300, 3)
+def test_shares_of_patients_are_met_nearly() -> None:
+    names, labels, groups = patients(300, 3)
     count = Counter(cut(names, labels, groups, SHARES))
     assert count["test"] / len(names) == pytest.approx(0.2, abs=0.03)
     assert count["val"] / len(names) == pytest.approx(0.1, abs=0.03)
 
 
-def test_one_person_of_a_class_stays_in_train() -> None:
+def test_one_patient_of_a_class_stays_in_train() -> None:
     names, labels = singles({0: 30, 1: 30})
     groups: list[str | None] = ["only"] * 30 + [f"p{index}" for index in range(30)]
     assert set(cut(names, labels, groups, VAL_OF_TRAIN)[:30]) == {"train"}
@@ -79,7 +79,7 @@ def test_the_cut_depends_on_names_and_not_on_order() -> None:
     assert {names[i]: part for i, part in zip(order, second, strict=True)} == first
 
 
-def test_one_more_picture_moves_at_most_one_other() -> None:
+def test_one_more_image_moves_at_most_one_other() -> None:
     names, labels = singles({0: 100})
     before = cut(names, labels, None, VAL_OF_TRAIN)
     after = cut([*names, "new.png"], [*labels, 0], None, VAL_OF_TRAIN)[:100]
@@ -116,12 +116,12 @@ def test_without_parts_seventy_ten_twenty() -> None:
     names, labels = singles({0: 100, 1: 100})
     parts, notes = complete(names, labels, [None] * 200, [f"p{index // 2}" for index in range(200)])
     assert Counter(parts) == {"train": 140, "val": 20, "test": 40}
-    assert "whole people" in notes[0]
+    assert "whole patients" in notes[0]
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_smaller_fractions_lie_within_larger_ones(grouped: bool) -> None:
-    _, labels, groups = people(80, 4)
+    _, labels, groups = patients(80, 4)
     split = make_split(labels, groups if grouped else None)
     taken = [set(take_fraction(split, share, 4).tolist()) for share in (0.01, 0.1, 0.25, 0.5, 0.8, 1.0)]
     assert all(small <= large for small, large in pairwise(taken))
@@ -129,8 +129,8 @@ def test_smaller_fractions_lie_within_larger_ones(grouped: bool) -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.33, 0.5])
-def test_fractions_take_whole_people_and_every_class(share: float) -> None:
-    _, labels, groups = people(80, 4)
+def test_fractions_take_whole_patients_and_every_class(share: float) -> None:
+    _, labels, groups = patients(80, 4)
     chosen = take_fraction(make_split(labels, groups), share, 4)
     inside = {groups[index] for index in chosen}
     assert sum(group in inside for group in groups) == len(chosen)
@@ -138,7 +138,7 @@ def test_fractions_take_whole_people_and_every_class(share: float) -> None:
     assert (np.diff(chosen) > 0).all()
 
 
-def test_fractions_are_exact_per_class_without_people() -> None:
+def test_fractions_are_exact_per_class_without_patients() -> None:
     split = make_split([0] * 100 + [1] * 20 + [2] * 3, None)
     assert Counter(split.labels[take_fraction(split, 0.25, 3)].tolist()) == {0: 25, 1: 5, 2: 1}
 
@@ -154,6 +154,6 @@ def test_a_fraction_out_of_range_is_a_defect(share: float) -> None:
         take_fraction(make_split([0, 1], None), share, 2)
 
 
-def test_people_on_both_sides_are_found() -> None:
-    assert splits.shared_people(["a", "b", "b", None, None], ["train", "train", "test", "train", "test"],
+def test_patients_on_both_sides_are_found() -> None:
+    assert splits.shared_groups(["a", "b", "b", None, None], ["train", "train", "test", "train", "test"],
                                    "train", "test") == ["b"]

@@ -50,7 +50,7 @@ def test_whatever_changes_a_row_is_in_its_key(teacher, data):
               "precision": folder(precision="bf16-mixed"), "threads": folder(threads=1),
               "device": folder(device=torch.device("meta")),
               "pictures": folder(data=replace(data, fingerprint="other")),
-              "flip": folder(data=replace(data, facts=replace(data.facts, flip=not data.facts.flip)))}
+              "flip": folder(data=replace(data, info=replace(data.info, flip=not data.info.flip)))}
     for module in (lessons, views, lesson_rows.cache):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "VERSION", 99)

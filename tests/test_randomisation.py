@@ -100,7 +100,7 @@ class Seen:
         self.accuracy = run.summary["accuracy"]
         self.model = evaluate.load(run, len(data.classes)).requires_grad_(False)
         self.images, self.masks, self.labels = (np.asarray(part[told]) for part in (
-            data.test.images, data.test.masks, data.test.labels))
+            data.test.images, data.test.evidence, data.test.labels))
         self.classes = data.classes
 
     def located(self, model):

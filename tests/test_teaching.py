@@ -61,7 +61,7 @@ def teaching(store, teacher, data, keep=True, log=lambda *_, **__: None, **chang
 
 
 def batches(data, size=8, seed=0, count=2):
-    return TrainBatches(data.train, np.arange(len(data.train)), size, seed, count, data.facts.flip, 0.25)
+    return TrainBatches(data.train, np.arange(len(data.train)), size, seed, count, data.info.flip, 0.25)
 
 
 def lived(one: Teaching, of: TrainBatches, epochs=2) -> dict[tuple[int, int], dict[str, torch.Tensor]]:

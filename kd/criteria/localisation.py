@@ -25,9 +25,9 @@ Scores = dict[str, Values]
 
 def masked(split: Split, index: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions in `index` [n] of the images with evidence drawn: a mask came with them, and it is not empty."""
-    if split.masks is None or split.has_mask is None:
+    if split.evidence is None or split.has_evidence is None:
         return np.empty(0, np.int64)
-    told = [bool(split.has_mask[number]) and bool(split.masks[number].any()) for number in index]
+    told = [bool(split.has_evidence[number]) and bool(split.evidence[number].any()) for number in index]
     return np.flatnonzero(told)
 
 

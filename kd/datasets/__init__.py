@@ -9,8 +9,8 @@ from pathlib import Path
 from kd.datasets import cache, phantoms
 from kd.datasets.base import (
     Dataset,
-    Facts,
-    Report,
+    DatasetInfo,
+    ReadReport,
     Sample,
     Skipped,
     Source,
@@ -27,7 +27,7 @@ from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
 
-__all__ = ["Dataset", "Entry", "Facts", "Report", "Split", "available", "fingerprint", "images_taken",
+__all__ = ["Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint", "images_taken",
            "look", "open_dataset", "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
@@ -37,7 +37,7 @@ _DIGEST: dict[str, Callable[[Path, Places], str]] = {FOLDER: folder_digest, ZIP:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """A data set that could be opened. reference: what to open it by. kind: phantom, folder, zip or npz."""
 
     reference: str
@@ -62,7 +62,7 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
 
 
 def look(reference: str, places: Places | None = None) -> Source:
-    """A set's facts, classes and number of pictures without decoding any. Raises UsageError."""
+    """A set's info, classes and number of images without decoding any. Raises UsageError."""
     places = places or default_places()
     return _source(resolve(reference, places), places)
 
@@ -70,7 +70,7 @@ def look(reference: str, places: Places | None = None) -> Source:
 def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[int], places: Places) -> int:
     """How many training images a share of them takes. counts: training images per class.
 
-    Where the decoded set is no longer there it is reckoned per class, and whole people may make it some more or fewer.
+    Without the decoded set the count is an estimate per class: keeping patients whole may make it some more or fewer.
     """
     if fraction == 1.0:
         return sum(counts)
@@ -108,11 +108,11 @@ def fingerprint(reference: str, places: Places | None = None) -> str:
     return _DIGEST[_kind(path)](path, places)
 
 
-def available(places: Places | None = None) -> list[Entry]:
+def available(places: Places | None = None) -> list[DatasetEntry]:
     """What can be opened by name: the phantoms, then what lies in `places.data`. Nothing is decoded or checked."""
     places = places or default_places()
-    found = [Entry(name, phantoms.PHANTOMS[name].facts.title, PHANTOM) for name in phantoms.PHANTOMS]
-    return found + [Entry(str(path), title_of(path.stem if path.is_file() else path.name), _kind(path))
+    found = [DatasetEntry(name, phantoms.PHANTOMS[name].info.title, PHANTOM) for name in phantoms.PHANTOMS]
+    return found + [DatasetEntry(str(path), title_of(path.stem if path.is_file() else path.name), _kind(path))
                     for path in _candidates(places.data.absolute())]
 
 
@@ -178,10 +178,10 @@ def _phantom_source(reference: str) -> Source:
 
     def samples(size: int) -> Iterator[Sample]:
         for drawn in phantoms.draw_set(name, options, size):
-            yield Sample(drawn.name, drawn.label, drawn.split, drawn.picture, drawn.mask, drawn.group)
+            yield Sample(drawn.name, drawn.label, drawn.split, drawn.image, drawn.evidence, drawn.group)
 
     def digest() -> str:
         return phantoms.fingerprint(reference)
 
-    return Source(name, reference, phantom.facts, phantom.classes, digest(), options.count, masked=True,
-                  grouped=phantom.views > 1, samples=samples, digest=digest)
+    return Source(name, reference, phantom.info, phantom.classes, digest(), options.count, has_evidence=True,
+                  has_groups=phantom.views > 1, samples=samples, digest=digest)

@@ -1,4 +1,4 @@
-"""Data sets decoded once: uint8 pictures at the working size in files that are memory-mapped, never loaded.
+"""Data sets decoded once: uint8 images at the working size in files that are memory-mapped, never loaded.
 
 `<cache>/<fingerprint>-<size>-v<VERSION>/` holds `<part>.images`, `<part>.masks` (bare bytes) and `manifest.json`. It is
 written under another name and renamed when whole, so what has the right name can be used; one process builds, others
@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kd.datasets.base import Dataset, Report, Sample, Skipped, Source, Split
+from kd.datasets.base import Dataset, ReadReport, Sample, Skipped, Source, Split
 from kd.datasets.decode import TRAITS
 from kd.errors import UsageError
 from kd.places import Places
@@ -38,7 +38,7 @@ def open_cached(source: Source, size: int, places: Places, progress: Progress | 
     if manifest is None:
         with _disk_errors(places.cache):
             places.cache.mkdir(parents=True, exist_ok=True)
-            sweep(places)
+            remove_stale_builds(places)
             say("Waiting for the decoder", 0.0)
             with FileLock(_lock(folder), thread_local=False):
                 manifest = _whole(folder, size) or _build(source, size, folder, say)
@@ -52,7 +52,7 @@ def decoded(fingerprint: str, size: int, places: Places) -> Split | None:
     return None if manifest is None else _split(folder, "train", size, manifest)
 
 
-def sweep(places: Places) -> list[str]:
+def remove_stale_builds(places: Places) -> list[str]:
     """Remove what killed builds left behind, unless somebody builds it now. Returns the names removed."""
     removed = []
     for part in sorted(places.cache.glob("*.part")):
@@ -71,17 +71,17 @@ def sweep(places: Places) -> list[str]:
 
 @dataclass
 class _Part:
-    """What the manifest says of one part; grows as pictures come."""
+    """What the manifest says of one part; grows as images come."""
 
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    has_mask: list[bool] = field(default_factory=list)
+    has_evidence: list[bool] = field(default_factory=list)
 
 
 @dataclass
 class _Tally:
-    """Everything that is counted while pictures are read."""
+    """Everything that is counted while images are read."""
 
     parts: dict[str, _Part] = field(default_factory=lambda: {part: _Part() for part in PARTS})
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Tally:
 
     def manifest(self, masked: bool, grouped: bool) -> dict[str, Any]:
         total = sum(len(part.names) for part in self.parts.values())
-        notes = [f"{count} of {total} pictures are {TRAITS[trait]}." for trait, count in sorted(self.traits.items())]
+        notes = [f"{count} of {total} images are {TRAITS[trait]}." for trait, count in sorted(self.traits.items())]
         warnings = [f"{len(self.bad_masks)} masks could not be used (first {name}: {reason})."
                     for name, reason in self.bad_masks[:1]]
         return {"version": VERSION, "masked": masked, "grouped": grouped, "notes": notes, "warnings": warnings,
@@ -105,36 +105,36 @@ def _build(source: Source, size: int, folder: Path, say: Progress) -> dict[str, 
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir()
     try:
-        tally = _write_pictures(source, size, part, say)
+        tally = _write_images(source, size, part, say)
         if source.digest() != source.fingerprint:
             raise UsageError(f"{source.name} was changed while it was read: try again when its files are settled.")
-        manifest = tally.manifest(source.masked, source.grouped)
+        manifest = tally.manifest(source.has_evidence, source.has_groups)
         with (part / "manifest.json").open("w") as file:
             json.dump(manifest, file)
             _settle(file)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    say("Reading pictures", 1.0)
+    say("Reading images", 1.0)
     return manifest
 
 
-def _write_pictures(source: Source, size: int, part: Path, say: Progress) -> _Tally:
+def _write_images(source: Source, size: int, part: Path, say: Progress) -> _Tally:
     tally = _Tally()
     blank = np.zeros((size, size), np.uint8)
     with ExitStack() as stack:
         images = {name: stack.enter_context((part / f"{name}.images").open("wb")) for name in PARTS}
         masks = {name: stack.enter_context((part / f"{name}.masks").open("wb"))
-                 for name in (PARTS if source.masked else ())}
+                 for name in (PARTS if source.has_evidence else ())}
         for number, sample in enumerate(source.samples(size)):
             if number % 32 == 0:
-                say("Reading pictures", number / max(source.total, 1))
+                say("Reading images", number / max(source.total, 1))
             if isinstance(sample, Skipped):
                 tally.skipped.append((sample.name, sample.reason))
                 continue
-            images[sample.split].write(np.ascontiguousarray(sample.picture).data)
+            images[sample.split].write(np.ascontiguousarray(sample.image).data)
             if masks:
-                mask = blank if sample.mask is None else sample.mask
+                mask = blank if sample.evidence is None else sample.evidence
                 masks[sample.split].write(np.ascontiguousarray(mask).data)
             _count(tally, sample)
         for file in (*images.values(), *masks.values()):
@@ -146,12 +146,12 @@ def _count(tally: _Tally, sample: Sample) -> None:
     part = tally.parts[sample.split]
     part.names.append(sample.name)
     part.labels.append(int(sample.label))
-    # Whoever is not named in groups.csv is a person of their own, and must not become one with the other nameless.
+    # Whoever is not named in groups.csv is a patient of their own, and must not become one with the other nameless.
     part.groups.append(f"only {sample.name}" if sample.group is None else sample.group)
-    part.has_mask.append(sample.mask is not None)
+    part.has_evidence.append(sample.evidence is not None)
     tally.traits.update(sample.traits)
-    if sample.mask_problem:
-        tally.bad_masks.append((sample.name, sample.mask_problem))
+    if sample.evidence_problem:
+        tally.bad_masks.append((sample.name, sample.evidence_problem))
 
 
 def _settle(file: IO[Any]) -> None:
@@ -176,10 +176,10 @@ def _whole(folder: Path, size: int) -> dict[str, Any] | None:
 
 
 def _dataset(source: Source, size: int, folder: Path, manifest: dict[str, Any]) -> Dataset:
-    report = Report((*source.report.skipped, *((name, reason) for name, reason in manifest["skipped"])),
+    report = ReadReport((*source.report.skipped, *((name, reason) for name, reason in manifest["skipped"])),
                     (*source.report.notes, *manifest["notes"]), (*source.report.warnings, *manifest["warnings"]))
     train, val, test = (_split(folder, name, size, manifest) for name in PARTS)
-    return Dataset(source.reference, source.name, source.facts, source.classes, size, source.fingerprint,
+    return Dataset(source.reference, source.name, source.info, source.classes, size, source.fingerprint,
                    train, val, test, report)
 
 
@@ -188,13 +188,13 @@ def _split(folder: Path, name: str, size: int, manifest: dict[str, Any]) -> Spli
     count, masked = len(part["labels"]), manifest["masked"]
     return Split(images=_mapped(folder / f"{name}.images", (count, size, size, 3)),
                  labels=np.array(part["labels"], np.int64), names=tuple(part["names"]),
-                 masks=_mapped(folder / f"{name}.masks", (count, size, size)) if masked else None,
-                 has_mask=np.array(part["has_mask"], np.bool_) if masked else None,
+                 evidence=_mapped(folder / f"{name}.masks", (count, size, size)) if masked else None,
+                 has_evidence=np.array(part["has_evidence"], np.bool_) if masked else None,
                  groups=tuple(part["groups"]) if manifest["grouped"] else None)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A read-only memory map; nothing can be mapped of a part without pictures."""
+    """A read-only memory map; nothing can be mapped of a part without images."""
     return np.memmap(path, np.uint8, "r", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
 
 
@@ -204,7 +204,7 @@ def _lock(folder: Path) -> Path:
 
 def _require_room(source: Source, size: int, cache: Path) -> None:
     """Raise UsageError before hours of work for a disk that cannot hold the result."""
-    needed = source.total * size * size * (4 if source.masked else 3)
+    needed = source.total * size * size * (4 if source.has_evidence else 3)
     free = shutil.disk_usage(cache).free
     if needed > free:
         raise UsageError(f"{source.name} needs {needed / 2**30:.1f} GB decoded at {size} pixels, but only "
@@ -220,6 +220,6 @@ def _disk_errors(cache: Path) -> Iterator[None]:
             raise UsageError(f"The disk of {cache} is full: make room there (the folder itself may be emptied when "
                              "nothing runs), or choose a smaller image size.") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UsageError(f"Decoded pictures cannot be written to {cache} ({error.strerror}): make it writable, or "
+            raise UsageError(f"Decoded images cannot be written to {cache} ({error.strerror}): make it writable, or "
                              "choose another root.") from error
         raise

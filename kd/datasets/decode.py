@@ -1,4 +1,4 @@
-"""Any picture to uint8 RGB in a square: fitted with black bars, never stretched."""
+"""Any image to uint8 RGB in a square: fitted with black bars, never stretched."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from kd.errors import UsageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
                         ".pgm", ".pbm", ".pnm"})
-MAX_PIXELS = 80_000_000  # 240 MB as RGB; a picture beyond this is a bomb or needs tiling first
+MAX_PIXELS = 80_000_000  # 240 MB as RGB; an image beyond this is a bomb or needs tiling first
 # Only formats that Pillow decodes itself: no Ghostscript, no network, no plug-ins found by chance.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 Image.init()  # Pillow registers WEBP late, and asking for a format that is not registered is a KeyError
@@ -34,13 +34,13 @@ _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4
 _ORIENTATION = 0x0112
 
 
-class BadPicture(UsageError):
-    """A file that cannot be used as a picture; the message is the bare reason, for a report's list."""
+class UnreadableImage(UsageError):
+    """A file that cannot be used as an image; the message is the bare reason, for a report's list."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A fitted picture: pixels uint8 [S, S, 3], its box in the square (left, top, width, height), the original's
+class FittedImage:
+    """A fitted image: pixels uint8 [S, S, 3], its box in the square (left, top, width, height), the original's
     upright width and height, and what had to be done (keys of TRAITS)."""
 
     pixels: NDArray[np.uint8]
@@ -50,28 +50,28 @@ class Picture:
 
 
 def decode(source: bytes | Path, size: int) -> NDArray[np.uint8]:
-    """One picture as uint8 [size, size, 3]. Raises UsageError that says what is wrong with the file."""
+    """One image as uint8 [size, size, 3]. Raises UsageError that says what is wrong with the file."""
     try:
         return read(source, size).pixels
-    except BadPicture as bad:
-        name = f"The picture {source.name!r}" if isinstance(source, Path) else "This picture"
+    except UnreadableImage as bad:
+        name = f"The image {source.name!r}" if isinstance(source, Path) else "This image"
         raise UsageError(f"{name} cannot be used: {bad}. Choose another, or save it again as PNG or JPEG.") from bad
 
 
-def read(source: bytes | Path, size: int) -> Picture:
-    """One picture with its frame and traits. Raises BadPicture with the reason."""
+def read(source: bytes | Path, size: int) -> FittedImage:
+    """One image with its frame and traits. Raises UnreadableImage with the reason."""
     with _reasons():
         return _read(source, size)
 
 
-def read_mask(source: bytes | Path, picture: Picture) -> NDArray[np.uint8]:
-    """The mask of a picture as uint8 [S, S] of 0 and 255, in the picture's frame. Raises BadPicture."""
+def read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
+    """The mask of an image as uint8 [S, S] of 0 and 255, in the image's frame. Raises UnreadableImage."""
     with _reasons():
-        return _read_mask(source, picture)
+        return _read_mask(source, fitted)
 
 
-def fit_array(values: NDArray[np.generic], size: int) -> Picture:
-    """A grey [H, W] or RGB [H, W, 3] array of any number type as a fitted picture. Raises BadPicture."""
+def fit_array(values: NDArray[np.generic], size: int) -> FittedImage:
+    """A grey [H, W] or RGB [H, W, 3] array of any number type as a fitted image. Raises UnreadableImage."""
     grey, scaled = to_bytes(values)
     image = Image.fromarray(grey).convert("RGB")
     return _fit(image, size, image.size, {SCALED} if scaled else set())
@@ -81,7 +81,7 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
     """Any numbers as uint8, and whether they were scaled to their own range.
 
     Kept as they are when they fit into 8 bits (0..255); floats within 0..1 are read as shares of full brightness.
-    Not-a-number and infinity become the lowest finite value. Raises BadPicture when nothing is finite.
+    Not-a-number and infinity become the lowest finite value. Raises UnreadableImage when nothing is finite.
     """
     if values.dtype == np.uint8:
         return values.view(np.ndarray), False
@@ -90,7 +90,7 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
     numbers = values.astype(np.float64)
     finite = np.isfinite(numbers)
     if not finite.any():
-        raise BadPicture("it holds no finite number")
+        raise UnreadableImage("it holds no finite number")
     low, high = float(numbers[finite].min()), float(numbers[finite].max())
     numbers = np.where(finite, numbers, low)
     if low >= 0 and high <= 1 and values.dtype.kind == "f":
@@ -102,25 +102,25 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Turn whatever a decoder raises into a BadPicture that says it in words."""
+    """Turn whatever a decoder raises into an UnreadableImage that says it in words."""
     try:
         yield
-    except BadPicture:
+    except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
-        raise BadPicture("it is not a picture, or of a kind that is not read here") from error
+        raise UnreadableImage("it is not an image, or of a kind that is not read here") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPicture(f"it has more than {MAX_PIXELS // 10**6} million pixels") from error
+        raise UnreadableImage(f"it has more than {MAX_PIXELS // 10**6} million pixels") from error
     except MemoryError as error:
-        raise BadPicture("it needs more memory than there is") from error
+        raise UnreadableImage("it needs more memory than there is") from error
     # Broken bytes make decoders raise anything at all: struct.error, KeyError, SyntaxError, EOFError and more.
     except Exception as error:
         missing = isinstance(error, OSError) and error.errno is not None
         why = (error.strerror if missing and isinstance(error, OSError) else str(error)) or type(error).__name__
-        raise BadPicture(f"the file cannot be opened ({why})" if missing else f"it is damaged ({why})") from error
+        raise UnreadableImage(f"the file cannot be opened ({why})" if missing else f"it is damaged ({why})") from error
 
 
-def _read(source: bytes | Path, size: int) -> Picture:
+def _read(source: bytes | Path, size: int) -> FittedImage:
     traits: set[str] = set()
     with _open(source) as image:
         full = image.size
@@ -139,20 +139,20 @@ def _read(source: bytes | Path, size: int) -> Picture:
     return _fit(upright, size, shape[::-1] if turn >= 5 else shape, traits)
 
 
-def _read_mask(source: bytes | Path, picture: Picture) -> NDArray[np.uint8]:
+def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
     with _open(source) as image:
         image.load()
         inside = _inside(image)
         turn = _orientation(image)
     drawn = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
     drawn = drawn.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else drawn
-    (width, height), (across, down) = drawn.size, picture.shape
+    (width, height), (across, down) = drawn.size, fitted.shape
     if abs(width * down - height * across) > 0.05 * width * down:
-        raise BadPicture(f"its shape {width}x{height} is not that of its picture, {across}x{down}")
-    left, top, box_width, box_height = picture.box
-    canvas = np.zeros(picture.pixels.shape[:2], np.uint8)
-    fitted = drawn.resize((box_width, box_height), Image.Resampling.NEAREST)
-    canvas[top:top + box_height, left:left + box_width] = np.asarray(fitted)
+        raise UnreadableImage(f"its shape {width}x{height} is not that of its image, {across}x{down}")
+    left, top, box_width, box_height = fitted.box
+    canvas = np.zeros(fitted.pixels.shape[:2], np.uint8)
+    resized = drawn.resize((box_width, box_height), Image.Resampling.NEAREST)
+    canvas[top:top + box_height, left:left + box_width] = np.asarray(resized)
     return canvas
 
 
@@ -170,11 +170,11 @@ def _inside(image: Image.Image) -> NDArray[np.bool_]:
 
 def _open(source: bytes | Path) -> Image.Image:
     if (source.stat().st_size if isinstance(source, Path) else len(source)) == 0:
-        raise BadPicture("the file is empty")
+        raise UnreadableImage("the file is empty")
     image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise BadPicture(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+        raise UnreadableImage(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS // 10**6} million")
     return image
 
 
@@ -182,7 +182,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation 1..8; 1 where there is none or the EXIF block itself is broken."""
     try:
         turn = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken side note is no reason to lose a good picture
+    except Exception:  # a broken side note is no reason to lose a good image
         return 1
     return turn if isinstance(turn, int) else 1
 
@@ -204,7 +204,7 @@ def _to_rgb(image: Image.Image, traits: set[str]) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
 
 
-def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]) -> Picture:
+def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]) -> FittedImage:
     """Resize so that the longer side fills the square. `shape` is the original's, before any reduced decoding."""
     scale = size / max(shape)
     width, height = (max(1, round(side * scale)) for side in shape)
@@ -215,4 +215,4 @@ def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]
         traits.add(FITTED)
     if scale > 1:
         traits.add(ENLARGED)
-    return Picture(np.array(canvas), (left, top, width, height), shape, frozenset(traits))
+    return FittedImage(np.array(canvas), (left, top, width, height), shape, frozenset(traits))

@@ -1,4 +1,4 @@
-"""MedMNIST files (Yang et al., Scientific Data 2023): arrays of small pictures in one .npz, read row by row."""
+"""MedMNIST files (Yang et al., Scientific Data 2023): arrays of small images in one .npz, read row by row."""
 
 import math
 import zipfile
@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from kd.datasets import decode, splits
-from kd.datasets.base import Facts, Report, Sample, Skipped, Source, require_trainable
+from kd.datasets.base import DatasetInfo, ReadReport, Sample, Skipped, Source, require_trainable
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder.metadata import title_of
 from kd.errors import UsageError
@@ -41,14 +41,14 @@ CLASSES: dict[str, tuple[str, ...]] = {
                     "thick ascending limb"),
     "organamnist": _ORGANS, "organcmnist": _ORGANS, "organsmnist": _ORGANS,
 }
-# The heart and the liver have a side, so a mirrored chest or belly is not a picture of the same kind.
+# The heart and the liver have a side, so a mirrored chest or belly is not an image of the same kind.
 _NO_FLIP = ("pneumoniamnist", "organamnist", "organcmnist", "organsmnist")
 
 
 def open_medmnist(path: Path, places: Places) -> Source:
     """The source of a MedMNIST .npz: `<part>_images` [N, H, W] or [N, H, W, 3] and `<part>_labels` [N] or [N, 1].
 
-    A missing val or test is cut from train. Raises UsageError for anything else, also for several labels a picture.
+    A missing val or test is cut from train. Raises UsageError for anything else, also for several labels an image.
     """
     known = next((name for name in CLASSES if path.stem.lower().split("_")[0] == name), "")
     labels = _labels(path)
@@ -63,10 +63,10 @@ def open_medmnist(path: Path, places: Places) -> Source:
     require_trainable(path.name, classes, counts)
     _require_images(path, {part: len(rows) for part, rows in labels.items()})
     digest = partial(medmnist_digest, path, places)
-    facts = Facts(title_of(path.stem), flip=known not in _NO_FLIP)
+    info = DatasetInfo(title_of(path.stem), flip=known not in _NO_FLIP)
     plan = list(zip(names, flat, parts, strict=True))
-    return Source(path.stem, str(path), facts, classes, digest(), len(names), False, False,
-                  lambda size: _samples(path, list(labels), plan, size), digest, Report(notes=notes))
+    return Source(path.stem, str(path), info, classes, digest(), len(names), False, False,
+                  lambda size: _samples(path, list(labels), plan, size), digest, ReadReport(notes=notes))
 
 
 def medmnist_digest(path: Path, places: Places) -> str:
@@ -93,7 +93,7 @@ def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
 
 def _column(values: NDArray[np.generic], part: str, where: str) -> NDArray[np.int64]:
     if values.ndim == 2 and values.shape[1] > 1:
-        raise UsageError(f"{where} has {values.shape[1]} labels for each picture; only sets with one class per picture "
+        raise UsageError(f"{where} has {values.shape[1]} labels for each image; only sets with one class per image "
                          "can be learned here.")
     if values.dtype.kind not in "uib" or values.ndim not in (1, 2):
         raise UsageError(f"{where}: {part}_labels must be whole numbers of shape (N,) or (N, 1), "
@@ -121,14 +121,14 @@ def _require_images(path: Path, lengths: dict[str, int]) -> None:
         for part, length in lengths.items():
             with archive.open(f"{part}_images.npy") as file:
                 head = _head(file, f"{part}_images", path.name)
-            picture = head.shape[1:]
-            if len(picture) not in (2, 3) or picture[2:] not in ((), (1,), (3,)) or 0 in picture:
-                raise UsageError(f"{path.name}: {part}_images must be flat pictures (N, H, W) or (N, H, W, 3), "
+            image = head.shape[1:]
+            if len(image) not in (2, 3) or image[2:] not in ((), (1,), (3,)) or 0 in image:
+                raise UsageError(f"{path.name}: {part}_images must be flat images (N, H, W) or (N, H, W, 3), "
                                  f"not {head.shape}.")
             if head.shape[0] != length:
                 raise UsageError(f"{path.name} has {head.shape[0]} {part}_images but {length} {part}_labels.")
-            if picture[0] * picture[1] > decode.MAX_PIXELS:
-                raise UsageError(f"{path.name}: its pictures of {picture[0]}x{picture[1]} are too large.")
+            if image[0] * image[1] > decode.MAX_PIXELS:
+                raise UsageError(f"{path.name}: its images of {image[0]}x{image[1]} are too large.")
 
 
 def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, str]],
@@ -140,11 +140,11 @@ def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, st
             for values in _rows(archive, f"{part}_images.npy", path.name):
                 name, label, into = next(rows)
                 try:
-                    picture = decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
-                except decode.BadPicture as bad:
+                    image = decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
+                except decode.UnreadableImage as bad:
                     yield Skipped(name, str(bad))
                 else:
-                    yield Sample(name, label, into, picture.pixels, traits=picture.traits)
+                    yield Sample(name, label, into, image.pixels, traits=image.traits)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _head(file: IO[bytes], name: str, where: str) -> _Head:
 
 
 def _rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray[np.generic]]:
-    """One picture after another, so that a file larger than memory can be read."""
+    """One image after another, so that a file larger than memory can be read."""
     with archive.open(member) as file:
         head = _head(file, member, where)
         if head.columns_first:

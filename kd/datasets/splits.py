@@ -1,7 +1,7 @@
-"""Cutting a set into parts: per class, whole people at a time, the same on every machine.
+"""Cutting a set into parts: per class, whole patients at a time, the same on every machine.
 
-Order is drawn by hashing each person's (or picture's) name with a constant, so it depends on no generator, no file
-order and no other picture: adding one file moves no other between the parts, except at the very edge of a share.
+Order is drawn by hashing each patient's (or image's) name with a constant, so it depends on no generator, no file
+order and no other image: adding one file moves no other between the parts, except at the very edge of a share.
 """
 
 from collections import Counter, defaultdict
@@ -21,28 +21,28 @@ _SEED = "kd-lens"
 
 def cut(names: Sequence[str], labels: Sequence[int], groups: Sequence[str | None] | None,
         shares: Mapping[str, float]) -> list[str]:
-    """The part of each picture [N]: a key of `shares`, or train for the rest.
+    """The part of each image [N]: a key of `shares`, or train for the rest.
 
-    Stratified: each share is met per class as nearly as whole people allow. A person (group) is never divided; one
-    whose pictures are of several classes counts for the rarest of them. Train always keeps somebody of every class; a
-    part gets somebody as long as enough people are left, parts served in the order of `shares`.
+    Stratified: each share is met per class as nearly as whole patients allow. A patient (group) is never divided; one
+    whose images are of several classes counts for the rarest of them. Train always keeps somebody of every class; a
+    part gets somebody as long as enough patients are left, parts served in the order of `shares`.
     """
     members = _members(names, groups)
     part = ["train"] * len(names)
     for queue in _by_class(members, labels, "cut").values():
-        wanted = sum(len(members[person]) for person in queue)
+        wanted = sum(len(members[patient]) for patient in queue)
         left = list(queue)
         for name, share in shares.items():
-            for person in _fill(left, members, share * wanted):
-                left.remove(person)
-                for index in members[person]:
+            for patient in _fill(left, members, share * wanted):
+                left.remove(patient)
+                for index in members[patient]:
                     part[index] = name
     return part
 
 
 def complete(names: Sequence[str], labels: Sequence[int], given: Sequence[str | None],
              groups: Sequence[str | None] | None) -> tuple[list[str], tuple[str, ...]]:
-    """The part of each picture [N] once missing parts are cut, and notes that say so.
+    """The part of each image [N] once missing parts are cut, and notes that say so.
 
     Validation and, where it is missing, test are always cut from train; a given test part stays as it is.
     """
@@ -59,8 +59,8 @@ def complete(names: Sequence[str], labels: Sequence[int], given: Sequence[str | 
 
 
 def _told(shares: Mapping[str, float], present: set[str], grouped: bool) -> tuple[str, ...]:
-    how = "per class and whole people at a time" if grouped else "per class"
-    same = "the same pictures for every run"
+    how = "per class and whole patients at a time" if grouped else "per class"
+    same = "the same images for every run"
     if not shares:
         return ()
     if not present:
@@ -71,10 +71,10 @@ def _told(shares: Mapping[str, float], present: set[str], grouped: bool) -> tupl
 
 
 def take_fraction(split: Split, fraction: float, classes: int) -> NDArray[np.int64]:
-    """Indices [n], ascending, of a share (0..1] of a split: per class, whole people at a time.
+    """Indices [n], ascending, of a share (0..1] of a split: per class, whole patients at a time.
 
     A smaller share lies within every larger one, so learning curves differ only by what was added. Every class that has
-    a picture keeps at least one.
+    an image keeps at least one.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1, not {fraction}")
@@ -83,68 +83,68 @@ def take_fraction(split: Split, fraction: float, classes: int) -> NDArray[np.int
     queues = _by_class(members, labels, "fraction")
     chosen = set(_cover(members, labels, classes))
     for queue in queues.values():
-        sizes = np.array([len(members[person]) for person in queue])
-        # A person is in when more than half of it fits: this depends on the share alone, so shares are nested.
+        sizes = np.array([len(members[patient]) for patient in queue])
+        # A patient is in when more than half of it fits: this depends on the share alone, so shares are nested.
         fits = np.cumsum(sizes) - sizes / 2 <= fraction * sizes.sum()
-        chosen.update(person for person, inside in zip(queue, fits, strict=True) if inside)
-    return np.array(sorted(index for person in chosen for index in members[person]), np.int64)
+        chosen.update(patient for patient, inside in zip(queue, fits, strict=True) if inside)
+    return np.array(sorted(index for patient in chosen for index in members[patient]), np.int64)
 
 
-def shared_people(groups: Sequence[str | None], parts: Sequence[str], one: str, other: str) -> list[str]:
-    """People who have pictures in both parts, sorted."""
+def shared_groups(groups: Sequence[str | None], parts: Sequence[str], one: str, other: str) -> list[str]:
+    """Patients who have images in both parts, sorted."""
     seen: dict[str, set[str]] = {one: set(), other: set()}
-    for person, part in zip(groups, parts, strict=True):
-        if person is not None and part in seen:
-            seen[part].add(person)
+    for patient, part in zip(groups, parts, strict=True):
+        if patient is not None and part in seen:
+            seen[part].add(patient)
     return sorted(seen[one] & seen[other])
 
 
 def _members(names: Sequence[str], groups: Sequence[str | None] | None) -> dict[str, list[int]]:
-    """Indices of each person's pictures; a picture whose person is not known is a person of its own."""
+    """Indices of each patient's images; an image whose patient is not known is a patient of its own."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
-        person = groups[index] if groups is not None else None
-        members[f"file {name}" if person is None else f"person {person}"].append(index)
+        patient = groups[index] if groups is not None else None
+        members[f"file {name}" if patient is None else f"person {patient}"].append(index)
     return members
 
 
 def _by_class(members: Mapping[str, list[int]], labels: Sequence[int], purpose: str) -> dict[int, list[str]]:
-    """People of each class in their drawn order; somebody with several classes stands with the rarest."""
+    """Patients of each class in their drawn order; somebody with several classes stands with the rarest."""
     counts = Counter(labels)
     queues: dict[int, list[str]] = defaultdict(list)
-    for person in sorted(members, key=lambda person: _draw(person, purpose)):
-        own = {labels[index] for index in members[person]}
-        queues[min(own, key=lambda label: (counts[label], label))].append(person)
+    for patient in sorted(members, key=lambda patient: _draw(patient, purpose)):
+        own = {labels[index] for index in members[patient]}
+        queues[min(own, key=lambda label: (counts[label], label))].append(patient)
     return {label: queues[label] for label in sorted(queues)}
 
 
-def _draw(person: str, purpose: str) -> bytes:
+def _draw(patient: str, purpose: str) -> bytes:
     """A number that is random to look at and constant for this name."""
-    return blake2b(f"{_SEED} {purpose} {person}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return blake2b(f"{_SEED} {purpose} {patient}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _fill(queue: Sequence[str], members: Mapping[str, list[int]], wanted: float) -> list[str]:
-    """People from the front of the queue who together come nearest to `wanted` pictures.
+    """Patients from the front of the queue who together come nearest to `wanted` images.
 
     At least one, the smallest if need be, and never the last who is left.
     """
     taken: list[str] = []
     filled = 0
-    for person in queue:
-        if len(taken) + 1 < len(queue) and filled + len(members[person]) / 2 <= wanted:
-            taken.append(person)
-            filled += len(members[person])
+    for patient in queue:
+        if len(taken) + 1 < len(queue) and filled + len(members[patient]) / 2 <= wanted:
+            taken.append(patient)
+            filled += len(members[patient])
     if not taken and len(queue) > 1 and wanted > 0:
-        taken.append(min(queue, key=lambda person: len(members[person])))
+        taken.append(min(queue, key=lambda patient: len(members[patient])))
     return taken
 
 
 def _cover(members: Mapping[str, list[int]], labels: Sequence[int], classes: int) -> list[str]:
-    """The first person in drawn order of each class, whatever else that person has."""
+    """The first patient in drawn order of each class, whatever else that patient has."""
     cover: dict[int, str] = {}
-    for person in sorted(members, key=lambda person: _draw(person, "fraction")):
-        for index in members[person]:
-            cover.setdefault(labels[index], person)
+    for patient in sorted(members, key=lambda patient: _draw(patient, "fraction")):
+        for index in members[patient]:
+            cover.setdefault(labels[index], patient)
         if len(cover) == classes:
             break
     return list(cover.values())

@@ -43,7 +43,7 @@ def choose(places: Places) -> tuple[str, int] | None:
     return reference, int(size)
 
 
-def _title(entry: datasets.Entry) -> str:
+def _title(entry: datasets.DatasetEntry) -> str:
     return entry.title if entry.kind == datasets.PHANTOM else f"{entry.title} ({entry.kind})"
 
 

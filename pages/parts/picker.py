@@ -84,9 +84,9 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
 
 def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:
     """The evidence of a test image, where it is known and there is any."""
-    if test.masks is None or (test.has_mask is not None and not test.has_mask[number]):
+    if test.evidence is None or (test.has_evidence is not None and not test.has_evidence[number]):
         return None
-    mask = np.asarray(test.masks[number])
+    mask = np.asarray(test.evidence[number])
     return mask if mask.any() else None
 
 

@@ -21,7 +21,7 @@ def browse(data: Dataset) -> None:
         seed = st.number_input("Shuffle", 0, 9999, 0, key="sample_seed", width=120,
                                help="The same number shows the same order. 0 is the order in the data set.")
         split = data.splits[part]
-        masks = split.masks is not None and st.toggle("Outline the evidence", key="sample_masks",
+        masks = split.evidence is not None and st.toggle("Outline the evidence", key="sample_masks",
                                                       help="The region that makes the picture one of its class.")
     found = order(split, data.classes.index(label) if label in data.classes else None, int(seed))
     if not len(found):
@@ -50,5 +50,5 @@ def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -
 
 def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
     """One picture, its evidence outlined where that is asked for and known."""
-    mask = split.masks[number] if masks and split.masks is not None else None
+    mask = split.evidence[number] if masks and split.evidence is not None else None
     return outline(enlarge(split.images[number]), mask)

@@ -26,7 +26,7 @@ def open_folder(path: Path, places: Places) -> Source:
 
 
 def folder_digest(path: Path, places: Places) -> str:
-    """Digest of what a folder's pictures, sidecar files and masks are called and contain; nothing is decoded."""
+    """Digest of what a folder's images, sidecar files and masks are called and contain; nothing is decoded."""
     return _trees_digest(path, *_trees(path), places)
 
 
@@ -42,13 +42,13 @@ def scan(root: Path) -> Tree:
         _walk(root, "", (), found)
     except OSError as error:
         raise UsageError(f"The folder {layout.printable(str(root))} cannot be read ({error.strerror}).") from error
-    return Tree(tuple(sorted(found.pictures)), tuple(sorted(found.folders)), tuple(sorted(found.sidecars)),
+    return Tree(tuple(sorted(found.images)), tuple(sorted(found.folders)), tuple(sorted(found.sidecars)),
                 found.ignored, tuple(found.refused), lambda: nullcontext(lambda name: root / name))
 
 
 @dataclass
 class _Listing:
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
     refused: list[Skipped] = field(default_factory=list)
@@ -71,28 +71,28 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
             _refusing(partial(_walk, Path(item.path), f"{name}/", (*above, here), found), name, found)
         elif item.name in layout.SIDECARS:
             found.sidecars.append(name)
-        elif layout.is_picture(item.name):
-            _picture(item, name, found)
+        elif layout.is_image(item.name):
+            _image(item, name, found)
         else:
             found.ignored += 1
 
 
 def _refusing(walk: Callable[[], None], name: str, found: _Listing) -> None:
-    """One folder that cannot be entered costs its pictures, said by name, and not the set."""
+    """One folder that cannot be entered costs its images, said by name, and not the set."""
     try:
         walk()
     except OSError as error:
         found.refused.append(Skipped(layout.printable(name), f"the folder cannot be read ({error.strerror})"))
 
 
-def _picture(item: os.DirEntry[str], name: str, found: _Listing) -> None:
+def _image(item: os.DirEntry[str], name: str, found: _Listing) -> None:
     try:
         regular = stat.S_ISREG(item.stat().st_mode)
     except OSError as error:
         found.refused.append(Skipped(layout.printable(name), f"the file cannot be opened ({error.strerror})"))
         return
     if regular:
-        found.pictures.append(name)
+        found.images.append(name)
     else:  # reading a pipe or a device could wait for ever
         found.refused.append(Skipped(layout.printable(name), "it is not a regular file"))
 
@@ -112,6 +112,6 @@ def _trees_digest(path: Path, tree: Tree, masks: Tree | None, places: Places) ->
 
 def _tree_digest(root: Path, tree: Tree, places: Places) -> str:
     key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
-    files = {name: f"{root}/{name}" for name in (*tree.pictures, *tree.sidecars)}
+    files = {name: f"{root}/{name}" for name in (*tree.images, *tree.sidecars)}
     digests = digest_files(files, places.cache / "digests" / f"{key}.json")
     return combine({**{f"{name}/": "folder" for name in tree.folders}, **digests})

@@ -1,4 +1,4 @@
-"""What the names of files say: which are pictures, of which class, in which part."""
+"""What the names of files say: which are images, of which class, in which part."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -20,12 +20,12 @@ MASKS = "_masks"
 class Tree:
     """Files below a root, on disk or in a zip, by relative name with forward slashes.
 
-    pictures, sidecars: files, sorted. folders: every folder, also an empty one. ignored: how many files are hidden or
-    no pictures. refused: files that must not be opened. opened: gives the reader of a picture or sidecar, which
-    raises decode.BadPicture.
+    images, sidecars: files, sorted. folders: every folder, also an empty one. ignored: how many files are hidden or
+    no images. refused: files that must not be opened. opened: gives the reader of an image or sidecar, which
+    raises decode.UnreadableImage.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     folders: tuple[str, ...]
     sidecars: tuple[str, ...]
     ignored: int
@@ -34,8 +34,8 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One picture: its name in the tree, its path below the set's root, its class, and its part where one is given."""
+class ImageFile:
+    """One image: its name in the tree, its path below the set's root, its class, and its part where one is given."""
 
     name: str
     path: str
@@ -50,7 +50,7 @@ class Layout:
     root: str
     masks: str | None
     classes: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ImageFile, ...]
     notes: tuple[str, ...] = field(default=())
 
 
@@ -59,7 +59,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
@@ -72,9 +72,9 @@ def parse(tree: Tree, where: str) -> Layout:
     """The class folders of a tree; `where` names it in errors. Raises UsageError when the layout is not known."""
     root, masks = _find_root(tree)
     folders = _below(tree.folders, root, masks)
-    pictures = _below(tree.pictures, root, masks)
-    if not pictures:
-        raise UsageError(f"{where} holds no picture. {_HOW}")
+    images = _below(tree.images, root, masks)
+    if not images:
+        raise UsageError(f"{where} holds no image. {_HOW}")
     tops = sorted({parts[0] for parts in folders.values()})
     named = {top: PARTS[top.lower()] for top in tops if top.lower() in PARTS}
     _require_known(tops, named, list(folders.values()), where)
@@ -82,14 +82,14 @@ def parse(tree: Tree, where: str) -> Layout:
     classes = sorted({parts[depth] for parts in folders.values()
                       if len(parts) > depth and (not named or parts[0] in named)})
     label = {name: number for number, name in enumerate(classes)}
-    entries = tuple(Entry(name, "/".join(parts), label[parts[depth]], named.get(parts[0]))
-                    for name, parts in pictures.items()
+    entries = tuple(ImageFile(name, "/".join(parts), label[parts[depth]], named.get(parts[0]))
+                    for name, parts in images.items()
                     if len(parts) > depth + 1 and (not named or parts[0] in named))
-    return Layout(root, masks, tuple(map(printable, classes)), entries, _strays(len(pictures) - len(entries)))
+    return Layout(root, masks, tuple(map(printable, classes)), entries, _strays(len(images) - len(entries)))
 
 
 _HOW = ("Known layouts: train/<class>/… and test/<class>/… (val is optional), or one folder per class; "
-        "pictures are " + ", ".join(sorted(extension[1:] for extension in EXTENSIONS)) + ".")
+        "images are " + ", ".join(sorted(extension[1:] for extension in EXTENSIONS)) + ".")
 
 
 def _find_root(tree: Tree) -> tuple[str, str | None]:
@@ -113,9 +113,9 @@ def _only_wraps(tree: Tree, root: str, inner: str) -> bool:
     """Whether `inner` adds nothing to `root`: no file beside it, none directly in it, and its name is no part's."""
     if inner[len(root):-1].lower() in PARTS:
         return False
-    files = (*tree.pictures, *tree.sidecars)
+    files = (*tree.images, *tree.sidecars)
     beside = any(name.startswith(root) and "/" not in name[len(root):] for name in files)
-    direct = any(name.startswith(inner) and "/" not in name[len(inner):] for name in tree.pictures)
+    direct = any(name.startswith(inner) and "/" not in name[len(inner):] for name in tree.images)
     return not beside and not direct and any(folder.startswith(inner) for folder in tree.folders)
 
 
@@ -127,7 +127,7 @@ def _below(names: Iterable[str], root: str, masks: str | None) -> dict[str, list
 
 def _require_known(tops: Sequence[str], named: dict[str, str], folders: Iterable[Sequence[str]], where: str) -> None:
     if not tops:
-        raise UsageError(f"{where} holds pictures but no class folders. {_HOW}")
+        raise UsageError(f"{where} holds images but no class folders. {_HOW}")
     if {top.lower() for top in tops} in ({"images", "masks"}, {"images", "labels"}):
         raise UsageError(f"{where} holds {' and '.join(tops)}, which say nothing of classes. {_HOW}")
     twice = [name for name in set(named.values()) if list(named.values()).count(name) > 1]
@@ -143,4 +143,4 @@ def _require_known(tops: Sequence[str], named: dict[str, str], folders: Iterable
 
 
 def _strays(count: int) -> tuple[str, ...]:
-    return (f"{count} pictures lie outside the class folders and were ignored.",) if count else ()
+    return (f"{count} images lie outside the class folders and were ignored.",) if count else ()

@@ -1,11 +1,11 @@
-"""The two optional files in a set's root: `groups.csv` (who is whom) and `dataset.json` (facts)."""
+"""The two optional files in a set's root: `groups.csv` (who is whom) and `dataset.json` (info)."""
 
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from kd.datasets.base import Facts
+from kd.datasets.base import DatasetInfo
 from kd.errors import UsageError
 
 
@@ -15,13 +15,13 @@ def title_of(name: str) -> str:
     return words[:1].upper() + words[1:] or "Data set"
 
 
-def parse_facts(content: bytes | None, name: str) -> Facts:
-    """Facts of a `dataset.json` (title, source, licence, caveats, flip), with defaults for what it leaves out.
+def parse_info(content: bytes | None, name: str) -> DatasetInfo:
+    """DatasetInfo of a `dataset.json` (title, source, licence, caveats, flip), with defaults for what it leaves out.
 
     Raises UsageError when the file is there and wrong: guessed facts would be worse.
     """
     if content is None:
-        return Facts(title_of(name))
+        return DatasetInfo(title_of(name))
     try:
         values = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
@@ -37,14 +37,14 @@ def parse_facts(content: bytes | None, name: str) -> Facts:
         if not right:
             raise UsageError(f"dataset.json of {name}: {key} has the wrong type. title, source and licence are texts, "
                              "caveats a list of texts, flip true or false.")
-    return Facts(**{"title": title_of(name), **texts}, caveats=tuple(caveats), flip=flip)
+    return DatasetInfo(**{"title": title_of(name), **texts}, caveats=tuple(caveats), flip=flip)
 
 
 def parse_groups(content: bytes | None, paths: Sequence[str],
                  name: str) -> tuple[list[str | None] | None, tuple[str, ...]]:
-    """The person of each picture in `paths` [N] after a `groups.csv` with columns file and group, and warnings.
+    """The patient of each image in `paths` [N] after a `groups.csv` with columns file and group, and warnings.
 
-    A file is named by its path below the root, or by its bare name where only one picture has it; a picture that
+    A file is named by its path below the root, or by its bare name where only one image has it; an image that
     is not named gets None. Without the file (None): no groups. Raises UsageError when the file cannot be used.
     """
     if content is None:
@@ -53,22 +53,22 @@ def parse_groups(content: bytes | None, paths: Sequence[str],
     bare: dict[str, list[str]] = {}
     for path in paths:
         bare.setdefault(PurePosixPath(path).name, []).append(path)
-    known, person, lost = set(paths), {}, 0
+    known, patient, lost = set(paths), {}, 0
     for file, group in rows:
         near = [file] if file in known else bare.get(file, [])
         if len(near) == 1:
-            person[near[0]] = group
+            patient[near[0]] = group
         lost += len(near) != 1
-    if not person:
-        raise UsageError(f"groups.csv of {name} names none of its {len(paths)} pictures: "
+    if not patient:
+        raise UsageError(f"groups.csv of {name} names none of its {len(paths)} images: "
                          f"write paths like {paths[0]!r}.")
     warnings = []
     if lost:
-        warnings.append(f"{lost} lines of groups.csv name no picture here, or more than one, and were ignored.")
-    if len(person) < len(paths):
-        missing = len(paths) - len(person)
-        warnings.append(f"{missing} pictures are not in groups.csv: each counts as a person of its own.")
-    return [person.get(path) for path in paths], tuple(warnings)
+        warnings.append(f"{lost} lines of groups.csv name no image here, or more than one, and were ignored.")
+    if len(patient) < len(paths):
+        missing = len(paths) - len(patient)
+        warnings.append(f"{missing} images are not in groups.csv: each counts as a patient of its own.")
+    return [patient.get(path) for path in paths], tuple(warnings)
 
 
 def _rows(content: bytes, name: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Class folders, wherever they lie, as a source: parts, people, masks, and one picture after another."""
+"""Class folders, wherever they lie, as a source: parts, patients, masks, and one image after another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd.datasets import decode, splits
-from kd.datasets.base import Report, Sample, Skipped, Source, require_trainable
+from kd.datasets.base import ReadReport, Sample, Skipped, Source, require_trainable
 from kd.datasets.image_folder import layout
-from kd.datasets.image_folder.layout import Entry, Tree
-from kd.datasets.image_folder.metadata import parse_facts, parse_groups
+from kd.datasets.image_folder.layout import ImageFile, Tree
+from kd.datasets.image_folder.metadata import parse_groups, parse_info
 
 _WORKERS = 2  # decoding leaves the interpreter's lock, so two threads keep two cores busy
-_AHEAD = 64  # pictures decoded ahead of the writer: what memory holds, whatever the set's length
+_AHEAD = 64  # images decoded ahead of the writer: what memory holds, whatever the set's length
 Reader = Callable[[str], bytes | Path]
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedImage:
     """An entry with everything decided but its pixels."""
 
-    entry: Entry
+    entry: ImageFile
     part: str
     group: str | None
     mask: str | None
@@ -45,14 +45,14 @@ def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fi
     require_trainable(name, found.classes, counts)
     masks, drawn = (tree, found.masks) if found.masks else (beside, None)
     matched = _match(masks, drawn, found.entries) if masks else {}
-    plan = sorted((Planned(entry, part, group, matched.get(entry.name)) for entry, part, group in
+    plan = sorted((PlannedImage(entry, part, group, matched.get(entry.name)) for entry, part, group in
                    zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
                   key=lambda item: (item.part, item.entry.label, item.entry.path))
-    warnings = (*told, *_people(groups, parts), *_masks_told(masks, drawn, matched))
-    report = Report(tuple((bad.name, bad.reason) for bad in tree.refused),
+    warnings = (*told, *_patients(groups, parts), *_masks_told(masks, drawn, matched))
+    report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused),
                     (*_ignored(tree), *found.notes, *notes), warnings)
-    facts = parse_facts(sidecar.get("dataset.json"), name)
-    return Source(name, reference, facts, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
+    info = parse_info(sidecar.get("dataset.json"), name)
+    return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
                   lambda size: _samples(plan, tree, masks, size), digest, report)
 
 
@@ -63,13 +63,13 @@ def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
     return {name: content.read_bytes() if isinstance(content, Path) else content for name, content in found.items()}
 
 
-def _match(masks: Tree, prefix: str | None, entries: Sequence[Entry]) -> dict[str, str]:
-    """The mask of each picture that has one: the same path below the root and stem, whatever its extension."""
+def _match(masks: Tree, prefix: str | None, entries: Sequence[ImageFile]) -> dict[str, str]:
+    """The mask of each image that has one: the same path below the root and stem, whatever its extension."""
     prefixes = [prefix] if prefix is not None else ["", *sorted({f"{folder}/" for folder in masks.folders
                                                                  if "/" not in folder})]
     best: dict[str, str] = {}
     for start in prefixes:
-        stems = {_stem(mask[len(start):]): mask for mask in reversed(masks.pictures) if mask.startswith(start)}
+        stems = {_stem(mask[len(start):]): mask for mask in reversed(masks.images) if mask.startswith(start)}
         found = {entry.name: stems[_stem(entry.path)] for entry in entries if _stem(entry.path) in stems}
         best = max(best, found, key=len)
     return best
@@ -80,42 +80,42 @@ def _stem(path: str) -> str:
 
 
 def _ignored(tree: Tree) -> tuple[str, ...]:
-    return (f"{tree.ignored} hidden files and files that are no pictures were ignored.",) if tree.ignored else ()
+    return (f"{tree.ignored} hidden files and files that are no images were ignored.",) if tree.ignored else ()
 
 
-def _people(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:
-    """Warnings on people who stand on both sides of a split that came with the set."""
-    return tuple(f"{len(both)} people have pictures in both {one} and {other} (first {both[0]}): "
+def _patients(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:
+    """Warnings on patients who stand on both sides of a split that came with the set."""
+    return tuple(f"{len(both)} patients have images in both {one} and {other} (first {both[0]}): "
                  "expect scores that are too high."
                  for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
-                 if groups and (both := splits.shared_people(groups, parts, one, other)))
+                 if groups and (both := splits.shared_groups(groups, parts, one, other)))
 
 
 def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
-    drawn = [name for name in masks.pictures if name.startswith(prefix or "")] if masks else []
+    drawn = [name for name in masks.images if name.startswith(prefix or "")] if masks else []
     unused = len(drawn) - len(set(matched.values()))
-    told = f"{unused} masks of {len(drawn)} belong to no picture: path and stem must be the same."
+    told = f"{unused} masks of {len(drawn)} belong to no image: path and stem must be the same."
     return (told,) if unused > 0 else ()
 
 
-def _samples(plan: Sequence[Planned], tree: Tree, masks: Tree | None, size: int) -> Iterator[Sample | Skipped]:
-    """Every picture in order, a bounded number decoded ahead."""
+def _samples(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None, size: int) -> Iterator[Sample | Skipped]:
+    """Every image in order, a bounded number decoded ahead."""
     inside = masks.opened() if masks is not None and masks is not tree else nullcontext(None)
     with tree.opened() as read, inside as other, ThreadPoolExecutor(_WORKERS) as pool:
         for start in range(0, len(plan), _AHEAD):
             yield from pool.map(lambda item: _load(item, read, other or read, size), plan[start:start + _AHEAD])
 
 
-def _load(item: Planned, read: Reader, read_mask: Reader, size: int) -> Sample | Skipped:
+def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int) -> Sample | Skipped:
     name = layout.printable(item.entry.path)
     mask, problem = None, ""
     try:
-        picture = decode.read(read(item.entry.name), size)
-    except decode.BadPicture as bad:
+        image = decode.read(read(item.entry.name), size)
+    except decode.UnreadableImage as bad:
         return Skipped(name, str(bad))
     if item.mask is not None:
         try:
-            mask = decode.read_mask(read_mask(item.mask), picture)
-        except decode.BadPicture as bad:
+            mask = decode.read_mask(read_mask(item.mask), image)
+        except decode.UnreadableImage as bad:
             problem = str(bad)
-    return Sample(name, item.entry.label, item.part, picture.pixels, mask, item.group, picture.traits, problem)
+    return Sample(name, item.entry.label, item.part, image.pixels, mask, item.group, image.traits, problem)

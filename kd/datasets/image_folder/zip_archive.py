@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from kd.datasets.base import Skipped, Source
-from kd.datasets.decode import BadPicture
+from kd.datasets.decode import UnreadableImage
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
@@ -16,8 +16,8 @@ from kd.errors import UsageError
 from kd.places import Places
 
 MAX_ENTRIES = 1_000_000
-MAX_FILE = 256 * 2**20  # bytes of one unpacked picture: 80 million pixels of RGB
-# Pictures hardly shrink in a zip; a hundredfold over all entries together, beyond a first gigabyte, is a bomb.
+MAX_FILE = 256 * 2**20  # bytes of one unpacked image: 80 million pixels of RGB
+# Images hardly shrink in a zip; a hundredfold over all entries together, beyond a first gigabyte, is a bomb.
 MAX_RATIO, FREE_BYTES = 100, 2**30
 _ENCRYPTED = 0x1
 
@@ -73,10 +73,10 @@ def scan(path: Path) -> Tree:
 
 def _tree(path: Path, files: dict[str, zipfile.ZipInfo], folders: set[str], refused: list[Skipped],
           ignored: int) -> Tree:
-    pictures = sorted(name for name in files if layout.is_picture(name))
+    images = sorted(name for name in files if layout.is_image(name))
     sidecars = sorted(name for name in files if PurePosixPath(name).name in layout.SIDECARS)
-    ignored += len(files) - len(pictures) - len(sidecars)
-    return Tree(tuple(pictures), tuple(sorted(folders)), tuple(sidecars), ignored, tuple(refused),
+    ignored += len(files) - len(images) - len(sidecars)
+    return Tree(tuple(images), tuple(sorted(folders)), tuple(sidecars), ignored, tuple(refused),
                 partial(_reader, path, files))
 
 
@@ -87,16 +87,16 @@ def _reader(path: Path, files: dict[str, zipfile.ZipInfo]) -> Iterator[Callable[
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """One entry's bytes. Raises BadPicture."""
+    """One entry's bytes. Raises UnreadableImage."""
     if entry.flag_bits & _ENCRYPTED:
-        raise BadPicture("it is locked by a password: zip the pictures again without one")
+        raise UnreadableImage("it is locked by a password: zip the images again without one")
     if entry.file_size > MAX_FILE:
-        raise BadPicture(f"it unpacks to {entry.file_size / 2**20:.0f} MB, more than {MAX_FILE / 2**20:.0f}")
+        raise UnreadableImage(f"it unpacks to {entry.file_size / 2**20:.0f} MB, more than {MAX_FILE / 2**20:.0f}")
     try:
         # zipfile itself stops at the declared size and compares the checksum, so a header that lies is an error.
         return archive.read(entry)
     except Exception as error:  # zlib.error, EOFError, NotImplementedError, BadZipFile: whatever broken bytes lead to
-        raise BadPicture(f"it is damaged in the zip ({error or type(error).__name__})") from error
+        raise UnreadableImage(f"it is damaged in the zip ({error or type(error).__name__})") from error
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """Phantoms: data sets drawn by the program, seeded, any count, any size; the evidence of each class is a mask.
 
 A reference is a name and options, `phantom-brain:count=400,difficulty=0.3,shortcut=glioma,seed=1`; `draw_set` turns it
-into a `PhantomSet`, which knows label, name, person and split of every image beforehand and draws them one at a time:
+into a `PhantomSet`, which knows label, name, patient and split of every image beforehand and draws them one at a time:
 
     name, options = parse_reference("phantom-fundus:count=400")
     for sample in draw_set(name, options, size=96):
-        sample.picture, sample.mask, sample.label, sample.name, sample.group, sample.split, sample.marker
+        sample.image, sample.evidence, sample.label, sample.name, sample.group, sample.split, sample.marker
 
 Image i depends on (name, seed, difficulty, shortcut, size, i) alone: a larger set begins with the smaller one. Classes
-take turns, so they are balanced within one image; so do the splits (7 : 1 : 2 in every ten persons of a class, all
-slices of a person together). A planted shortcut is a bright letter in the corner: in train and validation it stands on
+take turns, so they are balanced within one image; so do the splits (7 : 1 : 2 in every ten patients of a class, all
+slices of a patient together). A planted shortcut is a bright letter in the corner: in train and validation it stands on
 95 % of one class and 5 % of the others, in test a coin decides for every image. It is drawn last, changes nothing else
 (`MARKER_BOX` says where: left, top, right, bottom as shares of the side) and is no part of the mask.
 """
@@ -32,9 +32,9 @@ from kd.errors import UsageError, unknown
 __all__ = ["MARKER_BOX", "PHANTOMS", "VERSION", "Drawing", "Member", "Phantom", "PhantomOptions", "PhantomSet",
            "Sample", "Subject", "canonical", "draw_set", "fingerprint", "parse_reference"]
 
-VERSION = 1  # raise it when any picture changes: caches and runs are keyed by it
+VERSION = 1  # raise it when any image changes: caches and runs are keyed by it
 SMALLEST = 32
-SPLITS = ("train", "train", "train", "test", "train", "val", "train", "train", "test", "train")  # of ten persons
+SPLITS = ("train", "train", "train", "test", "train", "val", "train", "train", "test", "train")  # of ten patients
 MARKED, STRAY, COIN = 0.95, 0.05, 0.5  # share of images with the marker: its class, the others; any class in test
 SHORTCUT = 1  # name of the stream that decides on the marker, apart from those of the drawing
 
@@ -49,9 +49,9 @@ class PhantomOptions:
     """What can be chosen of a phantom. Raises UsageError when a value is outside its range."""
 
     count: int = option(800, "Images in all: train, validation and test together.", 40, 20_000)
-    difficulty: float = option(0.5, "0: clear signs and clean pictures. 1: faint signs, much noise and pose.", 0, 1)
+    difficulty: float = option(0.5, "0: clear signs and clean images. 1: faint signs, much noise and pose.", 0, 1)
     shortcut: str = option("", "Class that gets the corner marker in training, to plant a wrong reason; empty: none.")
-    seed: int = option(0, "Which pictures: another seed draws other people.", 0, 2**31 - 1)
+    seed: int = option(0, "Which images: another seed draws other patients.", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -119,7 +119,7 @@ def fingerprint(reference: str) -> str:
 class Member(NamedTuple):
     """What is known of an image before it is drawn.
 
-    position: its number in the set. marker: whether it bears the shortcut. key, view: seed of the person, slice number.
+    position: its number in the set. marker: whether it bears the shortcut. key: seed of the patient. view: slice number
     """
 
     position: int
@@ -133,13 +133,13 @@ class Member(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image: picture uint8 RGB [S, S, 3], mask uint8 [S, S] (0 or 255, empty without evidence), and its facts.
+    """One image: image uint8 RGB [S, S, 3], evidence uint8 [S, S] (0 or 255, empty without evidence), and its info.
 
-    group: the person, or None where every image is another one. split: train, val or test.
+    group: the patient, or None where every image is another one. split: train, val or test.
     """
 
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
     label: int
     name: str
     group: str | None
@@ -168,24 +168,24 @@ class PhantomSet:
         return tuple(self._member(index) for index in range(len(self)))
 
     def draw(self, member: Member, evidence: bool = True) -> Sample:
-        """One image; without evidence, the same person as if healthy (and an empty mask)."""
+        """One image; without evidence, the same patient as if healthy (and an empty mask)."""
         subject = Subject(member.key, member.view, member.label, self.size, self.options.difficulty, evidence)
-        picture, mask = self.phantom.draw(subject)
+        image, mask = self.phantom.draw(subject)
         if member.marker:
-            picture = add_marker(picture)
-        return Sample(picture, mask, member.label, member.name, member.group, member.split, member.marker)
+            image = add_marker(image)
+        return Sample(image, mask, member.label, member.name, member.group, member.split, member.marker)
 
     def _member(self, index: int) -> Member:
-        """Within a class, ten persons show their first slice, then their second …, then the next ten come."""
+        """Within a class, ten patients show their first slice, then their second …, then the next ten come."""
         phantom, seed = self.phantom, self.options.seed
         turn, label = divmod(index, len(phantom.classes))
         block, place = divmod(turn, len(SPLITS) * phantom.views)
         view, seat = divmod(place, len(SPLITS))
-        person = block * len(SPLITS) + seat
+        patient = block * len(SPLITS) + seat
         title = phantom.classes[label]
-        group = f"{title}-person-{person:04d}" if phantom.views > 1 else None
+        group = f"{title}-person-{patient:04d}" if phantom.views > 1 else None
         marker = self._marked(index, label, SPLITS[seat])
-        key = (seed, *phantom.name.encode(), label, person)
+        key = (seed, *phantom.name.encode(), label, patient)
         return Member(index, label, f"{title}-{turn:04d}", group, SPLITS[seat], marker, key, view)
 
     def _marked(self, index: int, label: int, split: str) -> bool:
@@ -198,7 +198,7 @@ class PhantomSet:
 
 
 def draw_set(name: str, options: PhantomOptions, size: int) -> PhantomSet:
-    """The set `name` with pictures of `size` x `size`. Raises UsageError for an unknown name or class, or too small."""
+    """The set `name` with images of `size` x `size`. Raises UsageError for an unknown name or class, or too small."""
     phantom = PHANTOMS[name]
     _check_shortcut(phantom, options)
     if size < SMALLEST:

@@ -27,12 +27,12 @@ class Anatomy:
 
 
 class Brain(NamedTuple):
-    """picture: brightness. outline: distance to the brain's surface. x, y: its own, slightly warped coordinates.
+    """image: brightness. outline: distance to the brain's surface. x, y: its own, slightly warped coordinates.
 
     furrows, ventricles, hippocampi: cover of each (the hippocampi with the fluid beside them).
     """
 
-    picture: Field
+    image: Field
     outline: Field
     x: Field
     y: Field
@@ -49,15 +49,15 @@ def draw_brain(rng: np.random.Generator, x: Field, y: Field, anatomy: Anatomy) -
     side = np.abs(x)  # left and right are drawn together; the warp above makes them differ
     outline = _outline(side, y, anatomy) + np.float32(0.006) * smooth_noise(rng, 14, size)
     furrows, ribbon = _folding(rng, x, y, side, outline, anatomy)
-    picture = np.full_like(x, anatomy.white)
-    picture += np.float32(0.018) * smooth_noise(rng, 12, size)
-    _deep_tissue(picture, side, y, anatomy)
-    paint(picture, anatomy.grey, ribbon)
-    hippocampi = _hippocampi(picture, side, y, anatomy)
+    image = np.full_like(x, anatomy.white)
+    image += np.float32(0.018) * smooth_noise(rng, 12, size)
+    _deep_tissue(image, side, y, anatomy)
+    paint(image, anatomy.grey, ribbon)
+    hippocampi = _hippocampi(image, side, y, anatomy)
     ventricles = _ventricles(side, y, anatomy)
-    paint(picture, anatomy.fluid, np.maximum(furrows, ventricles))
-    picture *= cover(outline)
-    return Brain(picture, outline, x, y, furrows, ventricles, hippocampi)
+    paint(image, anatomy.fluid, np.maximum(furrows, ventricles))
+    image *= cover(outline)
+    return Brain(image, outline, x, y, furrows, ventricles, hippocampi)
 
 
 def _outline(side: Field, y: Field, anatomy: Anatomy) -> Field:
@@ -109,11 +109,11 @@ def _sylvian(side: Field, y: Field, anatomy: Anatomy) -> Field:
     return np.minimum(arm, insula) - np.float32(0.004 + 0.007 * anatomy.sulci)
 
 
-def _deep_tissue(picture: Field, side: Field, y: Field, anatomy: Anatomy) -> None:
+def _deep_tissue(image: Field, side: Field, y: Field, anatomy: Anatomy) -> None:
     """Thalamus and basal ganglia in grey."""
     deep = 0.4 * anatomy.white + 0.6 * anatomy.grey
-    paint(picture, deep, cover(ellipse(side, y, (0.095, 0.03), (0.075, 0.07)), 0.03))
-    paint(picture, deep, cover(ellipse(side, y, (0.255, -0.01), (0.045, 0.11), 0.25), 0.03))
+    paint(image, deep, cover(ellipse(side, y, (0.095, 0.03), (0.075, 0.07)), 0.03))
+    paint(image, deep, cover(ellipse(side, y, (0.255, -0.01), (0.045, 0.11), 0.25), 0.03))
 
 
 def _ventricles(side: Field, y: Field, anatomy: Anatomy) -> Field:
@@ -126,14 +126,14 @@ def _ventricles(side: Field, y: Field, anatomy: Anatomy) -> Field:
     return cover(np.minimum(wing, slit), 0.014)
 
 
-def _hippocampi(picture: Field, side: Field, y: Field, anatomy: Anatomy) -> Field:
+def _hippocampi(image: Field, side: Field, y: Field, anatomy: Anatomy) -> Field:
     """Grey comma at the inner edge of each temporal lobe; what it loses, the horn beside it gains in fluid."""
     scale = anatomy.hippocampus
     pocket = ellipse(side, y, (0.255, 0.185), (0.092, 0.058), -0.3)
     body = ellipse(side, y, (0.245 - 0.03 * (1 - scale), 0.195 + 0.02 * (1 - scale)), (0.076 * scale, 0.042 * scale),
                    -0.3)
     horn = ellipse(side, y, (0.275, 0.175), (0.088 - 0.02 * scale, 0.050 - 0.006 * scale), -0.3)
-    paint(picture, anatomy.white, cover(pocket - 0.02, 0.02))
-    paint(picture, anatomy.fluid, cover(np.maximum(horn, -body), 0.014) * np.float32(min(1.0, 1.6 - scale)))
-    paint(picture, 0.9 * anatomy.grey, cover(body, 0.016))
+    paint(image, anatomy.white, cover(pocket - 0.02, 0.02))
+    paint(image, anatomy.fluid, cover(np.maximum(horn, -body), 0.014) * np.float32(min(1.0, 1.6 - scale)))
+    paint(image, 0.9 * anatomy.grey, cover(body, 0.016))
     return cover(pocket)

@@ -1,4 +1,4 @@
-"""What a phantom is: facts, classes and a function that draws one image."""
+"""What a phantom is: info, classes and a function that draws one image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.datasets.base import Facts
+from kd.datasets.base import DatasetInfo
 from kd.registry import Registry
 
 
 class Subject(NamedTuple):
-    """Everything that decides one picture, apart from a planted shortcut.
+    """Everything that decides one image, apart from a planted shortcut.
 
-    key: seed of the person (any non-negative numbers): same key, same anatomy. view: which slice of that person, 0 up.
+    key: seed of the patient (any non-negative numbers): same key, same anatomy. view: slice number, 0 up.
     label: index into the phantom's classes. difficulty: 0 (easy) .. 1 (hard). evidence: False draws the very same
-    picture, noise included, as if the person were of the healthy class; only the region of the mask changes.
+    image, noise included, as if the patient were of the healthy class; only the region of the mask changes.
     """
 
     key: tuple[int, ...]
@@ -36,22 +36,22 @@ class Subject(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """picture: uint8 RGB [S, S, 3]. mask: uint8 [S, S], 255 where the evidence of the class is, else 0."""
+    """image: uint8 RGB [S, S, 3]. evidence: uint8 [S, S], 255 where the evidence of the class is, else 0."""
 
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+    evidence: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Phantom:
     """One kind of drawn data set.
 
-    healthy: the class without evidence, whose masks are empty. views: slices per person; 1 means that every image is
-    a person of its own. draw: one image of a subject.
+    healthy: the class without evidence, whose masks are empty. views: slices per patient; 1 means that every image is
+    a patient of its own. draw: one image of a subject.
     """
 
     name: str
-    facts: Facts
+    info: DatasetInfo
     classes: tuple[str, ...]
     healthy: str
     draw: Callable[[Subject], Drawing]

@@ -1,6 +1,6 @@
 """Drawing with numpy: soft-edged shapes, strokes, smooth noise, and the faults of a camera or a scanner.
 
-Lengths are relative: the picture spans -1..1 in both axes, x to the right and y down, so a shape has the same place at
+Lengths are relative: the image spans -1..1 in both axes, x to the right and y down, so a shape has the same place at
 every size. Fields are float32 [S, S]; a *distance* field is negative inside a shape; a *cover* is its share of each
 pixel, 0..1.
 """
@@ -16,7 +16,7 @@ SMALLEST = 64  # below this side, fine structures alias: they are drawn larger a
 
 
 def working_size(size: int) -> int:
-    """The side at which a picture of side `size` is drawn: a multiple of `size`, for `shrink`."""
+    """The side at which an image of side `size` is drawn: a multiple of `size`, for `shrink`."""
     return size * ceil(SMALLEST / size)
 
 
@@ -75,9 +75,9 @@ def cover(distance: Field, softness: float = 0.0) -> Field:
     return np.clip(np.float32(0.5) - distance / width, 0, 1)
 
 
-def paint(picture: Field, value: float | Field, share: Field) -> None:
+def paint(image: Field, value: float | Field, share: Field) -> None:
     """Blend `value` into a field in place."""
-    picture += (np.asarray(value, np.float32) - picture) * share
+    image += (np.asarray(value, np.float32) - image) * share
 
 
 @lru_cache(maxsize=64)
@@ -101,13 +101,13 @@ def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Field:
     return weights @ (knots * np.float32(1 / 0.479)) @ weights.T
 
 
-def blur(picture: Field, cells: int) -> Field:
+def blur(image: Field, cells: int) -> Field:
     """A field [S, S] or [S, S, C] without details finer than about 1/cells of its side."""
-    weights = _spline(cells, picture.shape[0])
+    weights = _spline(cells, image.shape[0])
     down = (weights / weights.sum(axis=0)).T
-    planes = picture[..., None] if picture.ndim == 2 else picture
+    planes = image[..., None] if image.ndim == 2 else image
     smooth = np.stack([weights @ (down @ planes[..., c] @ down.T) @ weights.T for c in range(planes.shape[2])], axis=2)
-    return smooth.reshape(picture.shape)
+    return smooth.reshape(image.shape)
 
 
 def stamp(size: int, points: NDArray[np.floating], radii: NDArray[np.floating], strength: NDArray[np.floating]
@@ -152,15 +152,15 @@ def bias_field(rng: np.random.Generator, size: int, strength: float) -> Field:
     return np.exp(smooth_noise(rng, 2, size) * np.float32(strength))
 
 
-def rician(rng: np.random.Generator, picture: Field, sigma: float) -> Field:
+def rician(rng: np.random.Generator, image: Field, sigma: float) -> Field:
     """Noise of a magnitude MR image (Gudbjartsson 1995): never negative, a low grey in air."""
-    real, imaginary = rng.standard_normal((2, *picture.shape), dtype=np.float32) * np.float32(sigma)
-    return np.hypot(picture + real, imaginary)
+    real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
+    return np.hypot(image + real, imaginary)
 
 
-def to_pixels(picture: Field) -> NDArray[np.uint8]:
+def to_pixels(image: Field) -> NDArray[np.uint8]:
     """0..1 to uint8 RGB: [S, S] is repeated into three equal channels, [S, S, 3] is kept."""
-    pixels = (np.clip(picture, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
@@ -177,7 +177,7 @@ MARKER_BOX = (0.08, 0.06, 0.18, 0.20)  # left, top, right, bottom as shares of t
 
 
 def add_marker(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy of a picture with the bright corner marker: a planted shortcut."""
+    """A copy of an image with the bright corner marker: a planted shortcut."""
     size = pixels.shape[0]
     left, top, right, bottom = (round(share * size) for share in MARKER_BOX)
     rows = _steps(len(GLYPH), bottom - top)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.datasets.base import Facts
+from kd.datasets.base import DatasetInfo
 from kd.datasets.phantoms import drawing as d
 from kd.datasets.phantoms.base import CAVEATS, LICENCE, Drawing, Phantom, Subject, register
 
@@ -21,7 +21,7 @@ BLOOD, VESSEL, EXUDATE, WOOL = (0.34, 0.05, 0.04), (0.43, 0.10, 0.06), (0.98, 0.
 
 
 class Eye(NamedTuple):
-    """One eye before the camera: where it lies in the picture and what its optic disc is like."""
+    """One eye before the camera: where it lies in the image and what its optic disc is like."""
 
     mirror: float
     angle: float
@@ -37,7 +37,7 @@ class Eye(NamedTuple):
         return x * np.float32(self.mirror), y
 
     def place(self, points: Points) -> Points:
-        """Points [N, 2] of the eye, in the picture."""
+        """Points [N, 2] of the eye, in the image."""
         x, y = points[:, 0] * self.mirror, points[:, 1]
         c, s = np.cos(self.angle) * self.scale, np.sin(self.angle) * self.scale
         return np.stack([c * x - s * y + self.shift[0], s * x + c * y + self.shift[1]], axis=1)
@@ -57,21 +57,21 @@ def draw(subject: Subject) -> Drawing:
     work = d.working_size(subject.size)
     disease = CLASSES[subject.label] if subject.evidence else "normal"
     eye = _eye(subject, disease)
-    picture = _retina(subject, eye, work)
+    image = _retina(subject, eye, work)
     evidence = np.zeros((work, work), np.float32)
     for spots in _specks(subject):
-        _tint(picture, spots.colour, d.stamp(work, eye.place(spots.points), spots.radii, spots.strengths))
+        _tint(image, spots.colour, d.stamp(work, eye.place(spots.points), spots.radii, spots.strengths))
     if disease == "diabetic_retinopathy":
         for spots in _lesions(subject, eye):
             places = eye.place(spots.points)
-            _tint(picture, spots.colour, d.stamp(work, places, spots.radii, spots.strengths))
+            _tint(image, spots.colour, d.stamp(work, places, spots.radii, spots.strengths))
             np.maximum(evidence, d.stamp(work, places, spots.radii + 0.014, np.ones(len(places))), out=evidence)
     if disease == "glaucoma":
         evidence = d.cover(_disc(eye, work))
-    picture = _haze(subject, picture, disease)
+    image = _haze(subject, image, disease)
     view = _view(subject, work)
     evidence = view if disease == "cataract" else evidence * view
-    return Drawing(_photograph(subject, d.shrink(picture * view[:, :, None], subject.size)),
+    return Drawing(_photograph(subject, d.shrink(image * view[:, :, None], subject.size)),
                    d.to_mask(d.shrink(evidence, subject.size)))
 
 
@@ -94,15 +94,15 @@ def _retina(subject: Subject, eye: Eye, work: int) -> d.Field:
     base = np.array((0.80 - 0.04 * pigment, 0.40 - 0.05 * pigment + 0.03 * warm, 0.19 - 0.03 * pigment - 0.025 * warm),
                     np.float32)
     shade = 1 + np.float32(0.035) * d.smooth_noise(rng, 5, work) + np.float32(0.02) * d.smooth_noise(rng, 22, work)
-    picture = shade[:, :, None] * base
+    image = shade[:, :, None] * base
     spot = np.exp(-((x - MACULA[0])**2 + (y - MACULA[1])**2) * np.float32(1 / 0.035))
-    _tint(picture, (0.45, 0.15, 0.07), spot * np.float32(0.55))
+    _tint(image, (0.45, 0.15, 0.07), spot * np.float32(0.55))
     glow = np.exp(-np.clip(_disc(eye, work), 0, None) * np.float32(9))
-    _tint(picture, (0.95, 0.58, 0.30), glow * np.float32(0.35))
-    _tint(picture, (0.96, 0.68, 0.40), d.cover(_disc(eye, work), 0.03))
-    _tint(picture, (1.00, 0.93, 0.72), d.cover(_cup(eye, work), 0.04))
-    _tint(picture, VESSEL, _vessels(subject.stream(TREE), eye, work))
-    return picture
+    _tint(image, (0.95, 0.58, 0.30), glow * np.float32(0.35))
+    _tint(image, (0.96, 0.68, 0.40), d.cover(_disc(eye, work), 0.03))
+    _tint(image, (1.00, 0.93, 0.72), d.cover(_cup(eye, work), 0.04))
+    _tint(image, VESSEL, _vessels(subject.stream(TREE), eye, work))
+    return image
 
 
 def _disc(eye: Eye, work: int) -> d.Field:
@@ -215,17 +215,17 @@ def _somewhere(rng: np.random.Generator, eye: Eye, count: int) -> Points:
     return points
 
 
-def _haze(subject: Subject, picture: d.Field, disease: str) -> d.Field:
-    """What a clouded lens does: details melt, and scattered light lies over the picture in patches."""
+def _haze(subject: Subject, image: d.Field, disease: str) -> d.Field:
+    """What a clouded lens does: details melt, and scattered light lies over the image in patches."""
     rng = subject.stream(CAMERA)
     own = rng.random()
     clear = subject.between(0.04, 0.38) * own
     strength = subject.between(0.68, 0.34) + subject.between(0.12, 0.28) * own if disease == "cataract" else clear
-    patches = np.clip(1 + np.float32(0.22) * d.smooth_noise(rng, 3, picture.shape[0]), 0.4, 1.4)
+    patches = np.clip(1 + np.float32(0.22) * d.smooth_noise(rng, 3, image.shape[0]), 0.4, 1.4)
     veil = np.array((0.70, 0.49, 0.30), np.float32) + np.float32(0.05) * np.float32(np.clip(rng.normal(), -2, 2))
-    soft = d.blur(picture, 16)
+    soft = d.blur(image, 16)
     share = np.clip(patches * np.float32(strength), 0, 0.95)[:, :, None]
-    melted = picture + (soft - picture) * np.minimum(share * np.float32(1.25), 0.96)
+    melted = image + (soft - image) * np.minimum(share * np.float32(1.25), 0.96)
     return melted + (veil - melted) * share * np.float32(0.75)
 
 
@@ -240,7 +240,7 @@ def _view(subject: Subject, work: int) -> d.Field:
     return d.cover(field)
 
 
-def _photograph(subject: Subject, picture: d.Field) -> NDArray[np.uint8]:
+def _photograph(subject: Subject, image: d.Field) -> NDArray[np.uint8]:
     """The camera's share: exposure, colour balance, contrast, fall-off to the rim, noise."""
     rng = subject.stream(CAMERA, 2)
     loose = subject.between(0.2, 0.9)
@@ -251,18 +251,18 @@ def _photograph(subject: Subject, picture: d.Field) -> NDArray[np.uint8]:
     gain = (0.98 + 0.26 * loose * rng.uniform(-1, 1)) * balance
     gamma = np.float32(1 + 0.28 * loose * rng.uniform(-1, 1))
     bias = d.bias_field(rng, subject.size, 0.05 * loose)
-    lit = np.clip(picture, 0, 1)**gamma * (fall * bias)[:, :, None] * gain.astype(np.float32)
-    noise = subject.stream(NOISE).standard_normal(picture.shape, dtype=np.float32)
+    lit = np.clip(image, 0, 1)**gamma * (fall * bias)[:, :, None] * gain.astype(np.float32)
+    noise = subject.stream(NOISE).standard_normal(image.shape, dtype=np.float32)
     # A sensor's noise grows with the light: the black surround stays black.
     return d.to_pixels(lit + noise * np.float32(subject.between(0.010, 0.035)) * np.sqrt(lit.mean(2, keepdims=True)))
 
 
-def _tint(picture: d.Field, colour: Colour, share: d.Field) -> None:
+def _tint(image: d.Field, colour: Colour, share: d.Field) -> None:
     """Blend a colour into RGB [W, W, 3] in place."""
-    picture += (np.array(colour, np.float32) - picture) * share[:, :, None]
+    image += (np.array(colour, np.float32) - image) * share[:, :, None]
 
 
 register(Phantom(
     "phantom-fundus",
-    Facts("Eye fundus (drawn phantom, not patients)", "fundus photographs drawn by KD Lens", LICENCE, CAVEATS),
+    DatasetInfo("Eye fundus (drawn phantom, not patients)", "fundus photographs drawn by KD Lens", LICENCE, CAVEATS),
     CLASSES, "normal", draw))
