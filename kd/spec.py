@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +80,6 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         check(self)
-        object.__setattr__(self, "method_args", {k: float(v) for k, v in sorted(self.method_args.items())})
 
     @cached_property
     def id(self) -> str:
@@ -119,24 +119,42 @@ class RunSpec:
         return cls(**values)
 
 
-def check(settings: Any) -> None:
-    """Raise UsageError unless every field of a dataclass of settings has its type and lies in its range."""
+def check(settings: Any, of: str = "") -> None:
+    """Give every field of a frozen dataclass of settings the type of its default: 0 becomes 0.0 where that is a float,
+    5.0 becomes 5 where it is an int, a numpy number a plain one. So equal settings are written alike and hashed alike.
+
+    of: what the settings are of, for the message. Raises UsageError where a value is of another type, or outside its
+    range.
+    """
     for item in fields(settings):
-        _check(item.name, getattr(settings, item.name), item)
+        value = getattr(settings, item.name)
+        plain = _arguments(value) if item.name == "method_args" else _plain(item.name + of, value, item)
+        object.__setattr__(settings, item.name, plain)
 
 
-def _check(name: str, value: Any, item: Any) -> None:
-    """Raise UsageError unless `value` has the type of the field's default and lies in its range."""
-    if name == "method_args":
-        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in value.values()):
-            raise UsageError(f"method_args must be finite numbers, not {dict(value)}.")
-        return
+def _plain(name: str, value: Any, item: Any) -> Any:
     kind = type(item.default)
-    right = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-    if not right or isinstance(value, bool):
+    if not (isinstance(value, str) if kind is str else _is_number(value) and (kind is float or value == value // 1)):
         raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}.")
-    low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
+    low, high, choices = (item.metadata.get(key) for key in ("low", "high", "choices"))
     if choices and value not in choices:
         raise unknown(name, value, choices)
     if low is not None and not low <= value <= high:
         raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}.")
+    return _float(value) if kind is float else kind(value)
+
+
+def _arguments(values: Mapping[str, Any]) -> dict[str, float]:
+    """The settings of a method, in the order of their names."""
+    if not all(_is_number(value) and math.isfinite(value) for value in values.values()):
+        raise UsageError(f"method_args must be finite numbers, not {dict(values)}.")
+    return {name: _float(value) for name, value in sorted(values.items())}
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real)
+
+
+def _float(value: Any) -> float:
+    """-0.0 equals 0.0, and is written otherwise."""
+    return float(value) + 0.0

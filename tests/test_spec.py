@@ -1,10 +1,13 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
+import numpy as np
 import pytest
 
+from kd.distill import Request
 from kd.errors import UsageError
 from kd.spec import RunSpec
+from kd.sweep import Sweep
 
 
 def test_round_trip_through_json():
@@ -36,6 +39,12 @@ def test_method_settings_change_the_id_and_their_order_does_not():
     ({"epochs": 0}, "epochs must be between 1 and 1000, not 0"),
     ({"epochs": True}, "epochs must be a int, not True"),
     ({"epochs": 2.5}, "epochs must be a int"),
+    ({"epochs": float("inf")}, "epochs must be a int"),
+    ({"epochs": "5"}, "epochs must be a int"),
+    ({"model": 5}, "model must be a str"),
+    ({"weight_decay": False}, "weight_decay must be a float, not False"),
+    ({"method_args": {"alpha": True}}, "finite"),
+    ({"method_args": {"alpha": "1"}}, "finite"),
     ({"data_fraction": 0.0}, "data_fraction must be between"),
     ({"learning_rate": float("nan")}, "learning_rate must be between"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'"),
@@ -46,6 +55,35 @@ def test_method_settings_change_the_id_and_their_order_does_not():
 def test_values_out_of_range_are_refused_with_the_way_out(change, words):
     with pytest.raises(UsageError, match=words):
         RunSpec(**change)
+
+
+@pytest.mark.parametrize(("given", "plain"), [
+    ({"weight_decay": 0}, {"weight_decay": 0.0}),
+    ({"weight_decay": -0.0}, {"weight_decay": 0.0}),
+    ({"learning_rate": np.float64(0.01)}, {"learning_rate": 0.01}),
+    ({"augmentation": np.float32(0.5)}, {"augmentation": 0.5}),
+    ({"data_fraction": np.int64(1)}, {"data_fraction": 1.0}),
+    ({"epochs": 5.0}, {"epochs": 5}),
+    ({"depth": np.int64(3)}, {"depth": 3}),
+    ({"model": np.str_("resnet18")}, {"model": "resnet18"}),
+    ({"method_args": {"alpha": 1, "beta": np.float32(0.5), "gamma": -0.0}},
+     {"method_args": {"alpha": 1.0, "beta": 0.5, "gamma": 0.0}}),
+])
+def test_equal_specs_have_equal_ids_however_their_numbers_were_written(given, plain):
+    spec, usual = RunSpec(**given), RunSpec(**plain)
+    assert spec == usual
+    assert json.dumps(spec.to_json()) == json.dumps(usual.to_json())
+    assert (spec.id, hash(spec)) == (usual.id, hash(usual))
+    for name in given:
+        assert type(getattr(spec, name)) is type(getattr(RunSpec(), name))
+
+
+def test_requests_and_sweeps_that_are_equal_are_written_alike():
+    assert json.dumps(asdict(Request(augmentation=1, epochs=np.int64(4)))) == json.dumps(
+        asdict(Request(augmentation=1.0, epochs=4)))
+    one = Sweep(Request(stretch=0), {"depth": (np.int64(3), 4.0), "alpha": (1, np.float32(0.5))})
+    other = Sweep(Request(), {"depth": (3, 4), "alpha": (0.5, 1.0)})
+    assert one == other and one.id == other.id
 
 
 def test_a_field_of_another_version_is_named():

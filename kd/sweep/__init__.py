@@ -176,7 +176,7 @@ def work(sweep: Sweep, store: Store) -> list[Run]:
 def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
     """The runs of these cells that are there, each once, in training order."""
     ids = in_order([(cell.teacher, cell.pairs) for cell in planned])
-    return [store[run_id] for run_id in ids if run_id in store]
+    return [run for run_id in ids if (run := store.get(run_id))]
 
 
 def planned(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
@@ -248,12 +248,10 @@ def _checked(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
     if name in known and name not in AXES:
         raise UsageError(f"{name} cannot take several values in a sweep. Those that can: {', '.join(AXES)}, and every "
                          "setting of a method.")
-    fractional = name not in known or isinstance(known[name].default, float)
-    found = list(dict.fromkeys(float(one) if fractional and isinstance(one, int) else one for one in values))
+    requests = [_with(Request(), {name: value}) for value in values]
+    found = list(dict.fromkeys(getattr(one, name) if name in known else one.method_args[name] for one in requests))
     if not found:
         raise UsageError(f"{name} has no value. Give at least one.")
-    for value in found:
-        _with(Request(), {name: value})
     return tuple(found if isinstance(found[0], str) else sorted(found))
 
 

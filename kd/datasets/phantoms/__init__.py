@@ -28,6 +28,7 @@ from kd.datasets.phantoms import brain, dementia, fundus  # noqa: F401  (each re
 from kd.datasets.phantoms.base import PHANTOMS, Drawing, Phantom, Subject
 from kd.datasets.phantoms.drawing import MARKER_BOX, add_marker
 from kd.errors import UsageError, unknown
+from kd.spec import check
 
 __all__ = ["MARKER_BOX", "PHANTOMS", "VERSION", "Drawing", "Member", "Phantom", "PhantomOptions", "PhantomSet",
            "Sample", "Subject", "canonical", "draw_set", "fingerprint", "parse_reference"]
@@ -54,17 +55,7 @@ class PhantomOptions:
     seed: int = option(0, "Which images: another seed draws other patients.", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name), type(item.default), item.metadata)
-        object.__setattr__(self, "difficulty", float(self.difficulty) + 0.0)  # no minus zero
-
-
-def _check(name: str, value: Any, kind: type, limits: Any) -> None:
-    right = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-    if not right or isinstance(value, bool):
-        raise UsageError(f"{name} of a phantom must be a {kind.__name__}, not {value!r}.")
-    if limits["low"] is not None and not limits["low"] <= value <= limits["high"]:
-        raise UsageError(f"{name} of a phantom must be between {limits['low']} and {limits['high']}, not {value}.")
+        check(self, " of a phantom")
 
 
 def parse_reference(reference: str) -> tuple[str, PhantomOptions]:
