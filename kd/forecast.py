@@ -135,7 +135,8 @@ def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
     same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "device"))
     if not same or _bare(other) != _bare(spec) or _use(other) != _use(spec) or bool(other.views) != bool(spec.views):
         return False
-    return not other.teacher or (other.teacher in store and _bare(store[other.teacher].spec) == _bare(teacher))
+    theirs = store.get(other.teacher)
+    return not other.teacher or (theirs is not None and _bare(theirs.spec) == _bare(teacher))
 
 
 def _bare(spec: RunSpec) -> RunSpec:

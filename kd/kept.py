@@ -16,7 +16,7 @@ from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS, scale
 from kd.inspection.compare import CAM, Comparison
 from kd.inspection.explain import Explanation, HeatMap, explain, pack
-from kd.runs import Run, Store, write_bytes, write_json
+from kd.runs import Run, Store, modified, write_bytes, write_json
 from kd.timing import Timing
 
 FOLDER = "explanations"
@@ -71,7 +71,7 @@ def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | No
             values = [arrays[f"{number:02d}"] for number in range(len(stored["maps"]))]
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    if stored["picture"] != _digest(image) or stored["weights"] != run.weights.stat().st_mtime_ns:
+    if stored["picture"] != _digest(image) or stored["weights"] != modified(run.weights):
         return None
     absolute = EXPLAINERS[wanted.explainer].facts.absolute
     shown = tuple(_heat_map(one, raw, absolute) for one, raw in zip(stored["maps"], values, strict=True))
@@ -104,7 +104,7 @@ def _keep(run: Run, wanted: Wanted, found: Explanation) -> None:
     facts.unlink(missing_ok=True)
     write_bytes(maps, pack({f"{number:02d}": one.values for number, one in enumerate(found.maps)}))
     write_json(facts, {
-        **asdict(wanted), "picture": _digest(found.image), "weights": run.weights.stat().st_mtime_ns,
+        **asdict(wanted), "picture": _digest(found.image), "weights": modified(run.weights),
         "target": found.target, "classes": list(found.classes),
         "probabilities": [float(one) if np.isfinite(one) else None for one in found.probabilities],
         "timing": found.timing.to_json(), "forward": found.forward.to_json(), "ratio": found.ratio,

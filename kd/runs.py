@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from kd.places import Places, default_places
 from kd.shelf import folder_size
 from kd.spec import RunSpec
 
-QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
-    "queued", "running", "finished", "failed", "cancelled", "interrupted")
+# planned: never queued or started. interrupted: queued or started by a program that has ended since.
+PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
+    "planned", "queued", "running", "finished", "failed", "cancelled", "interrupted")
 _LIFECYCLE = ("queued", "started", "failed", "cancelled")
 # Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
 _probe = threading.Lock()
@@ -47,6 +48,15 @@ def held(lock: FileLock) -> bool:
         return False
 
 
+def modified(path: Path) -> int:
+    """When a file or folder was last modified, in nanoseconds; 0 when it is not there, or was deleted since it was
+    listed."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write so that a reader, or a kill at any moment, sees the old file or the new one."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
@@ -62,7 +72,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A handle on one run folder; holds no state of its own."""
+    """A handle on one run folder.
+
+    It holds nothing but the spec, which never changes, once that was read: of a run that another process deletes
+    meanwhile everything can still be read, and is as if nothing had been computed yet.
+    """
 
     path: Path
 
@@ -70,10 +84,13 @@ class Run:
     def id(self) -> str:
         return self.path.name
 
-    @property
+    @cached_property
     def spec(self) -> RunSpec:
         path = self.path / "spec.json"
-        return _spec(path, path.stat().st_mtime_ns)
+        try:
+            return _spec(path, path.stat().st_mtime_ns)
+        except FileNotFoundError as error:
+            raise UsageError(f"There is no run {self.id!r} any more: its folder {self.path} was deleted.") from error
 
     def readable(self) -> bool:
         """Whether this version understands the run's spec."""
@@ -81,6 +98,11 @@ class Run:
             return bool(self.spec)
         except (OSError, ValueError, TypeError, UsageError):
             return False
+
+    @property
+    def planned_at(self) -> float:
+        """When the spec was written, unix seconds; 0 when the folder is gone."""
+        return modified(self.path / "spec.json") / 1e9
 
     @property
     def weights(self) -> Path:
@@ -130,13 +152,16 @@ class Run:
         if name in (FAILED, CANCELLED):
             return name
         if not self.held():
-            # The owner may have ended between the two looks: its last word is in the events before its lock is free.
-            return FINISHED if (self.path / "summary.json").exists() else self._ended() or INTERRUPTED
+            # The owner may have ended between the two reads: it writes its last event before its lock is free.
+            return FINISHED if (self.path / "summary.json").exists() else self._left()
         return RUNNING if name == "started" else QUEUED
 
-    def _ended(self) -> str | None:
+    def _left(self) -> str:
+        """The status of a run without a summary that no process holds."""
         last = self.last(*_LIFECYCLE)
-        return last["event"] if last and last["event"] in (FAILED, CANCELLED) else None
+        if last is None:
+            return PLANNED
+        return last["event"] if last["event"] in (FAILED, CANCELLED) else INTERRUPTED
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -211,20 +236,21 @@ class Store:
 
     def find(self, spec: RunSpec) -> Run | None:
         """The run with this spec, or None."""
-        if spec.id in self:
-            return Run(self.path / spec.id)
+        if (named := self.get(spec.id)) is not None:
+            return named
         # A version with fewer settings hashed them to another name; read today, its spec is the same.
         return next((run for run in self if run.spec == spec), None)
 
     def __iter__(self) -> Iterator[Run]:
-        """Runs, latest first. Folders that are no run (no readable spec) are passed over."""
-        found = [(path.stat().st_mtime, path.parent) for path in self.path.glob("[!.]*/spec.json")]
+        """Runs, latest first. Folders that are no run (no readable spec) are passed over, as are those that another
+        process deletes meanwhile."""
+        found = [(modified(path), path.parent) for path in self.path.glob("[!.]*/spec.json")]
         return (run for run in (Run(path) for _, path in sorted(found, reverse=True)) if run.readable())
 
     def __getitem__(self, run_id: str) -> Run:
         """The run with this id, or with this unambiguous beginning of one. Raises UsageError."""
-        if re.fullmatch(r"[\w.-]+", run_id) and (self.path / run_id / "spec.json").exists():
-            return Run(self.path / run_id)
+        if (found := self.get(run_id)) is not None:
+            return found
         near = [run for run in self if run.id.startswith(run_id)] if run_id else []
         if len(near) == 1:
             return near[0]
@@ -235,8 +261,16 @@ class Store:
         raise unknown("run", run_id, ids) if ids else UsageError(f"There is no run {run_id!r}: the store "
                                                                  f"{self.path} is empty.")
 
+    def get(self, run_id: str) -> Run | None:
+        """The run with exactly this id, or None. Unlike a look-up after `in`, it cannot fail on a run that another
+        process deletes between the two."""
+        if not re.fullmatch(r"[\w.-]+", run_id):
+            return None
+        run = Run(self.path / run_id)
+        return run if run.readable() or modified(run.path / "spec.json") else None
+
     def __contains__(self, run_id: str) -> bool:
-        return bool(re.fullmatch(r"[\w.-]+", run_id)) and (self.path / run_id / "spec.json").exists()
+        return self.get(run_id) is not None
 
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises UsageError while it or a task of it is queued or running, or when other runs

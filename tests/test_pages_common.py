@@ -9,8 +9,9 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
 from kd.places import PROJECT
+from kd.runs import STATUSES
 from pages.parts import pictures
-from pages.parts.common import count, ending, plain, tick
+from pages.parts.common import STATUS, STATUS_WORDS, count, ending, plain, tick
 
 ODD = "*mild* $x$ <b>2 mm</b> :red[a] _b_"
 ALIKE = [f"Non-proliferative diabetic retinopathy, {grade}" for grade in ("mild", "moderate", "severe")]
@@ -26,6 +27,11 @@ def test_counts_are_short(number, text):
 @pytest.mark.parametrize("name", ["glioma", "breast_ultrasound", "Stage 3 – 4 (T2)", "grade 2: mild"])
 def test_ordinary_names_are_left_alone(name):
     assert plain(name) == name
+
+
+def test_every_status_has_a_badge_and_a_word():
+    assert set(STATUS) == set(STATUS_WORDS) == set(STATUSES)
+    assert len(set(STATUS_WORDS.values())) == len(STATUSES)
 
 
 def test_marks_in_a_name_are_not_obeyed():

@@ -132,6 +132,16 @@ def test_all_interrupted_runs_resume_with_one_click_teacher_first(idle):  # noqa
     assert "interrupted" not in words(at)
 
 
+def test_a_run_that_was_only_planned_can_be_started(idle):  # noqa: F811
+    teacher, _, student = trio(Store(), done=False)
+    at = page(run=student.id)
+    assert "interrupted" not in words(at)
+    button = at.button(key="resume")
+    assert button.label == "Start"
+    button.click().run()
+    assert [run.id for run in queue().waiting] == [teacher.id, student.id]
+
+
 def test_one_run_resumes_after_its_teacher(idle):  # noqa: F811
     teacher, _, student = trio(Store(), done=False)
     student.log("cancelled")

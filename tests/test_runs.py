@@ -1,5 +1,7 @@
 import json
 import multiprocessing
+import pathlib
+import shutil
 import threading
 
 import pytest
@@ -37,10 +39,21 @@ def test_a_run_of_a_version_with_fewer_settings_is_found(store, new):
     assert store.find(RunSpec(seed=4)) is None
 
 
+def test_a_run_stored_with_an_int_for_a_float_keeps_its_folder_and_is_found(store):
+    """Before specs were normalised, 0 and 0.0 were hashed to two names."""
+    values = {**RunSpec(seed=3).to_json(), "weight_decay": 0}
+    runs.write_json(store.path / "stored-with-an-int" / "spec.json", values)
+    assert store["stored-with-an-int"].spec == RunSpec(seed=3, weight_decay=0.0)
+    for zero in (0, 0.0, -0.0):
+        assert store.create(RunSpec(seed=3, weight_decay=zero)).id == "stored-with-an-int"
+    assert len(list(store)) == 1
+
+
 def test_status_is_derived(store, run):
-    assert run.status == runs.INTERRUPTED
+    assert run.status == runs.PLANNED
     lock = run.lock()
     with lock:
+        assert run.status == runs.QUEUED
         run.log("queued")
         assert run.status == runs.QUEUED
         run.log("started")
@@ -54,6 +67,81 @@ def test_status_is_derived(store, run):
     assert run.status == runs.CANCELLED
     runs.write_json(run.path / "summary.json", {"accuracy": 1.0})
     assert run.status == runs.FINISHED
+
+
+def test_a_run_that_was_only_planned_is_not_called_interrupted(run):
+    assert not run.held()
+    assert run.status == runs.PLANNED
+    run.log("data", classes=["a", "b"])  # no word on whether it was ever started
+    assert run.status == runs.PLANNED
+    run.log("queued")
+    assert run.status == runs.INTERRUPTED
+
+
+def _vanish(run):
+    shutil.rmtree(run.path)
+
+
+# What a run without its folder is worth; `weights` and `resume_state` are paths, which may always be named.
+GONE = {"spec": RunSpec(), "planned_at": 0.0, "events": [], "epochs": [], "summary": None, "evaluation": None,
+        "status": runs.PLANNED, "progress": {}, "reason": "", "held": False, "busy": [], "cancel_requested": False,
+        "clear_cancel": None, "size": 0}
+PATHS_AND_WRITERS = {"path", "id", "weights", "resume_state", "lock", "task_lock", "log", "report", "request_cancel",
+                     "last", "readable"}
+
+
+def test_every_reader_of_a_run_is_tested_on_a_run_that_is_gone():
+    assert {name for name in dir(runs.Run) if not name.startswith("_")} == {*GONE, *PATHS_AND_WRITERS} - {"path"}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_listed_run_that_another_process_deletes_can_still_be_read(store, run, name):
+    (listed,) = store
+    _vanish(run)
+    value = getattr(listed, name)
+    assert (value() if callable(value) else value) == GONE[name]
+    assert listed.last("started") is None
+    assert not run.path.exists()  # and reading brings nothing back
+
+
+def test_a_run_deleted_between_listing_and_reading_is_passed_over(store, run, monkeypatch):
+    other = store.create(RunSpec(seed=1))
+    glob = pathlib.Path.glob
+
+    def listed_then_deleted(path, pattern):
+        found = list(glob(path, pattern))
+        if run.path.exists():
+            _vanish(run)
+        return iter(found)
+
+    monkeypatch.setattr(pathlib.Path, "glob", listed_then_deleted)
+    assert [found.id for found in store] == [other.id]
+
+
+def test_runs_may_be_deleted_while_all_are_looked_through(store, run):
+    others = {store.create(RunSpec(seed=seed)).id: seed for seed in (1, 2)}
+    seen = []
+    for found in store:  # lazily: the rest is deleted before it is reached
+        seen.append(found.spec.seed)
+        for path in list(store.path.iterdir()):
+            shutil.rmtree(path)
+    assert len(seen) == 1 and {0, *others.values()}.issuperset(seen)
+
+
+def test_a_handle_on_a_deleted_run_whose_spec_was_never_read_says_so(store, run):
+    handle = runs.Run(run.path)
+    _vanish(run)
+    with pytest.raises(UsageError, match="was deleted"):
+        _ = handle.spec
+    assert not handle.readable()
+
+
+def test_get_gives_a_run_that_stays_readable_or_none(store, run):
+    found = store.get(run.id)
+    _vanish(run)
+    assert found.spec == RunSpec()
+    assert store.get(run.id) is None and run.id not in store
+    assert store.get("") is None and store.get("../../etc") is None
 
 
 def test_many_probes_at_once_do_not_take_each_other_for_the_owner(run):

@@ -4,8 +4,8 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 
-from kd.distill import Request
 from kd.errors import UsageError
+from kd.experiments.plan import Request
 from kd.spec import RunSpec
 from kd.sweep import Sweep
 

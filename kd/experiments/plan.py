@@ -161,10 +161,8 @@ def control_spec(student: RunSpec) -> RunSpec:
 
 def trio_of(store: Store, student: Run) -> Trio | None:
     """Teacher, control and student of a student run, where all three are there."""
-    control = control_of(store, student)
-    if control is None or student.spec.teacher not in store:
-        return None
-    return Trio(store[student.spec.teacher], control, student)
+    control, teacher = control_of(store, student), store.get(student.spec.teacher)
+    return Trio(teacher, control, student) if control and teacher else None
 
 
 def series_of(store: Store, student: Run) -> Series | None:
@@ -194,8 +192,8 @@ def _common(request: Request, store: Store) -> dict[str, Any]:
 def _teacher_spec(request: Request, store: Store) -> RunSpec:
     from kd.models import check_cnn
 
-    if request.teacher in store:
-        return _reused(store[request.teacher], request, store)
+    if (run := store.get(request.teacher)) is not None:
+        return _reused(run, request, store)
     check_cnn(request.teacher)
     weights = start_from(request.teacher_weights)
     rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE

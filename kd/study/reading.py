@@ -115,11 +115,9 @@ def studies(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[Study]:
 
     Nothing where the sweep has no axis of shares, or before its teacher and some control or student have finished.
     """
-    if FRACTION not in sweep.axes or not rows or rows[0].cell.teacher not in store:
-        return []
-    teacher = store[rows[0].cell.teacher]
-    taught = tested(teacher)
-    if taught is None:
+    teacher = store.get(rows[0].cell.teacher) if FRACTION in sweep.axes and rows else None
+    taught = tested(teacher) if teacher else None
+    if teacher is None or taught is None:
         return []
     found = (_study(title, alike, sweep, teacher, taught, store) for title, alike in _parted(rows, _of_control).items())
     return [one for one in found if one.seeds]
@@ -175,7 +173,7 @@ def _measured(own: tuple[Run, ...], best: tuple[Run, ...], teacher: Run, _change
 def _finished(row: Row | None, part: int, store: Store) -> tuple[Run, ...]:
     """A cell's controls (part 0) or students (1) that have finished."""
     ids = [pair[part] for pair in row.cell.pairs] if row else []
-    return tuple(store[run_id] for run_id in ids if run_id in store and store[run_id].summary)
+    return tuple(run for run_id in ids if (run := store.get(run_id)) and run.summary)
 
 
 def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list[Row]]:

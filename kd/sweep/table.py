@@ -9,11 +9,11 @@ from typing import Any
 
 from kd.experiments.plan import Series
 from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store, modified
 from kd.sweep import Cell, Settings, Sweep, planned
 from kd.sweep.times import Times, read
 
-PLANNED, DELETED = "planned", "deleted"
+DELETED = "deleted"
 # What is said of a cell first, where its runs differ.
 ORDER = (RUNNING, FAILED, QUEUED, CANCELLED, INTERRUPTED, PLANNED, DELETED, FINISHED)
 FLOPS, MILLISECONDS = COSTS = ("flops", "milliseconds")
@@ -153,30 +153,31 @@ def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) 
     for run_id in cell.ids:
         states[run_id] = states.get(run_id) or _status(run_id, store)
     own = [run_id for pair in cell.pairs for run_id in pair]
-    failed = [run_id for run_id in cell.ids if states[run_id] == FAILED]
+    failed = [run for run_id in cell.ids if states[run_id] == FAILED and (run := store.get(run_id))]
     told = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
     found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))
-    return Row(cell, min(told, key=ORDER.index), store[failed[0]].reason if failed else "",
+    return Row(cell, min(told, key=ORDER.index), failed[0].reason if failed else "",
                sum(states[run_id] == FINISHED for run_id in own), len(own), found, _validated(cell, store, found),
                _milliseconds(found, times), cell.pairs[0][1])
 
 
 def _status(run_id: str, store: Store) -> str:
-    """As the run's own, but what was never begun is not called interrupted."""
-    if run_id not in store:
-        return DELETED
-    run = store[run_id]
-    status = run.status
-    return PLANNED if status == INTERRUPTED and not run.events() else status
+    run = store.get(run_id)
+    return run.status if run else DELETED
 
 
 def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Outcome | None:
-    if cell.teacher not in finished:
+    teacher = store.get(cell.teacher)
+    if teacher is None or teacher.id not in finished:
         return None
-    pairs = tuple((store[first], store[second]) for first, second in cell.pairs
-                  if first in finished and second in finished)
-    series = Series(store[cell.teacher], pairs)
+    series = Series(teacher, tuple(pair for pair in _pairs(cell, store) if all(run.id in finished for run in pair)))
     return _computed(series, tuple(changed(run, "predictions.npz") for run in series.runs))
+
+
+def _pairs(cell: Cell, store: Store) -> list[tuple[Run, Run]]:
+    """Control and student of each seed of which both are there."""
+    found = [(store.get(control), store.get(student)) for control, student in cell.pairs]
+    return [(control, student) for control, student in found if control and student]
 
 
 @lru_cache(maxsize=512)
@@ -189,8 +190,8 @@ def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spr
     if found is None:
         return {}
     # The finished seeds, as the outcome has them.
-    pairs = [(store[first], store[second]) for first, second in cell.pairs
-             if second in store and store[second].summary and store[second].spec.seed in found.seeds]
+    pairs = [(first, second) for first, second in _pairs(cell, store)
+             if second.summary and second.spec.seed in found.seeds]
     spreads = {}
     for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True):
         values = [_val_accuracy(run, changed(run, "summary.json")) for run in arm]
@@ -208,8 +209,7 @@ def _val_accuracy(run: Run, _changed: int) -> float | None:
 
 def changed(run: Run, name: str) -> int:
     """When a file of the run was last written, for what is kept in memory of it; 0 while it is not there."""
-    file = run.path / name
-    return file.stat().st_mtime_ns if file.exists() else 0
+    return modified(run.path / name)
 
 
 def _milliseconds(found: Outcome | None, times: Times | None) -> dict[str, float]:
@@ -230,5 +230,6 @@ def _difference(one: Difference | None) -> dict[str, float | None]:
 
 def versions(row: Row, store: Store) -> dict[str, str]:
     """What computed a row's first student, by name; nothing before it has finished."""
-    summary = (store[row.student].summary if row.student in store else None) or {}
+    student = store.get(row.student)
+    summary = (student.summary if student else None) or {}
     return {f"version: {name}": text for name, text in summary.get("versions", {}).items()}

@@ -10,7 +10,7 @@ from kd.hierarchy import Hierarchy, read
 from kd.inspection.compare import OTHERS, STUDENT, Comparison, Part
 from kd.places import Places
 from kd.readout import FACTS
-from kd.runs import Run, Store
+from kd.runs import Run, Store, modified
 from pages.parts import address
 from pages.parts.common import COLOURS, MARKS, percent, store
 from pages.parts.picker import Chosen
@@ -45,7 +45,7 @@ def layers(part: Part, comparison: Comparison, chosen: Chosen) -> Hierarchy:
     """The part's run read stage by stage, about the class that the comparison asks about."""
     run = part.cam.run
     readouts = run.path / FACTS
-    stamp = (run.status, run.weights.stat().st_mtime_ns, readouts.stat().st_mtime_ns if readouts.exists() else 0)
+    stamp = (run.status, modified(run.weights), modified(readouts))
     with st.spinner("Reading the layers"):
         return _layers(str(store().places.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
 

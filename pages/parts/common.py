@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.errors import UsageError
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec
 
 TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
@@ -23,13 +23,14 @@ TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A05
 MARKS = {TEACHER: ":blue[●]", CONTROL: ":gray[●]", STUDENT: ":orange[●]"}  # the same hues, in Markdown
 Badge = Literal["blue", "gray", "green", "orange", "red"]
 STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
-    QUEUED: (":material/schedule:", "gray"), RUNNING: (":material/play_circle:", "blue"),
-    FINISHED: (":material/check_circle:", "green"), FAILED: (":material/error:", "red"),
-    CANCELLED: (":material/cancel:", "gray"), INTERRUPTED: (":material/pause_circle:", "orange"),
+    PLANNED: (":material/event:", "gray"), QUEUED: (":material/schedule:", "gray"),
+    RUNNING: (":material/play_circle:", "blue"), FINISHED: (":material/check_circle:", "green"),
+    FAILED: (":material/error:", "red"), CANCELLED: (":material/cancel:", "gray"),
+    INTERRUPTED: (":material/pause_circle:", "orange"),
 }
 # Where only plain text can stand, as in the cells of a table.
-STATUS_WORDS = {QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished", FAILED: "✕ failed",
-                CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
+STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished",
+                FAILED: "✕ failed", CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
 
 
 def store() -> Store:

@@ -10,7 +10,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection.compare import CAM, OTHERS, Comparison, compare, offered
 from kd.places import Places
 from kd.pool import open_subject
-from kd.runs import Run, Store
+from kd.runs import Run, Store, modified
 from pages.parts import address, slow
 from pages.parts.common import ending, percent, store, usage_errors
 from pages.parts.compare_view import show
@@ -136,7 +136,7 @@ def _stage(runs: list[Run]) -> int:
 
 def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
     """Changes when a student's weights or its state do."""
-    return tuple((run.status, run.weights.stat().st_mtime_ns) for run in runs)
+    return tuple((run.status, modified(run.weights)) for run in runs)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.jobs import queue
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, Run
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from kd.spec import RunSpec
 from pages.parts import common, lessons_view, links, listing, progress
 from pages.parts.common import (
@@ -30,7 +30,7 @@ from pages.parts.mask_view import collapsed
 from pages.parts.polling import polled
 
 POLL = 2.0
-AGAIN = {INTERRUPTED: "Resume", CANCELLED: "Resume", FAILED: "Try again"}
+AGAIN = {PLANNED: "Start", INTERRUPTED: "Resume", CANCELLED: "Resume", FAILED: "Try again"}
 
 
 def show(entry: Entry, entries: list[Entry]) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from kd.appraisals import COST, choices, read
 from kd.experiments.plan import Series
-from kd.runs import Run, Store
+from kd.runs import Run, Store, modified
 from kd.scorecard import Row, Score, confused_alike, paired, score, together
 from kd.verdict import latencies, rows
 from pages.parts.common import CHART, CONTROL, ROLES, STUDENT, TEACHER
@@ -26,7 +26,7 @@ def scored(cast: dict[str, Run]) -> Scores:
 
 def _changed(run: Run) -> tuple[int, ...]:
     paths = (run.path / "predictions.npz", run.path / "summary.json")
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    return tuple(map(modified, paths))
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the answers")

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.experiments.plan import control_spec
-from kd.runs import CANCELLED, FAILED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.runs import QUEUED, RUNNING, Run, Store
 from kd.spec import RunSpec
 from pages.parts.common import CONTROL, STUDENT, TEACHER, role
-
-ENDED_EARLY = (INTERRUPTED, FAILED, CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Entry:
     @property
     def created(self) -> datetime:
         """When the run was planned, local time."""
-        return datetime.fromtimestamp((self.run.path / "spec.json").stat().st_mtime)
+        return datetime.fromtimestamp(self.run.planned_at)
 
     @property
     def title(self) -> str:
@@ -41,9 +39,9 @@ class Entry:
 
 def entries(store: Store) -> list[Entry]:
     """Every run of the store, latest first."""
-    found = [(run, spec) for run in store if (spec := _read(run))]
-    roles = _roles([spec for _, spec in found])
-    return [Entry(run, spec, roles[spec.id], run.status, run.summary or {}) for run, spec in found]
+    found = list(store)
+    roles = _roles([run.spec for run in found])
+    return [Entry(run, run.spec, roles[run.spec.id], run.status, run.summary or {}) for run in found]
 
 
 def active(store: Store) -> list[Entry]:
@@ -56,13 +54,6 @@ def data_name(spec: RunSpec) -> str:
     """The data set in a word or two: a phantom's name, or the folder's or file's."""
     name, _, _ = spec.data.partition(":")
     return name if name.startswith("phantom") else Path(spec.data).name
-
-
-def _read(run: Run) -> RunSpec | None:
-    try:
-        return run.spec
-    except FileNotFoundError:  # deleted since it was listed
-        return None
 
 
 def _roles(specs: list[RunSpec]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from kd.errors import UsageError
 from kd.experiments.plan import Series, Trio, series_of, trio_of
 from kd.jobs import queue
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Store
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing
 from pages.parts.common import CHART, COLOURS, ROLES, STUDENT, TERMS, store, tidy, usage_errors
 from pages.parts.mask_view import collapsed, mask_view
@@ -20,7 +20,7 @@ from pages.parts.polling import polled
 from pages.parts.probe_view import probe_view
 from pages.parts.series_view import series_view
 
-BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED)
+BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
 POLL = 2.0  # seconds between two looks while something runs
 
 
@@ -130,10 +130,10 @@ def _controls(series: Series) -> None:
                 st.button("Cancelling" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
                           on_click=cancel, args=(series,), help="Stops within a batch. Finished runs stay, and the "
                           "best weights so far are kept; Resume goes on from the last epoch.")
-            elif any(run.status in ENDED for run in series.runs):
-                again = "Try again" if any(run.status == FAILED for run in series.runs) else "Resume"
+            elif ended := {run.status for run in series.runs}.intersection(ENDED):
+                again = "Try again" if FAILED in ended else "Start" if ended == {PLANNED} else "Resume"
                 st.button(again, type="primary", icon=":material/resume:", on_click=resume, args=(series,),
-                          help="Goes on from the last finished epoch.")
+                          help="Trains what has not finished, from the last finished epoch on.")
 
 
 def cancel(series: Series) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kd import masks, probes
 from kd.overlay import colour
-from kd.runs import Run
+from kd.runs import Run, modified
 from pages.parts.common import percent, plain
 from pages.parts.pictures import GAP, fitted, mosaic, png
 
@@ -29,8 +29,8 @@ def mask_view(run: Run, names: Sequence[str]) -> None:
     """Draw the masks of all probe pictures; a slider chooses the epoch. names: of the classes. Nothing before the first
     epoch, or for a student without an explainer."""
     kept = (run.summary or {}).get("best_epoch")
-    folder = run.path / "probes"
-    found = _seen(run, folder.stat().st_mtime_ns) if run.spec.explainer_depth and folder.exists() else None
+    changed = modified(run.path / "probes")
+    found = _seen(run, changed) if run.spec.explainer_depth and changed else None
     if found is None:
         return
     labels, epochs = found
@@ -78,7 +78,7 @@ def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
 
 def _stamp(run: Run, epoch: int) -> int:
     """A run that was deleted and trained again has other masks under the same name."""
-    return (run.path / "probes" / f"{epoch:04d}.npz").stat().st_mtime_ns
+    return modified(run.path / "probes" / f"{epoch:04d}.npz")
 
 
 @st.cache_data(max_entries=128, show_spinner=False)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.experiments.plan import Series, Trio
 from kd.repeats import Arm, Outcome, Spread, outcome, sentence, signed
-from kd.runs import Run
+from kd.runs import Run, modified
 from pages.parts import links
 from pages.parts.common import count, duration, percent, unbroken
 
@@ -18,7 +18,7 @@ def result(series: Series) -> Outcome | None:
 
 def _changed(run: Run) -> tuple[str, int, int]:
     paths = (run.path / "summary.json", run.path / "predictions.npz")
-    first, second = (path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    first, second = map(modified, paths)
     return str(run.path), first, second
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from kd import probes
 from kd.experiments.plan import Trio
 from kd.overlay import colour
-from kd.runs import Run
+from kd.runs import Run, modified
 from pages.parts.pictures import png
 
 TILE = 128  # pixels a side
@@ -16,8 +16,8 @@ TILE = 128  # pixels a side
 
 def probe_view(trio: Trio) -> None:
     """Draw the newest maps of one probe picture; a control chooses the class."""
-    folder = trio.student.path / "probes"
-    found = _newest(trio.student, folder.stat().st_mtime_ns) if folder.exists() else None
+    changed = modified(trio.student.path / "probes")
+    found = _newest(trio.student, changed) if changed else None
     if found is None:
         st.caption("The student's maps of one picture per class appear after its first epoch.")
         return
@@ -42,7 +42,7 @@ def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
 
 def _stamp(run: Run, epoch: int) -> int:
     """A run that was deleted and trained again has other maps under the same name."""
-    return (run.path / "probes" / f"{epoch:04d}.npz").stat().st_mtime_ns
+    return modified(run.path / "probes" / f"{epoch:04d}.npz")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

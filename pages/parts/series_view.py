@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kd.experiments.plan import Series
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts import progress
 from pages.parts.common import MARKS, ROLES, STATUS, count, duration, percent
 
 # What the row of several runs is called after: the first of these that one of them is in.
-TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, FINISHED)
+TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)
 
 
 def series_view(series: Series) -> None:
@@ -56,6 +56,8 @@ def words(run: Run, status: str) -> str:
         return f"{percent(summary.get('accuracy'))} on test · trained in {duration(summary.get('seconds'))}"
     if status == RUNNING:
         return _running(run)
+    if status == PLANNED:
+        return "not started"
     done = len(run.epochs())
     if status == QUEUED:
         return "waits its turn" + (f" · goes on after epoch {done}" if done else "")
