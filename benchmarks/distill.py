@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Pair, Found]:
     """Measure as the command line says, print, and return the results."""
     parser = _flags()
     args = parser.parse_args(arguments)
-    arithmetic.hold_memory()  # as `kd.train` does; it cannot be had for some only, so the plain way gains by it too
+    arithmetic.hold_memory()  # as programs that train do; the plain way cannot be kept from gaining by it
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.finish:

@@ -1,9 +1,10 @@
-"""The engine of KD Lens: distilling image classifiers and explaining what the student learned."""
+"""Explainable knowledge distillation of image classifiers.
 
-import os
+Importing this package loads nothing else and changes nothing of the process.
+"""
 
-# Two OpenMP threads that spin while they wait collapse when another thread (a page) wants the core.
-# The runtime reads this once, when torch is imported; so it must stand before any such import.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from kd import version
 
-__version__ = "0.1.0"
+__version__ = version.VERSION
+
+__all__ = ["__version__"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from kd import processes
+from kd import arithmetic, processes
 from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
@@ -177,6 +177,8 @@ def _knobs(verb: Any, several: bool = False) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
+    arithmetic.wait_without_spinning()
+    arithmetic.hold_memory()
     from kd.commands import as_text, run_verb
     from kd.commands.along import train_along
 

@@ -127,6 +127,15 @@ def following(wanted: int = 0) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def wait_without_spinning() -> None:
+    """Let idle OpenMP threads of this program sleep; for every program that computes beside others, such as pages.
+
+    Two threads that spin while they wait collapse when another thread wants the core. The runtime reads this once, when
+    torch is imported, so it must be called before that. A value that is set already stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def hold_memory() -> None:
     """Let this program keep up to 256 MB that it has freed, where glibc manages its memory.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from kd import arithmetic
 from kd.errors import UsageError
 from kd.jobs import execute
 from kd.places import Places
@@ -99,6 +100,8 @@ class _Schedule:
 def _train(root: str, run_id: str, cpus: int) -> str:
     """In a worker: train one run as anywhere else, and say how it ended."""
     os.environ["OMP_NUM_THREADS"] = str(cpus)  # whatever it is where the driver runs
+    arithmetic.wait_without_spinning()
+    arithmetic.hold_memory()
     store = Store(Places(Path(root)))
     run, lock = store[run_id], store[run_id].lock()
     try:

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import processes, tasks
-from kd.arithmetic import following
+from kd.arithmetic import following, hold_memory
 from kd.errors import Stopped, UsageError
 from kd.places import Places, default_places
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
@@ -206,6 +206,7 @@ class Queue:
             self._worker.start()
 
     def _work(self) -> None:
+        hold_memory()
         while (pair := self._next()) is not None:
             work, lock = pair
             try:

@@ -28,5 +28,7 @@ class Places:
 
 
 def default_places() -> Places:
-    """The project's own folders, or those under the directory named by KD_LENS_ROOT."""
-    return Places(Path(os.environ.get("KD_LENS_ROOT") or PROJECT).resolve())
+    """The folders under the directory that KD_LENS_ROOT names; without it those of the checkout that this code runs
+    from, or, where it is installed without one, under the working directory."""
+    checkout = PROJECT if (PROJECT / "pyproject.toml").exists() else Path()
+    return Places(Path(os.environ.get("KD_LENS_ROOT") or checkout).resolve())

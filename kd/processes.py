@@ -6,6 +6,7 @@ and not through collectives: a key may be waited for all day, looked at before e
 millisecond, and set by a process that nobody will hear of again.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,18 @@ def through_fabric() -> bool:
 def following() -> bool:
     """Whether this process only trains along with a chief."""
     return launched() and os.environ["RANK"] != "0"
+
+
+@contextmanager
+def quiet_fabric() -> Iterator[None]:
+    """No announcements by Fabric in the block, such as that of the precision, which a run records itself."""
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def fabric_choice(own: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Training one run, from its spec to its summary."""
 
-import logging
 import math
 import platform
 import time
@@ -14,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import __version__, arithmetic, checkpoint, evaluate, masks, metrics, processes, synced, watch
+from kd import arithmetic, checkpoint, evaluate, masks, metrics, processes, synced, watch
 from kd.batches import Batch, TrainBatches
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
@@ -29,8 +28,8 @@ from kd.models.explained import Explained
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 from kd.teaching import Teaching, taught
+from kd.version import VERSION
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision; the run records it
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
 
 
@@ -42,8 +41,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     `should_stop`, asked between batches, says so.
     """
     spec = run.spec
-    arithmetic.hold_memory()
-    fabric = _fabric(spec)
+    with processes.quiet_fabric():
+        fabric = _fabric(spec)
     chief = fabric.is_global_zero
     say = run.report if chief else (lambda *_, **__: None)
     if chief:
@@ -311,5 +310,5 @@ def versions() -> dict[str, str]:
     """What computed this run."""
     import timm
 
-    return {"kd-lens": __version__, "python": platform.python_version(), "torch": torch.__version__,
+    return {"kd-lens": VERSION, "python": platform.python_version(), "torch": torch.__version__,
             "timm": timm.__version__, "machine": platform.machine()}

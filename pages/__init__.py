@@ -1,1 +1,5 @@
 """The pages: one question each. Streamlit lives here and in dashboard.py only."""
+
+from kd import arithmetic
+
+arithmetic.wait_without_spinning()  # every page script imports from here before anything that imports torch

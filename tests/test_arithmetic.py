@@ -149,6 +149,8 @@ def test_following_counts_in_its_own_thread_only_and_gives_the_number_back(clock
 STARTS = {
     "python -m kd": ["-m", "kd", "--help"],
     "the dashboard": ["-c", "import runpy; runpy.run_path('dashboard.py'); import torch"],
+    **{f"page {name}": ["-c", f"import runpy; runpy.run_path('pages/{name}.py'); import torch"]
+       for name in ("compare", "evaluate")},
     "fabric run": ["-m", "lightning_fabric.cli", "--accelerator=cpu", "kd/__main__.py", "list"],
 }
 

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("kd", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "overlay", "figure",
-     "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks"),
+    ("version", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "observation", "overlay",
+     "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("views", "answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
@@ -22,7 +22,7 @@ LAYERS = (
      "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "bench", "appraise",
      "appraisals", "processes", "synced", "watch", "trials"),
     ("jobs", "tasks", "cluster"),
-    ("commands", "__main__", "pages", "dashboard", "benchmarks"),
+    ("commands", "__main__", "kd", "pages", "dashboard", "benchmarks"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

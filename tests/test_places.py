@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from kd import places
 from kd.places import PROJECT, Places, default_places
 
 
@@ -10,3 +11,11 @@ def test_everything_lies_under_one_root(monkeypatch, tmp_path):
     monkeypatch.delenv("KD_LENS_ROOT")
     assert default_places().root == PROJECT
     assert (PROJECT / "kd").samefile(Path(__file__).parents[1] / "kd")
+
+
+def test_installed_without_a_checkout_the_working_directory_is_the_root(monkeypatch, tmp_path):
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.delenv("KD_LENS_ROOT")
+    monkeypatch.setattr(places, "PROJECT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    assert default_places().root == tmp_path.resolve()
