@@ -9,7 +9,7 @@ import pytest
 pytest_plugins = ["noskip"]
 
 # Read by torch when it is first imported, also in processes that a test starts.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -254,7 +254,8 @@ def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_imag
     assert set(beside["over"]) == {"grad-cam", "layer-cam"}
     for name, role in (("mask", "student"), ("grad-cam", "teacher")):
         for score in ("pointing", "energy"):
-            assert beside["scores"][name][score] == one["localisation"][role]["scores"][score]["value"]
+            expected = one["localisation"][role]["scores"][score]["value"]  # computed in other batches
+            assert beside["scores"][name][score] == pytest.approx(expected, abs=1e-4)
     runs = appraisals.cast(store, explained)
     mask, cam = (appraisals.values(runs[role], Choice(name).of(explained), LOCALISATION, {role: runs[role]})["energy"]
                  for role, name in (("student", "mask"), ("teacher", "grad-cam")))

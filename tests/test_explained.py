@@ -82,7 +82,7 @@ def test_several_masks_of_a_picture_follow_one_another():
     model, images = made(), pictures(2)
     masks = torch.rand(6, SIZE, SIZE)
     one_by_one = torch.cat([model.masked(images, masks[start:start + 2]) for start in (0, 2, 4)])
-    assert torch.equal(model.masked(images, masks), one_by_one)
+    torch.testing.assert_close(model.masked(images, masks), one_by_one)
 
 
 def test_the_mean_image_fits_pictures_of_another_size():
@@ -104,7 +104,7 @@ def test_nothing_leaks_through_a_closed_mask(student):
     model = scored(made(student), -3.0)
     images = pictures().requires_grad_()
     logits = model(images).logits
-    assert torch.equal(logits, logits[:1].expand_as(logits))
+    torch.testing.assert_close(logits, logits[:1].expand_as(logits))  # rows of one batch may round differently
     [felt] = torch.autograd.grad(logits.sum(), images)
     assert (felt == 0).all()
 

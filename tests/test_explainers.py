@@ -42,6 +42,11 @@ def asked(explainer, kind=Small):
     return made(partial(explained, kind) if explainer is EXPLAINERS["mask"] else kind)
 
 
+def assert_alike(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To rounding, which batches of other sizes do differently; a wrong row or class is off by a map's own size."""
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize("kind", [Small, Deep])
 class TestEveryExplainer:
     def test_gives_finite_maps_at_every_stages_own_grid(self, explainer, kind, images):
@@ -63,7 +68,7 @@ class TestEveryExplainer:
         together = explainer.at_stages(model, images, TARGETS, (0, 1, -1))
         for stage, maps in zip((0, 1, -1), together, strict=True):
             alone = torch.cat([explainer(model, images[n:n + 1], TARGETS[n:n + 1], stage).values for n in range(4)])
-            torch.testing.assert_close(maps.values, alone, rtol=1e-5, atol=1e-6)
+            assert_alike(maps.values, alone)
 
     def test_several_targets_equal_each_alone(self, explainer, kind, images):
         model = asked(explainer, kind)
@@ -72,7 +77,7 @@ class TestEveryExplainer:
             assert every.blank.shape == (2, CLASSES)
             for number in range(CLASSES):
                 alone = explainer(model, images[:2], EVERY[:2, number], stage)
-                torch.testing.assert_close(every.values[:, number], alone.values, rtol=1e-5, atol=1e-6)
+                assert_alike(every.values[:, number], alone.values)
 
     def test_is_class_specific_exactly_when_it_says_so(self, explainer, kind, images):
         maps = explainer(asked(explainer, kind), images[:2], EVERY[:2]).values

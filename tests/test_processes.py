@@ -220,7 +220,8 @@ def test_two_processes_give_what_one_does(tmp_path):
         for mine, theirs in zip(lone.epochs(), shared.epochs(), strict=True):
             assert theirs["terms"] == pytest.approx(mine["terms"], rel=1e-4)
             assert theirs["val_loss"] == pytest.approx(mine["val_loss"], rel=1e-4)
-        assert shared.summary["accuracy"] == lone.summary["accuracy"]
+        one_image = 1 / sum(shared.summary["data"]["counts"]["test"])  # near a tie, rounding decides
+        assert shared.summary["accuracy"] == pytest.approx(lone.summary["accuracy"], abs=1.01 * one_image)
         weights = load_file(shared.weights)
         for name, value in load_file(lone.weights).items():
             np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)

@@ -40,7 +40,7 @@ def test_every_stage_knows_more_than_chance_and_the_last_what_the_model_knows(ru
     scores = [stage["test_accuracy"] for stage in facts["stages"]]
     chance, model = facts["chance"]["test_accuracy"], facts["model"]["test_accuracy"]
     assert chance == pytest.approx(0.25, abs=0.05)
-    assert model == run.summary["accuracy"]
+    assert model == pytest.approx(run.summary["accuracy"], abs=0.05)  # in other batches, an image near a tie may flip
     assert scores[0] > chance
     assert scores[-1] > scores[0]
     assert scores[-1] == pytest.approx(model, abs=0.1)
