@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kd.errors import unknown
+from kd.losses import attention_map
 
 
 class Drawing(NamedTuple):
@@ -57,12 +58,6 @@ def stage_map(features: Tensor) -> Tensor:
     return features.mean(dim=1)
 
 
-def attention(features: Tensor) -> Tensor:
-    """Where a stage responds, whatever the sign: the mean over channels of its square (Zagoruyko 2017, p = 2).
-    [B, C, H, W] to [B, H, W], at least 0."""
-    return features.square().mean(dim=1)
-
-
 def aspect(seen: Observation, name: str) -> Tensor:
     """One part of what a model showed, by a name that means the same to every method: [B, …].
 
@@ -76,7 +71,7 @@ def aspect(seen: Observation, name: str) -> Tensor:
         assert seen.cams is not None, "the forward pass was not asked for class activation maps"
         return seen.cams
     if kind == "attention":
-        return attention(seen.stages[int(number)])
+        return attention_map(seen.stages[int(number)])
     if kind == "stage":
         return seen.stages[int(number)]
     raise unknown("aspect of a model", name, ("logits", "cams", "attention:I", "stage:I"))

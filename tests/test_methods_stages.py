@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from kd.methods.stages import pairs, pooled, to_coarser
+from kd.methods.stages import pairs
 
 
 def grids(*sides):
@@ -37,11 +37,3 @@ def test_pairs_never_cross_and_use_each_stage_once():
         found = pairs(one, other)
         assert found[-1] == (len(one) - 1, len(other) - 1)
         assert all(a < c and b < d for (a, b), (c, d) in pairwise(found))
-
-
-def test_maps_are_averaged_to_the_coarser_grid_and_never_enlarged():
-    maps = torch.arange(16.0).view(1, 1, 4, 4)
-    assert pooled(maps, 2, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
-    assert pooled(maps, 8, 8) is maps
-    small, large = to_coarser(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 5, 2))
-    assert small.shape == large.shape == (1, 1, 3, 2)

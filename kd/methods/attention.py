@@ -3,9 +3,10 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
-from kd.methods.stages import pairs, to_coarser
-from kd.observation import Observation, attention
+from kd.methods.stages import pairs
+from kd.observation import Observation
 
 
 class AttentionTransfer(Method):
@@ -33,11 +34,6 @@ class AttentionTransfer(Method):
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         hard = F.cross_entropy(student.logits, target)
-        apart = [_apart(attention(student.stages[ours]), lesson[f"attention:{theirs}"]) for ours, theirs in self.pairs]
+        apart = [losses.at_maps(losses.attention_map(student.stages[ours]), lesson[f"attention:{theirs}"])
+                 for ours, theirs in self.pairs]
         return {"hard": hard, "attention": self.weight * sum(apart, hard.new_zeros(()))}
-
-
-def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Mean squared difference of two attention maps [B, H, W] on the coarser grid, each of length 1."""
-    ours, theirs = (F.normalize(maps.flatten(1), dim=1) for maps in to_coarser(ours[:, None], theirs[:, None]))
-    return F.mse_loss(ours, theirs)

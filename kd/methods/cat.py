@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
-from kd.methods.stages import pooled
 from kd.observation import Observation, aspect
 
 
@@ -32,7 +32,5 @@ class ClassAttention(Method):
         return ("cams",)
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        ours, theirs = aspect(student, "cams"), lesson["cams"]
-        height, width = (min(self.pool, *sides) for sides in zip(ours.shape[-2:], theirs.shape[-2:], strict=True))
-        apart = F.mse_loss(pooled(ours, height, width), pooled(theirs, height, width))
+        apart = losses.cat_kd(aspect(student, "cams"), lesson["cams"], self.pool)
         return {"hard": F.cross_entropy(student.logits, target), "cam": self.weight * apart}

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
 from kd.observation import Observation
 
@@ -32,16 +33,9 @@ class Relations(Method):
         self.weight, self.inter, self.intra, self.temperature = weight, inter, intra, temperature
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        ours, theirs = (F.softmax(logits / self.temperature, dim=1) for logits in (student.logits, lesson["logits"]))
-        scale = self.weight * self.temperature**2
+        inter, intra = losses.dist_parts(student.logits, lesson["logits"], self.temperature)
         terms = {"hard": F.cross_entropy(student.logits, target)}
         if student.logits.shape[1] > 2:
-            terms["inter"] = scale * self.inter * _unlike(ours, theirs)
-        terms["intra"] = scale * self.intra * _unlike(ours.T, theirs.T)
+            terms["inter"] = self.weight * self.inter * inter
+        terms["intra"] = self.weight * self.intra * intra
         return terms
-
-
-def _unlike(ours: Tensor, theirs: Tensor) -> Tensor:
-    """One minus the mean correlation of like rows; a constant row correlates with nothing."""
-    ours, theirs = (rows - rows.mean(dim=1, keepdim=True) for rows in (ours, theirs))
-    return 1 - F.cosine_similarity(ours, theirs, dim=1).mean()

@@ -1,9 +1,9 @@
 """Soft targets taken apart: how sure of the right class, and what the others are worth among themselves."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
 from kd.observation import Observation
 
@@ -36,24 +36,9 @@ class DecoupledTargets(Method):
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         warm = min(progress / self.warm_up, 1.0) if self.warm_up else 1.0
-        right, others = _apart(student.logits / self.temperature, target)
-        right_t, others_t = _apart(lesson["logits"] / self.temperature, target)
-        scale = warm * self.temperature**2
+        right, others = losses.dkd_parts(student.logits, lesson["logits"], target, self.temperature)
         terms = {"hard": F.cross_entropy(student.logits, target),
-                 "target": scale * self.target_weight * _divergence(right, right_t)}
+                 "target": warm * self.target_weight * right}
         if student.logits.shape[1] > 2:
-            terms["non-target"] = scale * self.non_target_weight * _divergence(others, others_t)
+            terms["non-target"] = warm * self.non_target_weight * others
         return terms
-
-
-def _apart(scaled: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of scaled logits [B, K]: [right class, all others] [B, 2], and the others among themselves
-    [B, K − 1]. Of logits, not of probabilities: 1 − p_y would be zero where a model is sure."""
-    is_right = F.one_hot(target, scaled.shape[1]).bool()
-    others = scaled[~is_right].view(len(scaled), -1)
-    whole = torch.stack([scaled[is_right], others.logsumexp(dim=1)], dim=1)
-    return F.log_softmax(whole, dim=1), F.log_softmax(others, dim=1)
-
-
-def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)

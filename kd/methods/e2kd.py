@@ -1,12 +1,10 @@
 """The teacher's answer, and the place on which it rests."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
-from kd.methods.kd import soft_loss
-from kd.methods.stages import to_coarser
 from kd.observation import Observation, aspect
 
 
@@ -35,18 +33,6 @@ class ExplanationEnhanced(Method):
         return ("logits", "cams")
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        top = lesson["logits"].argmax(dim=1)
-        ours, theirs = to_coarser(_evidence(aspect(student, "cams"), top), _evidence(lesson["cams"], top))
         return {"hard": self.alpha * F.cross_entropy(student.logits, target),
-                "soft": soft_loss(student.logits, lesson["logits"], self.temperature),
-                "explanation": self.weight * _unlike(ours.flatten(1), theirs.flatten(1))}
-
-
-def _evidence(cams: Tensor, classes: Tensor) -> Tensor:
-    """The positive part [B, 1, H, W] of each image's map of one class, of all maps [B, K, H, W]."""
-    return cams[torch.arange(len(cams), device=cams.device), classes, None].relu()
-
-
-def _unlike(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Mean of one minus the cosine of like rows; 0 for a row of zeros in `theirs`."""
-    return ((1 - F.cosine_similarity(ours, theirs, dim=1)) * theirs.any(dim=1)).mean()
+                "soft": losses.kd(student.logits, lesson["logits"], self.temperature),
+                "explanation": self.weight * losses.e2kd(aspect(student, "cams"), lesson["cams"], lesson["logits"])}

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
 from kd.methods.stages import pairs
 from kd.observation import Observation
@@ -39,15 +40,5 @@ class Hint(Method):
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         theirs = lesson[f"stage:{self.theirs}"]
-        ours = self.projector(_resized(student.stages[self.ours], theirs))
-        return {"hard": F.cross_entropy(student.logits, target), "hint": self.weight * F.mse_loss(ours, theirs)}
-
-
-def _resized(features: Tensor, like: Tensor) -> Tensor:
-    """Features [B, C, H, W] on the grid of another map: averaged where that is coarser, else interpolated."""
-    grid = like.shape[-2], like.shape[-1]
-    if features.shape[-2:] == grid:
-        return features
-    if features.shape[-2] >= grid[0] and features.shape[-1] >= grid[1]:
-        return F.adaptive_avg_pool2d(features, grid)
-    return F.interpolate(features, grid, mode="bilinear", align_corners=False)
+        hint = losses.fitnet(student.stages[self.ours], theirs, self.projector)
+        return {"hard": F.cross_entropy(student.logits, target), "hint": self.weight * hint}

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
 from kd.observation import Observation
 
@@ -24,12 +25,5 @@ class SoftTargets(Method):
         self.alpha, self.temperature = alpha, temperature
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        soft = soft_loss(student.logits, lesson["logits"], self.temperature)
+        soft = losses.kd(student.logits, lesson["logits"], self.temperature)
         return {"hard": self.alpha * F.cross_entropy(student.logits, target), "soft": (1 - self.alpha) * soft}
-
-
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """`T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))` of logits [B, K], summed over classes, mean over the batch."""
-    log_student = F.log_softmax(student / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses import kd as soft_loss
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
-from kd.methods.kd import soft_loss
 from kd.observation import Drawing, Observation
 
 WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once it would shut a mask that knows nothing

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
 from kd.observation import Observation
 
@@ -30,11 +31,5 @@ class SimilarityPreserving(Method):
         return (f"stage:{self.theirs}",)
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        apart = F.mse_loss(_similarity(student.stages[-1]), _similarity(lesson[f"stage:{self.theirs}"]))
+        apart = losses.sp(student.stages[-1], lesson[f"stage:{self.theirs}"])
         return {"hard": F.cross_entropy(student.logits, target), "similarity": self.weight * apart}
-
-
-def _similarity(features: Tensor) -> Tensor:
-    """How alike the images of a batch are [B, B]; each row of length 1."""
-    rows = features.flatten(1)
-    return F.normalize(rows @ rows.T, dim=1)

@@ -1,9 +1,6 @@
-"""Which stage of a student answers to which stage of its teacher, and how their maps come to one grid."""
+"""Which stage of a student answers to which stage of its teacher."""
 
 import math
-
-from torch import Tensor
-from torch.nn import functional as F
 
 from kd.methods.base import Shapes
 
@@ -28,14 +25,3 @@ def pairs(student: Shapes, teacher: Shapes) -> tuple[tuple[int, int], ...]:
 def _apart(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
     """How many halvings lie between two grids."""
     return abs(math.log2(one[1] * one[2] / (other[1] * other[2]))) / 2
-
-
-def pooled(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps [B, C, H, W] averaged to a grid of at most height × width; a smaller side stays as it is."""
-    grid = min(height, maps.shape[-2]), min(width, maps.shape[-1])
-    return maps if grid == maps.shape[-2:] else F.adaptive_avg_pool2d(maps, grid)
-
-
-def to_coarser(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps [B, C, H, W] on the coarser grid of the two."""
-    return pooled(one, *other.shape[-2:]), pooled(other, *one.shape[-2:])

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd import losses
 from kd.methods.base import Knob, Lesson, Method, MethodFacts
-from kd.methods.kd import soft_loss
 from kd.observation import Observation
 
 
@@ -30,10 +30,5 @@ class StandardisedTargets(Method):
         self.hard_weight, self.weight, self.temperature = hard_weight, weight, temperature
 
     def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        soft = soft_loss(standardised(student.logits), standardised(lesson["logits"]), self.temperature)
+        soft = losses.logit_std(student.logits, lesson["logits"], self.temperature)
         return {"hard": self.hard_weight * F.cross_entropy(student.logits, target), "soft": self.weight * soft}
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Each row of logits [B, K] at mean 0 and unbiased standard deviation 1; a constant row becomes zeros."""
-    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + 1e-7)
