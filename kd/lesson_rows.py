@@ -14,10 +14,10 @@ from kd.datasets import cache
 from kd.datasets.base import Dataset
 from kd.methods import METHODS, Method, Shapes, build
 from kd.models import shapes, weights
-from kd.models.seeding import Seeded
 from kd.runs import FINISHED, Run, Store
 from kd.shelf import Index, Row, Shelf
 from kd.spec import RunSpec
+from kd.torch_utils.rng import isolated_rng
 
 # The teacher always takes so many pictures at once, by device (the rest is filled up): in float32 the last digits of a
 # row depend on how many were in its batch, and a kept row must be the one that live teaching would give. Measured with
@@ -80,7 +80,7 @@ def rows_of(method: Method, teacher: RunSpec, classes: int) -> dict[str, Row]:
 def prepared(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
     """The method of a student, ready for the stages of the two models at the student's working size."""
     method = build(spec.method, spec.method_args)
-    with Seeded(spec.seed):
+    with isolated_rng(spec.seed):
         method.prepare(shapes(spec, classes), shapes(replace(teacher, image_size=spec.image_size), classes))
     return method
 

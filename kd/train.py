@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import arithmetic, checkpoint, evaluate, masks, metrics, processes, synced, watch
+from kd import arithmetic, checkpoint, evaluate, masks, metrics, processes, watch
 from kd.batches import Batch, TrainBatches
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
@@ -28,6 +28,7 @@ from kd.models.explained import Explained
 from kd.runs import Run, Store, write_json
 from kd.spec import RunSpec
 from kd.teaching import Teaching, taught
+from kd.torch_utils import distributed_ops
 from kd.version import VERSION
 
 REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
@@ -208,14 +209,14 @@ class _Arms(NamedTuple):
         """The loss terms of one batch."""
         lesson = self.teaching.lesson(batch) if self.teaching else {}
         target = batch.target
-        with synced.batch_norm(self.fabric.world_size):
+        with distributed_ops.batch_norm(self.fabric.world_size):
             # Fabric turns all that is shown into float32: for stages that nobody looks at, an eighth of a step at
             # 224 px.
             seen = self.model(batch.images, **self.method.look(progress))
             if self.teaching and self.method.asks:
                 lesson = {**lesson, **self.teaching.answers(seen)}
             if self.method.relational and self.fabric.world_size > 1:
-                seen, lesson, target = synced.whole(seen, lesson, target)
+                seen, lesson, target = distributed_ops.all_gather_batch(seen, lesson, target)
             terms: dict[str, torch.Tensor] = self.method(seen, lesson, target, progress)
         return terms
 

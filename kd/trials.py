@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from kd import arithmetic
 from kd.models import cost, grouped, skeleton
-from kd.models.seeding import Seeded
 from kd.observation import Drawing, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
+from kd.torch_utils.rng import isolated_rng
 from kd.views import augment
 
 WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
@@ -74,7 +74,7 @@ def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
 
     def step() -> Observation:
         seen = augment(batch, index, index, True) if spec.views and not use.frozen else batch.requires_grad_(use.frozen)
-        with _autocast(spec, device, mixed), Seeded(0, device) if use.drawing else nullcontext():
+        with _autocast(spec, device, mixed), isolated_rng(0, device) if use.drawing else nullcontext():
             found: Observation = model(seen, **({"drawing": use.drawing} if use.drawing else {}))
         _loss(found, use.asks).backward()
         _settle(device)

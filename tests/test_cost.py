@@ -1,4 +1,3 @@
-import threading
 from dataclasses import replace
 
 import pytest
@@ -8,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kd.errors import UsageError
 from kd.experiments.plan import Request
 from kd.models import build, cost
-from kd.models.meter import Meter
 from kd.spec import RunSpec
+from kd.torch_utils.flops import FlopCounter
 
 
 def by_hand(depth_strides: list[int], width: int, size: int, classes: int) -> cost.Cost:
@@ -64,9 +63,9 @@ def test_explainer_and_student_take_less_than_a_tenth_of_the_teachers_flops(teac
 def test_what_stands_behind_the_explainer_costs_what_it_costs_alone(fill):
     about = RunSpec(depth=3, width=4, image_size=48, explainer_depth=2, explainer_width=4, explainer_fill=fill)
     model, alone = build(about, classes=3), cost.cost(about.alone, classes=3)
-    with torch.no_grad(), Meter(model.explainer) as net:
+    with torch.no_grad(), FlopCounter(model.explainer) as net:
         model.eval().explainer(torch.zeros(1, 3, 48, 48))
-    with torch.no_grad(), Meter(model) as hidden:
+    with torch.no_grad(), FlopCounter(model) as hidden:
         model.masked(torch.zeros(1, 3, 48, 48), torch.zeros(1, 48, 48))
     assert (hidden.flops > 0) == (fill == "blur")
     assert cost.cost(about, classes=3) == cost.cost_of(model, 48) == cost.Cost(
@@ -84,7 +83,7 @@ def test_flops_fall_with_the_picture():
 def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
     spec = RunSpec(image_size=64, **changes)
     model, rows = build(spec, classes=4).eval(), cost.layers(spec, classes=4)
-    with torch.no_grad(), Meter(model) as head:
+    with torch.no_grad(), FlopCounter(model) as head:
         maps = model.extract(torch.zeros(1, 3, 64, 64))
         body = head.parameters, head.flops
         model.head(maps[-1])
@@ -126,15 +125,6 @@ def test_counting_does_not_change_the_model():
     cost.cost_of(model, 32)
     assert model.training
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
-
-
-def test_a_count_does_not_see_other_threads():
-    model = build(RunSpec(depth=2, image_size=32), classes=4).eval()
-    with torch.no_grad(), Meter(model) as meter:
-        thread = threading.Thread(target=model, args=(torch.zeros(1, 3, 32, 32),))
-        thread.start()
-        thread.join()
-    assert (meter.flops, meter.parameters) == (0, 0)
 
 
 @pytest.mark.parametrize(("changes", "told"), [

@@ -2,59 +2,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from made_runs import CONTROL, TEACHER, picture
 
-from kd.criteria.execution import Effort, execution
+from kd.criteria.execution import execution
 from kd.explainers import EXPLAINERS
 from kd.models import cost, skeleton
-
-MIB = 1 << 18  # float32 numbers in a MiB
-
-
-def test_peak_is_what_is_alive_at_once():
-    with Effort() as effort:
-        one = torch.zeros(4 * MIB)
-        del one
-        other = torch.zeros(2 * MIB)
-        third = other + 1
-        del other, third
-    assert effort.peak == 4 << 20
-    assert effort.flops == 0
-
-
-def test_what_was_there_before_and_what_works_in_place_adds_nothing():
-    there = torch.zeros(8 * MIB)
-    with Effort() as effort:
-        there.add_(1)
-        there.view(-1, 2)
-    assert effort.peak == 0
-
-
-def test_what_the_backward_pass_keeps_counts():
-    weight = torch.ones(1)
-    images = torch.zeros(MIB, requires_grad=True)
-
-    def chain():
-        value = images
-        for _ in range(4):
-            value = torch.sin(value * weight)
-        return value.sum()
-
-    with Effort() as kept:
-        torch.autograd.grad(chain(), [images])
-    with torch.no_grad(), Effort() as dropped:
-        chain()
-    assert kept.peak >= 4 * (4 << 18)
-    assert dropped.peak <= 3 * (4 << 18)
-
-
-def test_flops_are_those_of_the_models_cost():
-    model = skeleton(TEACHER, 3).eval()
-    with torch.no_grad(), Effort() as effort:
-        model(torch.zeros(2, 3, 32, 32))
-    assert effort.flops == 2 * cost.cost(TEACHER, 3).flops
-    assert effort.peak > 0
 
 
 def test_cost_has_its_protocol_for_every_model():

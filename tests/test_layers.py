@@ -13,14 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "losses", "observation",
-     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks"),
+     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks",
+     "torch_utils"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("views", "answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),
     ("criteria",),
     ("evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "experiments", "forecast", "demo",
      "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "bench", "appraise",
-     "appraisals", "processes", "synced", "watch", "trials"),
+     "appraisals", "processes", "watch", "trials"),
     ("jobs", "tasks", "cluster"),
     ("commands", "__main__", "kd", "pages", "dashboard", "benchmarks"),
 )
@@ -29,7 +30,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("datasets.tensors", "losses", "observation", "views", "models", "methods", "batches", "checkpoint",
               "explainers", "evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "forecast", "readout",
-              "hierarchy", "kept", "criteria", "bench", "imputation", "appraise", "synced", "watch", "trials")
+              "hierarchy", "kept", "criteria", "bench", "imputation", "appraise", "torch_utils", "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

@@ -1,73 +1,21 @@
 """What explaining costs: KD-FMV's mean execution time, FLOPs and memory, for several models taken in turn."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from kd.datasets.tensors import to_tensor
 from kd.explainers import Explainer, Progress
 from kd.models.base import Classifier
 from kd.timing import Timing, measure_in_turn, summarise
+from kd.torch_utils.flops import FlopCounter
 
 IMAGES = {"instant": 8, "seconds": 4, "minutes": 1}  # in the batch, by what the explainer says of its cost
 REPEATS = 5
-
-
-class Effort(TorchDispatchMode):
-    """`with Effort() as effort:` counts what this thread's torch operations in the block do, on any device.
-
-    flops: of convolutions and matrix products, backward ones too; a multiply-add is 2. peak: most bytes of tensors made
-    in the block that were alive at once, those kept for the backward pass too; scratch space inside a kernel and what
-    numpy holds are not seen. No hooks and no process-wide counter, so other threads may train meanwhile.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = self.peak = 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        counted = func._overloadpacket in flop_registry
-        if not counted:
-            with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        before = {_key(value) for value in _tensors((args, kwargs))}
-        result = func(*args, **kwargs)
-        if counted:
-            self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
-        self._note([value for value in _tensors(result) if _key(value) not in before])
-        return result
-
-    def _note(self, made: list[Tensor]) -> None:
-        self._alive = {key: pair for key, pair in self._alive.items() if not pair[0].expired()}
-        for value in made:
-            storage = value.untyped_storage()
-            self._alive[_key(value)] = (StorageWeakRef(storage), storage.nbytes())
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
-
-
-def _key(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value] if value.layout == torch.strided else []
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [one for part in value for one in _tensors(part)] if isinstance(value, (list, tuple)) else []
 
 
 def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explainer], images: NDArray[np.uint8],
@@ -128,9 +76,9 @@ class _Trial:
 
     def effort(self, count: int) -> tuple[int, int]:
         """(FLOPs per image, peak bytes) of explaining the first `count` pictures."""
-        with Effort() as effort:
+        with FlopCounter(memory=True) as counter:
             self.explainer(self.model, self.images[:count], self.targets[:count], self.stage)
-        return effort.flops // count, effort.peak
+        return counter.flops // count, counter.peak_bytes
 
 
 def _per_image(timing: Timing, count: int) -> Timing:

@@ -10,7 +10,7 @@ from kd.explainers.asking import CHUNK, SEED, Asker, mean_colour, without_noise
 from kd.explainers.attribution import PixelExplainer
 from kd.explainers.base import ExplainerFacts
 from kd.explainers.superpixels import superpixels
-from kd.models.seeding import Seeded
+from kd.torch_utils.rng import isolated_rng
 
 ACROSS = 7  # windows side by side: as fine as the last stage of most networks
 
@@ -75,7 +75,7 @@ class KernelShap(PixelExplainer):
             if not logits.isfinite().all():  # which the solver would refuse
                 return torch.full((len(targets), *image.shape[1:]), torch.nan, device=image.device)
             for target in targets:
-                with Seeded(self.seed):  # the same selections for every class
+                with isolated_rng(self.seed):  # the same selections for every class
                     found = Captum(ask).attribute(
                         image[None], baselines=mean_colour(image)[None], target=int(target), feature_mask=patches,
                         n_samples=self.samples, perturbations_per_eval=CHUNK)

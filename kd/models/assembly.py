@@ -12,13 +12,13 @@ from kd.models import hub, weights
 from kd.models.anatomy import MISFIT, anatomy, create, reason
 from kd.models.base import Classifier
 from kd.models.explained import Explained
-from kd.models.meter import meta_picture
 from kd.models.plain import Plain
-from kd.models.seeding import Seeded
 from kd.models.timm_models import TimmClassifier
 from kd.models.truncated import Truncated, cut
 from kd.models.unet import UNet
 from kd.spec import RunSpec
+from kd.torch_utils.flops import meta_image
+from kd.torch_utils.rng import isolated_rng
 
 _SCALINGS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
 _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
@@ -93,7 +93,7 @@ def shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
     """
     with torch.no_grad():
         return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in on_meta(plan(spec, classes))(
-            meta_picture(spec.image_size)).stages))
+            meta_image(spec.image_size)).stages))
 
 
 def grouped(spec: RunSpec) -> bool:
@@ -120,7 +120,7 @@ def on_meta(what: Plan) -> Classifier:
 def _misfit(model: Classifier, size: int) -> str | None:
     try:
         with torch.no_grad():
-            model(meta_picture(size))
+            model(meta_image(size))
     except MISFIT as error:
         return reason(error)
     return None
@@ -135,13 +135,13 @@ def assemble(what: Plan, seed: int, device: str = "cpu", **pretrained: Any) -> C
     if what.explainer is None:
         return model
     depth, width, fill = what.explainer
-    with Seeded(seed):
+    with isolated_rng(seed):
         return Explained(model, UNet(depth, width), fill, what.image_size)
 
 
 def _alone(what: Plan, seed: int, device: str, **pretrained: Any) -> Classifier:
     mean, std = _scaling(what)
-    with Seeded(seed):
+    with isolated_rng(seed):
         if what.model == "plain":
             return Plain(what.depth, what.width, what.classes, what.image_size, mean, std)
         net = create(what.base or what.model, what.classes, device, **pretrained)

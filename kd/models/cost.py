@@ -13,8 +13,8 @@ from kd.models import geometry
 from kd.models.assembly import Plan, on_meta, plan
 from kd.models.base import Classifier
 from kd.models.explained import Explained
-from kd.models.meter import Meter, meta_picture
 from kd.spec import RunSpec
+from kd.torch_utils.flops import FlopCounter, meta_image
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,20 @@ def _counted(what: Plan) -> _Count:
 
 
 def _count(model: Classifier, size: int) -> _Count:
-    with torch.no_grad(), Meter(model) as meter:
-        maps = model(meta_picture(size)).stages
+    with torch.no_grad(), FlopCounter(model) as counter:
+        maps = model(meta_image(size)).stages
     before = _explainer(model, size)
-    moments = [(before.flops, before.parameters), *(meter.moment(features) for features in maps)]
+    moments = [(before.flops, before.parameters), *(counter.totals_at(features) for features in maps)]
     shares = [_Share(features.shape[-1], weights - last[1], flops - last[0])
               for features, last, (flops, weights) in zip(maps, moments, moments[1:], strict=False)]
     total = sum(parameter.numel() for parameter in model.parameters())
-    return _Count(Cost(total, meter.flops), before, tuple(shares))
+    return _Count(Cost(total, counter.flops), before, tuple(shares))
 
 
 def _explainer(model: Classifier, size: int) -> Cost:
     if not isinstance(model, Explained):
         return Cost(0, 0)
-    picture = meta_picture(size)
-    with torch.no_grad(), Meter(model) as meter:
+    picture = meta_image(size)
+    with torch.no_grad(), FlopCounter(model) as counter:
         model.masked(picture, model.mask(picture))
-    return Cost(meter.parameters, meter.flops)
+    return Cost(counter.parameters, counter.flops)

@@ -19,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from kd.models.assembly import Plan, assemble, on_meta, plan
 from kd.models.base import Classifier
-from kd.models.meter import Meter, meta_picture
-from kd.models.seeding import Seeded
 from kd.spec import RunSpec
+from kd.torch_utils.flops import FlopCounter, meta_image
+from kd.torch_utils.rng import isolated_rng
 
 _PASSING = frozenset({
     "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "gelu", "silu", "silu_",
@@ -98,7 +98,7 @@ def _linear(what: Plan) -> Classifier:
     """The model in double precision with positive weights, so that no two paths cancel."""
     model = assemble(what, seed=0).eval().requires_grad_(False)
     read = _read_by_stages(what)
-    with Seeded(0):
+    with isolated_rng(0):
         for name, parameter in model.named_parameters():
             if name not in read:
                 parameter.data = torch.empty(0)  # a head can be most of the model: do not double it
@@ -111,9 +111,9 @@ def _linear(what: Plan) -> Classifier:
 
 def _read_by_stages(what: Plan) -> set[str]:
     model = on_meta(what)
-    with torch.no_grad(), Meter(model) as meter:
-        model.extract(meta_picture(what.image_size))
-    return meter.read
+    with torch.no_grad(), FlopCounter(model) as counter:
+        model.extract(meta_image(what.image_size))
+    return counter.weights_used
 
 
 def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) -> Box:

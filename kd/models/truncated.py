@@ -10,8 +10,8 @@ from kd.errors import UsageError
 from kd.models.anatomy import Anatomy, anatomy, create
 from kd.models.base import Classifier
 from kd.models.capture import capture
-from kd.models.meter import Meter
 from kd.models.timm_models import attach
+from kd.torch_utils.flops import FlopCounter
 
 
 class Truncated(Classifier):
@@ -72,9 +72,9 @@ def kept(base: str, depth: int) -> frozenset[str]:
     entered: set[str] = set()
     for name, module in net.named_modules():
         module.register_forward_pre_hook(lambda _, __, name=name: entered.add(name))
-    with torch.no_grad(), Meter(net) as meter:
+    with torch.no_grad(), FlopCounter(net) as counter:
         capture(net.forward_features, _picture(parts), count, stop=count - 1)
-    return frozenset(entered | {name.rpartition(".")[0] for name in meter.read})
+    return frozenset(entered | {name.rpartition(".")[0] for name in counter.weights_used})
 
 
 def _picture(parts: Anatomy) -> Tensor:

@@ -11,11 +11,11 @@ from small import explainer_of, spec
 from torch import nn
 from torch.nn import functional as F
 
-from kd import synced
 from kd.methods import METHODS, build
 from kd.models import build as build_model
 from kd.models import explained, shapes
 from kd.observation import Observation, aspect
+from kd.torch_utils import distributed_ops
 
 WORLD = 2
 
@@ -47,7 +47,7 @@ class Together:
 def in_two(monkeypatch):
     """Call a function of the rank for both at once; the results in order."""
     world = Together()
-    monkeypatch.setattr(synced, "distributed", world)
+    monkeypatch.setattr(distributed_ops, "distributed", world)
 
     def call(work):
         def one(rank):
@@ -80,7 +80,7 @@ def test_batch_norm_of_shares_is_that_of_the_whole_batch(in_two, make):
         return [one.detach() for one in (out, first, second)], norm.state_dict()
 
     def both(rank):
-        with synced.batch_norm(WORLD):
+        with distributed_ops.batch_norm(WORLD):
             return values(make().double(), share(images, rank))
 
     expected, state = values(make().double(), images)
@@ -94,12 +94,12 @@ def test_batch_norm_of_shares_is_that_of_the_whole_batch(in_two, make):
 
 def test_batch_norm_in_eval_and_outside_of_several_processes_is_left_alone(in_two):
     images, norm = picture().float(), nn.BatchNorm2d(3)
-    with synced.batch_norm(1):
+    with distributed_ops.batch_norm(1):
         assert torch.equal(norm(images), F.batch_norm(images, None, None, norm.weight, norm.bias, True))
     norm.eval()
 
     def evaluated(rank):
-        with synced.batch_norm(WORLD):
+        with distributed_ops.batch_norm(WORLD):
             return norm(share(images, rank))
 
     for rank, found in enumerate(in_two(evaluated)):
@@ -110,7 +110,7 @@ def test_half_precision_keeps_its_type_and_its_statistics(in_two):
     images = (picture() + 5).to(torch.bfloat16)
 
     def one(rank):
-        with synced.batch_norm(WORLD):
+        with distributed_ops.batch_norm(WORLD):
             return nn.BatchNorm2d(3)(share(images, rank))
 
     expected = nn.BatchNorm2d(3)(images.float())
@@ -128,11 +128,11 @@ def nothing_drawn(monkeypatch):
 
 def gradients(model, method, rows, target, lesson, teacher, world=1):
     """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
-    with synced.batch_norm(world):
+    with distributed_ops.batch_norm(world):
         seen = model(rows, **method.look(1.0))
         lesson |= {name: teacher(getattr(seen.drawn, name)).logits for name in method.asks}
         if method.relational and world > 1:
-            seen, lesson, target = synced.whole(seen, lesson, target)
+            seen, lesson, target = distributed_ops.all_gather_batch(seen, lesson, target)
         loss = sum(method(seen, lesson, target, 1.0).values())
     learns = [*model.parameters(), *method.parameters()]
     return loss.detach(), torch.autograd.grad(loss, learns, allow_unused=True)
@@ -174,8 +174,9 @@ def test_what_is_gathered_stands_in_the_order_of_the_processes(in_two):
     observed = Observation(rows, (rows[:, :, None, None],))
 
     def one(rank):
-        seen, lesson, target = synced.whole(Observation(share(rows, rank), (share(observed.stages[0], rank),)),
-                                            {"logits": share(rows, rank)}, share(torch.arange(4), rank))
+        own = Observation(share(rows, rank), (share(observed.stages[0], rank),))
+        seen, lesson, target = distributed_ops.all_gather_batch(own, {"logits": share(rows, rank)},
+                                                                share(torch.arange(4), rank))
         return seen.logits, seen.stages[0].flatten(1), lesson["logits"], target
 
     for logits, stage, taught, target in in_two(one):

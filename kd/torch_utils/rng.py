@@ -1,24 +1,30 @@
-"""Random numbers that belong to one thread's block of code and to nobody else."""
+"""Random numbers of one thread's block of code, independent of the global generator."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Seeded(TorchDispatchMode):
-    """`with Seeded(seed):` every random number torch draws in this thread comes from a generator of its own.
+def isolated_rng(seed: int, device: torch.device | str = "cpu") -> AbstractContextManager[Any]:
+    """A context in which every random number that torch draws in this thread comes from a generator of its own.
 
     Forking the global generator would not do: other threads draw from it meanwhile (a page builds a preview while a
     run trains with dropout), and both would get numbers that depend on the other. Here the global generator is neither
     read nor moved, and the numbers are those of `torch.manual_seed(seed)`. device: where they are drawn; models are
     built on the CPU.
     """
+    return _OwnGenerator(torch.Generator(device).manual_seed(seed))
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+
+class _OwnGenerator(TorchDispatchMode):
+    """Gives `generator` to every operation that draws random numbers."""
+
+    def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = generator
 
     def __torch_dispatch__(self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:

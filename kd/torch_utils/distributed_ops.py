@@ -22,19 +22,19 @@ def batch_norm(world: int) -> AbstractContextManager[Any]:
     return _GlobalBatchNorm() if world > 1 else nullcontext()
 
 
-def whole(seen: Observation, lesson: Mapping[str, Tensor],
-          target: Tensor) -> tuple[Observation, dict[str, Tensor], Tensor]:
+def all_gather_batch(seen: Observation, lesson: Mapping[str, Tensor],
+                     target: Tensor) -> tuple[Observation, dict[str, Tensor], Tensor]:
     """Observation, lesson and labels [B, …] of all processes [W·B, …], for losses that compare images of a batch.
 
     The result carries gradient back to every process's share. Each process then computes the same loss; the sum of the
     W gradients of it that reach a share, and their mean over W processes, make up the gradient of one.
     """
-    cams = None if seen.cams is None else gather(seen.cams)
-    return (Observation(gather(seen.logits), tuple(map(gather, seen.stages)), cams),
-            {name: gather(rows) for name, rows in lesson.items()}, gather(target))
+    cams = None if seen.cams is None else all_gather_rows(seen.cams)
+    return (Observation(all_gather_rows(seen.logits), tuple(map(all_gather_rows, seen.stages)), cams),
+            {name: all_gather_rows(rows) for name, rows in lesson.items()}, all_gather_rows(target))
 
 
-def gather(rows: Tensor) -> Tensor:
+def all_gather_rows(rows: Tensor) -> Tensor:
     """The rows [B, …] of all processes [W·B, …], in the order of the processes; differentiable, also twice."""
     shares = rows.new_zeros(distributed.get_world_size(), *rows.shape)
     shares[distributed.get_rank()] = rows
@@ -78,7 +78,7 @@ def _batch_norm(images: Tensor, running_mean: Tensor | None, running_var: Tensor
     # bfloat16's eight bits are too few for a variance.
     values = images.to(torch.promote_types(images.dtype, torch.float32))
     axes = [0, *range(2, images.ndim)]
-    shares = gather(torch.stack(torch.var_mean(values, axes, correction=0)).unsqueeze(0))
+    shares = all_gather_rows(torch.stack(torch.var_mean(values, axes, correction=0)).unsqueeze(0))
     means, spread = shares[:, 1], shares[:, 0]
     mean = means.mean(0)
     var = spread.mean(0) + (means - mean).square().mean(0)

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from kd.models.seeding import Seeded
+from kd.torch_utils.rng import isolated_rng
 
 DRAWS = {
     "rand": lambda: torch.rand(3), "randn": lambda: torch.randn(3), "randint": lambda: torch.randint(9, (3,)),
@@ -22,7 +22,7 @@ def test_numbers_are_those_of_the_seed_and_the_global_generator_is_not_moved(nam
         torch.manual_seed(11)
         expected = DRAWS[name]()
     before = torch.get_rng_state()
-    with Seeded(11):
+    with isolated_rng(11):
         drawn = DRAWS[name]()
     assert torch.equal(drawn, expected)
     assert torch.equal(before, torch.get_rng_state())
@@ -38,7 +38,7 @@ def test_a_block_does_not_reach_into_another_thread():
         torch.manual_seed(1)
         expected = torch.rand(3)
         torch.manual_seed(1)
-        with Seeded(2):
+        with isolated_rng(2):
             torch.rand(3)
             thread = threading.Thread(target=draw)
             thread.start()
@@ -47,9 +47,9 @@ def test_a_block_does_not_reach_into_another_thread():
 
 
 def test_tensors_without_numbers_draw_none():
-    with Seeded(3):
+    with isolated_rng(3):
         torch.empty(4, device="meta").normal_()
         torch.rand(4, device="meta")
         after = torch.rand(2)
-    with Seeded(3):
+    with isolated_rng(3):
         assert torch.equal(torch.rand(2), after)

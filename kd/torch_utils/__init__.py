@@ -1,0 +1,1 @@
+"""Small helpers for torch: random numbers, FLOPs, operations over processes."""
