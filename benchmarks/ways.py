@@ -25,8 +25,9 @@ from kd.methods import Lesson
 from kd.methods import build as build_method
 from kd.models import build, weights
 from kd.places import Places
-from kd.runs import Run, Store, write_json
+from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 from kd.teaching import Teaching
 
 ORIGINAL, DRAWN = 256, 96  # side of the JPEG files in pixels, and of the phantoms that they enlarge

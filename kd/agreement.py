@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.chance import Interval, centred, derangements, interval
+from kd.chance import Interval, centred, derangements, interval, scatter_back
 from kd.metrics import known, softmax
 from kd.similarity import LESS_IS_MORE, MEASURES, to_grid
 
@@ -71,10 +71,10 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
     middle = np.broadcast_to(centred(*grid), (len(kept), *grid))
     values, chance, centre = {}, {}, {}
     for name, measure in MEASURES.items():
-        values[name] = _spread(measure(left[kept], right[kept]), kept, len(blank))
+        values[name] = scatter_back(measure(left[kept], right[kept]), kept, len(blank))
         others = [measure(left[kept], right[kept[other]]) for other in pairs]
-        chance[name] = _spread(np.mean(others, axis=0) if others else np.full(len(kept), np.nan), kept, len(blank))
-        centre[name] = _spread(measure(left[kept], middle), kept, len(blank))
+        chance[name] = scatter_back(np.mean(others, axis=0) if others else np.full(len(kept), np.nan), kept, len(blank))
+        centre[name] = scatter_back(measure(left[kept], middle), kept, len(blank))
     return MapAgreement(grid, values, chance, centre, blank)
 
 
@@ -133,9 +133,3 @@ def mean(values: Values) -> float:
     """Without nan; nan when nothing else is there."""
     told = values[np.isfinite(values)]
     return float(told.mean()) if len(told) else float("nan")
-
-
-def _spread(values: Values, kept: NDArray[np.int64], count: int) -> Values:
-    found = np.full(count, np.nan)
-    found[kept] = values
-    return found

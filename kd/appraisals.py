@@ -19,14 +19,16 @@ import numpy as np
 
 from kd.errors import UsageError
 from kd.experiments.plan import control_of
-from kd.runs import FINISHED, Run, Store, write_bytes, write_json
+from kd.roles import CONTROL, STUDENT, TEACHER
+from kd.runs import FINISHED, Run, Store
+from kd.store.files import write_bytes, write_json
 
 VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew
 AGREEMENT, LOCALISATION, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
     "agreement", "localisation", "post-hoc", "faithfulness", "cost")
 OWN = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
 MASK, STAND_IN = "mask", "grad-cam"  # the explainer that only an explained student has, and what is asked elsewhere
-TEACHER, CONTROL, STUDENT, MODEL = "teacher", "control", "student", "model"
+MODEL = "model"  # a run that learnt without a teacher, judged alone
 
 Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the type checker
 
@@ -215,18 +217,10 @@ def choices(run: Run) -> list[Choice]:
     return list(found.values())
 
 
-@dataclass(frozen=True)
-class Case:
-    """A test image: its number in the test split, its name, and the value it was picked by."""
-
-    index: int
-    name: str
-    value: float
-
-
 def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role: str = STUDENT,
-                   measure: str = "spearman") -> list[Case]:
-    """The images on which `role` and the teacher look at the most different places, worst first; blank maps left out.
+                   measure: str = "spearman") -> dict[int, float]:
+    """The images on which `role` and the teacher look at the most different places, by number in the test split, with
+    the measure there, worst first; blank maps left out.
 
     measure: one of `kd.similarity.MEASURES`.
     """
@@ -234,11 +228,11 @@ def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role
     found = values(run, choice, AGREEMENT, cast(store, run))
     name = f"{role}_{measure}"
     if found is None or name not in found:
-        return []
+        return {}
     alike = -found[name] if measure == "distance" else found[name]
     order = np.argsort(alike, kind="stable")  # nan comes last
-    return [Case(int(found["index"][place]), str(found["names"][place]), float(found[name][place]))
-            for place in order[:count] if np.isfinite(alike[place])]
+    return {int(found["index"][place]): float(found[name][place])
+            for place in order[:count] if np.isfinite(alike[place])}
 
 
 def stamp(runs: Mapping[str, Run]) -> dict[str, str]:

@@ -13,20 +13,9 @@ from numpy.typing import NDArray
 
 from kd import agreement as agreeing
 from kd import appraisals, evaluate
-from kd.appraisals import (
-    AGREEMENT,
-    CONTROL,
-    COST,
-    FAITHFULNESS,
-    LOCALISATION,
-    MODEL,
-    POSTHOC,
-    STUDENT,
-    TEACHER,
-    Choice,
-)
-from kd.bench import Bench, Progress, Pulse
-from kd.chance import interval, random_maps, stratified
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
+from kd.bench import Bench
+from kd.chance import interval, random_maps, scatter_back, stratified
 from kd.criteria import faithfulness, localisation, posthoc
 from kd.criteria.execution import IMAGES, execution
 from kd.criteria.randomisation import sanity
@@ -34,6 +23,8 @@ from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
 from kd.models.explained import Explained
+from kd.progress import PhaseProgress, ProgressCallback, no_progress
+from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
@@ -48,7 +39,7 @@ Part = tuple[Choice, str, str]  # what was chosen, section, role
 
 def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
              faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
-             stage: int = -1, limit: int = 0, seed: int = 0, progress: Progress = lambda phase, share: None,
+             stage: int = -1, limit: int = 0, seed: int = 0, progress: ProgressCallback = no_progress,
              should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Compute the wanted sections for each explainer, store them with the runs, and return all that is known.
 
@@ -94,10 +85,10 @@ def _missing(run: Run, runs: dict[str, Run], choices: Sequence[Choice], asked: S
     return list(found.values())
 
 
-def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progress: Progress,
+def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progress: ProgressCallback,
           should_stop: Callable[[], bool]) -> None:
     progress("opening the data", 0.0)
-    pulse = Pulse(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
+    pulse = PhaseProgress(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
     data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
     bench: Bench | None = None
     for choice, section, role in todo:
@@ -143,8 +134,8 @@ def _localisation(bench: Bench, role: str) -> Found:
     found = localisation.localisation(maps[told], blank[told], bench.drawn, bench.choice.seed)
     result = {"grid": list(maps.shape[1:]),
               **found.to_json(bench.labels[told], bench.data.classes, bench.groups_of(told))}
-    arrays = {score: _spread(values, told, len(bench.index)) for score, values in found.scores.items()}
-    return result, {**arrays, "area": _spread(found.area, told, len(bench.index))}
+    arrays = {score: scatter_back(values, told, len(bench.index)) for score, values in found.scores.items()}
+    return result, {**arrays, "area": scatter_back(found.area, told, len(bench.index))}
 
 
 def _posthoc(bench: Bench, _: str) -> Found:
@@ -217,9 +208,3 @@ def _require_finished(run: Run) -> None:
     if run.status != FINISHED:
         raise UsageError(f"{run.id} is {run.status}, not finished, so its explanations cannot be judged yet. "
                          "Wait for its end, or resume it.")
-
-
-def _spread(values: NDArray[np.float64], kept: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    found = np.full(count, np.nan)
-    found[kept] = values
-    return found

@@ -35,6 +35,17 @@ def device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_here(wanted: str) -> str:
+    """The kind of device on which a model of a spec with this device is measured or inspected here: `cuda` where the
+    spec leaves it open and this machine has it, otherwise `cpu`.
+
+    Never `mps`: explainers compute in double precision, which it lacks.
+    """
+    import torch
+
+    return "cuda" if wanted.split(":")[0] in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+
+
 def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
     """The arithmetic that `auto` stands for on a device: 32-true, bf16-mixed or 16-mixed; any other is itself.
 

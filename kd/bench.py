@@ -1,7 +1,5 @@
 """What the sections of one judgement share: images, models, answers and maps; and how far it has come."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,45 +8,22 @@ import torch
 from numpy.typing import NDArray
 
 from kd import evaluate
-from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, TEACHER, Choice
+from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
+from kd.arithmetic import device_here
 from kd.chance import stratified
 from kd.criteria import faithfulness, localisation
 from kd.criteria.randomisation import explain_all
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
-from kd.errors import Stopped
 from kd.explainers import EXPLAINERS, suited
 from kd.models.base import Classifier
+from kd.progress import PhaseProgress
+from kd.roles import TEACHER
 from kd.runs import Run
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
 
-Progress = Callable[[str, float], None]
 Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
-
-
-class Pulse:
-    """Progress over weighted phases, and the question whether to stop."""
-
-    def __init__(self, progress: Progress, should_stop: Callable[[], bool], total: float) -> None:
-        self.progress, self.should_stop, self.total = progress, should_stop, total
-        self.done = self.weight = self.reached = 0.0
-        self.text = ""
-
-    @contextmanager
-    def phase(self, text: str, weight: float) -> Iterator[None]:
-        self.text, self.weight = text, weight
-        self(0.0)
-        yield
-        self.done += weight
-
-    def __call__(self, share: float) -> None:
-        """Share of the phase that is done. Raises Stopped."""
-        if self.should_stop():
-            raise Stopped
-        # Maps that several sections share are computed within one of them, so a phase may begin again: never go back.
-        self.reached = max(self.reached, 0.02 + 0.98 * (self.done + share * self.weight) / self.total)
-        self.progress(self.text, self.reached)
 
 
 @dataclass(eq=False)
@@ -62,7 +37,7 @@ class Bench:
     runs: dict[str, Run]
     data: Dataset
     choice: Choice
-    pulse: Pulse
+    pulse: PhaseProgress
     kinds: set[str]
     before: "Bench | None" = None
 
@@ -109,9 +84,8 @@ class Bench:
         """A private, frozen model on the run's device."""
         if role not in self.models:
             run = self.runs[role]
-            cuda = run.spec.device in ("auto", "cuda") and torch.cuda.is_available()
             model = evaluate.load(run, len(self.data.classes)).requires_grad_(False)
-            self.models[role] = model.to("cuda" if cuda else "cpu")
+            self.models[role] = model.to(device_here(run.spec.device))
         return self.models[role]
 
     def asked(self, role: str) -> str:

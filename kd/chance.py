@@ -48,6 +48,13 @@ def interval(values: NDArray[np.floating], groups: Sequence[str] | None = None, 
     return Interval(mean, float(low), float(high), count)
 
 
+def scatter_back(values: NDArray[np.float64], kept: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Values of the images `kept` at their places among `count` images; nan at the others."""
+    found = np.full(count, np.nan)
+    found[kept] = values
+    return found
+
+
 def whiskers(mean: float, low: float | None, high: float | None) -> tuple[float, float]:
     """How far an interval goes below and above its mean; 0 where there is none."""
     return (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from kd.errors import UsageError
-from kd.runs import Run, write_bytes
+from kd.runs import Run
+from kd.store.files import write_bytes
 
 
 @dataclass

@@ -16,7 +16,9 @@ from kd.errors import UsageError
 from kd.models import skeleton, weights
 from kd.models.base import Classifier
 from kd.observation import Observation
-from kd.runs import Run, Store, write_bytes, write_json
+from kd.progress import ProgressCallback
+from kd.runs import Run, Store
+from kd.store.files import write_bytes, write_json
 
 BATCH = 64
 
@@ -56,7 +58,7 @@ def load(run: Run, classes: int) -> Classifier:
     return model.eval()
 
 
-def data_of(run: Run, store: Store, progress: Callable[[str, float], None] | None = None) -> Dataset:
+def data_of(run: Run, store: Store, progress: ProgressCallback | None = None) -> Dataset:
     """The data set that the run learnt from. Raises UsageError when its content is another by now."""
     spec = run.spec
     data = open_dataset(spec.data, spec.image_size, store.places, progress)

@@ -23,7 +23,6 @@ WRAP, NARROWEST = 6, 5  # stages in a line; least columns on the right
 MOST_CLASSES = 8
 PICTURE = 256  # least side in pixels to which a map is raised
 INK, SOFT, EDGE = "#1d2733", "#5f6b78", "#c9d0d8"
-COLORS = {"teacher": "#2f4b7c", "control": "#8d99a8", "student": "#e07b39"}
 FINE_PRINT = "Not for clinical use."
 
 

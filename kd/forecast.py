@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from kd.arithmetic import precision_of
+from kd.arithmetic import device_here, precision_of
 from kd.experiments.plan import EXPLAINER, seeded
 from kd.lesson_rows import foretell
 from kd.methods import METHODS, build
+from kd.roles import ROLES
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
-from kd.trials import ALONE, Trial, Use, device_of, trial
+from kd.trials import ALONE, Trial, Use, trial
 
 TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
@@ -68,7 +69,7 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
     images = _training_images(teacher, pictures, store)
     trials = [trial(_bare(spec), classes, _use(spec)) for spec in specs]
     needs = tuple(_need(role, seeded(spec, number), teacher, classes, images, store) for role, spec, number
-                  in zip(("teacher", "control", "student"), specs, (1, seeds, seeds), strict=True))
+                  in zip(ROLES, specs, (1, seeds, seeds), strict=True))
     large, _, small = trials
     watching = large.parameters * BYTES + student.batch_size * round(
         small.asked * _question(teacher, small, classes).kept)
@@ -77,7 +78,8 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.lessons for need in needs)
             + _cache_bytes(teacher, pictures, store))
-    return Forecast(needs, images, memory, _free_memory(device_of(teacher)), disk, _free_disk(store.places.root))
+    free = _free_memory(torch.device(device_here(teacher.device)))
+    return Forecast(needs, images, memory, free, disk, _free_disk(store.places.root))
 
 
 def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:

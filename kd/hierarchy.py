@@ -21,7 +21,9 @@ from kd.models.geometry import Box, field
 from kd.observation import stage_map
 from kd.pool import ModelPool, Subject, open_subject
 from kd.readout import ReadOuts
-from kd.runs import Run, write_bytes, write_json
+from kd.roles import COLOURS, STUDENT
+from kd.runs import Run
+from kd.store.files import write_bytes, write_json
 from kd.timing import Timing, measure_in_turn, summarise
 
 VIEWS = {
@@ -180,7 +182,7 @@ class Hierarchy:
                 figure.Row(f"{label} · channels of its last stage that carry {asked}", VIEWS["channels"].paper, (),
                            tuple(figure.Tile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled,
                                              one.map.blank) for one in last.channels)))
-        bars = figure.Bars(label, self.probabilities, figure.COLORS["student"])
+        bars = figure.Bars(label, self.probabilities, COLOURS[STUDENT])
         notes = (*(f"{VIEWS[name].title}: {VIEWS[name].seeing}" for name in ("stage", "weighted", "channels")),
                  *self._forming(), *self.notes)
         return figure.Sheet(self.image, rows, self.classes, (bars,), self.target, notes, protocol_line(self.protocol))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd.torch_utils.resize import upsample
+
 STEPS = 200
 REST = 5e-5  # of full brightness: what a pixel may still differ from its neighbours' mean; ends within a grey level
 COARSEST = 8
@@ -43,7 +45,7 @@ def _guess(images: Tensor, known: Tensor) -> Tensor:
     share = F.avg_pool2d(known, 2, ceil_mode=True)
     means = F.avg_pool2d(images * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
     coarse = impute(means, share[:, 0] > 0)
-    return F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+    return upsample(coarse, (height, width))
 
 
 def _solve(system: Callable[[Tensor], Tensor], wanted: Tensor, values: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS, scale
 from kd.inspection.compare import CAM, Comparison
 from kd.inspection.explain import Explanation, HeatMap, explain, pack
-from kd.runs import Run, Store, modified, write_bytes, write_json
+from kd.progress import ProgressCallback
+from kd.runs import Run, Store
+from kd.store.files import modified, write_bytes, write_json
 from kd.timing import Timing
 
 FOLDER = "explanations"
@@ -41,7 +43,7 @@ class Wanted:
         return f"{self.explainer}-{self.image}-{digest}{self.stage}"
 
 
-def compute(store: Store, run: Run, args: Mapping[str, Any], progress: Callable[[str, float], None],
+def compute(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
             should_stop: Callable[[], bool]) -> Explanation:
     """Explain one test image and keep what was found. args: the fields of `Wanted`.
 

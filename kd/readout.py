@@ -21,13 +21,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import evaluate, metrics
+from kd.arithmetic import device_here
 from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
 from kd.models.base import Classifier
 from kd.observation import Observation
-from kd.runs import FINISHED, Run, Store, write_bytes, write_json
+from kd.progress import ProgressCallback, no_progress
+from kd.runs import FINISHED, Run, Store
+from kd.store.files import write_bytes, write_json
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of the L2 penalty, from strong to weak
 MOST_IMAGES = 10_000  # of training: a linear layer learns nothing more from more, and the features must fit in memory
@@ -35,7 +38,6 @@ STEPS = 200
 FILE, FACTS = "readouts.safetensors", "readouts.json"
 PARTS = ("mean", "gain", "weight", "bias")
 
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def pool(features: Tensor) -> Tensor:
     return features.mean(dim=(2, 3))
 
 
-def fit(store: Store, run: Run, progress: Progress = lambda phase, share: None,
+def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
         should_stop: Callable[[], bool] = lambda: False) -> ReadOuts:
     """Fit and keep the read-outs of a finished run: one pass over its data, then a convex problem per stage.
 
@@ -100,7 +102,7 @@ def fit(store: Store, run: Run, progress: Progress = lambda phase, share: None,
                          "Wait for its end, or resume it.")
     began = time.perf_counter()
     data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
-    model = evaluate.load(run, len(data.classes)).requires_grad_(False).to(_device(run))
+    model = evaluate.load(run, len(data.classes)).requires_grad_(False).to(device_here(run.spec.device))
     pools = _Pooling(model, progress, should_stop)(_shown(run, data))
     layers = []
     for stage, one in enumerate(model.stages):
@@ -143,7 +145,7 @@ class _Pooled:
 class _Pooling:
     """Runs the model once over some splits."""
 
-    def __init__(self, model: Classifier, progress: Progress, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, model: Classifier, progress: ProgressCallback, should_stop: Callable[[], bool]) -> None:
         self.model, self.progress, self.should_stop = model, progress, should_stop
 
     def __call__(self, shown: dict[str, tuple[Split, NDArray[np.int64]]]) -> dict[str, _Pooled]:
@@ -163,10 +165,6 @@ class _Pooling:
             self.done += len(batch)
         *stages, logits = (torch.cat(column).float().cpu() for column in zip(*rows, strict=True))
         return _Pooled(stages, logits, torch.from_numpy(np.asarray(split.labels[index])))
-
-
-def _device(run: Run) -> str:
-    return "cuda" if run.spec.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
 
 
 def _shown(run: Run, data: Dataset) -> dict[str, tuple[Split, NDArray[np.int64]]]:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,55 +18,19 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from kd import journal
 from kd.errors import UsageError, unknown
 from kd.places import Places, default_places
 from kd.shelf import folder_size
 from kd.spec import RunSpec
+from kd.store.files import held, modified, write_json
 
 # planned: never queued or started. interrupted: queued or started by a program that has ended since.
 PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
     "planned", "queued", "running", "finished", "failed", "cancelled", "interrupted")
 _LIFECYCLE = ("queued", "started", "failed", "cancelled")
-# Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
-_probe = threading.Lock()
-
-
-def held(lock: FileLock) -> bool:
-    """Whether some process holds this lock now. lock: a fresh one, not held by the caller through this object."""
-    if not os.path.exists(lock.lock_file):
-        return False  # nobody has ever taken it
-    with _probe:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
-
-
-def modified(path: Path) -> int:
-    """When a file or folder was last modified, in nanoseconds; 0 when it is not there, or was deleted since it was
-    listed."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write so that a reader, or a kill at any moment, sees the old file or the new one."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one step (same promise as `write_json`)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 @dataclass(frozen=True)

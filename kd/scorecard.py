@@ -234,7 +234,7 @@ def _independent(first: Score, second: Score) -> Values:
 
 
 @dataclass(frozen=True)
-class Case:
+class ImageCase:
     """A test picture: its number there, its name, true class, both answers, and how sure each was (0..1)."""
 
     index: int
@@ -246,7 +246,7 @@ class Case:
     student_sure: float
 
 
-def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[list[Case], int]:
+def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[list[ImageCase], int]:
     """Pictures of one of KINDS, those first of which the student is surest, and how many there are in all.
 
     Raises UsageError for another kind.
@@ -263,10 +263,10 @@ def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[l
     return [case(int(number), teacher, student) for number in order[:count]], len(order)
 
 
-def case(number: int, teacher: Score, student: Score) -> Case:
+def case(number: int, teacher: Score, student: Score) -> ImageCase:
     """What is known of one test picture."""
     classes = teacher.classes
-    return Case(number, teacher.answers.names[number], classes[teacher.answers.labels[number]],
+    return ImageCase(number, teacher.answers.names[number], classes[teacher.answers.labels[number]],
                 classes[teacher.answers.predicted[number]], classes[student.answers.predicted[number]],
                 float(teacher.confidence[number]), float(student.confidence[number]))
 

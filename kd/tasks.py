@@ -14,16 +14,15 @@ from typing import Any
 from filelock import FileLock
 
 from kd.errors import UsageError
+from kd.progress import ProgressCallback, ProgressReporter
 from kd.registry import Registry
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store, held, write_json
+from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.store.files import held, write_json
 
 ABSENT = "absent"
-REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
 _STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}
 
-Progress = Callable[[str, float], None]
-"""Told the phase and the share of the whole that is done, 0..1."""
-Computation = Callable[[Store, Run, Mapping[str, Any], Progress, Callable[[], bool]], object]
+Computation = Callable[[Store, Run, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
 """(store, run, args, progress, should_stop): stores its result with the run. It asks `should_stop` between batches and
 then raises `kd.errors.Stopped`, and UsageError for what the user can mend; a partial result must not look whole."""
 
@@ -31,7 +30,7 @@ TASKS: Registry[Computation] = Registry("task")
 
 
 @TASKS.add("readouts")
-def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
               should_stop: Callable[[], bool]) -> None:
     """The linear read-out of every stage."""
     from kd import readout
@@ -40,7 +39,7 @@ def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: Progres
 
 
 @TASKS.add("explain")
-def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
              should_stop: Callable[[], bool]) -> None:
     """One explanation of one test image that takes longer than a page may wait. args: the fields of `kept.Wanted`."""
     from kd import kept
@@ -49,7 +48,7 @@ def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress
 
 
 @TASKS.add("appraisal")
-def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                should_stop: Callable[[], bool]) -> None:
     """Agreement, localisation, faithfulness and cost over the test set. args: the keywords of `appraise`."""
     from kd.appraise import appraise
@@ -58,7 +57,7 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
 
 
 @TASKS.add("sweep-times")
-def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: Progress,
+def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                  should_stop: Callable[[], bool]) -> None:
     """How long the architectures of a sweep take to explain a picture. run: its teacher. args: the sweep's id."""
     from kd.sweep import times
@@ -153,7 +152,7 @@ class Task:
     def carry_out(self, store: Store, should_stop: Callable[[], bool]) -> None:
         """Compute, in this thread. The caller holds the lock and records an error."""
         self.log("started")
-        TASKS[self.name](store, self.run, self._read().args, _Pulse(self), should_stop)
+        TASKS[self.name](store, self.run, self._read().args, ProgressReporter(self.report), should_stop)
         self.log(FINISHED)
 
     def request_cancel(self) -> None:
@@ -178,19 +177,6 @@ class Task:
 
     def _write(self, state: TaskState) -> None:
         write_json(self.path, vars(state))
-
-
-class _Pulse:
-    """Passes progress on about once a second, and every new phase."""
-
-    def __init__(self, task: Task) -> None:
-        self.task, self.phase, self.told = task, "", 0.0
-
-    def __call__(self, phase: str, share: float) -> None:
-        now = time.monotonic()
-        if phase != self.phase or now - self.told > REPORT_EVERY:
-            self.phase, self.told = phase, now
-            self.task.report(phase, share)
 
 
 def task(run: Run, name: str) -> Task:

@@ -21,9 +21,10 @@ from kd.methods import METHODS, Lesson, Method, build
 from kd.models import grouped, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, aspect
-from kd.runs import FINISHED, Run, Store, write_json
+from kd.runs import FINISHED, Run, Store
 from kd.shelf import Index, Row, Shelf, folder_size
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 AHEAD = 4  # chunks of pictures that may wait until a chunk of those that the teacher has not seen is full
 HALF = 65504.0  # the largest float16

@@ -25,13 +25,13 @@ from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
 from kd.models.explained import Explained
-from kd.runs import Run, Store, write_json
+from kd.progress import ProgressReporter
+from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 from kd.teaching import Teaching, taught
 from kd.torch_utils import distributed_ops
 from kd.version import VERSION
-
-REPORT_EVERY = 0.7  # seconds between two words on progress: pages poll once a second
 
 
 def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         began = time.perf_counter()
         # Dropout, where a model has it, goes on the same after a resume, and differently in each process.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
-        pulse = _Pulse(say, spec, epoch, len(batches), batches.batch_size, stop)
+        pulse = _EpochProgress(say, spec, epoch, len(batches), batches.batch_size, stop)
         source = teaching.epoch(batches, epoch) if teaching else batches.epoch(epoch, fabric.device)
         terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
@@ -155,19 +155,20 @@ def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
             for step in range(steps))
 
 
-class _Pulse:
+class _EpochProgress:
     """Wraps an epoch's batches: asks whether to stop and on how many threads to compute, measures images/s, and
     reports about once a second."""
 
     def __init__(self, say: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
                  should_stop: Callable[[], bool]) -> None:
-        self.say, self.should_stop, self.wanted = say, should_stop, spec.threads
+        self.reporter = ProgressReporter(say)  # a new one, so that each epoch is reported as it begins
+        self.should_stop, self.wanted = should_stop, spec.threads
         self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, steps, batch
         self.speed = 0.0
         self.threads: set[int] = set()  # every number that this epoch was computed on
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        began = told = time.perf_counter()
+        began = time.perf_counter()
         self._report(0)
         self.threads.add(arithmetic.follow(self.wanted))
         for step, batch in enumerate(batches):
@@ -175,17 +176,14 @@ class _Pulse:
                 raise Stopped
             yield batch
             self.threads.add(arithmetic.follow(self.wanted))
-            now = time.perf_counter()
-            self.speed = (step + 1) * self.batch / (now - began)
-            if now - told > REPORT_EVERY:
-                told = now
-                self._report(step + 1)
+            self.speed = (step + 1) * self.batch / (time.perf_counter() - began)
+            self._report(step + 1)
 
     def _report(self, step: int) -> None:
         left = self.steps * (self.epochs - self.epoch) - step
-        self.say("training", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps,
-                 images_per_second=self.speed,
-                 seconds_left=left * self.batch / self.speed if self.speed else None)
+        self.reporter("training", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps,
+                      images_per_second=self.speed,
+                      seconds_left=left * self.batch / self.speed if self.speed else None)
 
 
 class _Arms(NamedTuple):

@@ -64,7 +64,7 @@ def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
     price = cost.cost(spec, classes)
     # Even, as training batches are: of an odd one a picture is asked about twice.
     images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))
-    device = device_of(spec)
+    device = torch.device(arithmetic.device_here(spec.device))
     # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
     model = skeleton(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
@@ -121,12 +121,6 @@ def _kept(model: torch.nn.Module, step: Callable[[], Observation], asks: tuple[s
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         seen = step()
     return sum(found.values()), sum(len(pictures) for pictures in _asked(seen, asks))
-
-
-def device_of(spec: RunSpec) -> torch.device:
-    """Where a run of this spec computes."""
-    wanted = spec.device if spec.device != "auto" else "cuda"
-    return torch.device("cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu")
 
 
 def _autocast(spec: RunSpec, device: torch.device, mixed: bool) -> torch.autocast:

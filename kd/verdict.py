@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, STUDENT, Arrays
+from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, Arrays
+from kd.roles import STUDENT
 from kd.scorecard import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
 
 GAIN, OVER = "gain", "mask over others"

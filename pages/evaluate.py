@@ -3,10 +3,11 @@
 import streamlit as st
 
 from kd.experiments.plan import control_of
+from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.runs import Run
 from kd.scorecard import Row
 from pages.parts.chrome import page
-from pages.parts.common import CONTROL, STUDENT, TEACHER, percent, store, usage_errors
+from pages.parts.common import percent, store, usage_errors
 from pages.parts.evaluate_cases import gallery
 from pages.parts.evaluate_scores import Scores, latency, scored, scores
 from pages.parts.evaluate_tables import download

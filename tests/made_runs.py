@@ -8,8 +8,9 @@ import torch
 from kd.methods import complete
 from kd.models import cost, skeleton, weights
 from kd.models.explained import Explained
-from kd.runs import Run, Store, write_json
+from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 CLASSES = ("glioma", "meningioma", "none")
 TEACHER = RunSpec(model="plain", depth=3, width=8, image_size=32)

@@ -17,8 +17,9 @@ from kd.experiments.plan import Trio, plan
 from kd.explainers import EXPLAINERS
 from kd.jobs import execute
 from kd.places import Places
-from kd.runs import Run, Store, write_json
+from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 from kd.tasks import TASKS
 
 

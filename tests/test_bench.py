@@ -11,10 +11,9 @@ from small import DATA
 
 from kd import bench as module
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.bench import Bench, Pulse
+from kd.bench import Bench
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
-from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
 from kd.places import Places
 from kd.runs import Store
@@ -34,23 +33,6 @@ def make(own_root):
             "student": made(store, replace(student_spec(teacher), data=DATA, method="medtex", method_args={},
                                            explainer_depth=2, explainer_width=4), data.classes)}
     return lambda name, *kinds, pulse=nothing: Bench(runs, data, Choice(name, limit=8), pulse, set(kinds))
-
-
-def test_a_pulse_goes_over_all_phases_and_never_back():
-    told, stop = [], []
-    pulse = Pulse(lambda phase, share: told.append((phase, share)), lambda: bool(stop), 4.0)
-    with pulse.phase("one", 1.0):
-        pulse(0.5)
-        pulse(0.2)
-    with pulse.phase("three", 3.0):
-        pulse(1.0)
-    assert [phase for phase, _ in told] == ["one"] * 3 + ["three"] * 2
-    shares = [share for _, share in told]
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.02, pytest.approx(1.0))
-    stop.append(True)
-    with pytest.raises(Stopped):
-        pulse(0.5)
 
 
 def test_each_model_is_asked_by_what_it_has(make):

@@ -16,6 +16,7 @@ from kd.models import build, explained, geometry, shapes, skeleton, weights
 from kd.models.explained import Explained, random_masks
 from kd.observation import Drawing
 from kd.spec import RunSpec
+from kd.torch_utils.resize import upsample
 
 SIZE, CLASSES = 48, 3
 STUDENTS = {"plain": {"depth": 3, "width": 4}, "truncated": {"model": "truncated", "base": "test_resnet", "depth": 2},
@@ -268,7 +269,7 @@ def test_all_of_it_is_the_gradient_through_the_drawn_mask():
     model = made()
     torch.manual_seed(3)
     scores = model.explainer((pictures() - model.mean) / model.std)
-    drawn = explained._raised(explained._concrete(scores, 0.5), SIZE)
+    drawn = upsample(explained._concrete(scores, 0.5)[:, 0], SIZE)
     # In eval mode no picture feels another, and only the second third of the answers is given under drawn masks.
     loss = F.cross_entropy(model.student(model.masked(pictures(), drawn)).logits, torch.tensor([0, 1, 2, 0])) / 3
     expected = torch.autograd.grad(loss, list(model.explainer.parameters()))

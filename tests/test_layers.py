@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "losses", "observation",
-     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks",
-     "torch_utils"),
+     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks", "progress",
+     "roles", "store", "torch_utils"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
     ("views", "answers", "batches", "checkpoint", "lessons", "probes"),
     ("explainers",),

@@ -14,9 +14,10 @@ from kd.lesson_rows import Ask, facts_of, foretell, needed, row_of
 from kd.methods import METHODS
 from kd.models import shapes, skeleton
 from kd.observation import aspect
-from kd.runs import Store, write_json
+from kd.runs import Store
 from kd.shelf import Row, Shelf
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 CPU = torch.device("cpu")
 TEACHER = spec(model="test_resnet", data_fingerprint=phantoms.fingerprint(DATA))

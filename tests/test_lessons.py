@@ -8,8 +8,9 @@ import pytest
 
 from kd import lessons
 from kd.errors import UsageError
-from kd.runs import Store, write_json
+from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 Usage = namedtuple("Usage", "total used free")
 FACTS = {"data": "abc", "size": 64, "flip": True}

@@ -17,7 +17,8 @@ from kd import probes
 from kd.experiments.plan import EXPLAINER
 from kd.jobs import queue
 from kd.methods import METHODS
-from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store, write_json
+from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
+from kd.store.files import write_json
 from pages.parts import fields
 
 page = partial(open_page, "pages/distill.py")

@@ -7,8 +7,9 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_runs import page, press
 
 from kd import lessons
-from kd.runs import Run, Store, write_json
+from kd.runs import Run, Store
 from kd.shelf import folder_size
+from kd.store.files import write_json
 from pages.parts import lessons_view
 
 TOLD = {"kept": 87, "missing": 13, "share": 0.87, "taught": 0, "bytes": 41_000_000, "live": False, "why": ""}

@@ -6,7 +6,7 @@ import torch
 from small_models import EVERY, TARGETS, Deep, made, pictures
 
 from kd.explainers import EXPLAINERS, removal
-from kd.explainers.asking import mean_colour
+from kd.explainers.base import mean_colour
 from kd.explainers.removal import KernelShap
 from kd.explainers.superpixels import superpixels
 

@@ -8,8 +8,9 @@ import pytest
 from kd.answers import Answers
 from kd.experiments.plan import Series
 from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
-from kd.runs import Run, Store, write_json
+from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 
 def right(pattern: list[int] | np.ndarray, people: list[str] | None = None) -> Answers:

@@ -16,6 +16,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import Series
 from kd.jobs import execute, one_per_machine
 from kd.places import Places
+from kd.roles import ROLES
 from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task, task
 
@@ -82,7 +83,7 @@ def demo(args: Namespace, store: Store) -> Result:
     out = Path(args.out or "out/demo")
     result = script.compare(trio.student, store, out)
     tell(f"Comparison figure: {out / 'comparison.png'}")
-    return {**{part: brief(getattr(trio, part)) for part in ("teacher", "control", "student")}, "comparison": result}
+    return {**{part: brief(getattr(trio, part)) for part in ROLES}, "comparison": result}
 
 
 def list_datasets(args: Namespace, store: Store) -> Result:
@@ -115,7 +116,7 @@ def distill(args: Namespace, store: Store) -> Result:
     if caveat := planning.caveat(request, store):
         tell(caveat)
     train_here(series.runs, store)
-    first = {part: brief(getattr(series.trios[0], part)) for part in ("teacher", "control", "student")}
+    first = {part: brief(getattr(series.trios[0], part)) for part in ROLES}
     return first if len(series.pairs) == 1 else _over_seeds(first, series, args.json)
 
 

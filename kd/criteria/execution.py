@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
-from kd.explainers import Explainer, Progress
+from kd.explainers import Explainer
 from kd.models.base import Classifier
+from kd.progress import ShareCallback, no_share
 from kd.timing import Timing, measure_in_turn, summarise
 from kd.torch_utils.flops import FlopCounter
 
@@ -20,7 +21,7 @@ REPEATS = 5
 
 def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explainer], images: NDArray[np.uint8],
               targets: Mapping[str, NDArray[np.int64]], stage: int = -1, repeats: int = REPEATS,
-              progress: Progress = lambda share: None) -> dict[str, Any]:
+              progress: ShareCallback = no_share) -> dict[str, Any]:
     """Cost of explaining these pictures [n, S, S, 3] in one batch (fewer of them where an explainer is slow).
 
     explainers, targets: by the models' names how each is asked, and about which classes [n]. Gives, per name: seconds
@@ -65,10 +66,10 @@ class _Trial:
         with torch.no_grad():
             self.model(self.images).logits.cpu()
 
-    def explain(self, progress: Progress | None = None) -> None:
+    def explain(self, progress: ShareCallback | None = None) -> None:
         self.explainer(self.model, self.images, self.targets, self.stage, progress).values.cpu()
 
-    def once(self, progress: Progress, share: float) -> Timing:
+    def once(self, progress: ShareCallback, share: float) -> Timing:
         began = time.perf_counter()
         self.explain(lambda _: progress(share))
         seconds = time.perf_counter() - began

@@ -3,7 +3,7 @@
 Every score stands beside those of two maps that know nothing of the model: a random one and a centred Gaussian.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from kd.chance import RANDOM_GRID, centred, interval
 from kd.datasets.tensors import to_tensor
 from kd.imputation import blur, impute
 from kd.models.base import Classifier
+from kd.progress import ShareCallback, no_share
+from kd.torch_utils.resize import upsample
 
 STEPS = 10  # of the insertion and deletion curves
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD takes out
@@ -58,7 +59,7 @@ class Faithfulness:
 
 def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], maps: NDArray[np.floating],
                  blank: NDArray[np.bool_] | None = None, seed: int = 0,
-                 progress: Callable[[float], None] = lambda share: None) -> Faithfulness:
+                 progress: ShareCallback = no_share) -> Faithfulness:
     """Score maps [N, h, w] in 0..1 of the pictures [N, S, S, 3] for the classes [N]. progress: may raise to stop."""
     rows, count = [], len(images)
     for start in range(0, count, BATCH):
@@ -104,9 +105,9 @@ class _Test:
     def __init__(self, model: Classifier, images: Tensor, targets: Tensor, maps: Tensor, seeds: list[int]) -> None:
         self.model, self.images, self.targets, self.seeds = model, images, targets, seeds
         side = images.shape[-1]
-        self.heat = _raise(maps, side)
+        self.heat = upsample(maps, side)
         # Plateaus (all that ReLU cut off) get a smooth order of their own: by row would prefer the picture's top.
-        ties = _raise(torch.stack([_drawn(one, RANDOM_GRID, RANDOM_GRID) for one in seeds]).to(images), side)
+        ties = upsample(torch.stack([_drawn(one, RANDOM_GRID, RANDOM_GRID) for one in seeds]).to(images), side)
         order = (self.heat + 1e-5 * ties).flatten(1).argsort(dim=1, descending=True)
         self.rank = order.argsort(dim=1).view_as(self.heat)
 
@@ -161,7 +162,3 @@ def _seeds(seed: int, start: int, count: int) -> list[int]:
 def _drawn(seed: int, *shape: int, normal: bool = False) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator) if normal else torch.rand(shape, generator=generator)
-
-
-def _raise(maps: Tensor, side: int) -> Tensor:
-    return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from kd.chance import centred, derangements, interval
+from kd.chance import centred, derangements, interval, scatter_back
 from kd.datasets.base import Split
+from kd.torch_utils.resize import upsample
 
 SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
 THRESHOLDS = np.arange(1, 20) / 20
@@ -42,7 +42,7 @@ def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Score
     rows = []
     for start in range(0, len(maps), BATCH):
         inside = np.asarray(masks[start:start + BATCH]) > 0
-        heat = _raise(maps[start:start + BATCH], inside.shape[1])
+        heat = upsample(torch.from_numpy(np.array(maps[start:start + BATCH], np.float32)), inside.shape[1]).numpy()
         scores = _batch(heat.reshape(len(heat), -1), inside.reshape(len(inside), -1))
         rows.append((_pointing(maps[start:start + BATCH], inside), *scores))
     if not rows:
@@ -56,7 +56,7 @@ def told(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np
     """As `measure`, nan [N] where a map is blank: to set two maps of the same images side by side."""
     kept = np.flatnonzero(~blank)
     scores, _ = measure(maps[kept], masks[kept])
-    return {score: _spread(values, kept, len(blank)) for score, values in scores.items()}
+    return {score: scatter_back(values, kept, len(blank)) for score, values in scores.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +106,10 @@ def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: ND
     shuffled = [measure(maps[kept[pair]], masks[kept])[0] for pair in derangements(len(kept), ROUNDS, seed)]
     others = {score: np.mean([one[score] for one in shuffled], axis=0) if shuffled else np.full(len(kept), np.nan)
               for score in SCORES}
-    return Localisation({score: _spread(values, kept, count) for score, values in scores.items()},
+    return Localisation({score: scatter_back(values, kept, count) for score, values in scores.items()},
                         (np.asarray(masks) > 0).mean(axis=(1, 2)), middle,
-                        {score: _spread(values, kept, count) for score, values in others.items()}, threshold, blank)
+                        {score: scatter_back(values, kept, count) for score, values in others.items()}, threshold,
+                        blank)
 
 
 def otsu(values: NDArray[np.floating]) -> float:
@@ -156,14 +157,3 @@ def _average_precision(heat: Heat, inside: NDArray[np.bool_]) -> Values:
     last = np.minimum.accumulate(np.where(end, place, heat.shape[1])[:, ::-1], axis=1)[:, ::-1]
     precision = np.take_along_axis(found, last, axis=1) / (last + 1)
     return np.asarray((precision * hits).sum(axis=1) / found[:, -1], np.float64)
-
-
-def _raise(maps: NDArray[np.floating], side: int) -> Heat:
-    exact = torch.from_numpy(np.array(maps, np.float32))[:, None]
-    return F.interpolate(exact, size=(side, side), mode="bilinear", align_corners=False)[:, 0].numpy()
-
-
-def _spread(values: Values, kept: NDArray[np.int64], count: int) -> Values:
-    found = np.full(count, np.nan)
-    found[kept] = values
-    return found

@@ -4,7 +4,7 @@ Post-hoc agreement, as MED-TEX (Nguyen-Duc 2022, arXiv 2008.02593) and L2X (Chen
 map marks the same share of a picture: that of the student's mask there; a random mask of that size is the chance level.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from kd.chance import centred, interval, random_maps
 from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
 from kd.models.explained import Explained
+from kd.progress import ShareCallback, no_share
+from kd.torch_utils.resize import upsample
 
 BATCH = 16
 SOFT, MASK, CENTRE, RANDOM = "mask-soft", "mask", "centre", "random"
@@ -67,7 +68,7 @@ class PostHoc:
 
 
 def posthoc(teacher: Classifier, student: Explained, images: NDArray[np.uint8], maps: Mapping[str, Maps], seed: int = 0,
-            progress: Callable[[float], None] = lambda share: None) -> PostHoc:
+            progress: ShareCallback = no_share) -> PostHoc:
     """Show the teacher parts of the pictures [N, S, S, 3], filled as the student's are.
 
     maps: of the teacher [N, h, w], brighter where they mark first; its own names are those of `PostHoc`. progress: may
@@ -107,7 +108,7 @@ def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int) -> Tensor:
 
     ties: maps [N, g, g] whose order decides where a map is level, as a ReLU leaves it: by row would prefer the top.
     """
-    heat, order = _raised(maps, side).flatten(1), _raised(ties, side).flatten(1)
+    heat, order = upsample(maps, side).flatten(1), upsample(ties, side).flatten(1)
     by_ties = order.argsort(dim=1, descending=True)
     ranked = by_ties.gather(1, heat.gather(1, by_ties).argsort(dim=1, descending=True, stable=True))
     shown = torch.arange(side**2, device=maps.device) < (area * side**2).round()[:, None]
@@ -116,10 +117,6 @@ def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int) -> Tensor:
 
 def _area(mask: Tensor) -> Tensor:
     return mask.double().mean(dim=(1, 2))
-
-
-def _raised(maps: Tensor, side: int) -> Tensor:
-    return F.interpolate(maps[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _answers(teacher: Classifier, pictures: Tensor) -> Tensor:

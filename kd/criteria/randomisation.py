@@ -15,8 +15,9 @@ from torch import nn
 
 from kd.chance import derangements, interval
 from kd.datasets.tensors import to_tensor
-from kd.explainers import Explainer, Maps, Progress
+from kd.explainers import Explainer, Maps
 from kd.models.base import Classifier
+from kd.progress import ShareCallback, no_share
 from kd.similarity import spearman
 
 BATCH = 8
@@ -67,7 +68,7 @@ def scrambled(model: Classifier, names: Sequence[str], seed: int = 0) -> Classif
 
 
 def explain_all(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-                stage: int = -1, progress: Progress = lambda share: None) -> tuple[NDArray[np.float32],
+                stage: int = -1, progress: ShareCallback = no_share) -> tuple[NDArray[np.float32],
                                                                                     NDArray[np.bool_]]:
     """Maps [N, h, w] in 0..1 of what speaks for the classes, in many pictures [N, S, S, 3], and which are blank [N].
 
@@ -86,12 +87,12 @@ def explain_all(explainer: Explainer, model: Classifier, images: NDArray[np.uint
     return np.concatenate(scaled), np.concatenate(blank)
 
 
-def _within(progress: Progress, start: float, length: float, share: float) -> None:
+def _within(progress: ShareCallback, start: float, length: float, share: float) -> None:
     progress(start + length * share)
 
 
 def sanity(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-           stage: int = -1, seed: int = 0, progress: Progress = lambda share: None) -> dict[str, Any]:
+           stage: int = -1, seed: int = 0, progress: ShareCallback = no_share) -> dict[str, Any]:
     """Rank correlation of the maps with those of the trained model, while more and more of it is scrambled.
 
     chance: the trained model's own maps of different images. rows: how far the scrambling went, the correlation with a

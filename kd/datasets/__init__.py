@@ -26,6 +26,7 @@ from kd.datasets.medmnist import medmnist_digest, open_medmnist
 from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
+from kd.progress import ProgressCallback
 
 __all__ = ["Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint", "images_taken",
            "look", "open_dataset", "resolve", "take_fraction"]
@@ -46,7 +47,7 @@ class DatasetEntry:
 
 
 def open_dataset(reference: str, size: int, places: Places | None = None,
-                 progress: Callable[[str, float], None] | None = None) -> Dataset:
+                 progress: ProgressCallback | None = None) -> Dataset:
     """A data set at a working size (pixels), decoded on first use and memory-mapped from then on.
 
     reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress: told the

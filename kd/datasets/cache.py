@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,15 +24,15 @@ from kd.datasets.base import Dataset, ReadReport, Sample, Skipped, Source, Split
 from kd.datasets.decode import TRAITS
 from kd.errors import UsageError
 from kd.places import Places
+from kd.progress import ProgressCallback, no_progress
 
 VERSION = 1
 PARTS = ("train", "val", "test")
-Progress = Callable[[str, float], None]
 
 
-def open_cached(source: Source, size: int, places: Places, progress: Progress | None = None) -> Dataset:
+def open_cached(source: Source, size: int, places: Places, progress: ProgressCallback | None = None) -> Dataset:
     """The data set at one size, decoded now or before. Raises UsageError when the disk is full or not writable."""
-    say = progress or (lambda stage, share: None)
+    say = progress or no_progress
     folder = places.cache / f"{source.fingerprint}-{size}-v{VERSION}"
     manifest = _whole(folder, size)
     if manifest is None:
@@ -97,7 +97,7 @@ class _Tally:
                 "skipped": self.skipped, "parts": {name: asdict(part) for name, part in self.parts.items()}}
 
 
-def _build(source: Source, size: int, folder: Path, say: Progress) -> dict[str, Any]:
+def _build(source: Source, size: int, folder: Path, say: ProgressCallback) -> dict[str, Any]:
     """Decode everything into a folder of another name, then rename it. The lock is held."""
     part = folder.with_name(f"{folder.name}.part")
     _require_room(source, size, folder.parent)
@@ -119,7 +119,7 @@ def _build(source: Source, size: int, folder: Path, say: Progress) -> dict[str, 
     return manifest
 
 
-def _write_images(source: Source, size: int, part: Path, say: Progress) -> _Tally:
+def _write_images(source: Source, size: int, part: Path, say: ProgressCallback) -> _Tally:
     tally = _Tally()
     blank = np.zeros((size, size), np.uint8)
     with ExitStack() as stack:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from kd.store.files import write_bytes
+
 # A file changed within this many nanoseconds before it was read may change again without its time stamp moving,
 # so what was read is not remembered (git calls such entries racily clean).
 _SETTLED = 2 * 10**9
@@ -71,7 +73,4 @@ def _load(memory: Path) -> dict[str, list]:
 def _save(memory: Path, remembered: dict[str, list]) -> None:
     """Forgetting costs only time, so a disk that is full or read-only is no reason to stop."""
     with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        part = memory.with_name(f".{memory.name}.{os.getpid()}.{time.time_ns()}.part")
-        part.write_text(json.dumps(remembered))
-        os.replace(part, memory)
+        write_bytes(memory, json.dumps(remembered).encode())

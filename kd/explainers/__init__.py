@@ -1,7 +1,7 @@
 """Explainers by name. A new one: a class like those here, and one line below."""
 
 from kd.explainers.attribution import GradientShap, IntegratedGradients
-from kd.explainers.base import Explainer, ExplainerFacts, Maps, Progress, scale
+from kd.explainers.base import Explainer, ExplainerFacts, Maps, scale
 from kd.explainers.channel_cams import AblationCam, EigenCam, ScoreCam
 from kd.explainers.gradcam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from kd.explainers.mask import Mask
@@ -28,7 +28,7 @@ EXPLAINERS.add("kernel-shap")(KernelShap())
 EXPLAINERS.add("occlusion")(Occlusion())
 EXPLAINERS.add("shap-gradient")(ShapGradient())
 
-__all__ = ["EXPLAINERS", "Explainer", "ExplainerFacts", "Maps", "Progress", "scale", "suited"]
+__all__ = ["EXPLAINERS", "Explainer", "ExplainerFacts", "Maps", "scale", "suited"]
 
 
 def suited(name: str, model: Classifier) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.explainers.asking import SEED, Asker, chunks, columns, like, mean_colour
-from kd.explainers.base import Explainer, ExplainerFacts, Progress
+from kd.explainers.base import SEED, Asker, Explainer, ExplainerFacts, chunks, columns, like, mean_colour
 from kd.models.base import Classifier
+from kd.progress import ShareCallback
 
 
 class PixelExplainer(Explainer):
@@ -28,7 +28,7 @@ class PixelExplainer(Explainer):
         """About how many pictures the model is asked about for so many targets of one picture [3, S, S]."""
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
         ask = Asker(model, progress, max(1, sum(self.passes(image, wanted.shape[1]) for image in images)))
         # One by one: each picture's map is then the same in any batch, and memory does not grow with the batch.

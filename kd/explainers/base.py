@@ -1,8 +1,8 @@
 """What an explainer is: heat maps of a model's stages for images and target classes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
+from kd.progress import ShareCallback, no_share
 
+CHUNK = 16  # images at a time: more are not faster on a CPU, and a DenseNet's maps of 16 take a quarter of a GiB
+SEED = 0
 # A map whose range is below this share of its size is arithmetic noise around a constant: float32 sums err by 1e-6.
 FLAT = 1e-5
-
-Progress = Callable[[float], None]
-"""Told the share of the whole that is done, 0..1; may raise to stop, and what it raises reaches the caller."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Explainer(ABC):
     facts: ClassVar[ExplainerFacts]
 
     def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1,
-                 progress: Progress | None = None) -> Maps:
+                 progress: ShareCallback | None = None) -> Maps:
         """Maps of one stage (negative counts from the end; without meaning where the facts' grid is not `stage`).
 
         model: in eval mode. images: RGB [N, 3, S, S] in 0..1, on the model's device. targets: class numbers [N], or
@@ -112,29 +112,25 @@ class Explainer(ABC):
         return self.at_stages(model, images, targets, (stage,), progress)[0]
 
     def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-                  progress: Progress | None = None) -> tuple[Maps, ...]:
+                  progress: ShareCallback | None = None) -> tuple[Maps, ...]:
         """As a call, for several stages: from one pass where the explainer is instant."""
         if model.training:
             raise ValueError("the model is in training mode: explain a private copy in eval mode")
         numbers = [stage_number(model, stage) for stage in stages]
-        seen = self._maps(model, images, targets, numbers, progress or _ignore)
+        seen = self._maps(model, images, targets, numbers, progress or no_share)
         if progress:
             progress(1.0)
         return tuple(Maps(values.detach().float(), self.facts.signed, self.facts.absolute) for values in seen)
 
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> Sequence[Tensor]:
+              progress: ShareCallback) -> Sequence[Tensor]:
         """Raw maps [N, H_i, W_i] or [N, T, H_i, W_i] of each stage (numbers from 0)."""
 
 
 def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
     """Maps [N, H, W] that ask about no class, in the shape that these targets ask for."""
     return maps if targets.ndim == 1 else maps[:, None].expand(-1, targets.shape[1], -1, -1)
-
-
-def _ignore(share: float) -> None:
-    """Nobody wants to know."""
 
 
 def stage_number(model: Classifier, stage: int) -> int:
@@ -144,3 +140,51 @@ def stage_number(model: Classifier, stage: int) -> int:
         raise UsageError(f"There is no stage {stage}: this model has {count} stages, 0 to {count - 1} "
                          f"(or -{count} to -1 from the end).")
     return stage % count
+
+
+@dataclass
+class Asker:
+    """A model as a function from pictures [B, 3, S, S] in 0..1 to logits [B, K], which tells what share of `total`
+    pictures it has been asked about."""
+
+    model: Classifier
+    progress: ShareCallback
+    total: int
+    done: int = field(default=0, init=False)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        logits = self.model(pictures).logits
+        self.tell(len(pictures))
+        return logits
+
+    def tell(self, count: int) -> None:
+        """`count` more pictures have been asked about. Raises what `progress` raises."""
+        self.done += count
+        self.progress(min(1.0, self.done / self.total))
+
+
+def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:
+    """Slices of at most `size` that cover range(count)."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def columns(targets: Tensor) -> Tensor:
+    """Targets [N] or [N, T] as [N, T]."""
+    return targets if targets.ndim == 2 else targets[:, None]
+
+
+def like(targets: Tensor, maps: Tensor) -> Tensor:
+    """Maps [N, T, H, W] in the shape that targets [N] or [N, T] ask for."""
+    return maps if targets.ndim == 2 else maps[:, 0]
+
+
+def mean_colour(image: Tensor) -> Tensor:
+    """A picture [3, S, S] with nothing on it: its own mean colour, which is never foreign to it."""
+    return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
+
+
+def without_noise(maps: Tensor, logits: Tensor) -> Tensor:
+    """Maps [..., H, W] of differences of logits; zeros where all of them are what rounding makes of nothing."""
+    # float32 logits of the same picture in two batches differ by a few units in the last place.
+    least = 1e-6 * logits.abs().amax().clamp_min(1e-30)
+    return torch.where(maps.abs().amax(dim=(-2, -1), keepdim=True) > least, maps, 0.0)

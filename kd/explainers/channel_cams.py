@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.explainers.asking import Asker, chunks, columns, like, without_noise
-from kd.explainers.base import Explainer, ExplainerFacts, Progress, for_every_target
+from kd.explainers.base import Asker, Explainer, ExplainerFacts, chunks, columns, for_every_target, like, without_noise
 from kd.models.base import Classifier
+from kd.progress import ShareCallback
 
 
 class EigenCam(Explainer):
@@ -27,7 +27,7 @@ class EigenCam(Explainer):
         "Bright where the stage's most varying pattern is: what stands out to it, whatever the class.")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
             features = model.extract((images - model.mean) / model.std)
             return [for_every_target(_first_direction(features[stage]), targets) for stage in stages]
@@ -61,7 +61,7 @@ class ScoreCam(Explainer):
         "Bright where channels respond that keep the target class's score when only their places are shown.", "minutes")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
         with torch.no_grad():
             features = model.extract((images - model.mean) / model.std)
@@ -97,7 +97,7 @@ class AblationCam(Explainer):
         "Bright where channels respond without which the target class's score falls.", "minutes")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
         with torch.no_grad():
             logits, features, *_ = model(images)

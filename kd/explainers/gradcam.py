@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.explainers.base import Explainer, ExplainerFacts, Progress
+from kd.explainers.base import Explainer, ExplainerFacts
 from kd.models.base import Classifier
+from kd.progress import ShareCallback
 
 
 class GradientCam(Explainer):
@@ -28,7 +29,7 @@ class GradientCam(Explainer):
         return None
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         last = len(model.stages) - 1
         if any(stage != last for stage in stages):
             seen = gradients_from_image(model, images, targets, stages)

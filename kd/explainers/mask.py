@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerFacts, Progress, for_every_target
+from kd.explainers.base import Explainer, ExplainerFacts, for_every_target
 from kd.models.base import Classifier
+from kd.progress import ShareCallback
 
 
 class Mask(Explainer):
@@ -22,6 +23,6 @@ class Mask(Explainer):
         absolute=True, grid="picture")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
             return [for_every_target(model.mask(images), targets)] * len(stages)

@@ -6,9 +6,8 @@ Parts are filled with the picture's mean colour. captum gets the model as a plai
 import torch
 from torch import Tensor
 
-from kd.explainers.asking import CHUNK, SEED, Asker, mean_colour, without_noise
 from kd.explainers.attribution import PixelExplainer
-from kd.explainers.base import ExplainerFacts
+from kd.explainers.base import CHUNK, SEED, Asker, ExplainerFacts, mean_colour, without_noise
 from kd.explainers.superpixels import superpixels
 from kd.torch_utils.rng import isolated_rng
 

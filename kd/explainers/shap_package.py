@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.errors import UsageError
-from kd.explainers.asking import SEED, Asker
 from kd.explainers.attribution import PixelExplainer, empty_pictures
-from kd.explainers.base import ExplainerFacts
+from kd.explainers.base import SEED, Asker, ExplainerFacts
 
 SAMPLES = 200  # shap's default, which KD-FMV's "about 60 s" is made of
 _numpy = threading.Lock()

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerFacts, Progress, for_every_target
+from kd.explainers.base import Explainer, ExplainerFacts, for_every_target
 from kd.models.base import Classifier
 from kd.observation import stage_map
+from kd.progress import ShareCallback
 
 
 class StageMaps(Explainer):
@@ -18,7 +19,7 @@ class StageMaps(Explainer):
         "Bright where a stage responds strongly on average over its channels, to anything: no class is asked about.")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
-              progress: Progress) -> list[Tensor]:
+              progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
             features = model.extract((images - model.mean) / model.std)
             return [for_every_target(stage_map(features[stage]), targets) for stage in stages]

@@ -19,12 +19,11 @@ from kd.masks import collapse
 from kd.models.base import Classifier
 from kd.models.explained import Explained
 from kd.pool import ModelPool, Subject, open_subject
-from kd.runs import Run, Store, write_bytes, write_json
+from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
+from kd.runs import Run, Store
+from kd.store.files import write_bytes, write_json
 
-TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
 CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
-OTHERS = ("student 2", "student 3", "student 4")  # the roles of further students, in the order they were named
-_COLORS = {**figure.COLORS, **dict(zip(OTHERS, ("#2a8f5b", "#a3529b", "#a8323e"), strict=True))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ class Comparison:
 
     def sheet(self) -> figure.Sheet:
         """What the figure shows."""
-        bars = tuple(figure.Bars(part.role, part.cam.probabilities, _COLORS[part.role]) for part in self.parts)
+        bars = tuple(figure.Bars(part.role, part.cam.probabilities, COLOURS[part.role]) for part in self.parts)
         return figure.Sheet(self.image, tuple(map(self._row, self.parts)), self.teacher.cam.classes, bars,
                             self.teacher.cam.target, (*self._reading(), *self.notes),
                             protocol_line(self.teacher.cam.protocol))

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from kd import figure, metrics
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, Progress, suited
+from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, suited
 from kd.explainers.base import stage_number
 from kd.models import cost
 from kd.pool import ModelPool, Subject, open_subject
-from kd.runs import Run, write_bytes, write_json
+from kd.progress import ShareCallback
+from kd.roles import COLOURS, STUDENT
+from kd.runs import Run
+from kd.store.files import write_bytes, write_json
 from kd.timing import Timing, measure_in_turn, summarise
 
 
@@ -116,7 +119,7 @@ class Explanation:
         facts = EXPLAINERS[self.explainer].facts
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
         row = figure.Row(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
-        bars = figure.Bars(self.run.spec.model_label, self.probabilities, figure.COLORS["student"])
+        bars = figure.Bars(self.run.spec.model_label, self.probabilities, COLOURS[STUDENT])
         return figure.Sheet(self.image, (row,), self.classes, (bars,), self.target,
                             (facts.seeing, *filter(None, [self.note])), protocol_line(self.protocol))
 
@@ -161,7 +164,7 @@ class Question:
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
             stage: int | None = -1, repeats: int = 5, pool: ModelPool | None = None,
-            progress: Progress | None = None) -> Explanation:
+            progress: ShareCallback | None = None) -> Explanation:
     """Explain a picture [S, S, 3] by a run's best weights.
 
     target: class number or name, by default the predicted one. stage: counts from 0, or from the end where negative;
@@ -181,7 +184,7 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
 
 
 def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], repeats: int = 5,
-                     progress: Progress | None = None) -> list[Explanation]:
+                     progress: ShareCallback | None = None) -> list[Explanation]:
     """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
 
     An explanation names the explainer that was used, which may be another than was asked for (`Question.used`).
@@ -204,7 +207,7 @@ def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], re
     return [trial.answer() for trial in trials]
 
 
-def _part(progress: Progress | None, number: int, count: int) -> Progress | None:
+def _part(progress: ShareCallback | None, number: int, count: int) -> ShareCallback | None:
     """What one of `count` equal parts tells of the whole."""
     return None if progress is None else lambda share: progress((number + share) / count)
 
@@ -232,7 +235,7 @@ class _Trial:
         with torch.no_grad():
             self.logits = self.model(self.images).logits.float().cpu()
 
-    def explain(self, progress: Progress | None = None) -> None:
+    def explain(self, progress: ShareCallback | None = None) -> None:
         seen = self.explainer.at_stages(self.model, self.images, self.targets, self.numbers, progress)
         self.maps = [replace(maps, values=maps.values.cpu()) for maps in seen]
 

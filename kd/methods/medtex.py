@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from kd.losses import kd as soft_loss
 from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
 from kd.observation import Drawing, Observation
+from kd.torch_utils.resize import upsample
 
 WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once it would shut a mask that knows nothing
 # Share of the training after which the mask hardly closes further, seen in runs of 12 and 20 epochs. Of the epochs
@@ -126,7 +127,7 @@ class _Gaussian(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(after))
 
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        guess = self.mean(F.interpolate(ours, theirs.shape[-2:], mode="bilinear", align_corners=False))
+        guess = self.mean(upsample(ours, (theirs.shape[-2], theirs.shape[-1])))
         variance = self.log_variance.exp()[:, None, None] + self.LEAST
         return ((theirs - guess).square() / variance + variance.log()).mean() / 2
 

@@ -4,12 +4,12 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kd.imputation import blur
 from kd.models.base import Classifier
 from kd.models.unet import UNet
 from kd.observation import Drawing, Drawn, Observation
+from kd.torch_utils.resize import upsample
 
 # Louizos 2018, arXiv 1712.01312: a concrete variable is stretched to (LOW, HIGH) and cut to 0..1, so that a place can
 # be hidden or shown entirely. A mask that is only nearly 0 lets a student read the whole picture through it.
@@ -74,7 +74,8 @@ class Explained(Classifier):
     def _drawn(self, images: Tensor, scores: Tensor, mask: Tensor, drawing: Drawing, cams: bool,
                stages: bool) -> Observation:
         count = len(images)
-        drawn = _raised(_concrete(scores.repeat(drawing.samples, 1, 1, 1), drawing.temperature), images.shape[-1])
+        drawn = _concrete(scores.repeat(drawing.samples, 1, 1, 1), drawing.temperature)[:, 0]
+        drawn = upsample(drawn, images.shape[-1])
         shared = drawn.detach() + drawing.joint * (drawn - drawn.detach())
         # One batch, so that batch norm has the same statistics here and, as running ones, when only the mean mask is
         # left; a pass of its own for each kind of mask would give every kind another normalisation.
@@ -109,18 +110,17 @@ class Explained(Classifier):
     def _average_at(self, side: int) -> Tensor:
         if side == self.average.shape[-1]:
             return self.average[None]
-        return F.interpolate(self.average[None], (side, side), mode="bilinear", align_corners=False)
+        return upsample(self.average[None], side)
 
     @staticmethod
     def _mean_mask(scores: Tensor, images: Tensor) -> Tensor:
-        return _raised(_stretched(_exact(scores).sigmoid()), images.shape[-1])
+        return upsample(_stretched(_exact(scores).sigmoid())[:, 0], images.shape[-1])
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:
     """Masks [count, S, S] of 0 and 1 for pictures of this size, which know nothing of them: smooth blobs, each mask
     with a share of the picture drawn evenly from 0..1."""
-    noise = torch.rand(count, 1, RANDOM_GRID, RANDOM_GRID, device=like.device)
-    heat = _raised(noise, like.shape[-1])
+    heat = upsample(torch.rand(count, RANDOM_GRID, RANDOM_GRID, device=like.device), like.shape[-1])
     share = torch.rand(count, 1, device=like.device)
     ranked = heat.flatten(1).sort(dim=1).values
     cut = ranked.gather(1, (share * ranked.shape[1]).long().clamp_max(ranked.shape[1] - 1))
@@ -156,11 +156,6 @@ def _exact(values: Tensor) -> Tensor:
 
 def _stretched(values: Tensor) -> Tensor:
     return (values * (HIGH - LOW) + LOW).clamp(0, 1)
-
-
-def _raised(masks: Tensor, side: int) -> Tensor:
-    """[N, 1, h, w] to [N, side, side]."""
-    return F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _laid(masks: Tensor, images: Tensor, behind: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
 """Weights in files: what a run saves, and what a model may start from."""
 
 import hashlib
-import os
 import pickle
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
+from kd.store.files import atomic_write
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _NESTS = ("state_dict", "model", "model_state", "model_state_dict")
@@ -26,13 +25,8 @@ def save(model: Classifier, path: Path) -> None:
     # Cloned, since the format refuses tensors that share memory.
     state = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
              for name, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
+    with atomic_write(path) as part:
         save_file(state, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(model: Classifier, path: Path) -> None:

@@ -4,8 +4,9 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
-from kd.figure import COLORS, DPI, EDGE, FINE_PRINT, INK, SOFT
-from kd.study.reading import CONTROL, Curve, Study
+from kd.figure import DPI, EDGE, FINE_PRINT, INK, SOFT
+from kd.roles import COLOURS, CONTROL, TEACHER
+from kd.study.reading import Curve, Study
 from kd.study.words import note, sentence, share, teacher_words
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ NARROW = 0.14  # between two models at one share
 def style(study: Study, curve: Curve) -> tuple[str, int]:
     """A curve's colour, and the number of its sign; the control is grey."""
     if curve.role == CONTROL:
-        return COLORS[CONTROL], 4
+        return COLOURS[CONTROL], 4
     number = study.students.index(curve) % len(SHADES)
     return SHADES[number], (number if number < 4 else number + 1) % len(SIGNS)
 
@@ -90,7 +91,7 @@ def _dress(axes: "Axes", study: Study) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(EDGE)
-    axes.axhline(study.teacher_accuracy, color=COLORS["teacher"], linestyle="--", linewidth=1.6,
+    axes.axhline(study.teacher_accuracy, color=COLOURS[TEACHER], linestyle="--", linewidth=1.6,
                  label=teacher_words(study))
     if study.majority >= low:
         axes.axhline(study.majority, color=SOFT, linestyle=":", linewidth=1.2, label="always the most frequent class")

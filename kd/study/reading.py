@@ -15,12 +15,12 @@ from kd.answers import Answers
 from kd.chance import Interval, whiskers
 from kd.places import Places
 from kd.repeats import WORSE, Difference, Spread, difference, level, tested
+from kd.roles import CONTROL, STUDENT
 from kd.runs import Run, Store
 from kd.sweep import AXES, Sweep, words
 from kd.sweep.table import Row, changed
 
 FRACTION = "data_fraction"
-CONTROL, STUDENT = "control", "student"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from typing import Any, Self
 from kd import datasets
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import Request, seeded, specs
-from kd.runs import FINISHED, Run, Store, write_json
+from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
+from kd.store.files import write_json
 
 Value = str | int | float
 Settings = dict[str, Value]

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import Stopped, UsageError
-from kd.runs import FINISHED, Run, Store, write_json
+from kd.progress import ProgressCallback, no_progress
+from kd.runs import FINISHED, Run, Store
+from kd.store.files import write_json
 from kd.sweep import Sweep, find, planned, runs
 
 REPEATS = 15
@@ -48,7 +50,7 @@ def missing(sweep: Sweep, store: Store) -> list[Run]:
     return [run for label, run in found.items() if known is None or label not in known.milliseconds]
 
 
-def measure(store: Store, sweep_id: str, progress: Callable[[str, float], None] = lambda phase, share: None,
+def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progress,
             should_stop: Callable[[], bool] = lambda: False) -> Times:
     """Time every architecture of a sweep that has a finished run, in turn, and keep the result.
 

@@ -1,1 +1,1 @@
-"""Small helpers for torch: random numbers, FLOPs, operations over processes."""
+"""Small helpers for torch: random numbers, FLOPs, resizing, operations over processes."""

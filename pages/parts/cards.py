@@ -7,10 +7,11 @@ import streamlit as st
 
 from kd.experiments.plan import Series, control_of
 from kd.repeats import Spread
+from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
 from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec
 from pages.parts import links, listing, progress
-from pages.parts.common import CONTROL, MARKS, ROLES, STATUS, STUDENT, TEACHER, count, duration, percent, plain
+from pages.parts.common import STATUS, count, duration, percent, plain
 from pages.parts.listing import Entry
 from pages.parts.outcome_view import verdict
 

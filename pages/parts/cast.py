@@ -7,22 +7,22 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.hierarchy import Hierarchy, read
-from kd.inspection.compare import OTHERS, STUDENT, Comparison, Part
+from kd.inspection.compare import Comparison, Part
 from kd.places import Places
 from kd.readout import FACTS
-from kd.runs import Run, Store, modified
+from kd.roles import MARKS, STUDENT
+from kd.runs import Run, Store
+from kd.store.files import modified
 from pages.parts import address
-from pages.parts.common import COLOURS, MARKS, percent, store
+from pages.parts.common import percent, store
 from pages.parts.picker import Chosen
 
-TINTS = {**COLOURS, **dict(zip(OTHERS, ("#009E73", "#B565A7", "#A23B3B"), strict=True))}
-DOTS = {**MARKS, **dict(zip(OTHERS, (":green[●]", ":violet[●]", ":red[●]"), strict=True))}
 TOP = 8  # channels named per stage
 
 
 def who(comparison: Comparison) -> str:
     """Which run is behind each name, in a line of Markdown."""
-    return " · ".join(f"{DOTS[part.role]} {part.role.capitalize()}: {_described(part.cam.run)}"
+    return " · ".join(f"{MARKS[part.role]} {part.role.capitalize()}: {_described(part.cam.run)}"
                       for part in comparison.parts)
 
 

@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw
 
 from kd import arithmetic
 from kd.jobs import queue
+from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts import links, listing, progress, warmup
-from pages.parts.common import COLOURS, STUDENT, TEACHER, store
+from pages.parts.common import store
 from pages.parts.polling import polled
 
 # (script, label, icon) in the order in which a person needs them.

@@ -1,4 +1,4 @@
-"""Small things that every page needs: the store, errors in place, human numbers, one colour per role."""
+"""Small things that every page needs: the store, errors in place, human numbers."""
 
 import html
 import logging
@@ -12,15 +12,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.errors import UsageError
+from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec
 
-TEACHER, CONTROL, STUDENT = ROLES = ("teacher", "control", "student")
-# After Okabe and Ito: told apart with every common colour vision, and readable on light and dark.
-COLOURS = {TEACHER: "#0072B2", CONTROL: "#8A8F94", STUDENT: "#D55E00"}
 # Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
-MARKS = {TEACHER: ":blue[●]", CONTROL: ":gray[●]", STUDENT: ":orange[●]"}  # the same hues, in Markdown
 Badge = Literal["blue", "gray", "green", "orange", "red"]
 STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
     PLANNED: (":material/event:", "gray"), QUEUED: (":material/schedule:", "gray"),

@@ -6,8 +6,8 @@ import streamlit as st
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import HIERARCHY, MASK, Comparison, Part
 from kd.inspection.explain import Explanation, protocol_line
+from kd.roles import COLOURS, MARKS
 from kd.timing import Timing
-from pages.parts.cast import DOTS, TINTS
 from pages.parts.common import CHART, count, percent, plain, tick, tidy, unbroken
 
 
@@ -15,7 +15,7 @@ def probabilities(comparison: Comparison, truth: str | None) -> None:
     """Every class's probability by every model, and whether the likeliest is the true one."""
     st.subheader("Probabilities", anchor=False)
     classes = comparison.teacher.cam.classes
-    st.markdown("  \n".join(f"{DOTS[part.role]} {part.role.capitalize()}: **{plain(classes[part.cam.predicted])}** "
+    st.markdown("  \n".join(f"{MARKS[part.role]} {part.role.capitalize()}: **{plain(classes[part.cam.predicted])}** "
                             f"{percent(float(part.cam.probabilities.max()))}"
                             f"{' ✓' if classes[part.cam.predicted] == truth else ''}" for part in comparison.parts))
     ticks = [f"<b>{tick(name)} ✓</b>" if name == truth else tick(name) for name in classes]
@@ -31,7 +31,7 @@ def probabilities(comparison: Comparison, truth: str | None) -> None:
 
 def _bars(part: Part, ticks: list[str]) -> go.Bar:
     return go.Bar(y=ticks, x=list(part.cam.probabilities), name=part.role, orientation="h",
-                  marker_color=TINTS[part.role], hovertemplate="%{x:.1%}")
+                  marker_color=COLOURS[part.role], hovertemplate="%{x:.1%}")
 
 
 def costs(comparison: Comparison) -> None:

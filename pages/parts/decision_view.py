@@ -7,6 +7,7 @@ from kd import tasks
 from kd.hierarchy import VIEWS, Hierarchy
 from kd.inspection.compare import Comparison, Part
 from kd.jobs import queue
+from kd.roles import COLOURS, CONTROL, TEACHER
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts import address, cast
 from pages.parts.common import CHART, percent, plain, store, tick, tidy
@@ -37,7 +38,7 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
         return
     left, right = st.columns([3, 2], gap="large")
     with left:
-        _forming(read, chosen.truth, cast.TINTS[part.role])
+        _forming(read, chosen.truth, COLOURS[part.role])
     with right:
         _accuracies(read)
     takeaway(comparison, {"Layers": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
@@ -124,11 +125,11 @@ def _accuracies(read: Hierarchy) -> None:
     assert facts is not None, "read-outs come with them"
     ticks = [f"Layer {stage['stage'] + 1}" for stage in facts["stages"]]
     figure = go.Figure(go.Bar(x=ticks, y=[stage["test_accuracy"] for stage in facts["stages"]], name="read-out",
-                              marker_color=cast.TINTS["control"], hovertemplate="%{y:.1%}"))
+                              marker_color=COLOURS[CONTROL], hovertemplate="%{y:.1%}"))
     for name, dash in (("model", "solid"), ("chance", "dot")):
         share = facts[name]["test_accuracy"]
         figure.add_scatter(x=ticks, y=[share] * len(ticks), name=f"{name} {percent(share)}", mode="lines",
-                           line={"dash": dash, "color": cast.TINTS["teacher"], "width": 2}, hovertemplate="%{y:.1%}")
+                           line={"dash": dash, "color": COLOURS[TEACHER], "width": 2}, hovertemplate="%{y:.1%}")
     figure.update_yaxes(range=[0, 1.08], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_readouts",
                     alt="Test accuracy of each layer's read-out, of the model, and by chance")

@@ -9,22 +9,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.jobs import queue
+from kd.roles import COLOURS, STUDENT
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from kd.spec import RunSpec
 from pages.parts import common, lessons_view, links, listing, progress
-from pages.parts.common import (
-    CHART,
-    COLOURS,
-    STATUS,
-    STUDENT,
-    TERMS,
-    count,
-    duration,
-    percent,
-    store,
-    tidy,
-    usage_errors,
-)
+from pages.parts.common import CHART, STATUS, TERMS, count, duration, percent, store, tidy, usage_errors
 from pages.parts.listing import Entry
 from pages.parts.mask_view import collapsed
 from pages.parts.polling import polled

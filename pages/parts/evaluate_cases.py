@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import streamlit as st
 
 from kd.appraisals import AGREEMENT, Choice, least_agreeing, read
+from kd.roles import MARKS, STUDENT, TEACHER
 from kd.runs import Run
-from kd.scorecard import KINDS, NUMBER, Case, Score, case, cases, paired
+from kd.scorecard import KINDS, NUMBER, ImageCase, Score, case, cases, paired
 from pages.parts import address, links
-from pages.parts.common import MARKS, STUDENT, TEACHER, percent, store
+from pages.parts.common import percent, store
 from pages.parts.evaluate_tables import figure
 from pages.parts.picker import opened
 from pages.parts.samples import tile
@@ -38,15 +39,16 @@ def gallery(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> 
 
 def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
     """Where teacher and student look at the most different places."""
-    least = least_agreeing(store(), student, chosen, SHOWN) if chosen else []
+    least = least_agreeing(store(), student, chosen, SHOWN) if chosen else {}
     if not least:
         st.markdown("Judge the explanations above, with agreement among the parts, to see on which pictures teacher "
                     "and student look at different places.")
         return
-    picked = [case(one.index, found[TEACHER], found[STUDENT]) for one in least]
+    picked = [case(number, found[TEACHER], found[STUDENT]) for number in least]
     assert chosen, "there are cases only of a choice"
     view = {"explainer": chosen.explainer, "stage": str(chosen.stage)}
-    _pictures(student, picked, {one.index: f"Spearman {one.value:.2f}".replace("-", "−") for one in least}, view)
+    _pictures(student, picked, {number: f"Spearman {value:.2f}".replace("-", "−")
+                               for number, value in least.items()}, view)
     chance = least_chance(student, chosen)
     st.caption("The lowest Spearman correlation of teacher's and student's maps"
                + ("" if chance is None else f"; by chance it is {figure(chance, NUMBER)} on average")
@@ -59,7 +61,7 @@ def least_chance(student: Run, chosen: Choice) -> float | None:
     return found[AGREEMENT]["maps"][STUDENT]["all"]["spearman"]["chance"] if found and found[AGREEMENT] else None
 
 
-def _pictures(student: Run, picked: list[Case], beside: Mapping[int, str], view: View) -> None:
+def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], view: View) -> None:
     """A tile per case. beside: a line more for each, by the picture's number. view: how Compare opens it."""
     if not picked:
         return
@@ -75,6 +77,6 @@ def _pictures(student: Run, picked: list[Case], beside: Mapping[int, str], view:
                 links.compare(student.id, image=str(one.index), **view)
 
 
-def _answers(one: Case) -> list[str]:
+def _answers(one: ImageCase) -> list[str]:
     return [f"{MARKS[role]} {answer} {percent(sure)}" for role, answer, sure in
             ((TEACHER, one.teacher, one.teacher_sure), (STUDENT, one.student, one.student_sure))]

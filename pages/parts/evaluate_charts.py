@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from kd.roles import COLOURS
 from kd.scorecard import Alike, Row, Score
-from pages.parts.common import COLOURS, tidy
+from pages.parts.common import tidy
 
 STRONG = 0.55  # of a hue: from here on white writing reads better
 LEAST, MOST = 5, 18  # sizes of points

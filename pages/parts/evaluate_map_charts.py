@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from kd.roles import COLOURS
 from kd.scorecard import Row
-from pages.parts.common import COLOURS, tidy
+from pages.parts.common import tidy
 from pages.parts.evaluate_charts import NEUTRAL
 
 SHIFT = 0.14  # of a line: two models' points must not hide each other

@@ -7,10 +7,12 @@ import streamlit as st
 
 from kd.appraisals import COST, choices, read
 from kd.experiments.plan import Series
-from kd.runs import Run, Store, modified
+from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
+from kd.runs import Run, Store
 from kd.scorecard import Row, Score, confused_alike, paired, score, together
+from kd.store.files import modified
 from kd.verdict import latencies, rows
-from pages.parts.common import CHART, CONTROL, ROLES, STUDENT, TEACHER
+from pages.parts.common import CHART
 from pages.parts.evaluate_charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate_tables import side_by_side
 from pages.parts.outcome_view import verdict

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.experiments.plan import control_spec
+from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.runs import QUEUED, RUNNING, Run, Store
 from kd.spec import RunSpec
-from pages.parts.common import CONTROL, STUDENT, TEACHER, role
+from pages.parts.common import role
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from plotly.subplots import make_subplots
 from kd.errors import UsageError
 from kd.experiments.plan import Series, Trio, series_of, trio_of
 from kd.jobs import queue
+from kd.roles import COLOURS, ROLES, STUDENT
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing
-from pages.parts.common import CHART, COLOURS, ROLES, STUDENT, TERMS, store, tidy, usage_errors
+from pages.parts.common import CHART, TERMS, store, tidy, usage_errors
 from pages.parts.mask_view import collapsed, mask_view
 from pages.parts.outcome_view import outcome_view, result
 from pages.parts.polling import polled

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kd import masks, probes
 from kd.overlay import colour
-from kd.runs import Run, modified
+from kd.runs import Run
+from kd.store.files import modified
 from pages.parts.common import percent, plain
 from pages.parts.pictures import GAP, fitted, mosaic, png
 

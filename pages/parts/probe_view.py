@@ -8,7 +8,8 @@ import streamlit as st
 from kd import probes
 from kd.experiments.plan import Trio
 from kd.overlay import colour
-from kd.runs import Run, modified
+from kd.runs import Run
+from kd.store.files import modified
 from pages.parts.pictures import png
 
 TILE = 128  # pixels a side

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kd.experiments.plan import Series
+from kd.roles import MARKS, ROLES
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts import progress
-from pages.parts.common import MARKS, ROLES, STATUS, count, duration, percent
+from pages.parts.common import STATUS, count, duration, percent
 
 # What the row of several runs is called after: the first of these that one of them is in.
 TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)

@@ -3,10 +3,11 @@
 import plotly.graph_objects as go
 
 from kd.repeats import between, signed
+from kd.roles import COLOURS, TEACHER
 from kd.study.figure import places, reach, style, tick
 from kd.study.reading import Curve, Point, Study
 from kd.study.words import share, teacher_words
-from pages.parts.common import COLOURS, TEACHER, percent, tidy
+from pages.parts.common import percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 
 SYMBOLS = ("circle", "square", "triangle-up", "triangle-down", "diamond", "cross")

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from kd.roles import COLOURS, CONTROL, STUDENT, TEACHER
 from kd.sweep import Value
 from kd.sweep.grids import ACCURACY, GAIN, Grid, score, spread
 from kd.sweep.table import FLOPS, Point, Row
-from pages.parts.common import COLOURS, CONTROL, STATUS_WORDS, STUDENT, TEACHER, count, percent, tidy
+from pages.parts.common import STATUS_WORDS, count, percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 
 # Ordered in lightness, and brown against teal: both survive colour blindness, the first a grey printer as well.

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from kd import datasets
 from kd.errors import UsageError
 from kd.places import Places
-from kd.runs import write_bytes
+from kd.store.files import write_bytes
 
 ENDINGS = (".zip", ".npz")
 _ZIP_MAGIC = b"PK"  # an .npz is a zip as well

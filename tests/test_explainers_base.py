@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_models import made, pictures
 
-from kd.explainers.asking import Asker, chunks, columns, like, mean_colour, without_noise
+from kd.explainers.base import Asker, chunks, columns, like, mean_colour, without_noise
 
 
 def test_it_answers_as_the_model_and_counts_what_it_was_asked():

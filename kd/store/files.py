@@ -1,0 +1,64 @@
+"""Files replaced in one step, and locks on them that can be asked without taking them."""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+# Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
+_probe = threading.Lock()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to be written in the block, which then takes its place in one step.
+
+    A reader, or a kill at any moment, sees the old file or the new one. An error in the block leaves the old one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Unique even where several machines share a folder; the suffix tells a killed writer's remains from data.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content in one step (see `atomic_write`)."""
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by a value as JSON in one step. Raises ValueError for nan and infinities."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def held(lock: FileLock) -> bool:
+    """Whether some process holds this lock now. lock: a fresh one, not held by the caller through this object."""
+    if not os.path.exists(lock.lock_file):
+        return False  # it has never been taken
+    with _probe:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+
+def modified(path: Path) -> int:
+    """When a file or folder was last modified, in nanoseconds; 0 when it is not there, or was deleted since it was
+    listed."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
