@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.torch_utils.resize import upsample
 
 Features = Tensor | Sequence[Tensor]
 """One stage's features [B, C, H, W], or those of several stages."""
@@ -216,7 +215,7 @@ def _resized(features: Tensor, like: Tensor) -> Tensor:
         return features
     if features.shape[-2] >= grid[0] and features.shape[-1] >= grid[1]:
         return F.adaptive_avg_pool2d(features, grid)
-    return upsample(features, grid)
+    return F.interpolate(features, grid, mode="bilinear", align_corners=False)
 
 
 def _similarity(features: Tensor) -> Tensor:
