@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,7 @@ from kd.errors import UsageError
 from kd.places import Places
 
 PARTS = ("train", "val", "test")
+CLASS_NAMES = "class_names"
 _ORGANS = ("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",
            "lung-right", "pancreas", "spleen")
 # Label numbers as the MedMNIST authors publish them (medmnist/info.py, version 2).
@@ -48,15 +50,17 @@ _NO_FLIP = ("pneumoniamnist", "organamnist", "organcmnist", "organsmnist")
 def open_medmnist(path: Path, places: Places) -> Source:
     """The source of a MedMNIST .npz: `<part>_images` [N, H, W] or [N, H, W, 3] and `<part>_labels` [N] or [N, 1].
 
-    A missing val or test is cut from train. Raises UsageError for anything else, also for several labels an image.
+    A missing val or test is cut from train. Beyond MedMNIST there may be `class_names` [K] and, in `<part>_groups` [N],
+    whose image each is. Raises UsageError for anything else, also for several labels an image.
     """
     known = next((name for name in CLASSES if path.stem.lower().split("_")[0] == name), "")
     labels = _labels(path)
-    classes, numbers = _classes(known, labels, path.name)
+    named, groups = _texts(path, labels)
+    classes, numbers = _named(named, labels, path.name) if named else _classes(known, labels, path.name)
     names = [f"{part}/{row:06d}" for part in labels for row in range(len(labels[part]))]
     given = [part for part in labels for _ in range(len(labels[part]))]
     flat = [number for part in labels for number in numbers[part]]
-    parts, notes = splits.complete(names, flat, given, None)
+    parts, notes = splits.complete(names, flat, given, groups)
     counts = {part: [0] * len(classes) for part in PARTS}
     for part, number in zip(parts, flat, strict=True):
         counts[part][number] += 1
@@ -64,9 +68,10 @@ def open_medmnist(path: Path, places: Places) -> Source:
     _require_images(path, {part: len(rows) for part, rows in labels.items()})
     digest = partial(medmnist_digest, path, places)
     info = DatasetInfo(title_of(path.stem), flip=known not in _NO_FLIP)
-    plan = list(zip(names, flat, parts, strict=True))
-    return Source(path.stem, str(path), info, classes, digest(), len(names), False, False,
-                  lambda size: _samples(path, list(labels), plan, size), digest, ReadReport(notes=notes))
+    plan = list(zip(names, flat, parts, groups or repeat(None), strict=False))
+    return Source(path.stem, str(path), info, classes, digest(), len(names), False, groups is not None,
+                  lambda size: _samples(path, list(labels), plan, size), digest,
+                  ReadReport(notes=notes, warnings=splits.straddling(groups, parts)))
 
 
 def medmnist_digest(path: Path, places: Places) -> str:
@@ -89,6 +94,19 @@ def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
         raise UsageError(f"{path.name} is not laid out as MedMNIST: it needs the arrays train_images and train_labels "
                          "(val_ and test_ are cut from them where missing).")
     return found
+
+
+def _texts(path: Path, labels: dict[str, NDArray[np.int64]]) -> tuple[tuple[str, ...], list[str] | None]:
+    """Names of the classes and the group of each image, where the file has them."""
+    with _archive(path) as archive:
+        held = set(archive.namelist())
+        names = _load(archive, f"{CLASS_NAMES}.npy", path.name, "U") if f"{CLASS_NAMES}.npy" in held else np.array([])
+        given = [part for part in labels if f"{part}_groups.npy" in held]
+        found = {part: _load(archive, f"{part}_groups.npy", path.name, "Uui").astype(str) for part in given}
+    for part, rows in labels.items():
+        if given and (part not in found or found[part].shape != rows.shape):
+            raise UsageError(f"{path.name}: {part}_groups must have one entry for each of its {len(rows)} images.")
+    return tuple(names.tolist()), [group for part in labels for group in found[part].tolist()] if given else None
 
 
 def _column(values: NDArray[np.generic], part: str, where: str) -> NDArray[np.int64]:
@@ -115,6 +133,16 @@ def _classes(known: str, labels: dict[str, NDArray[np.int64]],
     return names, {part: rows.tolist() for part, rows in labels.items()}
 
 
+def _named(names: tuple[str, ...], labels: dict[str, NDArray[np.int64]],
+           where: str) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    """As `_classes`, for a file that names its classes itself."""
+    present = np.unique(np.concatenate(list(labels.values())))
+    if present.size and not 0 <= present[0] <= present[-1] < len(names):
+        raise UsageError(f"{where} has the labels {present[0]} to {present[-1]}, but names the classes 0 to "
+                         f"{len(names) - 1} in {CLASS_NAMES}.")
+    return names, {part: rows.tolist() for part, rows in labels.items()}
+
+
 def _require_images(path: Path, lengths: dict[str, int]) -> None:
     """Look at the heads of the image arrays only."""
     with _archive(path) as archive:
@@ -131,20 +159,20 @@ def _require_images(path: Path, lengths: dict[str, int]) -> None:
                 raise UsageError(f"{path.name}: its images of {image[0]}x{image[1]} are too large.")
 
 
-def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, str]],
+def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, str, str | None]],
              size: int) -> Iterator[Sample | Skipped]:
     rows = iter(plan)
     with _archive(path) as archive:
         for part in given:
             # Ended by the array, not the plan: zip() asks its first argument first and would lose a row of the other.
             for values in _rows(archive, f"{part}_images.npy", path.name):
-                name, label, into = next(rows)
+                name, label, into, group = next(rows)
                 try:
                     image = decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
                 except decode.UnreadableImage as bad:
                     yield Skipped(name, str(bad))
                 else:
-                    yield Sample(name, label, into, image.pixels, traits=image.traits)
+                    yield Sample(name, label, into, image.pixels, group=group, traits=image.traits)
 
 
 @dataclass(frozen=True)
@@ -154,16 +182,18 @@ class _Head:
     dtype: np.dtype
 
 
-def _head(file: IO[bytes], name: str, where: str) -> _Head:
-    """The head of an .npy stream; afterwards the stream stands at the first number. Raises UsageError."""
+def _head(file: IO[bytes], name: str, where: str, kinds: str = "uifb") -> _Head:
+    """The head of an .npy stream; afterwards the stream stands at the first value. kinds: of numpy types that are
+    expected. Raises UsageError."""
     try:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         head = _Head(*read(file))
     except Exception as error:  # numpy's parser of broken heads raises ValueError, SyntaxError, EOFError and more
         raise UsageError(f"{where}: the array {name} cannot be read ({error}).") from error
-    if head.dtype.hasobject or head.dtype.kind not in "uifb":
-        raise UsageError(f"{where}: the array {name} holds {head.dtype}, not numbers; such files are not opened.")
+    if head.dtype.hasobject or head.dtype.kind not in kinds:
+        what = "texts" if "U" in kinds else "numbers"
+        raise UsageError(f"{where}: the array {name} holds {head.dtype}, not {what}; such files are not opened.")
     return head
 
 
@@ -180,10 +210,10 @@ def _rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray
             yield np.frombuffer(content, head.dtype).reshape(head.shape[1:])
 
 
-def _load(archive: zipfile.ZipFile, member: str, where: str) -> NDArray[np.generic]:
+def _load(archive: zipfile.ZipFile, member: str, where: str, kinds: str = "uifb") -> NDArray[np.generic]:
     """A whole array."""
     with archive.open(member) as file:
-        head = _head(file, member[:-4], where)
+        head = _head(file, member[:-4], where, kinds)
         content = _read(file, head.dtype.itemsize * math.prod(head.shape), member, where)
     return np.frombuffer(content, head.dtype).reshape(head.shape, order="F" if head.columns_first else "C")
 

@@ -99,6 +99,14 @@ def shared_groups(groups: Sequence[str | None], parts: Sequence[str], one: str, 
     return sorted(seen[one] & seen[other])
 
 
+def straddling(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:
+    """Warnings on patients who stand on both sides of a split that came with the set."""
+    return tuple(f"{len(both)} patients have images in both {one} and {other} (first {both[0]}): "
+                 "expect scores that are too high."
+                 for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
+                 if groups and (both := shared_groups(groups, parts, one, other)))
+
+
 def _members(names: Sequence[str], groups: Sequence[str | None] | None) -> dict[str, list[int]]:
     """Indices of each patient's images; an image whose patient is not known is a patient of its own."""
     members: dict[str, list[int]] = defaultdict(list)

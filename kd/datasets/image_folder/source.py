@@ -48,7 +48,7 @@ def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fi
     plan = sorted((PlannedImage(entry, part, group, matched.get(entry.name)) for entry, part, group in
                    zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
                   key=lambda item: (item.part, item.entry.label, item.entry.path))
-    warnings = (*told, *_patients(groups, parts), *_masks_told(masks, drawn, matched))
+    warnings = (*told, *splits.straddling(groups, parts), *_masks_told(masks, drawn, matched))
     report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused),
                     (*_ignored(tree), *found.notes, *notes), warnings)
     info = parse_info(sidecar.get("dataset.json"), name)
@@ -81,14 +81,6 @@ def _stem(path: str) -> str:
 
 def _ignored(tree: Tree) -> tuple[str, ...]:
     return (f"{tree.ignored} hidden files and files that are no images were ignored.",) if tree.ignored else ()
-
-
-def _patients(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:
-    """Warnings on patients who stand on both sides of a split that came with the set."""
-    return tuple(f"{len(both)} patients have images in both {one} and {other} (first {both[0]}): "
-                 "expect scores that are too high."
-                 for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
-                 if groups and (both := splits.shared_groups(groups, parts, one, other)))
 
 
 def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
