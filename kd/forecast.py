@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from kd.arithmetic import device_here, precision_of
+from kd.datasets import DataRef
 from kd.experiments.plan import EXPLAINER, seeded
 from kd.lesson_rows import foretell
 from kd.methods import METHODS, build
@@ -61,12 +62,11 @@ class Forecast:
         ) if holds)
 
 
-def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: int, store: Store,
-             seeds: int = 1) -> Forecast:
-    """Of teacher, control and student specs, for a data set of `pictures` images in all. seeds: how often control and
-    student are trained."""
+def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Store, seeds: int = 1) -> Forecast:
+    """Of teacher, control and student specs on a data set. seeds: how often control and student are trained."""
     teacher, _, student = specs
-    images = _training_images(teacher, pictures, store)
+    classes = len(data.classes)
+    images = _training_images(teacher, data.images, store)
     trials = [trial(_bare(spec), classes, _use(spec)) for spec in specs]
     needs = tuple(_need(role, seeded(spec, number), teacher, classes, images, store) for role, spec, number
                   in zip(ROLES, specs, (1, seeds, seeds), strict=True))
@@ -77,7 +77,7 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], classes: int, pictures: in
                  _memory(small, student.batch_size, student.image_size) + watching)
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.lessons for need in needs)
-            + _cache_bytes(teacher, pictures, store))
+            + _cache_bytes(teacher, data.images, store))
     free = _free_memory(torch.device(device_here(teacher.device)))
     return Forecast(needs, images, memory, free, disk, _free_disk(store.places.root))
 

@@ -1,9 +1,12 @@
 """Small data sets on disk for tests: each image is a flat colour that tells which one it is."""
 
+import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -55,3 +58,19 @@ def make_npz(path: Path, counts: dict[str, int], classes: int = 2, shape: tuple[
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
     return path
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch, root: Path) -> Counter[str]:
+    """How often folders at or below `root` are listed, and files there asked for their size and times, from now on."""
+    reads: Counter[str] = Counter()
+
+    def counting(kind: str, function):
+        def counted(path=".", *args, **options):
+            if isinstance(path, str | Path) and str(path).startswith(str(root)):
+                reads[kind] += 1
+            return function(path, *args, **options)
+        return counted
+
+    monkeypatch.setattr(os, "scandir", counting("listings", os.scandir))
+    monkeypatch.setattr(os, "stat", counting("stats", os.stat))
+    return reads

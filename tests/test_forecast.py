@@ -4,7 +4,7 @@ import pytest
 from small import DATA, distilled, request
 
 from kd import forecast as module
-from kd.datasets import look
+from kd.datasets import inspect
 from kd.experiments.plan import specs
 from kd.forecast import Forecast, Need, forecast
 from kd.runs import Store
@@ -14,8 +14,7 @@ from kd.trials import ALONE, Trial, Use
 
 
 def foretell(store: Store, **changes) -> Forecast:
-    about = look(DATA)
-    return forecast(specs(request(**changes), store), len(about.classes), about.total, store)
+    return forecast(specs(request(**changes), store), inspect(DATA), store)
 
 
 def test_a_new_distillation_costs_time_memory_and_disk_and_says_how_it_knows():
@@ -44,14 +43,14 @@ def test_a_student_costs_its_teachers_forward_pass_on_top_of_the_control():
 
 def test_every_seed_of_control_and_student_counts_but_the_teacher_once():
     store = Store()
-    planned, about = specs(request(), store), look(DATA)
-    once, often = (forecast(planned, len(about.classes), about.total, store, seeds).needs for seeds in (1, 3))
+    planned, about = specs(request(), store), inspect(DATA)
+    once, often = (forecast(planned, about, store, seeds).needs for seeds in (1, 3))
     assert [need.runs for need in often] == [1, 3, 3]
     assert once[2].teaching > 0
     assert [need.seconds for need in often] == pytest.approx([
         number * (need.seconds - need.teaching) + need.teaching for number, need in zip((1, 3, 3), once, strict=True)])
     write_json(store.create(planned[1]).path / "summary.json", {"seconds": 1.0})
-    assert forecast(planned, len(about.classes), about.total, store, 3).needs[1].runs == 2
+    assert forecast(planned, about, store, 3).needs[1].runs == 2
 
 
 def test_views_are_asked_about_once_and_every_epoch_where_nothing_is_kept(monkeypatch):

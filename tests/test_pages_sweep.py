@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
+from made_sets import count_reads, make_folder
 from made_sweep import SWEEP, done, made
 from opened import open_page
 from small import DATA, SIZE
@@ -26,9 +28,9 @@ PROTOCOL = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repe
 page = partial(open_page, "pages/sweep.py")
 
 
-def form() -> AppTest:
+def form(data: str = DATA) -> AppTest:
     """The form with settings of a second or so."""
-    at = page(data=DATA)
+    at = page(data=data)
     at.number_input(key="distil_image_size").set_value(SIZE)
     at.selectbox(key="distil_teacher_model").set_value("test_resnet")
     at.multiselect(key="sweep_epochs").set_value(["1"])
@@ -55,6 +57,16 @@ def charts(at: AppTest) -> list[dict]:
 
 def timed(store: Store) -> None:
     write_json(_path(store, SWEEP.id), vars(Times({"plain2w4": 2.0, "plain3w4": 3.0, "test_resnet": 9.0}, PROTOCOL)))
+
+
+def test_a_change_of_the_form_reads_the_data_set_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_folder(tmp_path / "set", {"a": 10, "b": 10, "c": 10})
+    at = form(str(data))
+    reads = count_reads(monkeypatch, data / "a")
+    at.multiselect(key="sweep_alpha").set_value(["0.1", "0.4", "0.9"]).run()
+    assert "18 cells" in words(at)
+    assert reads["listings"] <= 1  # none, or one where what is remembered is older than 20 s
+    assert reads["stats"] <= 11
 
 
 def test_nothing_yet_shows_the_form_with_kdfmvs_table():

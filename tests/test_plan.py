@@ -171,9 +171,10 @@ def test_an_explained_student_has_the_control_of_the_bare_one(store):
 
 def test_methods_on_two_classes_are_refused_or_explained(store):
     make_folder(store.places.data / "two", {"a": 8, "b": 8})
-    assert caveat(request(data="two"), store) == ""
-    assert "two classes" in caveat(request(data="two", method="dkd"), store)
-    assert caveat(request(method="dkd"), store) == ""
+    two = datasets.inspect("two", store.places)
+    assert caveat(request(data="two"), two) == ""
+    assert "two classes" in caveat(request(data="two", method="dkd"), two)
+    assert caveat(request(method="dkd"), datasets.inspect(DATA, store.places)) == ""
     assert specs(request(data="two", method="dkd"), store)[2].method == "dkd"
     with pytest.raises(UsageError, match="cannot be had on two classes"):
         specs(request(data="two", method="kd-standardised"), store)

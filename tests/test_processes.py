@@ -252,7 +252,7 @@ def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(tmp_p
     wanted = request(method="medtex", method_args={"features": 1.0}, precision="32-true", **explainer_of("medtex"))
     trio = plan(wanted, store)
     for run in (trio.teacher, trio.control):
-        made(store, run.spec, datasets.look(wanted.data, store.places).classes)
+        made(store, run.spec, datasets.inspect(wanted.data, store.places).classes)
     with in_two(str(script), "distill", *flags(wanted), "--method", "medtex", "--features", "1", "--explainer-depth",
                 "1", "--explainer-width", "4", "--root", str(store.places.root)):
         pass

@@ -91,8 +91,8 @@ def test_a_method_that_learns_nothing_on_two_classes_is_refused_with_its_sweep(s
 
     monkeypatch.setattr(METHODS["bare"], "facts", replace(METHODS["bare"].facts, refuses_two=True,
                                                           two_classes="nothing is left."))
-    look = datasets.look
-    monkeypatch.setattr("kd.datasets.look", lambda *args: replace(look(*args), classes=("a", "b")))
+    inspect = datasets.inspect
+    monkeypatch.setattr("kd.datasets.inspect", lambda *args: replace(inspect(*args), classes=("a", "b")))
     with pytest.raises(UsageError, match="two classes: nothing is left"):
         plan(sweep(method=("kd", "bare")), store)
     assert not list(store)

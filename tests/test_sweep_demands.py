@@ -19,9 +19,9 @@ def asked(monkeypatch):
     passes for its like; notes how often it is asked."""
     calls = []
 
-    def forecast(specs, classes, pictures, store):
+    def forecast(specs, data, store):
         calls.append(specs)
-        assert (classes, pictures) == (4, 60)
+        assert (len(data.classes), data.images) == (4, 60)
         needs = [Need(role, seconds, "as told", False, teaching=passes) for role, seconds, passes in
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return Forecast(tuple(needs), 42, 0, None, 0, 0)

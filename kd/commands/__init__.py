@@ -112,8 +112,9 @@ def distill(args: Namespace, store: Store) -> Result:
     from kd.experiments import plan as planning
 
     request = planning.Request(**_settings(args))
-    series = planning.series(request, store)
-    if caveat := planning.caveat(request, store):
+    data = datasets.inspect(request.data, store.places)
+    series = planning.series(request, store, data)
+    if caveat := planning.caveat(request, data):
         tell(caveat)
     train_here(series.runs, store)
     first = {part: brief(getattr(series.trios[0], part)) for part in ROLES}

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import cluster
+from kd import cluster, datasets
 from kd.commands import Epochs, Result, compute_here, tell, warn
 from kd.errors import UsageError
 from kd.experiments.plan import Request, caveat
@@ -71,12 +71,13 @@ def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
     ray: address of a Ray cluster that does it instead, empty for one of this machine's cores. Raises UsageError when
     the teacher does not finish, since nothing can learn without it.
     """
-    todo = work(wanted, store)
+    data = datasets.inspect(wanted.base.data, store.places)
+    todo = work(wanted, store, data)
     cells = planned(wanted, store)
     tell(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
     asked = {one.method: one for cell in cells if (one := request(wanted, cell))}
     for method, one in asked.items():
-        if told := caveat(one, store):
+        if told := caveat(one, data):
             tell(f"{method}: {told}")
     try:
         if ray is not None:

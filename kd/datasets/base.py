@@ -37,6 +37,20 @@ class ReadReport:
 
 
 @dataclass(frozen=True)
+class DataRef:
+    """A data set resolved once: what planning, estimates and forms need to know of it.
+
+    reference: what it is opened by (canonical). fingerprint: digest of its content, independent of the size. classes:
+    their names, in the order of the labels. images: how many in all splits together, readable or not.
+    """
+
+    reference: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    images: int
+
+
+@dataclass(frozen=True)
 class Split:
     """One part of a data set; the arrays are memory maps where the set is cached.
 

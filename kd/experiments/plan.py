@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd import datasets
+from kd.datasets import DataRef
 from kd.errors import UsageError
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec, check, setting
@@ -99,33 +100,34 @@ class Series:
         return self.teacher, *(run for pair in self.pairs for run in pair)
 
 
-def specs(request: Request, store: Store) -> tuple[RunSpec, RunSpec, RunSpec]:
+def specs(request: Request, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
     """Teacher, control and student specs of a request's first seed, checked; touches no run folder. Raises UsageError.
+
+    data: the request's data set, where it has been inspected already.
     """
     from kd.methods import METHODS, complete  # torch: not for pages that only read runs
 
     if not METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
-    caveat(request, store)
-    teacher = _teacher_spec(request, store)
-    control = _student_spec(request, teacher, store)
+    data = data or datasets.inspect(request.data, store.places)
+    caveat(request, data)
+    teacher = _teacher_spec(request, store, data)
+    control = _student_spec(request, teacher, store, data)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
                       teacher=known.id if (known := store.find(teacher)) else teacher.id,
                       **{name: getattr(request, name) for name in EXPLAINER if METHODS[request.method].needs_mask})
     return teacher, control, student
 
 
-def caveat(request: Request, store: Store) -> str:
+def caveat(request: Request, data: DataRef) -> str:
     """What there is to say of the method on as many classes as the data set has; most often nothing.
 
     Raises UsageError where it would learn nothing from the teacher.
     """
     from kd import methods
 
-    if not methods.METHODS[request.method].facts.two_classes:
-        return ""
-    return methods.check(request.method, len(datasets.look(request.data, store.places).classes))
+    return methods.check(request.method, len(data.classes))
 
 
 def seeded(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
@@ -133,9 +135,9 @@ def seeded(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
     return tuple(replace(spec, seed=spec.seed + number) for number in range(seeds))
 
 
-def series(request: Request, store: Store) -> Series:
+def series(request: Request, store: Store, data: DataRef | None = None) -> Series:
     """The runs of a request; those with the same settings that are there already are found again, not repeated."""
-    teacher, control, student = specs(request, store)
+    teacher, control, student = specs(request, store, data)
     arms = [map(store.create, seeded(arm, request.seeds)) for arm in (control, student)]
     return Series(store.create(teacher), tuple(zip(*arms, strict=True)))
 
@@ -181,34 +183,31 @@ def _any_seed(spec: RunSpec) -> RunSpec:
     return replace(spec, seed=0)
 
 
-def _common(request: Request, store: Store) -> dict[str, Any]:
-    places = store.places
-    reference = datasets.resolve(request.data, places)
-    return {"data": reference, "data_fingerprint": datasets.fingerprint(reference, places),
+def _common(request: Request, data: DataRef) -> dict[str, Any]:
+    return {"data": data.reference, "data_fingerprint": data.fingerprint,
             **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
                                                          "precision", "device", "threads")}}
 
 
-def _teacher_spec(request: Request, store: Store) -> RunSpec:
+def _teacher_spec(request: Request, store: Store, data: DataRef) -> RunSpec:
     from kd.models import check_cnn
 
     if (run := store.get(request.teacher)) is not None:
-        return _reused(run, request, store)
+        return _reused(run, request, data)
     check_cnn(request.teacher)
     weights = start_from(request.teacher_weights)
     rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
     return RunSpec(model=request.teacher, **weights, normalisation=request.normalisation, learning_rate=rate,
-                   epochs=request.teacher_epochs or request.epochs, **_common(request, store))
+                   epochs=request.teacher_epochs or request.epochs, **_common(request, data))
 
 
-def _reused(run: Run, request: Request, store: Store) -> RunSpec:
+def _reused(run: Run, request: Request, data: DataRef) -> RunSpec:
     """A finished run as teacher. Its data set must be the student's; its picture size becomes the student's."""
-    common = _common(request, store)
     if run.status != FINISHED:
         raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
-    if run.spec.data_fingerprint != common["data_fingerprint"]:
+    if run.spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The teacher {run.id} was trained on other pictures ({run.spec.data} as it was then) than "
-                         f"{common['data']} holds now. Choose the same data set, or another teacher.")
+                         f"{data.reference} holds now. Choose the same data set, or another teacher.")
     if run.spec.image_size != request.image_size:
         raise UsageError(f"The teacher {run.id} works at {run.spec.image_size} px, the student at "
                          f"{request.image_size} px. Set the image size to {run.spec.image_size}.")
@@ -224,11 +223,11 @@ def passes(request: Request) -> int:
     return found
 
 
-def _student_spec(request: Request, teacher: RunSpec, store: Store) -> RunSpec:
+def _student_spec(request: Request, teacher: RunSpec, store: Store, data: DataRef) -> RunSpec:
     """The control's spec; the student's differs from it in method and teacher only."""
     from kd.models import check_cnn
 
-    common = {**_common(request, store), "epochs": passes(request), "data_fraction": request.data_fraction,
+    common = {**_common(request, data), "epochs": passes(request), "data_fraction": request.data_fraction,
               "learning_rate": STUDENT_RATE}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
@@ -266,8 +265,8 @@ def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
     if spec.model not in ("plain", "truncated"):
         spec = replace(spec, model=spec.model.removeprefix("timm:"))
         check_cnn(spec.model)
-    reference = datasets.resolve(spec.data, store.places)
-    return replace(spec, data=reference, data_fingerprint=datasets.fingerprint(reference, store.places))
+    data = datasets.inspect(spec.data, store.places)
+    return replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
 
 
 def start_from(source: str) -> dict[str, Any]:

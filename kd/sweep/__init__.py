@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kd import datasets
+from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import Request, seeded, specs
 from kd.runs import FINISHED, Run, Store
@@ -128,20 +129,17 @@ def request(sweep: Sweep, cell: Cell) -> Request:
                                       if name in _knobs(full.method)})
 
 
-def checked(sweep: Sweep, store: Store) -> list[tuple[Cell, Specs]]:
+def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tuple[Cell, Specs]]:
     """Every cell with its first seed's teacher, control and student; touches no run folder.
 
+    data: the sweep's data set, where it has been inspected already: it is one for all cells.
     Raises UsageError where any cell is refused: an unknown model, a method that learns nothing on two classes, a
     setting out of range, or an axis that would train another teacher.
     """
-    from kd import methods  # torch: not for pages that only read runs
-
-    classes = len(datasets.look(sweep.base.data, store.places).classes)
-    found = []
+    data = data or datasets.inspect(sweep.base.data, store.places)
+    found: list[tuple[Cell, Specs]] = []
     for cell in cells(sweep):
-        one = request(sweep, cell)
-        planned = specs(one, store)
-        methods.check(one.method, classes)
+        planned = specs(request(sweep, cell), store, data)
         found.append((cell, planned))
         if planned[0] != found[0][1][0]:
             differ = [name for name in sweep.axes if getattr(planned[0], name, 0) != getattr(found[0][1][0], name, 0)]
@@ -150,9 +148,9 @@ def checked(sweep: Sweep, store: Store) -> list[tuple[Cell, Specs]]:
     return found
 
 
-def plan(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
+def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell, ...]:
     """Check every cell, then make what runs are missing, and keep the sweep with their names. Raises UsageError."""
-    planned = [(cell, series(trio, sweep.base.seeds)) for cell, trio in checked(sweep, store)]
+    planned = [(cell, series(trio, sweep.base.seeds)) for cell, trio in checked(sweep, store, data)]
     for spec in in_order([(teacher, pairs) for _, (teacher, pairs) in planned]):
         store.create(spec)
     found = tuple(replace(cell, teacher=_id(teacher, store),
@@ -165,13 +163,13 @@ def plan(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     return found
 
 
-def work(sweep: Sweep, store: Store) -> list[Run]:
+def work(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
     """What is still to train, planned where it was not, in an order in which everything can be trained one by one.
 
     The teacher first, and every other run needs it; these need nothing of one another. Then, seed by seed, the controls
     and the students cell by cell, so that an early look shows every cell with one seed. Raises UsageError.
     """
-    return [run for run in runs(plan(sweep, store), store) if run.status != FINISHED]
+    return [run for run in runs(plan(sweep, store, data), store) if run.status != FINISHED]
 
 
 def runs(planned: Iterable[Cell], store: Store) -> list[Run]:

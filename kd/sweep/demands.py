@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from kd import datasets
+from kd.datasets import DataRef
 from kd.runs import FINISHED, Store
 from kd.spec import RunSpec
 from kd.sweep import Sweep, checked, in_order, series
@@ -18,15 +19,15 @@ class Demands:
     seconds: float
 
 
-def demands(sweep: Sweep, store: Store) -> Demands:
+def demands(sweep: Sweep, store: Store, data: DataRef | None = None) -> Demands:
     """How many cells and runs a sweep makes, and how long the unfinished ones will take here. Raises UsageError.
 
     Models that have not been timed yet are tried out on noise for a second or so.
     """
     from kd.forecast import forecast  # torch: not for pages that only read runs
 
-    found = checked(sweep, store)
-    look = datasets.look(sweep.base.data, store.places)
+    data = data or datasets.inspect(sweep.base.data, store.places)
+    found = checked(sweep, store, data)
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
@@ -36,7 +37,7 @@ def demands(sweep: Sweep, store: Store) -> Demands:
         for control, student in pairs:
             three = (teacher, control, student)
             if any(not done[spec] and _kind(spec) not in costs for spec in three):
-                needs = forecast(three, len(look.classes), look.total, store).needs
+                needs = forecast(three, data, store).needs
                 costs |= {_kind(spec): need.seconds - need.teaching for spec, need in zip(three, needs, strict=True)
                           if not done[spec]}
                 taught.setdefault((student.teacher, student.method), needs[-1].teaching)

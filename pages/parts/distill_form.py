@@ -74,7 +74,7 @@ def data_fields(_: dict[str, Any]) -> dict[str, Any]:
         size = number("image_size")
     with usage_errors():
         about = looked(data)
-        st.caption(f"{about.pictures:,} images in {len(about.classes)} classes: "
+        st.caption(f"{about.images:,} images in {len(about.classes)} classes: "
                    f"{plain(', '.join(about.classes))}")
     return {"data": data, "image_size": int(size)}
 

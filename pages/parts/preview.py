@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from kd.datasets import DataRef
 from kd.experiments.plan import Request, specs
 from kd.forecast import Forecast, forecast
 from kd.models import cost
 from kd.spec import RunSpec
 from pages.parts.common import count, rough, size, store, times, unbroken
-from pages.parts.look import Look, looked
+from pages.parts.look import looked
 
 Specs = tuple[RunSpec, RunSpec, RunSpec]
 
 
-def student_preview(request: Request) -> tuple[Specs, Look]:
+def student_preview(request: Request) -> tuple[Specs, DataRef]:
     """Check the request, draw the student's layers and its cost beside the teacher's. Raises UsageError."""
     about = looked(request.data)
-    planned = specs(request, store())
+    planned = specs(request, store(), about)
     teacher, _, student = planned
     classes = len(about.classes)
     large, small = cost.cost(teacher, classes), cost.cost(student, classes)
@@ -59,10 +60,10 @@ def _field(row: cost.LayerRow) -> str:
     return f"{row.receptive_field} px" if row.receptive_field else "–"
 
 
-def demands(planned: Specs, about: Look, seeds: int = 1) -> None:
+def demands(planned: Specs, about: DataRef, seeds: int = 1) -> None:
     """Time, memory and disk of all seeds, with how they were found."""
     with st.spinner("Estimating the time"):
-        found = forecast(planned, len(about.classes), about.pictures, store(), seeds)
+        found = forecast(planned, about, store(), seeds)
     for warning in found.warnings:
         st.warning(warning, icon=":material/warning:")
     time = f"about {rough(found.seconds)}" if found.seconds else "nothing left to train"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from kd.datasets import DataRef
 from kd.experiments.plan import passes
 from kd.methods import check
 from kd.places import Places
@@ -45,7 +46,7 @@ def _stretched(sweep: Sweep) -> list[dict[str, str]]:
 def demanded(sweep: Sweep) -> None:
     """Runs and time. Raises UsageError for any combination that is refused."""
     with st.spinner("Checking every combination and estimating the time"):
-        found = _demands(json.dumps(sweep.to_json()), store().places.root)
+        found = _demands(json.dumps(sweep.to_json()), looked(sweep.base.data), store().places.root)
     done = f", {found.finished} finished before and used again" if found.finished else ""
     time = f"about {rough(found.seconds)}" if found.runs > found.finished else "nothing left to train"
     st.markdown(f":material/checklist: **{found.runs} runs**{done}  \n:material/timer: **{time}**")
@@ -54,5 +55,5 @@ def demanded(sweep: Sweep) -> None:
 
 
 @st.cache_data(ttl=20, max_entries=32, show_spinner=False)
-def _demands(sweep: str, root: Path) -> Demands:
-    return demands(Sweep.from_json(json.loads(sweep)), Store(Places(root)))
+def _demands(sweep: str, data: DataRef, root: Path) -> Demands:
+    return demands(Sweep.from_json(json.loads(sweep)), Store(Places(root)), data)

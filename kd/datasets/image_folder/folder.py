@@ -1,7 +1,6 @@
 """Class folders on this machine."""
 
 import os
-import stat
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -87,7 +86,9 @@ def _refusing(walk: Callable[[], None], name: str, found: _Listing) -> None:
 
 def _image(item: os.DirEntry[str], name: str, found: _Listing) -> None:
     try:
-        regular = stat.S_ISREG(item.stat().st_mode)
+        regular = item.is_file()  # known from the listing, so hashing alone stats each file
+        if not regular:
+            item.stat()  # a link to nothing raises here
     except OSError as error:
         found.refused.append(Skipped(layout.printable(name), f"the file cannot be opened ({error.strerror})"))
         return

@@ -1,0 +1,90 @@
+"""A data set is listed and hashed once, however many runs are planned on it."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made_sets import count_reads, make_folder
+from small import request
+
+from kd import datasets
+from kd.experiments import plan
+from kd.forecast import forecast
+from kd.runs import Store
+from kd.study import less_data
+from kd.sweep import Sweep, checked, work
+from kd.sweep.demands import demands
+
+AXES = {"alpha": (0.1, 0.4, 0.9), "temperature": (2.0, 4.0), "depth": (2, 3)}
+SETTINGS = {"teacher": "test_resnet", "width": 4, "image_size": 32, "epochs": 2, "seeds": 2}
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def data(store: Store) -> str:
+    """Three classes of ten images."""
+    return str(make_folder(store.places.data / "set", {"a": 10, "b": 10, "c": 10}))
+
+
+@pytest.fixture
+def reads(data: str, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    return count_reads(monkeypatch, Path(data))
+
+
+@pytest.fixture
+def once(store: Store, data: str, reads: Counter[str]) -> Counter[str]:
+    """The reads of one inspection: each folder listed, each image asked for its size and times once."""
+    datasets.inspect(data, store.places)
+    found = Counter(reads)
+    assert found["listings"] == 4
+    assert 30 <= found["stats"] < 45
+    reads.clear()
+    return found
+
+
+def test_a_sweep_of_twelve_cells_is_planned_on_one_reading(store, data, reads, once):
+    sweep = Sweep(request(data=data), AXES)
+    assert len(checked(sweep, store)) == 12
+    assert reads == once
+
+
+def test_its_time_is_estimated_on_one_reading(store, data, reads, once):
+    demands(Sweep(request(data=data), AXES), store)
+    assert reads == once
+
+
+def test_its_runs_are_made_on_one_reading(store, data, reads, once):
+    assert len(work(Sweep(request(data=data, seeds=2), AXES), store)) == 1 + 2 * 2 + 12 * 2
+    assert reads == once
+
+
+def test_a_study_of_less_data_is_planned_on_one_reading(store, data, reads, once):
+    work(less_data({**SETTINGS, "data": data}, methods=("kd", "dkd")), store)
+    assert reads == once
+
+
+def test_a_distillation_is_planned_on_one_reading(store, data, reads, once):
+    plan.series(request(data=data, seeds=3), store)
+    assert reads == once
+
+
+def test_a_single_run_is_planned_on_one_reading(store, data, reads, once):
+    assert plan.single({"data": data}, store).data == data
+    assert reads == once
+
+
+def test_what_has_been_inspected_is_not_read_again(store, data, reads):
+    known = datasets.inspect(data, store.places)
+    reads.clear()
+    wanted = request(data=data)
+    planned = plan.specs(wanted, store, known)
+    forecast(planned, known, store)
+    plan.caveat(wanted, known)
+    plan.series(wanted, store, known)
+    demands(Sweep(wanted, AXES), store, known)
+    work(Sweep(wanted, AXES), store, known)
+    assert not reads
