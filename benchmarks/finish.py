@@ -22,6 +22,7 @@ from kd.errors import UsageError
 from kd.places import Places
 from kd.runs import Store
 from kd.spec import RunSpec
+from kd.training.teacher.cache import DIRECTORY, STALE
 
 
 def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: Sequence[int], threads: int = 0) -> str:
@@ -35,7 +36,8 @@ def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: 
         raise UsageError(f"{folder} is not a folder of class folders, whose files the plain way could read.")
     with tempfile.TemporaryDirectory() as root:
         store = Store(Places(Path(root)))
-        shutil.copytree(teacher.path, store.path / teacher.id, ignore=shutil.ignore_patterns("lessons", "tasks", ".*"))
+        shutil.copytree(teacher.path, store.path / teacher.id,
+                        ignore=shutil.ignore_patterns(DIRECTORY, STALE, "tasks", ".*"))
         spec = RunSpec(data=str(folder), data_fingerprint=fingerprint(str(folder), store.places), method="kd",
                        image_size=teacher.spec.image_size, teacher=teacher.id, epochs=epochs, batch_size=batch,
                        threads=threads, device="cpu")
@@ -63,19 +65,19 @@ def ours(spec: RunSpec, store: Store) -> float:
 def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> float:
     """Distil as plain scripts do, with the same model, loss, schedule and choice of the best epoch on validation."""
     files = decoding(data, "train", folder, augmenting(spec.image_size, data.info.flip, spec.augmentation))
-    parts = as_scripts_do(spec, store, data)
+    step, teacher = as_scripts_do(spec, store, data)
     loader = DataLoader(files, spec.batch_size, shuffle=True, drop_last=True, num_workers=workers,
                         persistent_workers=workers > 0)
     number = np.zeros(spec.batch_size, np.int64)
     best, state = -1.0, {}
     for epoch in range(spec.epochs):
         batches = (Batch(images, target, number, number) for images, target in loader)
-        train._epoch(parts, batches, train._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
-        score = accuracy(parts.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
+        train._epoch(step, teacher.batches(batches), train._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
+        score = accuracy(step.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
         if score > best:
-            best, state = score, copy.deepcopy(parts.model.state_dict())
-    parts.model.load_state_dict(state)
-    return accuracy(parts.model, decoding(data, "test", folder, as_it_is(spec.image_size)))
+            best, state = score, copy.deepcopy(step.model.state_dict())
+    step.model.load_state_dict(state)
+    return accuracy(step.model, decoding(data, "test", folder, as_it_is(spec.image_size)))
 
 
 @torch.inference_mode()

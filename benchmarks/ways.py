@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,21 +21,22 @@ from kd.batches import Batch, TrainBatches
 from kd.datasets import fingerprint, open_dataset
 from kd.datasets.base import Dataset
 from kd.datasets.phantoms import draw_set, parse_reference
-from kd.methods import Lesson
+from kd.methods import TeacherOutputs
 from kd.methods import build as build_method
 from kd.models import build, weights
 from kd.places import Places
 from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
-from kd.teaching import Teaching
+from kd.training.step import TrainStep, decay_groups
+from kd.training.teacher.cached_teacher import CachedTeacher
 
 ORIGINAL, DRAWN = 256, 96  # side of the JPEG files in pixels, and of the phantoms that they enlarge
-VIEWS = 2  # few, so that all are soon kept; a step takes as long whichever view it shows
+VIEWS = 2  # few, so that all are soon cached; a step takes as long whichever view it shows
 CPU = torch.device("cpu")
-PICTURES, LAYOUT, BF16, KEPT = ("+ mapped pictures, views as tensors", "+ channels_last", "+ bfloat16",
-                                "+ the teacher's answers kept")
-DATA, ANSWERS, OPTIMISER, STUDENT = "data", "teacher's answers", "optimiser", "student forward and backward"
+PICTURES, LAYOUT, BF16, CACHED = ("+ mapped pictures, views as tensors", "+ channels_last", "+ bfloat16",
+                                "+ teacher outputs cached")
+DATA, OUTPUTS, OPTIMISER, STUDENT = "data", "teacher outputs", "optimiser", "student forward and backward"
 
 
 class Files(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -129,29 +130,30 @@ class Pair:
                 f"{self.size} px, batches of {self.batch}")
 
 
-class Asked:
-    """A teacher as most training scripts have it: a forward pass for every batch, nothing kept."""
+class LiveTeacher:
+    """A teacher as in most training scripts: a forward pass for every batch, nothing cached."""
 
     def __init__(self, run: Run, classes: int) -> None:
         self.model = evaluate.load(run, classes).requires_grad_(False)
 
     @torch.no_grad()
-    def lesson(self, batch: Batch) -> Lesson:
-        """Its logits."""
-        return {"logits": self.model(batch.images).logits}
+    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, TeacherOutputs]]:
+        """These batches, each with the teacher's logits."""
+        for batch in batches:
+            yield batch, {"logits": self.model(batch.images).logits}
 
 
 class Way(NamedTuple):
     """Something that learns batch after batch. lead: steps until its speed is steady. source: where ours come from."""
 
-    arms: train._Arms
-    batches: Iterator[Batch]
+    train_step: TrainStep
+    batches: Iterator[tuple[Batch, TeacherOutputs]]
     lead: int = 1
     source: TrainBatches | None = None
 
     def step(self) -> object:
         """Learn from one more batch."""
-        return self.arms.step(next(self.batches), 1.0)
+        return self.train_step(*next(self.batches), 1.0)
 
 
 def ladder(pair: Pair, scene: Scene, workers: Sequence[int]) -> dict[str, Way]:
@@ -164,7 +166,7 @@ def ladder(pair: Pair, scene: Scene, workers: Sequence[int]) -> dict[str, Way]:
     found[LAYOUT] = _ours(exact, scene.store, data)
     if fastest.precision != exact.precision:
         found[BF16] = _ours(fastest, scene.store, data)
-    found[KEPT] = _ours(fastest, scene.store, data, keep=True)
+    found[CACHED] = _ours(fastest, scene.store, data, cached=True)
     return found
 
 
@@ -181,47 +183,49 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
     number = np.zeros(spec.batch_size, np.int64)
     batches = (Batch(images, target, number, number) for images, target in loader)
     # Worker processes have two batches each in store after a pause: their speed shows once these are used up.
-    return Way(as_scripts_do(spec, store, data), batches, 1 + 2 * workers)
+    step, teacher = as_scripts_do(spec, store, data)
+    return Way(step, teacher.batches(batches), 1 + 2 * workers)
 
 
-def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = False) -> train._Arms:
-    """A step's parts in the usual memory layout, with AdamW as torch chooses it and a teacher that is always asked."""
+def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = False) -> tuple[TrainStep, LiveTeacher]:
+    """A step in the usual memory layout, with AdamW as torch chooses it, and a teacher without a cache."""
     fabric, model = train._fabric(spec), build(spec, len(data.classes))
     method = build_method(spec.method, spec.method_args)
-    optimizer = torch.optim.AdamW(train._decay_groups(model, spec.weight_decay), spec.learning_rate, fused=fused)
+    optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=fused)
     wrapped, optimizer = fabric.setup(model.train(), optimizer)
-    asked: Any = Asked(store[spec.teacher], len(data.classes))
-    return train._Arms(fabric, wrapped, method, asked, optimizer)
+    return (TrainStep(fabric, wrapped, method, None, optimizer),
+            LiveTeacher(store[spec.teacher], len(data.classes)))
 
 
 def _mapped(spec: RunSpec, store: Store, data: Dataset) -> Way:
     """Our batches and optimiser; everything else is plain."""
-    parts = as_scripts_do(spec, store, data, fused=True)
-    source = train._batches(spec, data, parts.fabric)
+    step, teacher = as_scripts_do(spec, store, data, fused=True)
+    source = train._batches(spec, data, step.fabric)
     batches = (batch for epoch in itertools.count() for batch in source.epoch(epoch, CPU))
-    return Way(parts, (batch._replace(images=batch.images.contiguous()) for batch in batches), source=source)
+    plain_layout = (batch._replace(images=batch.images.contiguous()) for batch in batches)
+    return Way(step, teacher.batches(plain_layout), source=source)
 
 
-def _ours(spec: RunSpec, store: Store, data: Dataset, keep: bool = False) -> Way:
-    """As `kd.train` does it; with `keep` the teacher has said all that it will be asked."""
+def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> Way:
+    """As `kd.train` does it; with `cached` all teacher outputs are in the cache."""
     fabric = train._fabric(spec)
     model = build(spec, len(data.classes)).to(memory_format=torch.channels_last)
     method = build_method(spec.method, spec.method_args)
     source = train._batches(spec, data, fabric)
-    teaching = Teaching(store[spec.teacher], spec, data, method, fabric)
-    if keep:
-        teaching.keep(store, store.create(spec), source.subset)
+    teacher = CachedTeacher(store[spec.teacher], spec, data, method, fabric)
+    if cached:
+        teacher.enable_cache(store, store.create(spec), source.subset)
         for epoch in range(VIEWS):
-            deque(teaching.epoch(source, epoch), 0)
-    optimizer = torch.optim.AdamW(train._decay_groups(model, spec.weight_decay), spec.learning_rate, fused=True)
+            deque(teacher.batches(source, epoch), 0)
+    optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=True)
     wrapped, optimizer = fabric.setup(model.train(), optimizer)
-    batches = (batch for epoch in itertools.count() for batch in teaching.epoch(source, epoch))
-    return Way(train._Arms(fabric, wrapped, method, teaching, optimizer), batches, source=source)
+    batches = (batch for epoch in itertools.count() for batch in teacher.batches(source, epoch))
+    return Way(TrainStep(fabric, wrapped, method, teacher, optimizer), batches, source=source)
 
 
 def shares(way: Way, steps: int, clock: Callable[[], float]) -> dict[str, float]:
     """Where the time of our step goes, as shares of 1."""
-    spent = dict.fromkeys((DATA, ANSWERS, OPTIMISER), 0.0)
+    spent = dict.fromkeys((DATA, OUTPUTS, OPTIMISER), 0.0)
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **keywords: Any) -> Any:
@@ -232,16 +236,15 @@ def shares(way: Way, steps: int, clock: Callable[[], float]) -> dict[str, float]
         return wrapped
 
     assert way.source is not None
-    parts: Any = way.arms
-    watched = Way(parts._replace(
-        teaching=SimpleNamespace(lesson=timed(ANSWERS, parts.teaching.lesson)),
-        optimizer=SimpleNamespace(zero_grad=timed(OPTIMISER, parts.optimizer.zero_grad),
-                                  step=timed(OPTIMISER, parts.optimizer.step))),
-        iter(timed(ANSWERS, way.batches.__next__), None))
+    optimizer = way.train_step.optimizer
+    timed_optimizer: Any = SimpleNamespace(zero_grad=timed(OPTIMISER, optimizer.zero_grad),
+                                           step=timed(OPTIMISER, optimizer.step))
+    timed_batches: Any = iter(timed(OUTPUTS, way.batches.__next__), None)
+    watched = Way(way.train_step._replace(optimizer=timed_optimizer), timed_batches)
     with mock.patch.object(way.source, "_batch", timed(DATA, way.source._batch)):
         began = clock()
         for _ in range(steps):
             watched.step()
         whole = clock() - began
-    spent[ANSWERS] -= spent[DATA]  # which is fetched while answers are looked up
+    spent[OUTPUTS] -= spent[DATA]  # which is fetched while outputs are looked up
     return {**{name: seconds / whole for name, seconds in spent.items()}, STUDENT: 1 - sum(spent.values()) / whole}

@@ -10,11 +10,12 @@ import torch
 from kd.arithmetic import device_here, precision_of
 from kd.datasets import DataRef
 from kd.experiments.plan import EXPLAINER, seeded
-from kd.lesson_rows import foretell
 from kd.methods import METHODS, build
 from kd.roles import ROLES
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
+from kd.training.teacher.cache import recorded_usage
+from kd.training.teacher.rows import estimate
 from kd.trials import ALONE, Trial, Use, trial
 
 TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
@@ -25,16 +26,16 @@ BYTES = 4
 @dataclass(frozen=True)
 class Need:
     """One role's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words. runs: how
-    many seeds of it are still to train, at least 1. teaching: of the seconds, the teacher's passes that are then kept
-    for all like runs. lessons: bytes of what is kept."""
+    many seeds of it are still to train, at least 1. teacher_seconds: of the seconds, the teacher's passes whose outputs
+    are then cached for all like runs. cache_bytes: of these outputs."""
 
     role: str
     seconds: float
     basis: str
     finished: bool
     runs: int = 1
-    teaching: float = 0.0
-    lessons: int = 0
+    teacher_seconds: float = 0.0
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Stor
     memory = max(_memory(large, teacher.batch_size, teacher.image_size),
                  _memory(small, student.batch_size, student.image_size) + watching)
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
-    disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.lessons for need in needs)
+    disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.cache_bytes for need in needs)
             + _cache_bytes(teacher, data.images, store))
     free = _free_memory(torch.device(device_here(teacher.device)))
     return Forecast(needs, images, memory, free, disk, _free_disk(store.places.root))
@@ -103,7 +104,7 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
         return Need(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
     steps = spec.epochs * images * spec.data_fraction
-    ask = foretell(spec, teacher, classes, images, store)
+    cached = estimate(spec, teacher, classes, images, store)
     watching = trial(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
     if lived := _as_before(spec, teacher, store, watching):
         seconds, basis = steps * lived[0], f"as {lived[1]} took, with the same model, size and batch"
@@ -115,9 +116,9 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
         if own.asked:
             seconds += steps * own.asked * _question(teacher, own, classes).step
             basis += ", and one of its teacher, which is shown what each mask leaves"
-    teaching = ask.passes * watching
-    once = teaching if ask.size else 0.0
-    return Need(role, runs * (seconds + teaching - once) + once, basis, False, runs, once, ask.size)
+    teacher_seconds = cached.passes * watching
+    once = teacher_seconds if cached.size else 0.0
+    return Need(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once, cached.size)
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -> tuple[float, str] | None:
@@ -127,7 +128,7 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -
     for run in store:
         if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
             steps = run.spec.epochs * run.spec.data_fraction * images
-            passes = (run.last("lessons") or {}).get("taught", steps if watching else 0)
+            passes = (recorded_usage(run) or {}).get("computed", steps if watching else 0)
             found.append((max(0.0, (run.summary or {})["seconds"] - passes * watching) / steps, run.id))
     return sorted(found)[len(found) // 2] if found else None
 
@@ -151,10 +152,10 @@ def _bare(spec: RunSpec) -> RunSpec:
 
 def _use(spec: RunSpec) -> Use:
     """Of a run's own model."""
-    if not METHODS[spec.method].needs_mask or not spec.explainer_depth:
+    if not METHODS[spec.method].needs_mask_net or not spec.explainer_depth:
         return ALONE
     method = build(spec.method, spec.method_args)
-    return Use(method.look(1.0)["drawing"], method.asks)
+    return Use(method.forward_kwargs(1.0)["drawing"], method.live_queries)
 
 
 def _question(teacher: RunSpec, student: Trial, classes: int) -> Trial:

@@ -58,8 +58,8 @@ def stage_map(features: Tensor) -> Tensor:
     return features.mean(dim=1)
 
 
-def aspect(seen: Observation, name: str) -> Tensor:
-    """One part of what a model showed, by a name that means the same to every method: [B, …].
+def select_output(seen: Observation, name: str) -> Tensor:
+    """One output of a forward pass by its name: [B, …].
 
     logits [B, K]; cams [B, K, H, W]; attention:I [B, H, W] and stage:I [B, C, H, W] of stage I, counted from 0. Raises
     UsageError for another name.
@@ -74,4 +74,4 @@ def aspect(seen: Observation, name: str) -> Tensor:
         return attention_map(seen.stages[int(number)])
     if kind == "stage":
         return seen.stages[int(number)]
-    raise unknown("aspect of a model", name, ("logits", "cams", "attention:I", "stage:I"))
+    raise unknown("output of a model", name, ("logits", "cams", "attention:I", "stage:I"))

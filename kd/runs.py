@@ -4,7 +4,7 @@ A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a
 validation), `resume.pt` (while unfinished), `probes/` (stage maps and masks per epoch), `evaluation.json`,
 `predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is
 computed of a finished run later lies beside these, and in `tasks/` how far it has come (see `kd.tasks`); what its
-students asked it, in `lessons/` (see `kd.lessons`).
+students need of it, in `teacher_outputs/` (see `kd.training.teacher.cache`).
 """
 
 import json
@@ -23,9 +23,9 @@ from filelock import FileLock
 from kd import journal
 from kd.errors import UsageError, unknown
 from kd.places import Places, default_places
-from kd.shelf import folder_size
 from kd.spec import RunSpec
 from kd.store.files import held, modified, write_json
+from kd.store.row_files import folder_size
 
 # planned: never queued or started. interrupted: queued or started by a program that has ended since.
 PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (

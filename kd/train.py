@@ -3,9 +3,8 @@
 import math
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -20,7 +19,7 @@ from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
-from kd.methods import Method
+from kd.methods import Method, TeacherOutputs
 from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
@@ -29,8 +28,8 @@ from kd.progress import ProgressReporter
 from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
-from kd.teaching import Teaching, taught
-from kd.torch_utils import distributed_ops
+from kd.training.step import TrainStep, build_step, decay_groups
+from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
 from kd.version import VERSION
 
 
@@ -58,16 +57,18 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         say("building the models")
         # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-        method, teaching = taught(spec, store, data, fabric, run.log if chief else (lambda *_, **__: None))
-        optimizer = torch.optim.AdamW(_decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
+        method, teacher = build_method_and_teacher(spec, store, data, fabric,
+                                                   run.log if chief else (lambda *_, **__: None))
+        optimizer = torch.optim.AdamW(decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
         progress = checkpoint.restore(run, model, method, optimizer)
         batches = _batches(spec, data, fabric)
         if isinstance(model, Explained):
             model.remember(torch.from_numpy(mean_image(data.train, batches.subset)))
-        if teaching:
-            teaching.keep(store, run, batches.subset)
-    arms = _arms(fabric, model, method, teaching, optimizer, batches)
+        if teacher:
+            teacher.enable_cache(store, run, batches.subset)
+    example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
+    step = build_step(fabric, model, method, teacher, optimizer, example)
     stop = processes.stop_together(should_stop, fabric)
     watched = watch.begin(run, model, data.val, fabric.device) if chief else None
 
@@ -76,8 +77,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         # Dropout, where a model has it, goes on the same after a resume, and differently in each process.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
         pulse = _EpochProgress(say, spec, epoch, len(batches), batches.batch_size, stop)
-        source = teaching.epoch(batches, epoch) if teaching else batches.epoch(epoch, fabric.device)
-        terms = _epoch(arms, pulse(source), _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
+        source = pulse(epoch_batches(teacher, batches, epoch, fabric.device))
+        terms = _epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
         logits, shown = evaluate.predict_masked(model, data.val, fabric.device)
         scores = metrics.summarise(logits, data.val.labels)
@@ -92,8 +93,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
                     **({"mask_area": shown.area} if shown else {}))
         fabric.barrier()
 
-    if teaching:
-        teaching.end()
+    if teacher:
+        teacher.log_usage()
     say("testing")
     weights.load(model, run.weights)
     logits, shown = evaluate.predict_masked(model.eval(), data.test, fabric.device)
@@ -134,13 +135,6 @@ def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
                         spec.augmentation, fabric.global_rank, fabric.world_size)
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay for kernels and matrices only: pulling biases and batch-norm gains to zero does nothing good."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-
-
 def learning_rate(step: int, steps: int, peak: float, schedule: str) -> float:
     """Rate at one step. One-cycle rises over the first fifth from a tenth of the peak; both anneal by a half cosine."""
     done = (step + 0.5) / steps
@@ -167,7 +161,7 @@ class _EpochProgress:
         self.speed = 0.0
         self.threads: set[int] = set()  # every number that this epoch was computed on
 
-    def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def __call__(self, batches: Iterator[tuple[Batch, TeacherOutputs]]) -> Iterator[tuple[Batch, TeacherOutputs]]:
         began = time.perf_counter()
         self._report(0)
         self.threads.add(arithmetic.follow(self.wanted))
@@ -186,83 +180,22 @@ class _EpochProgress:
                       seconds_left=left * self.batch / self.speed if self.speed else None)
 
 
-class _Arms(NamedTuple):
-    """All that takes part in a step."""
-
-    fabric: Fabric
-    model: nn.Module
-    method: Any  # a Method, or Fabric's wrapper of one
-    teaching: Teaching | None
-    optimizer: torch.optim.Optimizer
-
-    def step(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
-        """Learn from one batch; returns the loss terms."""
-        terms = self.terms(batch, progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
-        self.optimizer.step()
-        return {name: value.detach() for name, value in terms.items()}
-
-    def terms(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
-        """The loss terms of one batch."""
-        lesson = self.teaching.lesson(batch) if self.teaching else {}
-        target = batch.target
-        with distributed_ops.batch_norm(self.fabric.world_size):
-            # Fabric turns all that is shown into float32: for stages that nobody looks at, an eighth of a step at
-            # 224 px.
-            seen = self.model(batch.images, **self.method.look(progress))
-            if self.teaching and self.method.asks:
-                lesson = {**lesson, **self.teaching.answers(seen)}
-            if self.method.relational and self.fabric.world_size > 1:
-                seen, lesson, target = distributed_ops.all_gather_batch(seen, lesson, target)
-            terms: dict[str, torch.Tensor] = self.method(seen, lesson, target, progress)
-        return terms
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Of all that learns."""
-        return [one for part in (self.model, self.method) for one in part.parameters() if one.requires_grad]
-
-
-def _arms(fabric: Fabric, model: Classifier, method: Method, teaching: Teaching | None,
-          optimizer: torch.optim.Optimizer, batches: TrainBatches) -> _Arms:
-    """Set up for the device and, with several processes, for gradients that are means over all of them."""
-    if fabric.world_size > 1:
-        # A 1 × 1 kernel has the same memory in either layout; that its strides are written otherwise costs nothing.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        bare = _Arms(fabric, model.to(fabric.device), method, teaching, optimizer)
-        _freeze_unused(bare, next(batches.epoch(0, fabric.device)))
-    learns = any(parameter.requires_grad for parameter in method.parameters())
-    several = learns and fabric.world_size > 1
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    return _Arms(fabric, wrapped, fabric.setup_module(method) if several else method, teaching, optimizer)
-
-
-def _freeze_unused(arms: _Arms, example: Batch) -> None:
-    """Processes wait for one another's gradient of every parameter: none may be among them that never gets one, as
-    layers of some truncated networks do not."""
-    arms.model.eval()  # so that looking leaves no trace in the running statistics
-    arms.method.eval()
-    loss = torch.stack(list(arms.terms(example, 1.0).values())).sum()
-    found = torch.autograd.grad(loss, arms.parameters(), allow_unused=True)
-    for parameter, gradient in zip(arms.parameters(), found, strict=True):
-        parameter.requires_grad_(gradient is not None)
-
-
-def _epoch(arms: _Arms, batches: Iterator[Batch], rates: Iterator[float], progress: float) -> dict[str, float]:
+def _epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rates: Iterator[float],
+           progress: float) -> dict[str, float]:
     """One pass; returns each loss term's mean, over all processes."""
-    arms.model.train()
-    arms.method.train()
+    step.model.train()
+    step.method.train()
     sums: dict[str, torch.Tensor] = {}
     steps = 0
-    for batch, rate in zip(batches, rates, strict=True):
-        for group in arms.optimizer.param_groups:
+    for (batch, outputs), rate in zip(batches, rates, strict=True):
+        for group in step.optimizer.param_groups:
             group["lr"] = rate
-        for name, value in arms.step(batch, progress).items():
+        for name, value in step(batch, outputs, progress).items():
             sums[name] = sums.get(name, 0.0) + value
         steps += 1
-    shared: Any = arms.fabric.all_reduce(torch.stack(list(sums.values())) / steps, reduce_op="mean")
+    shared: Any = step.fabric.all_reduce(torch.stack(list(sums.values())) / steps, reduce_op="mean")
     means = dict(zip(sums, shared.tolist(), strict=True))
-    with processes.together(arms.fabric):
+    with processes.together(step.fabric):
         if not all(map(math.isfinite, means.values())):
             raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
     return means
@@ -274,7 +207,7 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
 
     Until the method has settled its best are kept too, for who looks meanwhile, and then forgotten.
     """
-    if progress.epoch == math.ceil(method.settles * run.spec.epochs):
+    if progress.epoch == math.ceil(method.warmup_fraction * run.spec.epochs):
         progress.best_score = Progress().best_score
     score = (scores["macro_f1"], -scores["loss"])
     if score > progress.best_score:

@@ -69,7 +69,7 @@ def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
     model = skeleton(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
     index = np.arange(images)
-    # As `kd.teaching.Teaching.answers` computes.
+    # As `kd.training.teacher.cached_teacher.CachedTeacher.query` computes.
     mixed = spec.precision != "32-true" and not (use.frozen and grouped(spec))
 
     def step() -> Observation:

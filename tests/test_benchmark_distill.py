@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import distill, finish, ways
 from benchmarks.distill import Found, Median, goal, main
-from benchmarks.ways import BF16, KEPT, LAYOUT, PICTURES, Pair, Scene, ladder, named
+from benchmarks.ways import BF16, CACHED, LAYOUT, PICTURES, Pair, Scene, ladder, named
 from kd import arithmetic
 
 PAIR = Pair("test_resnet", 4, 32, 8)
@@ -26,7 +26,7 @@ def test_it_measures_every_way_and_prints_the_protocol(capsys):
                     "--workers", "0", "--threads", "1"])
     [(pair, found)] = results.items()
     assert pair == PAIR
-    assert list(found.speeds) == [name for name in (named(0), PICTURES, LAYOUT, BF16, KEPT)
+    assert list(found.speeds) == [name for name in (named(0), PICTURES, LAYOUT, BF16, CACHED)
                                   if name != BF16 or arithmetic.precision("auto", "cpu") == "bf16-mixed"]
     assert found.gains.keys() == found.speeds.keys()
     assert found.gains[named(0)] == Median(1, 1, 1)
@@ -41,17 +41,17 @@ def test_it_measures_every_way_and_prints_the_protocol(capsys):
 def test_all_ways_learn_the_same(scene):
     """Else their times could not be compared: the same model from the same teacher, whose answers are the same."""
     found = ladder(PAIR, scene, (0,))
-    first, *others = (way.arms.model.state_dict() for way in found.values())
+    first, *others = (way.train_step.model.state_dict() for way in found.values())
     for state in others:
         torch.testing.assert_close(dict(state), dict(first))
-    batch = next(found[KEPT].batches)
-    kept = found[KEPT].arms.teaching.lesson(batch)["logits"]
-    live = found[named(0)].arms.teaching.lesson(batch)["logits"]
-    torch.testing.assert_close(kept, live, rtol=0.05, atol=0.05)  # one of the two in bfloat16
-    taught = found[KEPT].arms.teaching.taught
+    batch, cached = next(found[CACHED].batches)
+    [(_, live)] = ways.LiveTeacher(scene.teacher(PAIR.teacher, PAIR.size), 4).batches([batch])
+    torch.testing.assert_close(cached["logits"], live["logits"], rtol=0.05, atol=0.05)  # one of the two in bfloat16
+    teacher = found[CACHED].train_step.teacher
+    computed = teacher.computed
     for _ in range(8):
-        found[KEPT].step()
-    assert found[KEPT].arms.teaching.taught == taught  # nothing that it had not said before
+        found[CACHED].step()
+    assert teacher.computed == computed  # all hits
 
 
 def test_decoded_files_are_the_pictures_of_the_cache(scene):
@@ -66,7 +66,7 @@ def test_decoded_files_are_the_pictures_of_the_cache(scene):
 
 
 def test_a_missed_goal_is_said():
-    found = Found({}, {named(0): Median(1, 1, 1), KEPT: Median(7, 7, 7)}, named(0), {})
+    found = Found({}, {named(0): Median(1, 1, 1), CACHED: Median(7, 7, 7)}, named(0), {})
     slim = Pair("test_resnet", 16, 64, 8)
     assert goal(slim, found, bf16=True).startswith("MISSED")
     assert goal(slim, found, bf16=False).startswith("reached")

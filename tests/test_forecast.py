@@ -46,9 +46,10 @@ def test_every_seed_of_control_and_student_counts_but_the_teacher_once():
     planned, about = specs(request(), store), inspect(DATA)
     once, often = (forecast(planned, about, store, seeds).needs for seeds in (1, 3))
     assert [need.runs for need in often] == [1, 3, 3]
-    assert once[2].teaching > 0
+    assert once[2].teacher_seconds > 0
     assert [need.seconds for need in often] == pytest.approx([
-        number * (need.seconds - need.teaching) + need.teaching for number, need in zip((1, 3, 3), once, strict=True)])
+        number * (need.seconds - need.teacher_seconds) + need.teacher_seconds
+        for number, need in zip((1, 3, 3), once, strict=True)])
     write_json(store.create(planned[1]).path / "summary.json", {"seconds": 1.0})
     assert forecast(planned, about, store, 3).needs[1].runs == 2
 
@@ -59,20 +60,20 @@ def test_views_are_asked_about_once_and_every_epoch_where_nothing_is_kept(monkey
     control, student = few.needs[1].seconds, few.needs[2].seconds
     assert student - control == pytest.approx((many.needs[2].seconds - control) / 10)
     assert few.disk < many.disk
-    monkeypatch.setenv("KD_LENS_LESSONS_GB", "0")
+    monkeypatch.setenv("KD_LENS_TEACHER_CACHE_GB", "0")
     live = foretell(store, epochs=20, views=2)
     assert live.needs[2].seconds == pytest.approx(many.needs[2].seconds)
-    assert (live.needs[2].teaching, live.needs[2].lessons) == (0, 0)
+    assert (live.needs[2].teacher_seconds, live.needs[2].cache_bytes) == (0, 0)
 
 
 def test_what_the_teacher_said_before_is_not_asked_again():
     store = Store()
     trio = distilled(store)
-    assert trio.student.last("lessons")["taught"] == 2 * sum(trio.teacher.summary["data"]["counts"]["train"])
+    assert trio.student.last("teacher_cache")["computed"] == 2 * sum(trio.teacher.summary["data"]["counts"]["train"])
     again, other = (foretell(store, seed=1, teacher=trio.teacher.id, views=views).needs[2] for views in (3, 0))
-    assert again.teaching == again.lessons == 0
-    assert other.teaching > 0
-    assert other.lessons > 0
+    assert again.teacher_seconds == again.cache_bytes == 0
+    assert other.teacher_seconds > 0
+    assert other.cache_bytes > 0
 
 
 def test_what_has_finished_costs_nothing_and_like_runs_are_the_measure():

@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "losses", "observation",
-     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "shelf", "masks", "progress",
-     "roles", "store", "torch_utils"),
+     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "masks", "progress", "roles",
+     "store", "torch_utils"),
     ("datasets", "models", "methods", "runs", "arithmetic"),
-    ("views", "answers", "batches", "checkpoint", "lessons", "probes"),
+    ("views", "answers", "batches", "checkpoint", "probes"),
     ("explainers",),
     ("criteria",),
-    ("evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "experiments", "forecast", "demo",
+    ("evaluate", "pool", "training", "train", "inspection", "experiments", "forecast", "demo",
      "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "bench", "appraise",
      "appraisals", "processes", "watch", "trials"),
     ("jobs", "tasks", "cluster"),
@@ -29,8 +29,9 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("datasets.tensors", "losses", "observation", "views", "models", "methods", "batches", "checkpoint",
-              "explainers", "evaluate", "pool", "lesson_rows", "teaching", "train", "inspection", "forecast", "readout",
-              "hierarchy", "kept", "criteria", "bench", "imputation", "appraise", "torch_utils", "watch", "trials")
+              "explainers", "evaluate", "pool", "train", "training.step", "training.teacher.cached_teacher",
+              "training.teacher.rows", "inspection", "forecast", "readout", "hierarchy", "kept", "criteria", "bench",
+              "imputation", "appraise", "torch_utils", "watch", "trials")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

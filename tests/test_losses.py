@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from made_lessons import TARGET, THEIRS, observe, terms
+from made_outputs import TARGET, THEIRS, observe, terms
 from torch import nn
 from torch.nn import functional as F
 

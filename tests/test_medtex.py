@@ -21,8 +21,8 @@ from kd.places import Places
 from kd.runs import Store
 from kd.sweep import Sweep
 from kd.sweep import plan as plan_sweep
-from kd.teaching import Teaching
 from kd.train import train
+from kd.training.teacher.cached_teacher import CachedTeacher
 
 SMALL = explainer_of("medtex")
 TERMS = {"hard", "information", "keep", "remove", "bottleneck"}
@@ -60,7 +60,7 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
     assert trio.student.summary["flops"] > trio.control.summary["flops"]
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_mask])
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_mask_net])
 def test_no_other_method_gets_an_explainer_by_itself_or_by_hand(store, teacher, method):
     about = spec(method=method, teacher=teacher.id, **SMALL)
     with pytest.raises(UsageError, match=f"method '{method}' would not train. Choose 'medtex', or set it to 0"):
@@ -100,10 +100,11 @@ def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
                                                       (0, 0, ())])
 def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkeypatch, keep, remove, asks):
     method = METHODS["medtex"](keep=keep, remove=remove)
-    assert method.asks == asks
+    assert method.live_queries == asks
     asked = []
-    answers = Teaching.answers
-    monkeypatch.setattr(Teaching, "answers", lambda self, seen: asked.append(self.asks) or answers(self, seen))
+    query = CachedTeacher.query
+    monkeypatch.setattr(CachedTeacher, "query",
+                        lambda self, seen: asked.append(self.live_queries) or query(self, seen))
     run = distilled(store, method="medtex", method_args={"keep": keep, "remove": remove}).student
     assert set(asked) == ({asks} if asks else set())
     terms = {"hard", "information", "bottleneck", *(["keep"] if keep else []), *(["remove"] if remove else [])}

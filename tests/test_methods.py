@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from made_lessons import (
+from made_outputs import (
     OF_THE_MASK,
     TARGET,
     TEACHING,
     THEIRS,
     answers,
     leaves,
-    lesson,
     observe,
     of_leaves,
+    outputs,
     ready,
     taught,
     terms,
@@ -23,12 +23,12 @@ from kd.methods import METHODS, build, check, complete
 from kd.observation import Observation
 
 SAME = [name for name in TEACHING if name != "hint"]  # a projector must learn first that nothing is to be done
-ON_TWO = [name for name in TEACHING if not METHODS[name].facts.refuses_two]
+ON_TWO = [name for name in TEACHING if not METHODS[name].info.refuses_two]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_documented(name):
-    facts = METHODS[name].facts
+    facts = METHODS[name].info
     assert facts.title
     assert facts.summary.endswith(".")
     assert METHODS[name].__doc__
@@ -56,22 +56,22 @@ def test_gradients_agree_with_finite_differences(name):
 
     def loss(*parts):
         seen = of_leaves(student, parts)
-        return sum(method(seen, lesson(method, teacher, seen), TARGET[:3], 0.05).values())
+        return sum(method(seen, outputs(method, teacher, seen), TARGET[:3], 0.05).values())
 
-    used = leaves(student) if method.needs_mask else leaves(student)[:-len(student.drawn)]
+    used = leaves(student) if method.needs_mask_net else leaves(student)[:-len(student.drawn)]
     assert torch.autograd.gradcheck(lambda *parts: loss(*parts, *leaves(student)[len(parts):]), used)
 
 
 @pytest.mark.parametrize("name", TEACHING)
-def test_a_lesson_is_what_the_method_wants_and_no_more(name):
+def test_a_method_uses_the_teacher_outputs_that_it_names_and_no_more(name):
     student, teacher = observe(1), observe(2, stages=THEIRS)
     method = ready(name, student, teacher)
-    said = lesson(method, teacher, student)
+    said = outputs(method, teacher, student)
     assert method(student, said, TARGET, 1.0)
     for missing in said:
         with pytest.raises(KeyError):
             method(student, {key: value for key, value in said.items() if key != missing}, TARGET, 1.0)
-    cams, drawn = student.cams if method.needs_cams else None, student.drawn if method.needs_mask else None
+    cams, drawn = student.cams if method.needs_cams else None, student.drawn if method.needs_mask_net else None
     assert method(Observation(student.logits, student.stages, cams, drawn=drawn), said, TARGET, 1.0)
 
 
@@ -80,7 +80,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name):
     student = observe(1, grad=True)
     teacher = Observation(student.logits.detach(), tuple(maps.detach() for maps in student.stages),
                           student.cams.detach())
-    if METHODS[name].needs_mask:  # it answers so whatever the mask leaves of a picture
+    if METHODS[name].needs_mask_net:  # it answers so whatever the mask leaves of a picture
         student = student._replace(drawn=student.drawn._replace(answers=teacher.logits.repeat(2, 1).requires_grad_()))
     left = taught({key: term for key, term in terms(name, student, teacher).items() if key not in OF_THE_MASK})
     assert left.item() == pytest.approx(0, abs=1e-9)
@@ -95,7 +95,7 @@ def test_a_hint_is_nothing_where_the_projector_changes_nothing():
     norm.eps = 0.0
     with torch.no_grad():
         convolution.weight.copy_(torch.eye(len(convolution.weight), dtype=torch.float64)[:, :, None, None])
-    assert method(student, lesson(method, student), TARGET, 1.0)["hint"].item() == pytest.approx(0, abs=1e-12)
+    assert method(student, outputs(method, student), TARGET, 1.0)["hint"].item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", TEACHING)
@@ -106,7 +106,7 @@ def test_without_its_weight_only_the_labels_are_left(name):
     found = terms(name, student, teacher, **weights.get(name, {"weight": 0.0}))
     share = {"kd-standardised": 0.1, "e2kd": 0.1}.get(name, 1.0)
     assert taught({**found, "soft": torch.zeros(())} if name == "e2kd" else found).item() == 0
-    said, target = (answers(student), TARGET.repeat(3)) if METHODS[name].needs_mask else (student.logits, TARGET)
+    said, target = (answers(student), TARGET.repeat(3)) if METHODS[name].needs_mask_net else (student.logits, TARGET)
     assert found["hard"].item() == pytest.approx(share * F.cross_entropy(said, target).item(), rel=1e-12)
 
 
@@ -141,7 +141,7 @@ def test_on_two_classes_every_term_that_is_left_teaches_something(name):
 
 
 def test_what_is_said_of_two_classes():
-    assert {name for name in METHODS if METHODS[name].facts.two_classes} == {"kd-standardised", "dkd", "dist"}
+    assert {name for name in METHODS if METHODS[name].info.two_classes} == {"kd-standardised", "dkd", "dist"}
     assert all(check(name, 3) == "" for name in METHODS)
     assert "one other class only" in check("dkd", 2)
     assert "Two numbers always correlate by 1 or −1" in check("dist", 2)

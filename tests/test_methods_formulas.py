@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from made_lessons import TARGET, TEACHING, THEIRS, answer, lesson, observe, ready, terms
+from made_outputs import TARGET, TEACHING, THEIRS, answer, observe, outputs, ready, terms
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from kd.methods import METHODS
@@ -136,7 +136,7 @@ OTHERS = {"kd": {"alpha": 0.4, "temperature": 5.0}, "kd-standardised": {"hard_we
 @pytest.mark.parametrize("name", sorted({*TEACHING} - {"hint"}))
 @pytest.mark.parametrize("other", [False, True])
 def test_the_value_is_the_papers(name, other):
-    knobs = {key: knob.default for key, knob in METHODS[name].facts.knobs.items()}
+    knobs = {key: knob.default for key, knob in METHODS[name].info.knobs.items()}
     args = {**knobs, **(OTHERS[name] if other else {})}
     found, expected = terms(name, STUDENT, TEACHER, **args), FORMULAS[name](**args)
     assert {key: term.item() for key, term in found.items()} == pytest.approx(expected, rel=1e-10)
@@ -159,12 +159,13 @@ def test_decoupled_targets_stay_exact_where_a_model_is_sure():
 
 def test_a_hint_is_the_mean_squared_difference_behind_convolution_and_batch_norm():
     method = ready("hint", STUDENT, TEACHER, weight=3.0)
-    assert (method.ours, method.wants) == (1, ("stage:2",))  # the first is as near to the middle: then the deeper
+    # The first is as near to the middle: then the deeper.
+    assert (method.ours, method.teacher_outputs) == (1, ("stage:2",))
     weight = method.projector[0].weight.detach().numpy()[:, :, 0, 0]
     mixed = np.einsum("oc,bchw->bohw", weight, average(STUDENT.stages[1].numpy(), 2))
     mean, var = (getattr(mixed, what)(axis=(0, 2, 3), keepdims=True) for what in ("mean", "var"))
     expected = ((mixed - mean) / np.sqrt(var + 1e-5) - TEACHER.stages[2].numpy())**2
-    found = method(STUDENT, lesson(method, TEACHER), TARGET, 1.0)
+    found = method(STUDENT, outputs(method, TEACHER), TARGET, 1.0)
     assert found["hint"].item() == pytest.approx(3 * expected.mean(), rel=1e-10)
     assert found["hard"].item() == pytest.approx(HARD, rel=1e-12)
 
@@ -173,7 +174,7 @@ def test_a_hint_is_the_mean_squared_difference_behind_convolution_and_batch_norm
 def test_a_hint_comes_to_the_teachers_grid(ours, theirs):
     student, teacher = observe(1, stages=((3, ours),)), observe(2, stages=((5, theirs),))
     method = ready("hint", student, teacher)
-    assert method(student, lesson(method, teacher), TARGET, 1.0)["hint"].isfinite()
+    assert method(student, outputs(method, teacher), TARGET, 1.0)["hint"].isfinite()
 
 
 @pytest.mark.parametrize(("ours", "theirs", "side"), [(4, 4, 2), (4, 1, 1), (1, 4, 1), (3, 5, 2)])
@@ -236,7 +237,7 @@ def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(sc
     scores = torch.full((8, 3, 3), score, requires_grad=True)  # single precision, as in training
     method = ready("medtex", STUDENT, TEACHER, rate=0.02, bottleneck=1.0)
     seen = STUDENT._replace(drawn=STUDENT.drawn._replace(scores=scores))
-    found = method(seen, lesson(method, TEACHER, seen), TARGET)["bottleneck"]
+    found = method(seen, outputs(method, TEACHER, seen), TARGET)["bottleneck"]
     assert found.item() == pytest.approx(-math.log(0.02 if score > 0 else 0.98), rel=1e-5)
     assert torch.autograd.grad(found, scores)[0].isfinite().all()
 
@@ -246,7 +247,7 @@ def test_a_class_that_is_still_there_costs_what_it_should_where_its_probability_
     method = ready("medtex", STUDENT, TEACHER, remove=1.0)
     rest = torch.tensor([[sure, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
     teacher = TEACHER._replace(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
-    found = method(STUDENT, {**lesson(method, teacher, STUDENT), "rest": rest}, TARGET)["remove"]
+    found = method(STUDENT, {**outputs(method, teacher, STUDENT), "rest": rest}, TARGET)["remove"]
     assert found.item() == pytest.approx(math.log((math.exp(sure) + 3) / 3), rel=1e-6)  # −log(3 / (eˢ + 3))
     [gradient] = torch.autograd.grad(found, rest)
     assert gradient[:, 0].sum().item() == pytest.approx(math.exp(sure) / (math.exp(sure) + 3), rel=1e-6)
@@ -289,15 +290,15 @@ def test_a_level_mask_has_no_variation_and_a_chequered_one_all_of_it():
 
 def test_features_are_foretold_by_a_gaussian_whose_variance_is_learnt():
     method = ready("medtex", STUDENT, TEACHER, features=2.0)
-    assert method.wants == ("logits", "stage:2")
-    assert method.look(0.5)["stages"] and not ready("medtex", STUDENT, TEACHER).look(0.5)["stages"]
+    assert method.teacher_outputs == ("logits", "stage:2")
+    assert method.forward_kwargs(0.5)["stages"] and not ready("medtex", STUDENT, TEACHER).forward_kwargs(0.5)["stages"]
     with torch.no_grad():
         method.decoder.log_variance.copy_(torch.linspace(-1, 1, 8))
     ours, theirs = STUDENT.stages[-1], TEACHER.stages[-1]
     guess = method.decoder.mean(torch.nn.functional.interpolate(ours, (2, 2), mode="bilinear"))
     spread = (method.decoder.log_variance.exp() + method.decoder.LEAST).sqrt()[:, None, None]
     expected = -Normal(guess, spread).log_prob(theirs).mean() - math.log(2 * math.pi) / 2
-    found = method(STUDENT, lesson(method, TEACHER, STUDENT), TARGET)["features"]
+    found = method(STUDENT, outputs(method, TEACHER, STUDENT), TARGET)["features"]
     assert found.item() == pytest.approx(2 * expected.item(), rel=1e-9)
     learnt = torch.autograd.grad(found, list(method.parameters()))
     assert len(learnt) == 3
@@ -324,7 +325,7 @@ def test_the_variance_that_a_gaussian_learns_is_that_of_what_it_cannot_foretell(
 
 def test_the_relaxation_cools_from_one_to_what_was_asked_for():
     method = ready("medtex", STUDENT, TEACHER, relaxation=0.25, samples=3.0, joint=0.5)
-    drawings = [method.look(progress)["drawing"] for progress in (0.0, 0.5, 1.0)]
+    drawings = [method.forward_kwargs(progress)["drawing"] for progress in (0.0, 0.5, 1.0)]
     assert [drawing.temperature for drawing in drawings] == pytest.approx([1.0, 0.5, 0.25])
     assert {(drawing.samples, drawing.joint) for drawing in drawings} == {(3, 0.5)}
     assert isinstance(drawings[0].samples, int)

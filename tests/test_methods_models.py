@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from made_lessons import TEACHING, taught
+from made_outputs import TEACHING, taught
 from small import DATA, explainer_of, spec, trained
 
 from kd import datasets
@@ -12,7 +12,7 @@ from kd.jobs import execute
 from kd.methods import build as build_method
 from kd.models import build, shapes
 from kd.models.weights import load
-from kd.observation import aspect
+from kd.observation import select_output
 from kd.places import Places
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -46,20 +46,20 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
     before = states(theirs)
     torch.manual_seed(0)
     method = build_method(name, {})
-    method.prepare(own, others)
+    method.setup(own, others)
     with torch.no_grad():
-        shown = theirs(IMAGES, cams="cams" in method.wants)
-    lesson = {want: aspect(shown, want) for want in method.wants}
+        shown = theirs(IMAGES, cams="cams" in method.teacher_outputs)
+    outputs = {want: select_output(shown, want) for want in method.teacher_outputs}
     ours.requires_grad_(True).train()
-    seen = ours(IMAGES, **method.train().look(0.5))
-    lesson |= {ask: theirs(getattr(seen.drawn, ask)).logits for ask in method.asks}
-    terms = method(seen, lesson, TARGET, 0.5)
+    seen = ours(IMAGES, **method.train().forward_kwargs(0.5))
+    outputs |= {ask: theirs(getattr(seen.drawn, ask)).logits for ask in method.live_queries}
+    terms = method(seen, outputs, TARGET, 0.5)
     assert len(terms) > 1
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
-    first = [next(ours.parameters()), *([ours.explainer.score.weight] if method.needs_mask else ())]
+    first = [next(ours.parameters()), *([ours.explainer.score.weight] if method.needs_mask_net else ())]
     learnt = torch.autograd.grad(taught(terms), [*first, *method.parameters()])
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in learnt)
-    assert not any(lesson[want].requires_grad for want in method.wants)
+    assert not any(outputs[want].requires_grad for want in method.teacher_outputs)
     assert all(map(torch.equal, states(theirs), before))
     assert all(weight.grad is None for weight in theirs.parameters())
 

@@ -25,7 +25,7 @@ def bare(monkeypatch):
     """A second method, with one setting of its own and without alpha and temperature."""
 
     class Bare(SoftTargets):
-        facts = MethodFacts("Bare", "", "For a test.", {"tau": replace(SoftTargets.facts.knobs["alpha"], high=9.0)})
+        info = MethodFacts("Bare", "", "For a test.", {"tau": replace(SoftTargets.info.knobs["alpha"], high=9.0)})
 
         def __init__(self, tau: float = 0.1) -> None:
             super().__init__()
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(store, axes, words):
 def test_a_method_that_learns_nothing_on_two_classes_is_refused_with_its_sweep(store, bare, monkeypatch):
     from kd import datasets
 
-    monkeypatch.setattr(METHODS["bare"], "facts", replace(METHODS["bare"].facts, refuses_two=True,
+    monkeypatch.setattr(METHODS["bare"], "info", replace(METHODS["bare"].info, refuses_two=True,
                                                           two_classes="nothing is left."))
     inspect = datasets.inspect
     monkeypatch.setattr("kd.datasets.inspect", lambda *args: replace(inspect(*args), classes=("a", "b")))

@@ -22,7 +22,7 @@ def asked(monkeypatch):
     def forecast(specs, data, store):
         calls.append(specs)
         assert (len(data.classes), data.images) == (4, 60)
-        needs = [Need(role, seconds, "as told", False, teaching=passes) for role, seconds, passes in
+        needs = [Need(role, seconds, "as told", False, teacher_seconds=passes) for role, seconds, passes in
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return Forecast(tuple(needs), 42, 0, None, 0, 0)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kd.methods import METHODS, build
 from kd.models import build as build_model
 from kd.models import explained, shapes
-from kd.observation import Observation, aspect
+from kd.observation import Observation, select_output
 from kd.torch_utils import distributed_ops
 
 WORLD = 2
@@ -126,14 +126,14 @@ def nothing_drawn(monkeypatch):
     monkeypatch.setattr(explained, "random_masks", lambda count, images: (images[:, 0] > 0.5).to(images.dtype))
 
 
-def gradients(model, method, rows, target, lesson, teacher, world=1):
+def gradients(model, method, rows, target, outputs, teacher, world=1):
     """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
     with distributed_ops.batch_norm(world):
-        seen = model(rows, **method.look(1.0))
-        lesson |= {name: teacher(getattr(seen.drawn, name)).logits for name in method.asks}
-        if method.relational and world > 1:
-            seen, lesson, target = distributed_ops.all_gather_batch(seen, lesson, target)
-        loss = sum(method(seen, lesson, target, 1.0).values())
+        seen = model(rows, **method.forward_kwargs(1.0))
+        outputs |= {name: teacher(getattr(seen.drawn, name)).logits for name in method.live_queries}
+        if method.compares_batch and world > 1:
+            seen, outputs, target = distributed_ops.all_gather_batch(seen, outputs, target)
+        loss = sum(method(seen, outputs, target, 1.0).values())
     learns = [*model.parameters(), *method.parameters()]
     return loss.detach(), torch.autograd.grad(loss, learns, allow_unused=True)
 
@@ -151,14 +151,14 @@ def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, nothin
     target = torch.arange(count) % 4
 
     student, judge = build_model(settings, 4).double(), build(method, {})
-    if judge.needs_mask:  # which begins with scores that are the same everywhere
+    if judge.needs_mask_net:  # which begins with scores that are the same everywhere
         nn.init.normal_(student.explainer.score.weight)
-    judge.prepare(shapes(settings, 4), shapes(spec(), 4))
+    judge.setup(shapes(settings, 4), shapes(spec(), 4))
 
     def learn(rows, target, world=1):
         seen = teacher(rows, cams=True)
-        lesson = {name: aspect(seen, name) for name in judge.wants}
-        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, lesson, teacher, world)
+        outputs = {name: select_output(seen, name) for name in judge.teacher_outputs}
+        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, outputs, teacher, world)
 
     loss, expected = learn(rows, target)
     found = in_two(lambda rank: learn(share(rows, rank), share(target, rank), WORLD))
@@ -175,9 +175,9 @@ def test_what_is_gathered_stands_in_the_order_of_the_processes(in_two):
 
     def one(rank):
         own = Observation(share(rows, rank), (share(observed.stages[0], rank),))
-        seen, lesson, target = distributed_ops.all_gather_batch(own, {"logits": share(rows, rank)},
+        seen, outputs, target = distributed_ops.all_gather_batch(own, {"logits": share(rows, rank)},
                                                                 share(torch.arange(4), rank))
-        return seen.logits, seen.stages[0].flatten(1), lesson["logits"], target
+        return seen.logits, seen.stages[0].flatten(1), outputs["logits"], target
 
     for logits, stage, taught, target in in_two(one):
         assert target.tolist() == [0, 2, 1, 3]

@@ -107,11 +107,11 @@ def test_the_kept_epoch_is_the_best_on_validation(store):
     assert run.summary["best_epoch"] == scores.index(max(scores))
 
 
-@pytest.mark.parametrize(("settles", "first"), [(0.5, 2), (0.6, 3), (1.0, 5)])
-def test_the_best_is_chosen_among_the_epochs_after_the_method_has_settled(store, monkeypatch, settles, first):
+@pytest.mark.parametrize(("warmup_fraction", "first"), [(0.5, 2), (0.6, 3), (1.0, 5)])
+def test_the_best_is_chosen_among_the_epochs_after_the_method_has_settled(store, monkeypatch, warmup_fraction, first):
     from kd.methods import METHODS
 
-    monkeypatch.setattr(METHODS["supervised"], "settles", settles)
+    monkeypatch.setattr(METHODS["supervised"], "warmup_fraction", warmup_fraction)
     run = trained(store, epochs=6)
     scores = [(event["val_macro_f1"], -event["val_loss"]) for event in run.epochs()][first:]
     assert run.summary["best_epoch"] == first + scores.index(max(scores))
@@ -158,7 +158,7 @@ def test_divergence_is_said_in_words(store, monkeypatch):
     from kd.methods import METHODS
 
     monkeypatch.setattr(METHODS["supervised"], "forward",
-                        lambda self, student, lesson, target, progress: {"hard": student.logits.sum() * math.inf})
+                        lambda self, student, teacher, target, progress: {"hard": student.logits.sum() * math.inf})
     with pytest.raises(UsageError, match="Lower the learning rate"):
         train(store.create(spec()), store)
 

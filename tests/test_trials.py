@@ -18,7 +18,7 @@ FROZEN = Use(frozen=True)
 
 def asking(samples: int) -> Use:
     method = build("medtex", {"samples": samples})
-    return Use(method.look(1.0)["drawing"], method.asks)
+    return Use(method.forward_kwargs(1.0)["drawing"], method.live_queries)
 
 
 def test_a_larger_picture_keeps_more_for_the_backward_pass():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd import datasets, lessons, masks
+from kd import datasets, masks
 from kd.commands.following import Epochs as Epochs
 from kd.commands.following import Phases
 from kd.commands.following import tell as tell
@@ -19,6 +19,7 @@ from kd.places import Places
 from kd.roles import ROLES
 from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task, task
+from kd.training.teacher.cache import cache_bytes, recorded_usage
 
 Result = dict[str, Any]
 
@@ -217,7 +218,7 @@ def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     warn(run)
     return {"run": run.id, "status": run.status, "reason": run.reason, "path": str(run.path), "bytes": run.size(),
-            "lessons": {"bytes": lessons.kept_bytes(run), "read": run.last("lessons")},
+            "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
 
 

@@ -116,7 +116,7 @@ def specs(request: Request, store: Store, data: DataRef | None = None) -> tuple[
     control = _student_spec(request, teacher, store, data)
     student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
                       teacher=known.id if (known := store.find(teacher)) else teacher.id,
-                      **{name: getattr(request, name) for name in EXPLAINER if METHODS[request.method].needs_mask})
+                      **{name: getattr(request, name) for name in EXPLAINER if METHODS[request.method].needs_mask_net})
     return teacher, control, student
 
 

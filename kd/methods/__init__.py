@@ -5,7 +5,7 @@ from typing import Any
 
 from kd.errors import UsageError, unknown
 from kd.methods.attention import AttentionTransfer
-from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
 from kd.methods.cat import ClassAttention
 from kd.methods.dist import Relations
 from kd.methods.dkd import DecoupledTargets
@@ -31,12 +31,12 @@ METHODS.add("e2kd")(ExplanationEnhanced)
 METHODS.add("sp")(SimilarityPreserving)
 METHODS.add("medtex")(MedTex)
 
-__all__ = ["METHODS", "Knob", "Lesson", "Method", "MethodFacts", "Shapes", "build", "check", "complete"]
+__all__ = ["METHODS", "Knob", "Method", "MethodFacts", "Shapes", "TeacherOutputs", "build", "check", "complete"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
     """`args` with the method's defaults filled in. Raises UsageError for unknown or out-of-range settings."""
-    knobs = METHODS[name].facts.knobs
+    knobs = METHODS[name].info.knobs
     for key, value in args.items():
         if key not in knobs:
             raise unknown(f"setting of method {name!r}", key, knobs) if knobs else UsageError(
@@ -56,7 +56,7 @@ def check(name: str, classes: int) -> str:
 
     Raises UsageError where it would silently learn nothing from the teacher.
     """
-    facts = METHODS[name].facts
+    facts = METHODS[name].info
     if classes != 2:
         return ""
     if facts.refuses_two:

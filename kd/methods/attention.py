@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
 from kd.methods.stages import pairs
 from kd.observation import Observation
 
@@ -14,7 +14,7 @@ class AttentionTransfer(Method):
     arXiv 1612.03928, p = 2). The larger map of a pair is average-pooled to the smaller before it is normalised.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Attention transfer (AT)", "Zagoruyko 2017, arXiv 1612.03928",
         "The student responds where its teacher does, at every stage that has a counterpart of its grid.",
         {"weight": Knob(1000.0, 0.0, 100_000.0, "Weight of the maps' mean squared difference; normalised maps are "
@@ -25,15 +25,16 @@ class AttentionTransfer(Method):
         self.weight = weight
         self.pairs: tuple[tuple[int, int], ...] = ()
 
-    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+    def setup(self, student: Shapes, teacher: Shapes) -> None:
         self.pairs = pairs(student, teacher)
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return tuple(f"attention:{theirs}" for _, theirs in self.pairs)
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
         hard = F.cross_entropy(student.logits, target)
-        apart = [losses.at_maps(losses.attention_map(student.stages[ours]), lesson[f"attention:{theirs}"])
+        apart = [losses.at_maps(losses.attention_map(student.stages[ours]), teacher[f"attention:{theirs}"])
                  for ours, theirs in self.pairs]
         return {"hard": hard, "attention": self.weight * sum(apart, hard.new_zeros(()))}

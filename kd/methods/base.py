@@ -1,4 +1,4 @@
-"""What a distillation method is: named loss terms from a student's observation, the teacher's lesson and the labels."""
+"""Base of distillation methods: named loss terms from a student's observation, teacher outputs and labels."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from kd.observation import Observation
 
-Lesson = Mapping[str, Tensor]
-"""What a method sees of the teacher: aspects of it by name (`kd.observation.aspect`), each [B, …], without gradient."""
+TeacherOutputs = Mapping[str, Tensor]
+"""Outputs of a teacher by name (`kd.observation.select_output`), each [B, …], float32, without gradient."""
 Shapes = tuple[tuple[int, int, int], ...]
 """(channels, height, width) of every stage of a model, from the input side."""
 
@@ -49,44 +49,45 @@ class Method(nn.Module):
     own parameters: trained along, kept in the resume state, never part of the student that is exported.
     """
 
-    facts: ClassVar[MethodFacts]
+    info: ClassVar[MethodFacts]
     needs_teacher: ClassVar[bool] = True
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
-    needs_mask: ClassVar[bool] = False  # whether the student must have an explainer in front of it
-    settles: ClassVar[float] = 0.0
+    needs_mask_net: ClassVar[bool] = False  # whether the student must have a mask network in front of it
+    warmup_fraction: ClassVar[float] = 0.0
     """Share of the training over which the loss still changes its meaning: no epoch before that is the one kept."""
-    relational: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
+    compares_batch: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
-    def prepare(self, student: Shapes, teacher: Shapes) -> None:
-        """Make what depends on the two models' stages. Called once, before anything else.
+    def setup(self, student: Shapes, teacher: Shapes) -> None:
+        """Create what depends on the two models' stages. Called once, before anything else.
 
         student, teacher: shapes of their stages at the working size.
         """
 
     @property
-    def wants(self) -> tuple[str, ...]:
-        """The teacher's aspects that make up a lesson; known once `prepare` has been called."""
+    def teacher_outputs(self) -> tuple[str, ...]:
+        """Names of the teacher outputs that the method needs; known once `setup` has been called."""
         return ("logits",)
 
     @property
-    def asks(self) -> tuple[str, ...]:
-        """Pictures that the student draws (`kd.observation.Drawn`) and the teacher is shown live: its logits,
-        differentiable in the pictures, are in the lesson under the same names."""
+    def live_queries(self) -> tuple[str, ...]:
+        """Names of images that the student makes in each step (`kd.observation.Drawn`) and that the teacher classifies
+        then: its logits, differentiable in the images, are among the teacher outputs under the same names."""
         return ()
 
-    def look(self, progress: float) -> dict[str, Any]:
-        """How the student is to be looked at: keywords of its forward pass. progress: as in `forward`."""
+    def forward_kwargs(self, progress: float) -> dict[str, Any]:
+        """Keywords of the student's forward pass. progress: as in `forward`."""
         return {"cams": self.needs_cams, "stages": self.needs_stages}
 
     @property
     def needs_stages(self) -> bool:
         """Whether the student's observation shall carry the features of its stages."""
-        return any(":" in name for name in self.wants)
+        return any(":" in name for name in self.teacher_outputs)
 
     @abstractmethod
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
         """The weighted loss terms {name: scalar}, each a mean over the batch.
 
-        lesson: the aspects in `wants` and the answers to `asks`, empty without a teacher. target: labels [B]. progress:
-        the share of the training that is done after this epoch, in (0, 1].
+        teacher: the outputs in `teacher_outputs` and `live_queries`, empty without a teacher. target: labels [B].
+        progress: the share of the training that is done after this epoch, in (0, 1].
         """

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
-from kd.observation import Observation, aspect
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
+from kd.observation import Observation, select_output
 
 
 class ClassAttention(Method):
@@ -13,7 +13,7 @@ class ClassAttention(Method):
     (Guo 2023, arXiv 2304.12777, CAT-KD); to the coarser grid of the two models where that has fewer units than r.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Class attention (CAT-KD)", "Guo 2023, arXiv 2304.12777",
         "The student finds the evidence for and against every class where its teacher does, and as much of it.",
         {"weight": Knob(15.0, 0.0, 10_000.0, "β. How large the maps are differs between models: choose it so that the "
@@ -28,9 +28,10 @@ class ClassAttention(Method):
         self.weight, self.pool = weight, round(pool)
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return ("cams",)
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        apart = losses.cat_kd(aspect(student, "cams"), lesson["cams"], self.pool)
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        apart = losses.cat_kd(select_output(student, "cams"), teacher["cams"], self.pool)
         return {"hard": F.cross_entropy(student.logits, target), "cam": self.weight * apart}

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
 from kd.observation import Observation
 
 
@@ -16,7 +16,7 @@ class Relations(Method):
     the batch do; a batch of two has a correlation of ±1 and teaches nothing there.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Relations (DIST)", "Huang 2022, arXiv 2205.10536",
         "Imitates how the teacher orders classes within an image and images within a class, not its values.",
         {"weight": Knob(2.0, 0.0, 100.0, "w, weight of both relations."),
@@ -26,14 +26,15 @@ class Relations(Method):
                              "images, 1 for ImageNet.")},
         two_classes="Two numbers always correlate by 1 or −1, so on two classes DIST's relations within an image teach "
                     "nothing: only those within a class are learnt.")
-    relational = True
+    compares_batch = True
 
     def __init__(self, weight: float = 2.0, inter: float = 1.0, intra: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()
         self.weight, self.inter, self.intra, self.temperature = weight, inter, intra, temperature
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        inter, intra = losses.dist_parts(student.logits, lesson["logits"], self.temperature)
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        inter, intra = losses.dist_parts(student.logits, teacher["logits"], self.temperature)
         terms = {"hard": F.cross_entropy(student.logits, target)}
         if student.logits.shape[1] > 2:
             terms["inter"] = self.weight * self.inter * inter

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
 from kd.observation import Observation
 
 
@@ -16,7 +16,7 @@ class DecoupledTargets(Method):
     where the teacher is sure; here it has a weight of its own.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Decoupled soft targets (DKD)", "Zhao 2022, arXiv 2203.08679",
         "Imitates apart from each other how sure the teacher is of the right class, and how it ranks the rest.",
         {"target_weight": Knob(1.0, 0.0, 100.0, "a, weight of the right class against all others."),
@@ -34,9 +34,10 @@ class DecoupledTargets(Method):
         self.target_weight, self.non_target_weight = target_weight, non_target_weight
         self.temperature, self.warm_up = temperature, warm_up
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
         warm = min(progress / self.warm_up, 1.0) if self.warm_up else 1.0
-        right, others = losses.dkd_parts(student.logits, lesson["logits"], target, self.temperature)
+        right, others = losses.dkd_parts(student.logits, teacher["logits"], target, self.temperature)
         terms = {"hard": F.cross_entropy(student.logits, target),
                  "target": warm * self.target_weight * right}
         if student.logits.shape[1] > 2:

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
-from kd.observation import Observation, aspect
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
+from kd.observation import Observation, select_output
 
 
 class ExplanationEnhanced(Method):
@@ -16,7 +16,7 @@ class ExplanationEnhanced(Method):
     An image whose teacher map is blank has no place to imitate and counts 0.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Explanation-enhanced (e²KD)", "Parchami-Araghi 2024, arXiv 2402.03119",
         "Soft targets, and the student's Grad-CAM of its teacher's answer shall be its teacher's.",
         {"alpha": Knob(0.1, 0.0, 1.0, "α, weight of the hard loss."),
@@ -29,10 +29,12 @@ class ExplanationEnhanced(Method):
         self.alpha, self.temperature, self.weight = alpha, temperature, weight
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return ("logits", "cams")
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        explanation = losses.e2kd(select_output(student, "cams"), teacher["cams"], teacher["logits"])
         return {"hard": self.alpha * F.cross_entropy(student.logits, target),
-                "soft": losses.kd(student.logits, lesson["logits"], self.temperature),
-                "explanation": self.weight * losses.e2kd(aspect(student, "cams"), lesson["cams"], lesson["logits"])}
+                "soft": losses.kd(student.logits, teacher["logits"], self.temperature),
+                "explanation": self.weight * explanation}

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
 from kd.methods.stages import pairs
 from kd.observation import Observation
 
@@ -16,7 +16,7 @@ class Hint(Method):
     F_s is first brought to the teacher's grid. Both terms are learnt together, not one after the other as in the paper.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Hint (FitNet)", "Romero 2015, arXiv 1412.6550",
         "The student's middle features, through a learnt projector, become its teacher's.",
         {"weight": Knob(100.0, 0.0, 10_000.0, "Weight of the features' mean squared difference.")})
@@ -27,7 +27,7 @@ class Hint(Method):
         self.ours = self.theirs = -1
         self.projector: nn.Module = nn.Identity()
 
-    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+    def setup(self, student: Shapes, teacher: Shapes) -> None:
         middle = (len(teacher) - 1) / 2
         self.ours, self.theirs = min(pairs(student, teacher), key=lambda pair: (abs(pair[1] - middle), -pair[1]))
         channels = teacher[self.theirs][0]
@@ -35,10 +35,11 @@ class Hint(Method):
                                        nn.BatchNorm2d(channels))
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return (f"stage:{self.theirs}",)
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        theirs = lesson[f"stage:{self.theirs}"]
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        theirs = teacher[f"stage:{self.theirs}"]
         hint = losses.fitnet(student.stages[self.ours], theirs, self.projector)
         return {"hard": F.cross_entropy(student.logits, target), "hint": self.weight * hint}

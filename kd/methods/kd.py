@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
 from kd.observation import Observation
 
 
@@ -14,7 +14,7 @@ class SoftTargets(Method):
     The KL is summed over classes and averaged over the batch; T² keeps its gradient's size independent of T.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Soft targets (KD)", "Hinton 2015, arXiv 1503.02531; KD-FMV, arXiv 2502.15959",
         "The student imitates the teacher's softened probabilities as well as the labels.",
         {"alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; 1 is the control. KD-FMV tries 0.4 and 0.7."),
@@ -24,6 +24,7 @@ class SoftTargets(Method):
         super().__init__()
         self.alpha, self.temperature = alpha, temperature
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        soft = losses.kd(student.logits, lesson["logits"], self.temperature)
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        soft = losses.kd(student.logits, teacher["logits"], self.temperature)
         return {"hard": self.alpha * F.cross_entropy(student.logits, target), "soft": (1 - self.alpha) * soft}

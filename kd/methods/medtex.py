@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses import kd as soft_loss
-from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
 from kd.observation import Drawing, Observation
 from kd.torch_utils.resize import upsample
 
@@ -42,7 +42,7 @@ class MedTex(Method):
     Here the frozen teacher drives it, and the student learns on random masks beside, as that paper has it.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Explainer and student (MED-TEX)", "Nguyen-Duc 2022, arXiv 2008.02593",
         "A mask is learnt that shows the student no more than what its teacher's answer rests on: a student that "
         "explains itself.",
@@ -62,8 +62,8 @@ class MedTex(Method):
                             "place is shown or not.", fine=True),
          "joint": Knob(0.0, 0.0, 1.0, "Share of the gradient of the student's answers that reaches the explainer. 1 as "
                        "in the paper; then the mask may spell the class instead of showing evidence.", fine=True)})
-    needs_mask = True
-    settles = SETTLED
+    needs_mask_net = True
+    warmup_fraction = SETTLED
 
     def __init__(self, rate: float = 0.02, bottleneck: float = 2.0, keep: float = 2.0, remove: float = 1.0,
                  alpha: float = 0.1, temperature: float = 4.0, variation: float = 0.0, features: float = 0.0,
@@ -75,27 +75,28 @@ class MedTex(Method):
         self.theirs = -1
         self.decoder: nn.Module = nn.Identity()
 
-    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+    def setup(self, student: Shapes, teacher: Shapes) -> None:
         self.theirs = len(teacher) - 1
         if self.features:
             self.decoder = _Gaussian(student[-1][0], teacher[-1][0])
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return ("logits", f"stage:{self.theirs}") if self.features else ("logits",)
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def live_queries(self) -> tuple[str, ...]:
         """What costs is the teacher's passes: those that weigh nothing are not asked for."""
         return tuple(name for name, weight in (("shown", self.keep), ("rest", self.remove)) if weight)
 
-    def look(self, progress: float) -> dict[str, Any]:
+    def forward_kwargs(self, progress: float) -> dict[str, Any]:
         temperature = START * (self.relaxation / START) ** progress
-        return {**super().look(progress), "drawing": Drawing(temperature, self.samples, self.joint)}
+        return {**super().forward_kwargs(progress), "drawing": Drawing(temperature, self.samples, self.joint)}
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
         assert student.drawn is not None, "the forward pass was not asked to draw masks"
-        drawn, said = student.drawn, lesson["logits"]
+        drawn, said = student.drawn, teacher["logits"]
         first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:]
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)
@@ -104,14 +105,14 @@ class MedTex(Method):
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
             "information": (1 - self.alpha) * soft}
         if self.keep:
-            terms["keep"] = self.keep * _unkept(lesson["shown"], _copied(first, lesson["shown"]))
+            terms["keep"] = self.keep * _unkept(teacher["shown"], _copied(first, teacher["shown"]))
         if self.remove:
-            terms["remove"] = self.remove * _still_there(lesson["rest"], _copied(second, lesson["rest"]))
+            terms["remove"] = self.remove * _still_there(teacher["rest"], _copied(second, teacher["rest"]))
         terms["bottleneck"] = closed * self.bottleneck * _divergence(drawn.scores, self.rate)
         if self.variation:
             terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())
         if self.features:
-            terms["features"] = self.features * self.decoder(student.stages[-1], lesson[f"stage:{self.theirs}"])
+            terms["features"] = self.features * self.decoder(student.stages[-1], teacher[f"stage:{self.theirs}"])
         return terms
 
 

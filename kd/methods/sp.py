@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts, Shapes
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
 from kd.observation import Observation
 
 
@@ -13,23 +13,24 @@ class SimilarityPreserving(Method):
     (Tung 2019, arXiv 1907.09682). No shapes need to agree, so no projector.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Similarity-preserving (SP)", "Tung 2019, arXiv 1907.09682",
         "Images of a batch that look alike to the teacher's last stage shall look alike to the student's.",
         {"weight": Knob(3000.0, 0.0, 100_000.0, "γ, weight of the similarities' mean squared difference.")})
-    relational = True
+    compares_batch = True
 
     def __init__(self, weight: float = 3000.0) -> None:
         super().__init__()
         self.weight, self.theirs = weight, -1
 
-    def prepare(self, student: Shapes, teacher: Shapes) -> None:
+    def setup(self, student: Shapes, teacher: Shapes) -> None:
         self.theirs = len(teacher) - 1
 
     @property
-    def wants(self) -> tuple[str, ...]:
+    def teacher_outputs(self) -> tuple[str, ...]:
         return (f"stage:{self.theirs}",)
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        apart = losses.sp(student.stages[-1], lesson[f"stage:{self.theirs}"])
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        apart = losses.sp(student.stages[-1], teacher[f"stage:{self.theirs}"])
         return {"hard": F.cross_entropy(student.logits, target), "similarity": self.weight * apart}

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Lesson, Method, MethodFacts
+from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
 from kd.observation import Observation
 
 
@@ -15,7 +15,7 @@ class StandardisedTargets(Method):
     The student need not reach the size of its teacher's logits, only their order and relations.
     """
 
-    facts = MethodFacts(
+    info = MethodFacts(
         "Standardised logits", "Sun 2024, arXiv 2403.01427",
         "As soft targets, with each image's logits first brought to mean 0 and deviation 1 in both models.",
         {"hard_weight": Knob(0.1, 0.0, 10.0, "Weight of the hard loss."),
@@ -29,6 +29,7 @@ class StandardisedTargets(Method):
         super().__init__()
         self.hard_weight, self.weight, self.temperature = hard_weight, weight, temperature
 
-    def forward(self, student: Observation, lesson: Lesson, target: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
-        soft = losses.logit_std(student.logits, lesson["logits"], self.temperature)
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        soft = losses.logit_std(student.logits, teacher["logits"], self.temperature)
         return {"hard": self.hard_weight * F.cross_entropy(student.logits, target), "soft": self.weight * soft}

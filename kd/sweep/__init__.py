@@ -266,7 +266,7 @@ def _with(base: Request, settings: Mapping[str, Any]) -> Request:
 def _knobs(method: str) -> tuple[str, ...]:
     from kd.methods import METHODS
 
-    return tuple(METHODS[method].facts.knobs)
+    return tuple(METHODS[method].info.knobs)
 
 
 def _id(spec: RunSpec, store: Store) -> str:

@@ -38,9 +38,9 @@ def demands(sweep: Sweep, store: Store, data: DataRef | None = None) -> Demands:
             three = (teacher, control, student)
             if any(not done[spec] and _kind(spec) not in costs for spec in three):
                 needs = forecast(three, data, store).needs
-                costs |= {_kind(spec): need.seconds - need.teaching for spec, need in zip(three, needs, strict=True)
-                          if not done[spec]}
-                taught.setdefault((student.teacher, student.method), needs[-1].teaching)
+                costs |= {_kind(spec): need.seconds - need.teacher_seconds
+                          for spec, need in zip(three, needs, strict=True) if not done[spec]}
+                taught.setdefault((student.teacher, student.method), needs[-1].teacher_seconds)
             total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
     return Demands(len(found), len(done), sum(done.values()), sum(total.values()) + sum(taught.values()))
 

@@ -22,16 +22,16 @@ def batch_norm(world: int) -> AbstractContextManager[Any]:
     return _GlobalBatchNorm() if world > 1 else nullcontext()
 
 
-def all_gather_batch(seen: Observation, lesson: Mapping[str, Tensor],
+def all_gather_batch(seen: Observation, outputs: Mapping[str, Tensor],
                      target: Tensor) -> tuple[Observation, dict[str, Tensor], Tensor]:
-    """Observation, lesson and labels [B, …] of all processes [W·B, …], for losses that compare images of a batch.
+    """Observation, teacher outputs and labels [B, …] of all processes [W·B, …], for losses that compare images.
 
     The result carries gradient back to every process's share. Each process then computes the same loss; the sum of the
     W gradients of it that reach a share, and their mean over W processes, make up the gradient of one.
     """
     cams = None if seen.cams is None else all_gather_rows(seen.cams)
     return (Observation(all_gather_rows(seen.logits), tuple(map(all_gather_rows, seen.stages)), cams),
-            {name: all_gather_rows(rows) for name, rows in lesson.items()}, all_gather_rows(target))
+            {name: all_gather_rows(rows) for name, rows in outputs.items()}, all_gather_rows(target))
 
 
 def all_gather_rows(rows: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         collapsed([entry.run])
     if computed := _computed(entry):
         st.caption(computed)
-    lessons_view.learnt(entry.run)
-    lessons_view.taught(entry.run)
+    lessons_view.show_usage(entry.run)
+    lessons_view.show_cache(entry.run)
     polled(_live, POLL if entry.active else None)(entry)
     settings(entry.spec)
 

@@ -167,9 +167,9 @@ def stages(teacher: str) -> int | None:
 def _method(values: dict[str, Any]) -> dict[str, Any]:
     st.markdown("**Distillation**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
-    name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].facts.title, key=key("method"),
+    name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].info.title, key=key("method"),
                         persist_state="session", help=Request.__dataclass_fields__["method"].metadata["help"])
-    facts = METHODS[name].facts
+    facts = METHODS[name].info
     st.caption(f"{facts.summary} ({facts.paper})")
     if caveat := check(name, _classes(values["data"])):
         st.warning(caveat, icon=":material/warning:")
@@ -181,18 +181,18 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
 
 def _knobs(method: str, fine: bool = False) -> dict[str, float]:
     """The method's own settings; fine: those instead that most people leave alone."""
-    return {name: knob(method, name, about) for name, about in METHODS[method].facts.knobs.items()
+    return {name: knob(method, name, about) for name, about in METHODS[method].info.knobs.items()
             if about.fine == fine}
 
 
 def _fine(values: dict[str, Any]) -> dict[str, Any]:
     """The rest of what is the method's: its fine settings, and the explainer that it trains."""
     method = METHODS[values["method"]]
-    if not method.needs_mask and not any(one.fine for one in method.facts.knobs.values()):
+    if not method.needs_mask_net and not any(one.fine for one in method.info.knobs.values()):
         return {}
-    st.caption(method.facts.title)
+    st.caption(method.info.title)
     with st.grid(3, min_column_width=150):
-        explainer = {name: _setting(name) for name in EXPLAINER if method.needs_mask}
+        explainer = {name: _setting(name) for name in EXPLAINER if method.needs_mask_net}
         args = {**values["method_args"], **_knobs(values["method"], fine=True)}
     st.caption("Training")
     return {"method_args": args, **explainer}
@@ -210,7 +210,7 @@ def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
     """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
     an explainer is asked about where one of them trains one."""
     idle = {"teacher_epochs"} if values["teacher"] in store() else set()
-    if not any(METHODS[name].needs_mask for name in methods):
+    if not any(METHODS[name].needs_mask_net for name in methods):
         idle.update(EXPLAINER)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     with st.grid(3, min_column_width=150):

@@ -1,39 +1,37 @@
-"""What is kept of a teacher's answers: said where a student learns from them, freed where the teacher is shown."""
+"""Teacher cache: its use by a student in training, its size on the teacher's page, and a button that clears it."""
 
 from typing import Any
 
 import streamlit as st
 
-from kd import lessons
 from kd.runs import Run
-from pages.parts.common import percent, size, store, usage_errors
+from kd.training.teacher.cache import cache_bytes, clear, recorded_usage
+from pages.parts.common import size, store, usage_errors
 
 
-def learnt(run: Run) -> None:
-    """Draw how much of what a student asks its teacher was answered from disk; nothing before it has begun to ask."""
-    if told := run.last("lessons"):
-        st.caption(words(told))
+def show_usage(run: Run) -> None:
+    """Draw a student's hits in its teacher's cache; nothing before it has begun to train."""
+    if usage := recorded_usage(run):
+        st.caption(describe(usage))
 
 
-def words(told: dict[str, Any]) -> str:
-    """`Teacher's answers: 87.0 % kept from before, 41 MB on disk` of a `lessons` event."""
-    share = told["share"]
-    before = "all" if share == 1 else "none" if share == 0 else percent(share)
-    kept = f"Teacher's answers: {before} kept from before, {size(told['bytes'])} on disk"
-    return kept + (f" · the rest is not kept: {told['why']}" if told["live"] else "")
+def describe(usage: dict[str, Any]) -> str:
+    """`Teacher cache: 87 % hits, 41 MB`. usage: as `kd.training.teacher.cache.recorded_usage` gives it."""
+    hit_rate = 100 * usage["hits"] // max(1, usage["hits"] + usage["misses"])  # rounded down: 100 only without a miss
+    text = f"Teacher cache: {hit_rate} % hits, {size(usage['bytes'])}"
+    return text + (f" · new outputs are not cached: {usage['disabled']}" if usage["disabled"] else "")
 
 
-def taught(run: Run) -> None:
-    """Draw what is kept for a teacher's students, and a button that frees it."""
-    kept = lessons.kept_bytes(run)
-    if not kept:
+def show_cache(run: Run) -> None:
+    """Draw the size of a teacher's cache, and a button that clears it; nothing where it is empty."""
+    used = cache_bytes(run)
+    if not used:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"Its answers to its students' views are kept, {size(kept)}, so that the next student need not ask "
-                   "again.", width="content")
-        if st.button("Free", key="free-lessons", type="tertiary", icon=":material/mop:",
-                     help="The next student asks anew, which costs one pass of the teacher for each view."):
+        st.caption(f"Teacher cache: {size(used)} of outputs for its next students.", width="content")
+        if st.button("Clear teacher cache", key="clear-teacher-cache", type="tertiary", icon=":material/mop:",
+                     help="The next student's teacher computes them again: one forward pass for each augmented view."):
             with usage_errors():
-                freed = lessons.free(store(), run)
+                freed = clear(store(), run)
                 st.toast(f"{size(freed)} freed.", icon=":material/mop:")
                 st.rerun()

@@ -97,7 +97,7 @@ def _draw(series: Series, trio: Trio) -> None:
         left, right = st.columns([3, 2], gap="medium")
         with left:
             _curves(trio)
-            lessons_view.learnt(trio.student)
+            lessons_view.show_usage(trio.student)
         with right:
             probe_view(trio)
         mask_view(trio.student, (trio.teacher.summary or {}).get("classes") or [])

@@ -47,7 +47,7 @@ def _compared() -> tuple[Sequence[str], Sequence[float]]:
     st.markdown("**Comparison**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     methods = st.multiselect("Methods", known, default=[name for name in USUAL if name in known], key="study_methods",
-                             persist_state="session", format_func=lambda name: METHODS[name].facts.title, wrap=True,
+                             persist_state="session", format_func=lambda name: METHODS[name].info.title, wrap=True,
                              help="Each beside the same control, with its own usual settings.")
     shares = sweep_form.several("data_fraction", SHARES, FRACTIONS, float, place="study_shares",
                                 help="Shares of the training images. Smaller ones lie within larger ones; classes keep "

@@ -74,12 +74,12 @@ def _method() -> dict[str, Sequence[Any]]:
     st.markdown("**Distillation**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     chosen = st.multiselect("Methods", known, default=["kd"], key="sweep_method", persist_state="session",
-                            format_func=lambda name: METHODS[name].facts.title, wrap=True,
+                            format_func=lambda name: METHODS[name].info.title, wrap=True,
                             help="Each with every value below that it knows; what it lacks makes no cells for it.")
     axes: dict[str, Sequence[Any]] = {"method": chosen}
     knobs: dict[str, list[str]] = {}
     for method in chosen:
-        for name in METHODS[method].facts.knobs:
+        for name in METHODS[method].info.knobs:
             knobs.setdefault(name, []).append(method)
     with st.grid(2, min_column_width=130):
         for name, methods in knobs.items():
@@ -89,11 +89,11 @@ def _method() -> dict[str, Sequence[Any]]:
 
 def _knob(name: str, methods: list[str]) -> Sequence[float]:
     """A method's own setting. Proposed: what KD-FMV tries, the methods' defaults, half and double of these."""
-    facts = [METHODS[method].facts.knobs[name] for method in methods]
+    facts = [METHODS[method].info.knobs[name] for method in methods]
     defaults = {one.default for one in facts}
     proposed = {*TRIED.get(name, ()), *defaults, *(value * by for value in defaults for by in (0.5, 2))}
     low, high = min(one.low for one in facts), max(one.high for one in facts)
-    meaning = "  \n".join(f"{METHODS[method].facts.title}: {one.help} Default {one.default:g}."
+    meaning = "  \n".join(f"{METHODS[method].info.title}: {one.help} Default {one.default:g}."
                           for method, one in zip(methods, facts, strict=True))
     whose = "" if len(methods) > 1 or name in TRIED else f" ({methods[0]})"
     # Another set of methods has other defaults, so its choice is kept apart.

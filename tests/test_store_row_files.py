@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kd.shelf import PAGE, Row, Shelf, on_disk
+from kd.store.row_files import PAGE, RowFiles, RowFormat, on_disk
 
-FORM = {"logits": Row((4,)), "stage:1": Row((2, 3, 5), "float16")}
+FORM = {"logits": RowFormat((4,)), "stage:1": RowFormat((2, 3, 5), "float16")}
 
 
 def rows(index, form=FORM):
@@ -27,13 +27,13 @@ def at(*numbers):
 
 @pytest.fixture
 def filled(tmp_path):
-    shelf = Shelf(tmp_path / "shelf", FORM, write=True)
-    shelf.write(at(3, 0, 17), rows((3, 0, 17)))
-    return shelf
+    files = RowFiles(tmp_path / "files", FORM, write=True)
+    files.write(at(3, 0, 17), rows((3, 0, 17)))
+    return files
 
 
-def check(shelf, index, sound):
-    found, there = shelf.read(at(*index))
+def check(files, index, sound):
+    found, there = files.read(at(*index))
     assert there.tolist() == sound
     for name, values in rows(index).items():
         assert found[name].dtype == values.dtype
@@ -42,24 +42,24 @@ def check(shelf, index, sound):
 
 def test_rows_come_back_as_they_were_and_others_are_not_there(filled, tmp_path):
     check(filled, (17, 0, 5, 3, 99), [True, True, False, True, False])
-    check(Shelf(tmp_path / "shelf", FORM), (3, 16), [True, False])
+    check(RowFiles(tmp_path / "files", FORM), (3, 16), [True, False])
 
 
 def test_reading_makes_nothing_on_disk(tmp_path):
-    check(Shelf(tmp_path / "none", FORM), (0, 1), [False, False])
-    check(Shelf(None, FORM), (0,), [False])
+    check(RowFiles(tmp_path / "none", FORM), (0, 1), [False, False])
+    check(RowFiles(None, FORM), (0,), [False])
     assert not (tmp_path / "none").exists()
 
 
 def test_a_row_must_be_there_in_every_column(filled, tmp_path):
     only = {"logits": FORM["logits"]}
-    Shelf(tmp_path / "shelf", only, write=True).write(at(5), rows((5,), only))
+    RowFiles(tmp_path / "files", only, write=True).write(at(5), rows((5,), only))
     check(filled, (5, 3), [False, True])
 
 
 @pytest.mark.parametrize("column", ["logits", "stage-1"])
 def test_a_flipped_bit_costs_its_row(filled, tmp_path, column):
-    with (tmp_path / "shelf" / f"{column}.rows").open("r+b") as file:
+    with (tmp_path / "files" / f"{column}.rows").open("r+b") as file:
         file.seek(3 * FORM[column.replace("-", ":")].bytes + 5)
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
@@ -69,22 +69,22 @@ def test_a_flipped_bit_costs_its_row(filled, tmp_path, column):
     check(filled, (0, 3, 17), [True, True, True])
 
 
-@pytest.mark.parametrize("end", [".rows", ".tags"])
+@pytest.mark.parametrize("end", [".rows", ".crc32"])
 def test_a_file_cut_short_costs_what_is_cut(filled, tmp_path, end):
-    os.truncate(tmp_path / "shelf" / f"logits{end}", 17 * (16 if end == ".rows" else 4) + 3)
+    os.truncate(tmp_path / "files" / f"logits{end}", 17 * (16 if end == ".rows" else 4) + 3)
     check(filled, (0, 3, 17), [True, True, False])
-    assert filled.survey([at(0, 3, 17)])[:2] == (2, 1)
+    assert filled.count([at(0, 3, 17)])[:2] == (2, 1)
 
 
 def test_a_row_whose_sum_is_nought_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(zlib, "crc32", lambda content: 0)
-    shelf = Shelf(tmp_path, FORM, write=True)
-    shelf.write(at(2), rows((2,)))
-    check(shelf, (2, 1), [True, False])
+    files = RowFiles(tmp_path, FORM, write=True)
+    files.write(at(2), rows((2,)))
+    check(files, (2, 1), [True, False])
 
 
 def test_rows_of_another_form_are_refused(filled):
-    with pytest.raises(ValueError, match="not Row"):
+    with pytest.raises(ValueError, match="not RowFormat"):
         filled.write(at(1), {**rows((1,)), "logits": np.zeros((1, 5), np.float32)})
 
 
@@ -106,21 +106,21 @@ def test_a_full_disk_is_an_error_and_leaves_no_row(filled, monkeypatch):
     check(filled, (0, 1, 2, 3), [True, True, False, True])
 
 
-def test_a_survey_counts_and_its_bytes_are_enough(tmp_path):
-    form = {"stage:0": Row((32, 50)), "logits": Row((4,))}
-    shelf = Shelf(tmp_path, form, write=True)
+def test_required_rows_are_counted_and_its_bytes_are_enough(tmp_path):
+    form = {"stage:0": RowFormat((32, 50)), "logits": RowFormat((4,))}
+    files = RowFiles(tmp_path, form, write=True)
     some, more = np.arange(0, 4000, 40), np.arange(1, 4000, 25)
-    kept, missing, cost = shelf.survey([some, more])
+    kept, missing, cost = files.count([some, more])
     assert (kept, missing) == (0, len(some) + len(more))
     for index in (some, more):
-        shelf.write(index, rows(index, form))
+        files.write(index, rows(index, form))
     taken = sum(on_disk(path.stat()) for path in tmp_path.iterdir())
     assert missing * 6400 < taken <= cost
-    assert shelf.survey([some, more, at(2)])[:2] == (missing, 1)
+    assert files.count([some, more, at(2)])[:2] == (missing, 1)
 
 
 def test_holes_take_no_disk(tmp_path):
-    Shelf(tmp_path, FORM, write=True).write(at(10**6), rows((10**6,)))
+    RowFiles(tmp_path, FORM, write=True).write(at(10**6), rows((10**6,)))
     assert (tmp_path / "logits.rows").stat().st_size > 10**7
     assert on_disk((tmp_path / "logits.rows").stat()) <= 16 * PAGE
 
@@ -129,26 +129,26 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_shelf import FORM, Shelf, at, rows
-shelf = Shelf(Path(sys.argv[1]), FORM, write=True)
+from test_store_row_files import FORM, RowFiles, at, rows
+files = RowFiles(Path(sys.argv[1]), FORM, write=True)
 print("ready", flush=True)
 for number in range(int(sys.argv[3]), 10**9 * int(sys.argv[4]), int(sys.argv[4])):
-    shelf.write(at(number % 500), rows((number % 500,)))
+    files.write(at(number % 500), rows((number % 500,)))
 """
 
 
-def test_two_processes_fill_one_shelf_and_one_is_killed(tmp_path):
+def test_two_processes_fill_the_same_files_and_one_is_killed(tmp_path):
     tests = os.path.dirname(__file__)
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), tests, str(start), str(step)],
                                 stdout=subprocess.PIPE, cwd=os.path.dirname(tests))
                for start, step in ((0, 1), (499, -1))]
-    shelf, everything = Shelf(tmp_path, FORM, write=True), np.arange(500)
+    files, everything = RowFiles(tmp_path, FORM, write=True), np.arange(500)
     try:
         for writer in writers:
             writer.stdout.readline()
         expected = rows(everything)
         for turn in range(60):
-            found, there = shelf.read(everything)
+            found, there = files.read(everything)
             for name, values in expected.items():
                 np.testing.assert_array_equal(found[name][there], values[there])
             if turn == 20:
@@ -158,17 +158,17 @@ def test_two_processes_fill_one_shelf_and_one_is_killed(tmp_path):
         for writer in writers:
             writer.kill()
             writer.communicate()
-    shelf.write(everything, expected)
-    check(shelf, range(500), [True] * 500)
+    files.write(everything, expected)
+    check(files, range(500), [True] * 500)
 
 
-def test_threads_of_one_process_share_a_shelf(tmp_path):
+def test_threads_of_one_process_share_files(tmp_path):
     def fill(number):
-        shelf = Shelf(tmp_path, FORM, write=True)
+        files = RowFiles(tmp_path, FORM, write=True)
         order = np.random.default_rng(number).permutation(60)
-        shelf.write(order, rows(order))
-        return shelf.read(np.arange(60))[1].all()
+        files.write(order, rows(order))
+        return files.read(np.arange(60))[1].all()
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(fill, range(8)))
-    check(Shelf(tmp_path, FORM), range(60), [True] * 60)
+    check(RowFiles(tmp_path, FORM), range(60), [True] * 60)

@@ -1,9 +1,9 @@
-"""Observations made of random numbers in float64, and lessons of them, for tests of methods."""
+"""Observations made of random numbers in float64, and teacher outputs of them, for tests of methods."""
 
 import torch
 
 from kd.methods import METHODS, Method, build
-from kd.observation import Drawn, Observation, aspect
+from kd.observation import Drawn, Observation, select_output
 
 TARGET = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 OURS = ((4, 8), (6, 4))  # (channels, side) of each stage of a student, and of its teacher
@@ -47,14 +47,14 @@ def ready(name: str, student: Observation, teacher: Observation, **args: float) 
     """The method with its projector, if any, made for these two."""
     torch.manual_seed(0)
     method = build(name, args)
-    method.prepare(*(tuple(tuple(stage.shape[1:]) for stage in seen.stages) for seen in (student, teacher)))
+    method.setup(*(tuple(tuple(stage.shape[1:]) for stage in seen.stages) for seen in (student, teacher)))
     return method.double()
 
 
-def lesson(method: Method, teacher: Observation, student: Observation | None = None) -> dict[str, torch.Tensor]:
-    """What the teacher shows, and what it answers where the method asks about pictures that the student drew."""
-    asked = {name: answer(teacher, student.drawn, name) for name in method.asks} if student else {}
-    return {**{name: aspect(teacher, name) for name in method.wants}, **asked}
+def outputs(method: Method, teacher: Observation, student: Observation | None = None) -> dict[str, torch.Tensor]:
+    """The outputs that a method needs, and those of its live queries where there is a student to make the images."""
+    asked = {name: answer(teacher, student.drawn, name) for name in method.live_queries} if student else {}
+    return {**{name: select_output(teacher, name) for name in method.teacher_outputs}, **asked}
 
 
 def answer(teacher: Observation, drawn: Drawn, name: str) -> torch.Tensor:
@@ -72,7 +72,7 @@ def halves(rows: torch.Tensor) -> dict[str, torch.Tensor]:
 def terms(name: str, student: Observation, teacher: Observation, target=TARGET, progress: float = 1.0,
           **args: float) -> dict[str, torch.Tensor]:
     method = ready(name, student, teacher, **args)
-    return method(student, lesson(method, teacher, student), target[:len(student.logits)], progress)
+    return method(student, outputs(method, teacher, student), target[:len(student.logits)], progress)
 
 
 def taught(found: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,85 @@
+"""One optimiser step of a student: forward pass, loss terms, backward pass, update."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from kd.batches import Batch
+from kd.methods import Method, TeacherOutputs
+from kd.models.base import Classifier
+from kd.torch_utils import distributed_ops
+from kd.training.teacher.cached_teacher import CachedTeacher
+
+
+class TrainStep(NamedTuple):
+    """A student's training step on one batch. teacher: only for methods with live queries."""
+
+    fabric: Fabric
+    model: nn.Module
+    method: Any  # a Method, or Fabric's wrapper of one
+    teacher: CachedTeacher | None
+    optimizer: torch.optim.Optimizer
+
+    def __call__(self, batch: Batch, outputs: TeacherOutputs, progress: float) -> dict[str, torch.Tensor]:
+        """Update the parameters and return the loss terms {name: scalar}. progress: as in `Method.forward`."""
+        terms = self.loss_terms(batch, outputs, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        self.optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def loss_terms(self, batch: Batch, outputs: TeacherOutputs, progress: float) -> dict[str, torch.Tensor]:
+        """The weighted loss terms {name: scalar}, with gradient."""
+        target = batch.target
+        with distributed_ops.batch_norm(self.fabric.world_size):
+            # Fabric turns all outputs into float32: for stages that the method does not use, an eighth of a step at
+            # 224 px.
+            seen = self.model(batch.images, **self.method.forward_kwargs(progress))
+            if self.teacher and self.method.live_queries:
+                outputs = {**outputs, **self.teacher.query(seen)}
+            if self.method.compares_batch and self.fabric.world_size > 1:
+                seen, outputs, target = distributed_ops.all_gather_batch(seen, outputs, target)
+            terms: dict[str, torch.Tensor] = self.method(seen, outputs, target, progress)
+        return terms
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters of student and method that are trained."""
+        return [one for part in (self.model, self.method) for one in part.parameters() if one.requires_grad]
+
+
+def build_step(fabric: Fabric, model: Classifier, method: Method, teacher: CachedTeacher | None,
+               optimizer: torch.optim.Optimizer, example: tuple[Batch, TeacherOutputs] | None) -> TrainStep:
+    """A step on the device and, with several processes, with gradients that are means over all of them.
+
+    example: a batch with its teacher outputs, needed by several processes only.
+    """
+    if fabric.world_size > 1:
+        # A 1 × 1 kernel has the same memory in either layout; that its strides are written otherwise costs nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        assert example is not None, "several processes need an example"
+        _freeze_unused(TrainStep(fabric, model.to(fabric.device), method, teacher, optimizer), *example)
+    trainable = any(parameter.requires_grad for parameter in method.parameters())
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    return TrainStep(fabric, wrapped, fabric.setup_module(method) if trainable and fabric.world_size > 1 else method,
+                     teacher, optimizer)
+
+
+def _freeze_unused(step: TrainStep, batch: Batch, outputs: TeacherOutputs) -> None:
+    """Freeze parameters that never get a gradient, as in some layers of truncated networks: processes would wait for
+    one another's gradients of them."""
+    step.model.eval()  # leaves the running statistics as they are
+    step.method.eval()
+    loss = torch.stack(list(step.loss_terms(batch, outputs, 1.0).values())).sum()
+    found = torch.autograd.grad(loss, step.parameters(), allow_unused=True)
+    for parameter, gradient in zip(step.parameters(), found, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups with decay for kernels and matrices only: biases and batch-norm gains gain nothing from it."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]

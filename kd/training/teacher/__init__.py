@@ -1,0 +1,1 @@
+"""Teacher outputs for a student in training, and their cache on disk."""

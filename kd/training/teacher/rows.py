@@ -1,0 +1,136 @@
+"""Rows of the teacher cache: their key, their formats, which of them a run requires, and what they will take."""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kd import arithmetic, methods, views
+from kd.datasets import cache as image_cache
+from kd.datasets.base import Dataset
+from kd.methods import METHODS, Method, Shapes
+from kd.models import shapes, weights
+from kd.runs import FINISHED, Run, Store
+from kd.spec import RunSpec
+from kd.store.row_files import Index, RowFiles, RowFormat
+from kd.torch_utils.rng import isolated_rng
+from kd.training.teacher import cache
+
+# Images in every forward pass of the teacher, by device (the last chunk is filled up): in float32 the last digits of a
+# row depend on the batch size, and a cached row must be the one that computing it now would give. Measured with eight
+# networks: the same bits from 16 on, on one thread or two; 8 changes them, and 32 is faster than 16.
+CHUNK = {"cpu": 32}
+CHUNK_ELSEWHERE = 128
+
+
+@dataclass(frozen=True)
+class CacheEstimate:
+    """What a student will take. passes: images in forward passes of its teacher. size: bytes of disk for new rows; 0
+    where they are not cached, and every seed computes them again."""
+
+    passes: float
+    size: int
+
+
+def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
+    """Everything that a row depends on beside its view and its image. spec: the student's.
+
+    threads: only a run that fixes them promises the last digits, so only that run's rows are separate.
+    """
+    import timm
+
+    return {"version": cache.VERSION, "teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
+            "data": data.fingerprint, "decoded": image_cache.VERSION, "images": len(data.train),
+            "size": spec.image_size, **_view_key(spec), "flip": bool(spec.views) and data.info.flip,
+            "precision": precision, "device": _device_key(device), "threads": spec.threads,
+            "chunk": chunk_size(device.type), "torch": torch.__version__, "timm": timm.__version__}
+
+
+def _view_key(spec: RunSpec) -> dict[str, Any]:
+    """What decides the pixels of a view; images without augmentation are all the same."""
+    return {"views": views.VERSION, "augmentation": spec.augmentation} if spec.views else {
+        "views": 0, "augmentation": 0.0}
+
+
+def _device_key(device: torch.device) -> str:
+    """What the last digits of a sum depend on: the kind of device, and its instruction sets."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return device.type
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    units = [name for name in arithmetic.BF16 if known.get(name)]
+    return " ".join(["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+
+
+def chunk_size(device: str) -> int:
+    """Images in a forward pass of the teacher on this kind of device."""
+    return CHUNK.get(device, CHUNK_ELSEWHERE)
+
+
+def row_format(output: str, stages: Shapes, classes: int) -> RowFormat:
+    """Format of an output's rows: half precision for stage features [H, W, C], single precision for the rest."""
+    kind, _, number = output.partition(":")
+    if kind == "logits":
+        return RowFormat((classes,))
+    channels, height, width = stages[int(number or -1)]
+    if kind == "stage":
+        return RowFormat((height, width, channels), "float16")
+    return RowFormat((classes, height, width) if kind == "cams" else (height, width))
+
+
+def row_formats(method: Method, teacher: RunSpec, size: int, classes: int) -> dict[str, RowFormat]:
+    """Row formats of a method's teacher outputs, by output. size: side of the student's images in pixels."""
+    stages = shapes(replace(teacher, image_size=size), classes)
+    return {name: row_format(name, stages, classes) for name in method.teacher_outputs}
+
+
+def build_method(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
+    """The student's method, set up for the stages of the two models at the student's image size."""
+    method = methods.build(spec.method, spec.method_args)
+    with isolated_rng(spec.seed):
+        method.setup(shapes(spec, classes), shapes(replace(teacher, image_size=spec.image_size), classes))
+    return method
+
+
+def required_rows(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
+    """Row numbers that a run requires, epoch by epoch, each once; the same for all seeds and methods.
+
+    subset: the images trained on, of a split of `images`.
+    """
+    for epoch in range(min(spec.epochs, spec.views) if spec.views else 1):
+        view = views.view_number(epoch, subset, spec.views) if spec.views else np.zeros_like(subset)
+        yield view * images + subset
+
+
+def estimate(spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> CacheEstimate:
+    """What a run will take, before it is started. images: of the train split."""
+    if not METHODS[spec.method].needs_teacher:
+        return CacheEstimate(0, 0)
+    epoch, epochs_computed = images * spec.data_fraction, min(spec.epochs, spec.views) if spec.views else 1
+    if cache.quota() == 0:
+        return CacheEstimate(epoch * spec.epochs, 0)
+    directory, count = _existing_cache(spec, teacher, store) or (None, images)
+    formats = row_formats(build_method(spec, teacher, classes), teacher, spec.image_size, classes)
+    hits, misses, missing_bytes = RowFiles(directory, formats).count(required_rows(np.arange(count), spec, count))
+    hit_rate = min(1.0, hits / max(1.0, (hits + misses) * spec.data_fraction))
+    size = round(missing_bytes * spec.data_fraction * (hit_rate < 1))
+    if size and cache.reserve(store, spec.id, directory or Path(), size, remove=False):
+        return CacheEstimate(epoch * spec.epochs * (1 - hit_rate), 0)
+    return CacheEstimate(epoch * epochs_computed * (1 - hit_rate), size)
+
+
+def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path, int] | None:
+    """(directory, images of the split) of the cache that this student would read."""
+    run = store.find(teacher)
+    if run is None or run.status != FINISHED or not run.weights.exists():
+        return None
+    found = cache.find(run, version=cache.VERSION, teacher=weights.fingerprint(run.weights),
+                       data=spec.data_fingerprint, decoded=image_cache.VERSION, size=spec.image_size,
+                       **_view_key(spec), precision=arithmetic.precision_of(spec), threads=spec.threads,
+                       chunk=chunk_size(arithmetic.device(spec.device)), torch=torch.__version__)
+    return (found[0], found[1]["images"]) if found else None

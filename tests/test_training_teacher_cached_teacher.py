@@ -1,0 +1,361 @@
+"""Teacher outputs, cached or computed, are the same."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from made_runs import made
+from safetensors.torch import load
+from small import DATA, SIZE, explainer_of, spec, trained
+
+from kd.batches import TrainBatches
+from kd.datasets import open_dataset
+from kd.errors import Stopped, UsageError
+from kd.methods import METHODS
+from kd.models import build, weights
+from kd.models.base import Classifier
+from kd.observation import Drawing
+from kd.runs import Store
+from kd.spec import RunSpec
+from kd.store.row_files import folder_size
+from kd.train import train
+from kd.training.teacher import cache
+from kd.training.teacher.cached_teacher import CachedTeacher, find_teacher
+from kd.training.teacher.rows import build_method, chunk_size
+
+CHUNK = chunk_size("cpu")
+WITH_TEACHER = [name for name in METHODS if METHODS[name].needs_teacher]
+STUDENT = {"epochs": 2, "views": 2, "depth": 3}
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def data(store):
+    return open_dataset(DATA, SIZE, store.places)
+
+
+@pytest.fixture
+def teacher(store, data):
+    return made(store, spec(model="test_resnet"), data.classes)
+
+
+def student(teacher, **changes) -> RunSpec:
+    return spec(**{"method": "kd", "teacher": teacher.id, **STUDENT, **changes})
+
+
+def cached(store, teacher, data, enable=True, log=lambda *_, **__: None, **changes) -> CachedTeacher:
+    about = student(teacher, **changes)
+    method = build_method(about, teacher.spec, len(data.classes))
+    fabric = Fabric(accelerator="cpu", devices=1, precision=changes.get("precision", "32-true"))
+    found = CachedTeacher(teacher, about, data, method, fabric, log)
+    if enable:
+        found.enable_cache(store, store.create(about), np.arange(len(data.train)))
+    return found
+
+
+def batches(data, size=8, seed=0, count=2):
+    return TrainBatches(data.train, np.arange(len(data.train)), size, seed, count, data.info.flip, 0.25)
+
+
+def outputs(one: CachedTeacher, of: TrainBatches, epochs=2) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
+    """Every image's teacher outputs, by epoch and image; the batches come in their order."""
+    found = {}
+    for epoch in range(epochs):
+        plain = list(of.epoch(epoch, torch.device("cpu")))
+        for number, (batch, parts) in enumerate(one.batches(of, epoch)):
+            assert torch.equal(batch.images, plain[number].images)
+            assert set(parts) == set(one.formats)
+            assert all(part.dtype == torch.float32 and not part.requires_grad for part in parts.values())
+            found |= {(epoch, int(image)): {name: part[place] for name, part in parts.items()}
+                      for place, image in enumerate(batch.numbers)}
+        assert number + 1 == len(of)
+    return found
+
+
+def same(one, other, tolerance=1e-3) -> bool:
+    """To rounding: an image may stand in another row of its chunk, and rows may round differently."""
+    pairs = [(part, other[key][name]) for key in one if key in other for name, part in one[key].items()]
+    return all(torch.allclose(*pair, tolerance, tolerance) and pair[0].stride() == pair[1].stride() for pair in pairs)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many pictures each forward pass of a timm model gets."""
+    counted = []
+    real = Classifier.forward
+
+    def forward(self, images, *args, **kwargs):
+        if hasattr(self, "net") and images.device.type != "meta":
+            counted.append(len(images))
+        return real(self, images, *args, **kwargs)
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    return counted
+
+
+def content(run) -> bytes:
+    return run.weights.read_bytes()
+
+
+def test_a_teacher_that_has_not_finished_cannot_teach():
+    store = Store()
+    teacher = store.create(spec(seed=5))
+    with pytest.raises(UsageError, match="not finished"):
+        find_teacher(spec(method="kd", teacher=teacher.id), store, ("a", "b"))
+    with pytest.raises(UsageError, match="needs a teacher"):
+        find_teacher(spec(method="kd"), store, ("a", "b"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("method", WITH_TEACHER)
+def test_outputs_cached_in_other_batches_are_those_computed_now(store, teacher, data, passes, method, precision):
+    about, tolerance = {"method": method, "precision": precision}, 1e-3 if precision == "32-true" else 0.05
+    live = outputs(cached(store, teacher, data, enable=False, **about), batches(data, 8))
+    other = cached(store, teacher, data, **about)
+    assert same(live, outputs(other, batches(data, 13, seed=3)), tolerance)
+    assert other.computed == 2 * len(data.train)
+    passes.clear()
+    kept = cached(store, teacher, data, **about)
+    again = outputs(kept, batches(data, 8))
+    assert same(live, again, tolerance)
+    assert live.keys() == again.keys()
+    assert passes == []
+    assert (kept.cache.misses, kept.computed, kept._model) == (0, 0, None)
+
+
+QUERYING = [name for name in WITH_TEACHER if METHODS[name]().live_queries]
+
+
+def drawn(method, size=4, samples=1):
+    model = build(spec(method=method, **explainer_of(method)), 4).train()
+    return model(torch.rand(size, 3, SIZE, SIZE), drawing=Drawing(0.5, samples, 0.0))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize("method", QUERYING)
+def test_live_queries_give_logits_that_are_differentiable_in_the_images(
+        store, teacher, data, method, size, samples):
+    one, seen = cached(store, teacher, data, enable=False, method=method), drawn(method, size, samples)
+    before = [value.clone() for value in one.model.state_dict().values()]
+    found = one.query(seen)
+    assert tuple(found) == one.live_queries
+    for name in one.live_queries:
+        pictures = getattr(seen.drawn, name)
+        assert len(pictures) == samples * ((size + 1) // 2)
+        torch.testing.assert_close(found[name], one.model(pictures).logits)
+        [felt] = torch.autograd.grad(found[name].square().sum(), pictures, retain_graph=True)
+        assert felt.flatten(1).abs().sum(dim=1).min() > 0
+    sum(part.sum() for part in found.values()).backward()
+    assert not one.model.training
+    assert all(weight.grad is None and not weight.requires_grad for weight in one.model.parameters())
+    assert all(map(torch.equal, one.model.state_dict().values(), before))
+    assert one.computed == 0
+
+
+@pytest.mark.parametrize(("name", "exact"), [("test_resnet", False), ("mobilenetv3_small_050", True)])
+def test_queried_logits_are_single_precision_and_a_depthwise_teacher_computes_in_it(store, data, name, exact):
+    teacher = made(store, spec(model=name), data.classes)
+    one = cached(store, teacher, data, enable=False, method="medtex", precision="bf16-mixed")
+    seen = drawn("medtex")
+    found = one.query(seen)["shown"]
+    assert found.dtype == torch.float32
+    single = one.model(torch.cat([seen.drawn.shown, seen.drawn.rest])).logits[:2]
+    assert ((found - single).abs().max() < 1e-5) == exact, "bfloat16 keeps three digits"
+
+
+@pytest.mark.parametrize("size", [1, 5, 20, 32, 40])
+def test_the_teacher_sees_full_chunks_whatever_the_batch(store, teacher, data, passes, size):
+    live = outputs(cached(store, teacher, data, enable=False), batches(data, 8), 1)
+    passes.clear()
+    assert same(live, outputs(cached(store, teacher, data, enable=False), batches(data, size), 1))
+    assert set(passes) == {CHUNK}
+    # 44 images: two chunks of 32, unless a batch is so large that some are left out.
+    assert len(passes) == -(-len(batches(data, size)) * size // CHUNK)
+
+
+def test_only_what_is_missing_or_damaged_is_computed_again(store, teacher, data):
+    first = cached(store, teacher, data)
+    live = outputs(first, batches(data))
+    with (first.cache.directory / "logits.rows").open("r+b") as file:
+        file.seek(3 * 16)
+        file.write(b"damaged!")
+    os.truncate(first.cache.directory / "logits.crc32", 4 * 80)
+    again = cached(store, teacher, data)
+    assert again.cache.misses == 8
+    assert same(live, outputs(again, batches(data)))
+    assert again.computed == 8 + 1
+    assert cached(store, teacher, data).cache.misses == 0
+
+
+def test_outputs_of_changed_weights_are_never_mixed(store, teacher, data):
+    first = cached(store, teacher, data)
+    before = outputs(first, batches(data), 1)
+    waiting = cached(store, teacher, data, epochs=3, views=3)
+    model = cached(store, teacher, data, enable=False).model
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    weights.save(model, teacher.weights)
+    after = cached(store, teacher, data)
+    assert after.cache.hits == 0
+    assert not same(before, outputs(after, batches(data), 1))
+    with pytest.raises(UsageError, match="changed while a student was learning"):
+        outputs(waiting, batches(data, count=3), 3)
+
+
+def test_half_precision_of_stages_is_a_rounding_and_stays_finite(store, teacher, data):
+    one = cached(store, teacher, data, enable=False, method="hint")
+    batch, found = next(one.batches(batches(data), 0))
+    [(name, features)] = found.items()
+    with torch.no_grad():
+        exact = one.model(batch.images).stages[int(name.split(":")[1])]
+    torch.testing.assert_close(features, exact, rtol=1e-3, atol=1e-4)
+    assert features.is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter.mul_(1e3)
+    _, found = next(one.batches(batches(data), 0))
+    assert all(part.isfinite().all() for part in found.values())
+
+
+def test_an_epoch_that_is_not_finished_changes_no_output(store, teacher, data):
+    live = outputs(cached(store, teacher, data, enable=False), batches(data))
+    one = cached(store, teacher, data)
+    next(one.batches(batches(data), 0))
+    assert one.computed == CHUNK
+    assert same(live, outputs(one, batches(data)))
+    assert one.computed == 2 * len(data.train)
+
+
+def full_after(monkeypatch, writes):
+    real, left = os.pwrite, [writes]
+
+    def pwrite(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+
+
+def test_a_full_disk_is_logged_once_and_the_cache_removed(store, teacher, data, monkeypatch):
+    live = outputs(cached(store, teacher, data, enable=False), batches(data))
+    words = []
+    full_after(monkeypatch, 50)
+    one = cached(store, teacher, data, log=lambda name, **values: words.append((name, values)))
+    assert same(live, outputs(one, batches(data)))
+    assert [name for name, _ in words] == ["teacher_cache"] * 2
+    assert words[0][1]["disabled"] == ""
+    assert words[-1][1]["disabled"] == "the disk refuses to store them (No space left on device)"
+    assert words[-1][1]["bytes"] == 0
+    assert not one.cache.directory.exists()
+
+
+def test_a_full_disk_takes_nothing_from_another_student(store, teacher, data, monkeypatch):
+    outputs(cached(store, teacher, data), batches(data), 1)
+    full_after(monkeypatch, 0)
+    with store.create(student(teacher, seed=7)).lock():
+        one = cached(store, teacher, data)
+        outputs(one, batches(data))
+    assert one.cache.disabled
+    assert one.computed == len(data.train) - len(data.train) % 8
+    assert one.cache.directory.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_reported(store, teacher, data):
+    (teacher.path / cache.DIRECTORY).write_text("in the way")
+    one = cached(store, teacher, data)
+    assert one.cache.disabled
+    assert "the disk refuses" in one.cache.disabled
+    assert len(outputs(one, batches(data), 1)) == 40
+
+
+def test_beyond_the_quota_nothing_is_written_and_hits_are_read(store, teacher, data, monkeypatch):
+    outputs(cached(store, teacher, data, epochs=1), batches(data), 1)
+    monkeypatch.setenv("KD_LENS_TEACHER_CACHE_GB", "0.000002")
+    one = cached(store, teacher, data)
+    assert (one.cache.hits, one.cache.misses) == (44, 44)
+    assert "KD_LENS_TEACHER_CACHE_GB" in one.cache.disabled
+    before = folder_size(one.cache.directory)
+    outputs(one, batches(data))
+    assert one.computed == 40
+    assert folder_size(one.cache.directory) == before
+
+
+def test_the_quota_holds_while_rows_are_written(store, teacher, data, monkeypatch):
+    monkeypatch.setattr(cache, "CHECK_EVERY", 100)
+    one = cached(store, teacher, data)
+    monkeypatch.setenv("KD_LENS_TEACHER_CACHE_GB", "0.000001")
+    outputs(one, batches(data))
+    assert one.cache.disabled.startswith("no room is left")
+    assert cache.find(teacher) is not None
+    assert cached(store, teacher, data).cache.hits == CHUNK
+
+
+def test_students_fill_one_cache_at_once(store, teacher, data):
+    live = outputs(cached(store, teacher, data, enable=False), batches(data))
+
+    def learn(seed):
+        torch.set_num_threads(1)
+        return outputs(cached(store, teacher, data, seed=seed), batches(data, seed=seed))
+
+    with ThreadPoolExecutor(3) as threads:
+        assert all(same(live, found) for found in threads.map(learn, range(3)))
+    assert cached(store, teacher, data).cache.misses == 0
+
+
+@pytest.fixture
+def uncached(store, teacher, monkeypatch):
+    """Weights of a student that was trained without a cache."""
+    def weights_of(**changes):
+        with monkeypatch.context() as patch:
+            patch.setenv("KD_LENS_TEACHER_CACHE_GB", "0")
+            run = trained(store, **{"method": "kd", "teacher": teacher.id, **STUDENT, **changes})
+        assert run.last("teacher_cache")["disabled"] == "KD_LENS_TEACHER_CACHE_GB is 0"
+        assert not (teacher.path / cache.DIRECTORY).exists() or cache.find(teacher) is not None
+        found = content(run)
+        store.delete(run.id)
+        return found
+
+    return weights_of
+
+
+@pytest.mark.parametrize(("method", "precision"), [("kd", "32-true"), ("hint", "bf16-mixed")])
+def test_a_student_has_the_same_weights_with_and_without_a_cache(store, teacher, uncached, passes, method, precision):
+    about = {"method": method, "teacher": teacher.id, "precision": precision, **STUDENT}
+    first, second = uncached(**about), uncached(**about, seed=1)
+    filling = trained(store, **about)
+    assert content(filling) == first, "its own outputs, from chunks that are the same"
+    usage = [event for event in filling.events() if event["event"] == "teacher_cache"]
+    assert [(event["hits"], event["disabled"]) for event in usage] == [(0, "")] * 2
+    assert usage[0]["bytes"] < usage[1]["bytes"] == cache.cache_bytes(teacher)
+    passes.clear()
+    read = trained(store, **about, seed=1)
+    ours, theirs = load(content(read)), load(second)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():  # outputs from chunks of another order, whose rows may be rounded differently
+        torch.testing.assert_close(ours[name], value, rtol=1e-2, atol=1e-3)
+    assert passes == []
+    assert read.last("teacher_cache")["misses"] == 0
+
+
+def test_a_full_disk_and_a_kill_change_no_weight(store, teacher, uncached, monkeypatch):
+    whole = uncached()
+    run = store.create(student(teacher))
+    count = iter(range(100))
+    with pytest.raises(Stopped):
+        train(run, store, lambda: next(count) >= 7)
+    with monkeypatch.context() as patch:
+        full_after(patch, 20)
+        train(run, store)
+    assert content(run) == whole
+    assert run.last("teacher_cache")["disabled"]
