@@ -1,12 +1,13 @@
 """The test set's verdict on one run."""
 
 import io
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kd import masks, metrics
 from kd.datasets import open_dataset
@@ -19,34 +20,56 @@ from kd.observation import Observation
 from kd.progress import ProgressCallback
 from kd.runs import Run, Store
 from kd.store.files import write_bytes, write_json
+from kd.torch_utils import distributed_ops
 
 BATCH = 64
 
 
-def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu",
-            watch: Callable[[Observation], None] = lambda seen: None) -> NDArray[np.float32]:
-    """Logits [N, K] of a split's plain images. The caller has set the model to eval. watch: is shown all observations.
+class _Part(NamedTuple):
+    """What a model says of one batch: where it starts in the split, logits [B, K], what its masks come to."""
+
+    start: int
+    logits: Tensor
+    masks: masks.BatchStatistics | None
+
+
+def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
+    """Logits [N, K] of a split's plain images. The caller has set the model to eval."""
+    return _joined(_parts(model, split, device))
+
+
+def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu", rank: int = 0,
+                   world: int = 1) -> tuple[NDArray[np.float32], masks.Report | None]:
+    """As `predict`, and what the masks on these images come to; None for a model that lays none.
+
+    rank, world: which of how many processes of torch.distributed this is. Each computes every `world`-th batch, and
+    all get the whole result. Batches are the same as one process has, so on the same threads the result is too.
     """
-    everyone = np.arange(len(split))
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(split), BATCH):
-            seen = model(to_tensor(read_images(split.images, everyone[start:start + BATCH]), device))
-            watch(seen)
-            parts.append(seen.logits.float())
-    return torch.cat(parts).cpu().numpy()
-
-
-def predict_masked(model: torch.nn.Module, split: Split,
-                   device: torch.device | str = "cpu") -> tuple[NDArray[np.float32], masks.Report | None]:
-    """As `predict`, and what the masks on these images come to; None for a model that lays none."""
+    parts = list(_parts(model, split, device, rank, world))
+    if world > 1:
+        parts = sorted(distributed_ops.gather_objects([part._replace(logits=part.logits.cpu()) for part in parts]),
+                       key=lambda part: part.start)
     tally = masks.Tally()
+    for part in parts:
+        if part.masks is not None:
+            tally.add_statistics(part.masks)
+    return _joined(parts), tally.report()
 
-    def watch(seen: Observation) -> None:
-        if seen.mask is not None:
-            tally.add(seen.mask.float().cpu().numpy())
 
-    return predict(model, split, device, watch), tally.report()
+def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, rank: int = 0,
+           world: int = 1) -> Iterator[_Part]:
+    """Batch rank, rank + world, rank + 2 world and so on of a split."""
+    everyone = np.arange(len(split))
+    for start in range(rank * BATCH, len(split), world * BATCH):
+        with torch.inference_mode():  # not around the yield: the mode belongs to whoever runs at the moment
+            seen: Observation = model(to_tensor(read_images(split.images, everyone[start:start + BATCH]), device))
+            found = None if seen.mask is None else masks.batch_statistics(seen.mask.float().cpu().numpy())
+            part = _Part(start, seen.logits.float(), found)
+        yield part
+
+
+def _joined(parts: Iterable[_Part]) -> NDArray[np.float32]:
+    return torch.cat([part.logits for part in parts]).cpu().numpy()
 
 
 def load(run: Run, classes: int) -> Classifier:

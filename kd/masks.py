@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,24 @@ class Report:
         return {"area": self.area, "area_sd": self.area_sd, "alike": self.alike, "collapsed": self.collapsed}
 
 
+class BatchStatistics(NamedTuple):
+    """Of the masks of one batch. areas: the share that each shows [B]. direction: sum [S·S] of the centred masks, each
+    of length 1, over the `varying` that are not level."""
+
+    areas: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    varying: int
+
+
+def batch_statistics(masks: NDArray[np.floating]) -> BatchStatistics:
+    """Of masks [B, S, S] in 0..1."""
+    flat = masks.reshape(len(masks), -1).astype(np.float64)
+    around = flat - flat.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.square(around).sum(axis=1))
+    varying = length > LEVEL * np.sqrt(flat.shape[1])
+    return BatchStatistics(flat.mean(axis=1), (around[varying] / length[varying, None]).sum(axis=0), int(varying.sum()))
+
+
 class Tally:
     """Adds up masks, a batch at a time; none of them is kept."""
 
@@ -63,13 +81,13 @@ class Tally:
 
     def add(self, masks: NDArray[np.floating]) -> None:
         """Count masks [B, S, S] in 0..1, all of one size."""
-        flat = masks.reshape(len(masks), -1).astype(np.float64)
-        self._areas.append(flat.mean(axis=1))
-        around = flat - flat.mean(axis=1, keepdims=True)
-        length = np.sqrt(np.square(around).sum(axis=1))
-        varying = length > LEVEL * np.sqrt(flat.shape[1])
-        self._sum = self._sum + (around[varying] / length[varying, None]).sum(axis=0)
-        self._varying += int(varying.sum())
+        self.add_statistics(batch_statistics(masks))
+
+    def add_statistics(self, batch: BatchStatistics) -> None:
+        """Count a batch that was measured elsewhere. Sums depend on the order of the batches, in their last digit."""
+        self._areas.append(batch.areas)
+        self._sum = self._sum + batch.direction
+        self._varying += batch.varying
 
     def report(self) -> Report | None:
         """Of all that has been added; None where there were no masks."""

@@ -5,12 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small import explainer_of, spec
 from torch import nn
 from torch.nn import functional as F
 
+from kd import evaluate
+from kd.datasets.base import Split
 from kd.methods import METHODS, build
 from kd.models import build as build_model
 from kd.models import explained, shapes
@@ -34,6 +37,12 @@ class Together:
 
     def get_rank(self):
         return self.mine.rank
+
+    def all_gather_object(self, shares, mine):
+        self.parts[self.mine.rank] = mine
+        self.barrier.wait()
+        shares[:] = [self.parts[rank] for rank in range(WORLD)]
+        self.barrier.wait()
 
     def all_reduce(self, tensor):
         self.parts[self.mine.rank] = tensor.clone()
@@ -90,6 +99,37 @@ def test_batch_norm_of_shares_is_that_of_the_whole_batch(in_two, make):
         assert kept.keys() == state.keys()
         for name, value in state.items():
             torch.testing.assert_close(kept[name], value)
+
+
+def test_objects_of_all_processes_come_in_their_order_however_many_each_has(in_two):
+    assert in_two(lambda rank: distributed_ops.gather_objects([(rank, "a"), "b"][:2 - rank])) == [[(0, "a"), "b", (1, "a")]] * 2
+
+
+class Dim(nn.Module):
+    """Logits and a mask that say which image each is of; counts the images that it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def forward(self, images):
+        self.shown.append(len(images))
+        level = images.mean(dim=(1, 2, 3))
+        return Observation(torch.stack([level, -level], 1), (), mask=images[:, 0] * level[:, None, None])
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 150, 256])
+def test_shares_of_a_split_give_what_one_process_gives_and_no_image_counts_twice(in_two, count):
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    split = Split(images, np.zeros(count, np.int64), tuple(map(str, range(count))))
+    logits, report = evaluate.predict_masked(Dim(), split)
+    models = [Dim(), Dim()]
+    found = in_two(lambda rank: evaluate.predict_masked(models[rank], split, "cpu", rank, WORLD))
+    for shared, masks in found:  # the same calls on the same batches, added up in the same order
+        np.testing.assert_array_equal(shared, logits)
+        assert masks == report
+    assert sum(sum(model.shown) for model in models) == count
+    assert abs(len(models[0].shown) - len(models[1].shown)) <= 1
 
 
 def test_batch_norm_in_eval_and_outside_of_several_processes_is_left_alone(in_two):

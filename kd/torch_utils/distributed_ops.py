@@ -6,7 +6,7 @@ DistributedDataParallel takes, is the gradient of the whole batch's mean loss.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from kd.observation import Observation
+
+T = TypeVar("T")
 
 
 def batch_norm(world: int) -> AbstractContextManager[Any]:
@@ -39,6 +41,13 @@ def all_gather_rows(rows: Tensor) -> Tensor:
     shares = rows.new_zeros(distributed.get_world_size(), *rows.shape)
     shares[distributed.get_rank()] = rows
     return _sum(shares).flatten(0, 1)
+
+
+def gather_objects(mine: list[T]) -> list[T]:
+    """The items of all processes, those of the first process first; any number of any picklable things from each."""
+    shares: list[list[T]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(shares, mine)
+    return [item for share in shares for item in share]
 
 
 class _Sum(torch.autograd.Function):
