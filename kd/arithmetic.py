@@ -1,23 +1,19 @@
 """How a run computes: on which device, in which precision, on how many threads.
 
-Threads: while somebody looks at a page, training leaves one core to the pages. On two cores that is one thread, and
-two would make every page wait; on sixteen one thread would be waste, and fifteen are used. When nobody looks, and on
-the command line, it takes all cores. The number decides the last bits of the weights, so an epoch records which it had.
+Threads: all physical cores that the process may use, or as many as the spec says. The number decides the last bits of
+the weights, so it is set once when a run starts, recorded, and taken again by a resume. It must not depend on anything
+that happens meanwhile, such as somebody looking at a page.
 """
 
 import ctypes
 import os
 import platform
-import sys
-import time
-import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from kd.spec import RunSpec
 
-GLANCE = 30.0  # seconds for which a page that ran or polled counts as being looked at
 # Without one of these a processor emulates bfloat16, several times slower than it computes in float32.
 BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of options in glibc's malloc.h
@@ -83,21 +79,6 @@ def _processor() -> Mapping[str, Any]:
     return ask() if ask else {}
 
 
-def look() -> None:
-    """Say that somebody looks at a page of this process now; for every run of a page and every poll of a part of it."""
-    _looks().__dict__["last"] = time.monotonic()
-
-
-def looked_at() -> bool:
-    """Whether somebody has looked within the last GLANCE seconds."""
-    return time.monotonic() - _looks().__dict__.get("last", -GLANCE) < GLANCE
-
-
-def _looks() -> types.ModuleType:
-    """Lives in a synthetic module: after a reload of this one, worker and pages must still speak of the same thing."""
-    return sys.modules.setdefault("_kd_lens_looks", types.ModuleType("_kd_lens_looks"))
-
-
 def cores() -> int:
     """Cores that this process may compute on: its share of the physical ones that it is allowed, no more than
     OMP_NUM_THREADS where that is set."""
@@ -107,31 +88,30 @@ def cores() -> int:
     return max(1, min(share, int(asked)) if asked.isdigit() else share)
 
 
-def threads(wanted: int = 0) -> int:
-    """How many threads to compute on now. wanted: as in a spec, 0 for the policy above."""
-    return wanted or max(1, cores() - looked_at())
+def threads(wanted: int = 0, recorded: int = 0) -> int:
+    """How many threads to compute on. wanted: as in a spec, 0 for all cores. recorded: on how many an earlier part of
+    the same run was computed, 0 for none; they are taken again where this machine has as many cores."""
+    return wanted or (recorded if 0 < recorded <= cores() else cores())
 
 
-def follow(wanted: int = 0) -> int:
-    """Let this thread of the program compute on `threads(wanted)` from now on, and return the number.
+def set_threads(number: int) -> int:
+    """Let this thread of the program compute on so many threads from now on; gives the number back.
 
-    Cheap, for between two batches. Other threads of the program keep theirs; one that is started later begins with it.
+    Other threads of the program keep theirs; one that is started later begins with it.
     """
     import torch
 
-    now = threads(wanted)
-    if now != torch.get_num_threads():
-        torch.set_num_threads(now)
-    return now
+    torch.set_num_threads(number)
+    return number
 
 
 @contextmanager
-def following(wanted: int = 0) -> Iterator[None]:
-    """Compute in this block on `threads(wanted)` as it is at the start; the former number comes back at the end."""
+def computing_threads(number: int) -> Iterator[None]:
+    """Compute in this block on so many threads; the former number comes back at the end."""
     import torch
 
     before = torch.get_num_threads()
-    follow(wanted)
+    set_threads(number)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.precision import Precision
 from torch import nn
 
 from kd.errors import UsageError
@@ -22,16 +23,23 @@ class Progress:
     seconds: float = 0.0
 
 
-def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write the resume state in one step. It holds plain tensors and numbers only."""
+def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision,
+         progress: Progress) -> None:
+    """Write the resume state in one step. It holds plain tensors and numbers only. precision: Fabric's plugin, which
+    in 16-mixed owns the gradient scaler."""
     buffer = io.BytesIO()
     torch.save({"model": model.state_dict(), "method": method.state_dict(), "optimizer": optimizer.state_dict(),
-                "progress": vars(progress)}, buffer)
+                "scaler": precision.state_dict(), "progress": vars(progress)}, buffer)
     write_bytes(run.resume_state, buffer.getvalue())
 
 
-def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put the last saved state into `model`, `method` and `optimizer`; a fresh Progress when there is none."""
+def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer,
+            precision: Precision) -> Progress:
+    """Put the last saved state into all of these; a fresh Progress when there is none.
+
+    The model and the method must be on their device already: an optimizer loads its state to where its parameters are
+    at that moment, and a fused one cannot step with the two apart.
+    """
     if not run.resume_state.exists():
         return Progress()
     try:
@@ -39,6 +47,8 @@ def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.opti
         model.load_state_dict(state["model"])
         method.load_state_dict(state.get("method", {}))
         optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):  # not in 32-true and bf16-mixed, nor in states of versions that did not save it
+            precision.load_state_dict(state["scaler"])
     except Exception as error:
         raise UsageError(f"The saved state of {run.id} cannot be read ({type(error).__name__}). "
                          f"Delete the run and start it again.") from error

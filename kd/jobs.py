@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import processes, tasks
-from kd.arithmetic import following, hold_memory
+from kd.arithmetic import computing_threads, hold_memory, threads
 from kd.errors import Stopped, UsageError
 from kd.places import Places, default_places
 from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
@@ -73,8 +73,7 @@ def record_failure(work: Work, error: Exception) -> None:
 
 
 def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> None:
-    # Training follows the policy again between its batches; a task keeps what it begins with.
-    with following(0 if isinstance(work, Task) else work.spec.threads):
+    with computing_threads(threads(0 if isinstance(work, Task) else work.spec.threads)):
         if isinstance(work, Task):
             work.carry_out(store, should_stop)
         else:

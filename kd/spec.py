@@ -75,8 +75,9 @@ class RunSpec:
                              choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
     seed: int = setting(0, "Seed of initial weights and data order.", low=0, high=2**31 - 1)
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
-    threads: int = setting(0, "Computing threads on a processor. 0: all cores, one fewer while somebody looks at a "
-                           "page. A fixed number reproduces a run to the last bit.", low=0, high=1024)
+    threads: int = setting(0, "Computing threads on a processor. 0: as many as there are physical cores when the "
+                           "run starts. A fixed number gives the same bits on machines with other numbers of cores.",
+                           low=0, high=1024)
 
     def __post_init__(self) -> None:
         check(self)

@@ -45,9 +45,10 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         fabric = _fabric(spec)
     chief = fabric.is_global_zero
     say = run.report if chief else (lambda *_, **__: None)
+    threads = arithmetic.set_threads(arithmetic.threads(spec.threads, _recorded_threads(run)))
     if chief:
-        run.log("started", device=str(fabric.device), precision=_precision(fabric),
-                threads=arithmetic.follow(spec.threads), world=fabric.world_size, versions=versions())
+        run.log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads,
+                world=fabric.world_size, versions=versions())
     with processes.together(fabric):
         # Whichever process decodes the pictures, it tells; the others wait for it at a lock.
         data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, done: run.report(phase, share=done))
@@ -61,7 +62,6 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
                                                    run.log if chief else (lambda *_, **__: None))
         optimizer = torch.optim.AdamW(decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
-        progress = checkpoint.restore(run, model, method, optimizer)
         batches = _batches(spec, data, fabric)
         if isinstance(model, Explained):
             model.remember(torch.from_numpy(mean_image(data.train, batches.subset)))
@@ -69,6 +69,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             teacher.enable_cache(store, run, batches.subset)
     example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
     step = build_step(fabric, model, method, teacher, optimizer, example)
+    with processes.together(fabric):
+        progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
     stop = processes.stop_together(should_stop, fabric)
     watched = watch.begin(run, model, data.val, fabric.device) if chief else None
 
@@ -80,16 +82,16 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         source = pulse(epoch_batches(teacher, batches, epoch, fabric.device))
         terms = _epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
-        logits, shown = evaluate.predict_masked(model, data.val, fabric.device)
-        scores = metrics.summarise(logits, data.val.labels)
+        logits, shown = evaluate.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if watched is not None:  # the chief
-            _keep(run, model, method, optimizer, progress, scores)
+            scores = metrics.summarise(logits, data.val.labels)
+            _keep(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
             watch.look(run, epoch, model, watched, fabric.device)
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
                     val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
-                    images_per_second=pulse.speed, threads=sorted(pulse.threads), seconds=progress.seconds,
+                    images_per_second=pulse.speed, threads=[threads], seconds=progress.seconds,
                     **({"mask_area": shown.area} if shown else {}))
         fabric.barrier()
 
@@ -97,7 +99,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         teacher.log_usage()
     say("testing")
     weights.load(model, run.weights)
-    logits, shown = evaluate.predict_masked(model.eval(), data.test, fabric.device)
+    logits, shown = evaluate.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
+                                            fabric.world_size)
     return _finish(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
 
 
@@ -150,26 +153,22 @@ def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
 
 
 class _EpochProgress:
-    """Wraps an epoch's batches: asks whether to stop and on how many threads to compute, measures images/s, and
-    reports about once a second."""
+    """Wraps an epoch's batches: asks whether to stop, measures images/s, and reports about once a second."""
 
     def __init__(self, say: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
                  should_stop: Callable[[], bool]) -> None:
         self.reporter = ProgressReporter(say)  # a new one, so that each epoch is reported as it begins
-        self.should_stop, self.wanted = should_stop, spec.threads
+        self.should_stop = should_stop
         self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, steps, batch
         self.speed = 0.0
-        self.threads: set[int] = set()  # every number that this epoch was computed on
 
     def __call__(self, batches: Iterator[tuple[Batch, TeacherOutputs]]) -> Iterator[tuple[Batch, TeacherOutputs]]:
         began = time.perf_counter()
         self._report(0)
-        self.threads.add(arithmetic.follow(self.wanted))
         for step, batch in enumerate(batches):
             if self.should_stop():
                 raise Stopped
             yield batch
-            self.threads.add(arithmetic.follow(self.wanted))
             self.speed = (step + 1) * self.batch / (time.perf_counter() - began)
             self._report(step + 1)
 
@@ -201,8 +200,8 @@ def _epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rat
     return means
 
 
-def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer, progress: Progress,
-          scores: dict[str, Any]) -> None:
+def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer,
+          precision: lightning_fabric.plugins.Precision, progress: Progress, scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights.
 
     Until the method has settled its best are kept too, for who looks meanwhile, and then forgotten.
@@ -213,7 +212,7 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
     if score > progress.best_score:
         progress.best_score, progress.best_epoch = score, progress.epoch - 1
         weights.save(model, run.weights)
-    checkpoint.save(run, model, method, optimizer, progress)
+    checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
 def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: masks.Report | None,
@@ -232,9 +231,15 @@ def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, sho
     return summary
 
 
+def _recorded_threads(run: Run) -> int:
+    """On how many threads the saved part of an unfinished run was computed; 0 where nothing is saved or recorded."""
+    started = run.last("started") if run.resume_state.exists() else None
+    return int((started or {}).get("threads", 0))
+
+
 def _threads(run: Run) -> list[int]:
-    """Every number of threads that an epoch of the run was computed on; with several, another run may differ in the
-    last bits of its weights."""
+    """Every number of threads that an epoch of the run was computed on; with several, as after a resume on a machine
+    with fewer cores, another run may differ in the last bits of its weights."""
     return sorted({number for epoch in run.epochs() for number in epoch.get("threads", [])})
 
 

@@ -53,14 +53,14 @@ class Trial:
 def trial(spec: RunSpec, classes: int, use: Use = ALONE) -> Trial:
     """Time a training step and a forward pass of an untrained model on noise, and weigh what the backward keeps.
 
-    In a thread of its own with as many computing threads as the queue trains with; the caller's stay as they are.
+    In a thread of its own, on as many computing threads as a run trains on; the caller's stay as they are.
     """
     with ThreadPoolExecutor(1) as worker:
         return worker.submit(_trial, spec, classes, use).result()
 
 
 def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
-    arithmetic.follow(spec.threads)
+    arithmetic.set_threads(arithmetic.threads(spec.threads))
     price = cost.cost(spec, classes)
     # Even, as training batches are: of an odd one a picture is asked about twice.
     images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))

@@ -12,7 +12,7 @@ import torch
 from small import spec
 
 from kd import arithmetic
-from kd.arithmetic import cores, device, follow, following, look, looked_at, precision, precision_of, threads
+from kd.arithmetic import computing_threads, cores, device, precision, precision_of, set_threads, threads
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,47 +69,14 @@ def test_auto_is_the_device_that_is_there(processor, monkeypatch):
     assert device("auto") == device("cuda:1") == "cuda"
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """The time in a list of one, and sixteen cores that nobody has looked at yet."""
-    now = [1000.0]
-    monkeypatch.setattr(arithmetic.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(arithmetic, "cores", lambda: 16)
-    monkeypatch.delitem(sys.modules, "_kd_lens_looks", raising=False)
-    yield now
-    sys.modules.pop("_kd_lens_looks", None)
-
-
-def test_one_core_is_left_to_the_pages_while_somebody_looks(clock):
-    assert threads() == 16
-    look()
-    assert looked_at()
-    assert threads() == 15
-    clock[0] += 29
-    assert threads() == 15
-    look()
-    clock[0] += 29
-    assert threads() == 15
-    clock[0] += 2
-    assert threads() == 16
-
-
-def test_a_number_of_ones_own_holds_whoever_looks(clock):
-    look()
-    assert threads(3) == 3
-
-
-def test_one_core_is_never_left_without_a_thread(clock, monkeypatch):
-    monkeypatch.setattr(arithmetic, "cores", lambda: 1)
-    look()
-    assert threads() == 1
-
-
-def test_a_reload_forgets_nobody(clock):
-    look()
-    again = importlib.util.module_from_spec(arithmetic.__spec__)
-    arithmetic.__spec__.loader.exec_module(again)
-    assert again.looked_at()
+@pytest.mark.parametrize(("wanted", "recorded", "cores", "expected"), [
+    (0, 0, 16, 16), (3, 0, 16, 3), (3, 8, 16, 3), (0, 8, 16, 8), (0, 16, 16, 16),
+    (0, 16, 4, 4),  # resumed on a machine with fewer cores
+    (32, 0, 4, 32),
+])
+def test_threads_are_the_wanted_else_the_recorded_else_all_cores(monkeypatch, wanted, recorded, cores, expected):
+    monkeypatch.setattr(arithmetic, "cores", lambda: cores)
+    assert threads(wanted, recorded) == expected
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
@@ -126,23 +93,21 @@ def test_all_cores_are_this_process_share_of_the_physical_ones(monkeypatch, sett
     assert cores() == expected
 
 
-def test_following_counts_in_its_own_thread_only_and_gives_the_number_back(clock):
+def test_threads_are_set_for_one_thread_of_the_program_and_given_back():
     seen = []
 
     def work():
-        with following(2):
+        with computing_threads(2):
             seen.append(torch.get_num_threads())
-            look()
-            seen.append(follow())
+            seen.append(set_threads(5))
             seen.append(torch.get_num_threads())
+        seen.append(torch.get_num_threads())
 
-    worker = threading.Thread(target=work)
     before = torch.get_num_threads()
+    worker = threading.Thread(target=work)
     worker.start()
     worker.join()
-    assert seen == [2, 15, 15]
-    with following(3):
-        assert torch.get_num_threads() == 3
+    assert seen == [2, 5, 5, before]
     assert torch.get_num_threads() == before
 
 

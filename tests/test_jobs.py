@@ -5,9 +5,11 @@ import threading
 
 import pytest
 from small import request, spec
+from streamlit.testing.v1 import AppTest
 
 from kd import arithmetic, jobs
 from kd.experiments.plan import plan
+from kd.places import PROJECT
 from kd.runs import Store
 
 LONG = {"epochs": 1000}
@@ -165,14 +167,15 @@ def test_importing_the_queue_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_training_leaves_a_core_to_the_pages_while_somebody_looks(store, queue, monkeypatch):
-    monkeypatch.setattr(arithmetic, "cores", lambda: 3)
-    monkeypatch.setattr(arithmetic, "looked_at", lambda: False)
+def test_a_page_that_is_looked_at_does_not_change_on_how_many_threads_a_run_computes(store, queue, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
     run = store.create(spec(**LONG))
     queue.submit([run])
     assert wait_for(lambda: len(run.epochs()) >= 1)
-    monkeypatch.setattr(arithmetic, "looked_at", lambda: True)
-    assert wait_for(lambda: run.epochs()[-1]["threads"] == [2])
-    assert run.epochs()[0]["threads"] == [3]
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    assert not at.exception, at.exception
+    before = len(run.epochs())
+    assert wait_for(lambda: len(run.epochs()) > before + 1)
+    assert {number for epoch in run.epochs() for number in epoch["threads"]} == {2}
     queue.cancel(run)
     assert queue.join(30)

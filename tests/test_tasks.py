@@ -175,7 +175,7 @@ def test_a_failure_is_said_in_words_and_the_worker_lives_on(run, queue, gate, mo
 
 def test_only_finished_runs_and_known_tasks(store, run, queue):
     unfinished = made(store, spec(), finished=False)
-    with pytest.raises(UsageError, match="is interrupted, not finished"):
+    with pytest.raises(UsageError, match="is planned, not finished"):
         queue.ask(unfinished, "readouts")
     assert not task(unfinished, "readouts").held()
     with pytest.raises(UsageError, match="Did you mean 'readouts'"):

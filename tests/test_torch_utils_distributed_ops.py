@@ -102,7 +102,8 @@ def test_batch_norm_of_shares_is_that_of_the_whole_batch(in_two, make):
 
 
 def test_objects_of_all_processes_come_in_their_order_however_many_each_has(in_two):
-    assert in_two(lambda rank: distributed_ops.gather_objects([(rank, "a"), "b"][:2 - rank])) == [[(0, "a"), "b", (1, "a")]] * 2
+    found = in_two(lambda rank: distributed_ops.gather_objects([(rank, "a"), "b"][:2 - rank]))
+    assert found == [[(0, "a"), "b", (1, "a")]] * 2
 
 
 class Dim(nn.Module):

@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from small import distilled, spec, trained
 
 from kd import arithmetic, evaluate, probes
-from kd.arithmetic import precision_of
+from kd import train as engine
+from kd.arithmetic import computing_threads, precision_of
 from kd.errors import UsageError
 from kd.models import weights
 from kd.runs import Store
@@ -140,7 +142,7 @@ def test_alpha_one_is_the_control(store):
 def test_the_teacher_must_be_finished_and_know_the_classes(store):
     teacher = store.create(spec(seed=5))
     student = store.create(spec(method="kd", teacher=teacher.id))
-    with pytest.raises(UsageError, match=r"is interrupted, not finished\. Resume it first"):
+    with pytest.raises(UsageError, match=r"is planned, not finished\. Train it to its end first"):
         train(student, store)
     fundus = trained(store, data="phantom-fundus:count=60")
     with pytest.raises(UsageError, match="knows the classes cataract"):
@@ -199,13 +201,80 @@ def test_schedules_end_near_zero_and_peak_at_the_peak(schedule):
     assert rates.index(max(rates)) == pytest.approx(20 if schedule == "one-cycle" else 0, abs=1)
 
 
-def test_threads_change_between_batches_when_somebody_comes_to_look(store, monkeypatch):
-    batches = iter(range(10**9))
-    monkeypatch.setattr(arithmetic, "threads", lambda wanted: wanted or (1 if next(batches) < 6 else 2))
+def computed_on(monkeypatch):
+    """On how many threads torch computes, noted at every epoch."""
+    seen, epoch = [], engine._epoch
+
+    def noted(*args):
+        seen.append(torch.get_num_threads())
+        return epoch(*args)
+
+    monkeypatch.setattr(engine, "_epoch", noted)
+    return seen
+
+
+def test_the_number_of_threads_is_chosen_once_and_recorded(store, monkeypatch):
+    seen, asked = computed_on(monkeypatch), iter(range(2, 100))
+    monkeypatch.setattr(arithmetic, "cores", lambda: next(asked))  # another number at every look
     run = trained(store)
-    assert [epoch["threads"] for epoch in run.epochs()] == [[1, 2], [2]]
-    assert run.summary["threads"] == [1, 2]
+    assert seen == [run.last("started")["threads"]] * 2
+    assert run.summary["threads"] == [seen[0]]
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("cores", "then"), [(8, 2), (1, 1)])
+def test_a_resume_takes_the_recorded_number_of_threads_where_it_can(store, monkeypatch, cores, then):
+    seen = computed_on(monkeypatch)
+    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
+    run = store.create(spec(epochs=3))
+    with computing_threads(1):
+        with pytest.raises(Stopped):
+            train(run, store, stop_after(6))
+        monkeypatch.setattr(arithmetic, "cores", lambda: cores)
+        train(run, store)
+    assert {2, then} == set(seen) == set(run.summary["threads"])
+    assert seen[-1] == then
+
+
+def test_a_fresh_start_forgets_the_threads_of_what_was_not_saved(store, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
+    run = store.create(spec())
+    run.log("started", threads=1)
+    with computing_threads(1):
+        train(run, store)
+    assert run.summary["threads"] == [2]
+
+
+class _Elsewhere(Exception):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_resumed_optimizer_has_its_state_where_its_parameters_are(store, monkeypatch):
+    """The meta device stands for a GPU: a fused optimizer cannot step when the two are apart."""
+    run = store.create(spec(epochs=3))
+    with pytest.raises(Stopped):
+        train(run, store, stop_after(6))
+    assert run.resume_state.exists()
+
+    def look(arms, *_):
+        state = arms.optimizer.optimizer.state
+        assert state
+        for parameter, moments in state.items():
+            assert {parameter.device.type, *(value.device.type for value in moments.values())} == {"meta"}
+        raise _Elsewhere
+
+    def to_meta(_, moved):
+        torch.__future__.set_swap_module_params_on_conversion(True)  # else they would be other parameters afterwards
+        try:
+            return moved.to("meta")
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)
+
+    monkeypatch.setattr(engine, "_epoch", look)
+    monkeypatch.setattr(Fabric, "to_device", to_meta)
+    with pytest.raises(_Elsewhere):
+        train(run, store)
 
 
 def test_a_number_of_threads_of_ones_own_holds_and_is_given_back(store, monkeypatch):

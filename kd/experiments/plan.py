@@ -204,7 +204,7 @@ def _teacher_spec(request: Request, store: Store, data: DataRef) -> RunSpec:
 def _reused(run: Run, request: Request, data: DataRef) -> RunSpec:
     """A finished run as teacher. Its data set must be the student's; its picture size becomes the student's."""
     if run.status != FINISHED:
-        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
+        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Train it to its end first.")
     if run.spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The teacher {run.id} was trained on other pictures ({run.spec.data} as it was then) than "
                          f"{data.reference} holds now. Choose the same data set, or another teacher.")

@@ -5,7 +5,6 @@ from functools import lru_cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from kd import arithmetic
 from kd.jobs import queue
 from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts import links, listing, progress, warmup
@@ -28,11 +27,10 @@ POLL = 4.0  # seconds between two looks at the run folders: every look of every 
 def page(title: str) -> None:
     """Configure the page and draw the sidebar; the first Streamlit call of every page.
 
-    Also says that somebody looks, makes this process's queue, so that a reader of any page can see
-    what waits in it, and starts the imports that later pages need.
+    Also makes this process's queue, so that a reader of any page can see what waits in it, and starts the imports that
+    later pages need.
     """
     st.set_page_config(page_title=f"KD Lens · {title}", page_icon=_favicon(), layout="wide")
-    arithmetic.look()
     queue(store().places)
     warmup.start()
     with st.sidebar:

@@ -113,15 +113,14 @@ def scores(entry: Entry) -> None:
 
 
 def _computed(entry: Entry) -> str:
-    """In which arithmetic, where, and on how many threads, as the run recorded it; empty before it started."""
+    """Precision, device and threads as the run recorded them, `bf16-mixed, cpu, 2 threads`; empty before it started."""
     started = entry.run.last("started") or {}
     precision = entry.summary.get("precision") or started.get("precision")
     if not precision:
         return ""  # not started, or by a version that did not say
     used = entry.summary.get("threads") or [started["threads"]]
-    words = f"{used[0]} thread{'s' if used[0] > 1 else ''}" if len(used) == 1 else (
-        f"{used[0]} to {used[-1]} threads as somebody looked or not, so that another run may differ in the last bits")
-    return f"Computed in {precision} on {started.get('device', 'cpu')}, {words}."
+    words = f"{used[0]} thread{'s' if used[0] > 1 else ''}" if len(used) == 1 else f"{used[0]} to {used[-1]} threads"
+    return f"{precision}, {started.get('device', 'cpu')}, {words}"
 
 
 def _live(entry: Entry) -> None:

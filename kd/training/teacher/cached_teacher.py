@@ -35,7 +35,7 @@ def find_teacher(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
         raise UsageError(f"Method {spec.method!r} needs a teacher. Name a finished run, or choose 'supervised'.")
     run = store[spec.teacher]
     if run.status != FINISHED:
-        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Resume it first.")
+        raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Train it to its end first.")
     known = (run.summary or {})["classes"]
     if known != list(classes):
         raise UsageError(f"The teacher {run.id} knows the classes {', '.join(known)}; this data set has "
