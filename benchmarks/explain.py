@@ -48,7 +48,8 @@ class Logits(nn.Module):
         self.last = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.head(self.last(self.model.extract((images - self.model.mean) / self.model.std)[-1]))
+        scaled = (images - self.model.mean) / self.model.std
+        return self.model.forward_head(self.last(self.model.forward_stages(scaled)[-1]))
 
     def layer(self, stage: int) -> nn.Module:
         """The module at the last stage (-1) or an earlier one."""

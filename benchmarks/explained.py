@@ -48,7 +48,7 @@ def student(size: int) -> RunSpec:
 
 
 def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches: Sequence[int]) -> list[Beside]:
-    """Explained student, and the same student alone, beside each teacher."""
+    """MaskedStudent student, and the same student alone, beside each teacher."""
     return [_beside(name, size, batch, rounds) for name in teachers for size in sizes for batch in batches]
 
 

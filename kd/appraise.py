@@ -22,7 +22,7 @@ from kd.criteria.randomisation import sanity
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.runs import FINISHED, Run, Store
@@ -140,7 +140,7 @@ def _localisation(bench: Bench, role: str) -> Found:
 
 def _posthoc(bench: Bench, _: str) -> Found:
     teacher, student, stage = bench.model(TEACHER), bench.model(STUDENT), bench.choice.stage
-    assert isinstance(student, Explained), "there is no post-hoc agreement without a mask"
+    assert isinstance(student, MaskedStudent), "there is no post-hoc agreement without a mask"
     before = stage_number(teacher, stage) - 1
     asked = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
     bench.heat(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes the time that the progress is of

@@ -62,9 +62,9 @@ def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
 
 def precision_of(spec: RunSpec) -> str:
     """The arithmetic in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
-    from kd.models import grouped
+    from kd.models import has_depthwise
 
-    return precision(spec.precision, spec.device, spec.precision == "auto" and grouped(spec))
+    return precision(spec.precision, spec.device, spec.precision == "auto" and has_depthwise(spec))
 
 
 def _bf16_in_hardware() -> bool:

@@ -14,7 +14,7 @@ from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import UsageError
-from kd.models import skeleton, weights
+from kd.models import build_untrained, weights
 from kd.models.base import Classifier
 from kd.observation import Observation
 from kd.progress import ProgressCallback
@@ -76,7 +76,7 @@ def load(run: Run, classes: int) -> Classifier:
     """The run's model with its best weights, in eval mode. Raises UsageError when there are none yet."""
     if not run.weights.exists():
         raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it.")
-    model = skeleton(run.spec, classes)
+    model = build_untrained(run.spec, classes)
     weights.load(model, run.weights)
     return model.eval()
 

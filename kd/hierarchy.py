@@ -17,7 +17,7 @@ from kd.errors import UsageError
 from kd.explainers.base import ExplainerFacts, Maps
 from kd.inspection.explain import HeatMap, pack, protocol_line
 from kd.models.base import Classifier
-from kd.models.geometry import Box, field
+from kd.models.receptive_field import Box, receptive_field_of
 from kd.observation import stage_map
 from kd.pool import ModelPool, Subject, open_subject
 from kd.readout import ReadOuts
@@ -289,13 +289,13 @@ def _located(run: Run, side: int, view: StageView) -> StageView:
     """The view with the receptive field of its peak on a picture of `side` pixels."""
     if view.peak is None:
         return view
-    return replace(view, field=field(replace(run.spec, image_size=side), view.number, view.peak))
+    return replace(view, field=receptive_field_of(replace(run.spec, image_size=side), view.number, view.peak))
 
 
 def _bias(model: Classifier, target: int) -> float | None:
-    if model.linear is None:
+    if model.pooled_linear is None:
         return None
-    return _finite(0.0 if model.linear.bias is None else float(model.linear.bias[target]))
+    return _finite(0.0 if model.pooled_linear.bias is None else float(model.pooled_linear.bias[target]))
 
 
 def _unread(run: Run) -> str:

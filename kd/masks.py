@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# An explainer that has learnt nothing yet shows 78 % of a picture (`kd.models.unet.OPEN`, stretched), and no more than
-# half can be asked for (MED-TEX's r): above the middle between them the mask has hidden little of what it should.
+# A mask network that has learnt nothing yet shows 78 % of an image (`kd.models.masked_student.OPEN`, stretched), and no
+# more than half can be asked for (MED-TEX's r): above the middle between them the mask has hidden little of what it
+# should.
 OPEN = 0.65
 # The smallest r: below it the student sees hardly more than the fill.
 EMPTY = 0.001

@@ -23,7 +23,7 @@ from kd.methods import Method, TeacherOutputs
 from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.progress import ProgressReporter
 from kd.runs import Run, Store
 from kd.spec import RunSpec
@@ -63,8 +63,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         optimizer = torch.optim.AdamW(decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
         batches = _batches(spec, data, fabric)
-        if isinstance(model, Explained):
-            model.remember(torch.from_numpy(mean_image(data.train, batches.subset)))
+        if isinstance(model, MaskedStudent):
+            model.set_mean_image(torch.from_numpy(mean_image(data.train, batches.subset)))
         if teacher:
             teacher.enable_cache(store, run, batches.subset)
     example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from kd import arithmetic
-from kd.models import cost, grouped, skeleton
+from kd.models import build_untrained, cost, has_depthwise
 from kd.observation import Drawing, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
@@ -66,11 +66,11 @@ def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
     images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))
     device = torch.device(arithmetic.device_here(spec.device))
     # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
-    model = skeleton(spec, classes).to(device).eval().requires_grad_(not use.frozen)
+    model = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
     index = np.arange(images)
     # As `kd.training.teacher.cached_teacher.CachedTeacher.query` computes.
-    mixed = spec.precision != "32-true" and not (use.frozen and grouped(spec))
+    mixed = spec.precision != "32-true" and not (use.frozen and has_depthwise(spec))
 
     def step() -> Observation:
         seen = augment(batch, index, index, True) if spec.views and not use.frozen else batch.requires_grad_(use.frozen)

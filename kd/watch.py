@@ -9,7 +9,7 @@ from kd import probes
 from kd.datasets.base import Split
 from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.observation import Observation, stage_map
 from kd.runs import Run
 
@@ -17,10 +17,10 @@ from kd.runs import Run
 def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
     """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
     images = probes.store_images(run, val)
-    if isinstance(model, Explained):
+    if isinstance(model, MaskedStudent):
         with torch.inference_mode():
             pictures = to_tensor(images, device)
-            fill = model.masked(pictures, torch.zeros_like(pictures[:, 0]))
+            fill = model.apply_mask(pictures, torch.zeros_like(pictures[:, 0]))
         probes.store_fill(run, (fill.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return images
 

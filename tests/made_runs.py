@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from kd.methods import complete
-from kd.models import cost, skeleton, weights
-from kd.models.explained import Explained
+from kd.models import build_untrained, cost, weights
+from kd.models.masked_student import MaskedStudent
 from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
@@ -21,9 +21,9 @@ def made(store: Store, spec: RunSpec, classes: tuple[str, ...] = CLASSES, finish
     """A run with weights; unfinished, it has logged its classes but has no summary."""
     run = store.create(spec)
     torch.manual_seed(spec.seed)
-    model = skeleton(spec, len(classes))
-    if isinstance(model, Explained):  # before training its masks are open everywhere
-        torch.nn.init.normal_(model.explainer.score.weight, generator=torch.Generator().manual_seed(spec.seed))
+    model = build_untrained(spec, len(classes))
+    if isinstance(model, MaskedStudent):  # before training its masks are open everywhere
+        torch.nn.init.normal_(model.mask_net.score.weight, generator=torch.Generator().manual_seed(spec.seed))
     weights.save(model, run.weights)
     run.log("data", classes=list(classes))
     if finished:

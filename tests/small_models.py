@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from kd.models.base import Classifier, Stage
-from kd.models.explained import Explained
-from kd.models.unet import UNet
+from kd.models.masked_student import MaskedStudent, UNet
 
 CLASSES, SIDE = 5, 32
 
@@ -24,23 +23,23 @@ class Small(Classifier):
         self.stages = tuple(Stage(f"layers.{n}", width, 2 ** (n + 1)) for n, width in enumerate(widths[1:]))
         self.fc = nn.Linear(widths[-1], CLASSES)
 
-    def extract(self, normalised):
+    def forward_stages(self, normalised):
         seen = []
         for layer in self.layers:
             normalised = layer(normalised)
             seen.append(normalised)
         return tuple(seen)
 
-    def extract_after(self, normalised, stage, features):
+    def stages_from(self, normalised, stage, features):
         for layer in self.layers[stage + 1:]:
             features = layer(features)
         return features
 
-    def head(self, features):
+    def forward_head(self, features):
         return self.fc(features.mean(dim=(2, 3)))
 
     @property
-    def linear(self):
+    def pooled_linear(self):
         return self.fc
 
 
@@ -51,11 +50,11 @@ class Deep(Small):
         super().__init__()
         self.hidden = nn.Linear(16, 16)
 
-    def head(self, features):
+    def forward_head(self, features):
         return self.fc(self.hidden(features.mean(dim=(2, 3))).relu_())
 
     @property
-    def linear(self):
+    def pooled_linear(self):
         return None
 
 
@@ -70,14 +69,14 @@ class Constant(Small):
 
 def explained(kind=Small):
     """A student of this kind behind an explainer that has learnt something; before that its masks are open."""
-    model = Explained(kind(), UNet(2, 4), "mean", SIDE)
-    nn.init.normal_(model.explainer.score.weight)
+    model = MaskedStudent(kind(), UNet(2, 4), "mean", SIDE)
+    nn.init.normal_(model.mask_net.score.weight)
     return model
 
 
 def blind():
     """A student that looks nowhere, behind an explainer that tells no place from another."""
-    return Explained(Constant(), UNet(2, 4), "mean", SIDE)
+    return MaskedStudent(Constant(), UNet(2, 4), "mean", SIDE)
 
 
 def made(kind=Small, seed=0):

@@ -159,10 +159,10 @@ def test_who_has_no_mask_is_judged_by_grad_cam_and_that_is_kept_as_grad_cam(stor
 
 def test_the_suited_explainer_is_that_of_the_models(store, explained):
     from kd.explainers import EXPLAINERS, suited
-    from kd.models import skeleton
+    from kd.models import build_untrained
 
     for run in appraisals.cast(store, explained).values():
-        model = skeleton(run.spec, 3)
+        model = build_untrained(run.spec, 3)
         assert all(Choice(name).suited(run).explainer == suited(name, model) for name in EXPLAINERS)
 
 

@@ -243,7 +243,7 @@ def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explain
     assert said["maps"]["grad-cam"]["kept"]["mean"] == pytest.approx(told["grad-cam_kept"].mean())
     data = open_dataset(DATA, 32, store.places)
     with torch.no_grad():
-        masks = evaluate.load(explained, 4).mask(to_tensor(np.asarray(data.test.images[told["index"]])))
+        masks = evaluate.load(explained, 4).predict_mask(to_tensor(np.asarray(data.test.images[told["index"]])))
     assert told["shown"] == pytest.approx(masks.mean(dim=(1, 2)).numpy(), abs=1e-5)
     assert said["area"]["mean"] == pytest.approx(told["shown"].mean())
 

@@ -47,7 +47,7 @@ def test_another_seed_is_another_sample():
 
 def test_on_a_linear_model_every_attribution_is_weight_times_difference():
     class Linear(Small):
-        def extract(self, normalised):
+        def forward_stages(self, normalised):
             first = self.layers[0][0](normalised)
             return (first, first[:, :, ::2, ::2], torch.nn.functional.adaptive_avg_pool2d(first, 4).repeat(1, 2, 1, 1))
 

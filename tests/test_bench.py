@@ -41,11 +41,11 @@ def test_each_model_is_asked_by_what_it_has(make):
         "teacher": "grad-cam", "control": "grad-cam", "student": "mask"}
     assert make("layer-cam", LOCALISATION).asked("student") == "layer-cam"
     torch.manual_seed(0)
-    torch.nn.init.normal_(bench.model("student").explainer.score.weight)  # an untrained mask is open everywhere
+    torch.nn.init.normal_(bench.model("student").mask_net.score.weight)  # an untrained mask is open everywhere
     maps, blank = bench.heat("student", LOCALISATION)
     assert maps.shape == (8, 32, 32) and not blank.any()
     with torch.no_grad():
-        masks = bench.model("student").mask(to_tensor(bench.images)).numpy()
+        masks = bench.model("student").predict_mask(to_tensor(bench.images)).numpy()
     for one, mask in zip(maps, masks, strict=True):
         assert np.corrcoef(one.ravel(), mask.ravel())[0, 1] == pytest.approx(1)
 

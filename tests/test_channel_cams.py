@@ -18,7 +18,7 @@ class Watched(nn.Module):
 
     def forward(self, images):
         features = self.model(images).stages[self.stage]
-        return self.model.resume(images, self.stage, self.seen(features))
+        return self.model.forward_from(images, self.stage, self.seen(features))
 
 
 def raw_of_the_package(kind, model, stage, images, targets):
@@ -68,9 +68,9 @@ def test_ablation_cam_at_the_last_stage_asks_the_head_alone():
     class Counted(Deep):
         extracted = 0
 
-        def extract(self, normalised):
+        def forward_stages(self, normalised):
             self.extracted += 1
-            return super().extract(normalised)
+            return super().forward_stages(normalised)
 
     model = made(Counted)
     EXPLAINERS["ablation-cam"](model, pictures(), EVERY)
@@ -96,9 +96,9 @@ def test_memory_is_bounded_by_a_chunk_of_pictures():
     largest = []
 
     class Counted(Small):
-        def extract(self, normalised):
+        def forward_stages(self, normalised):
             largest.append(len(normalised))
-            return super().extract(normalised)
+            return super().forward_stages(normalised)
 
     images = pictures(3)
     for name in ("score-cam", "ablation-cam", "occlusion", "kernel-shap", "integrated-gradients", "gradient-shap"):

@@ -248,13 +248,13 @@ def test_a_mask_that_shows_everything_is_blank_and_hides_nothing(store):
     student = made(store, explained_spec(teacher))
     pool = ModelPool()
     model = pool(student, len(CLASSES))
-    model.explainer.score.weight.zero_()
-    model.explainer.score.bias.fill_(9.0)
+    model.mask_net.score.weight.zero_()
+    model.mask_net.score.bias.fill_(9.0)
     found = compare(store, student, picture(), repeats=1, pool=pool)
     assert found.student.mask.maps[0].blank
     assert found.student.shown == 1.0
     assert np.array_equal(found.student.seen, picture())
-    model.explainer.score.bias.fill_(float("nan"))
+    model.mask_net.score.bias.fill_(float("nan"))
     broken = compare(store, student, picture(), repeats=1, pool=pool)
     assert broken.student.shown is None
     json.dumps(broken.to_json(), allow_nan=False)

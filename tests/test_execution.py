@@ -6,11 +6,11 @@ from made_runs import CONTROL, TEACHER, picture
 
 from kd.criteria.execution import execution
 from kd.explainers import EXPLAINERS
-from kd.models import cost, skeleton
+from kd.models import build_untrained, cost
 
 
 def test_cost_has_its_protocol_for_every_model():
-    models = {"teacher": skeleton(TEACHER, 3).eval(), "student": skeleton(CONTROL, 3).eval()}
+    models = {"teacher": build_untrained(TEACHER, 3).eval(), "student": build_untrained(CONTROL, 3).eval()}
     images = np.stack([picture(seed) for seed in range(8)])
     said = execution(models, dict.fromkeys(models, EXPLAINERS["grad-cam"]), images,
                      dict.fromkeys(models, np.arange(8) % 3), repeats=3)
@@ -29,7 +29,7 @@ def test_cost_has_its_protocol_for_every_model():
 def test_a_slow_explainer_is_run_once_on_few_pictures():
     name = next(name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "minutes")
     told = []
-    said = execution({"student": skeleton(CONTROL, 3).eval()}, {"student": EXPLAINERS[name]},
+    said = execution({"student": build_untrained(CONTROL, 3).eval()}, {"student": EXPLAINERS[name]},
                      np.stack([picture(), picture(1)]), {"student": np.zeros(2, np.int64)}, progress=told.append)
     one = said["models"]["student"]
     assert (one["seconds"]["n"], one["seconds"]["warmup"], said["protocol"]["batch"]) == (1, 0, 1)

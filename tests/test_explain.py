@@ -138,7 +138,7 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
 def test_a_diverged_model_gives_blank_maps_and_finite_json(run, masked, tmp_path):
     pool = ModelPool()
     for one in (run, masked):
-        pool(one, len(CLASSES)).linear.weight.fill_(float("nan"))
+        pool(one, len(CLASSES)).pooled_linear.weight.fill_(float("nan"))
     for name in EXPLAINERS:
         asked = masked if name == "mask" else run
         found = explain(asked, picture(), name, target=0, repeats=1, pool=pool)
@@ -150,7 +150,7 @@ def test_a_diverged_model_gives_blank_maps_and_finite_json(run, masked, tmp_path
 
 def test_a_model_that_looks_nowhere_is_said_to_be_blank(run):
     pool = ModelPool()
-    pool(run, len(CLASSES)).linear.weight.zero_()
+    pool(run, len(CLASSES)).pooled_linear.weight.zero_()
     assert explain(run, picture(), repeats=1, pool=pool).to_json()["maps"][0]["blank"] is True
 
 

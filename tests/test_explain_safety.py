@@ -15,7 +15,7 @@ from small import spec, trained
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import explain
-from kd.models import skeleton
+from kd.models import build_untrained
 from kd.pool import ModelPool
 from kd.runs import Store
 from kd.train import train
@@ -31,7 +31,7 @@ def masked(store):
 @pytest.mark.parametrize("model", ["test_resnet", "plain"])
 def test_eight_threads_with_25_explanations_each_equal_one_thread(model):
     run, student, pool = made(Store(), replace(TEACHER, model=model)), masked(Store()), ModelPool()
-    stages = len(skeleton(run.spec, len(CLASSES)).stages)
+    stages = len(build_untrained(run.spec, len(CLASSES)).stages)
     work = [(name, number % 5, number % len(CLASSES), number % stages)
             for number, name in zip(range(THREADS * EACH), cycle(EXPLAINERS), strict=False)]
 

@@ -204,7 +204,7 @@ def test_progress_rises_to_the_end_and_may_stop_it(explainer, images):
 def test_a_model_that_answers_nan_gives_blank_maps(explainer, images):
     """Where the class is asked about; a diverged model's features may still be finite."""
     model = asked(explainer)
-    model.linear.weight.data.fill_(float("nan"))
+    model.pooled_linear.weight.data.fill_(float("nan"))
     assert explainer(model, images, TARGETS).blank.all() or not explainer.facts.class_specific
     for weight in model.parameters():
         weight.data.fill_(float("nan"))

@@ -33,7 +33,7 @@ def test_the_mask_is_what_the_student_is_shown_and_is_not_stretched():
     maps = EXPLAINERS["mask"](model, images, TARGETS)
     with torch.no_grad():
         seen = model(images)
-        shown = model.student(model.masked(images, maps.values))
+        shown = model.student(model.apply_mask(images, maps.values))
     assert torch.equal(maps.values, seen.mask)
     assert torch.equal(maps.scaled(), maps.values)
     torch.testing.assert_close(shown.logits, seen.logits)
@@ -56,7 +56,7 @@ def test_every_other_explainer_explains_a_student_behind_a_mask(name):
 def test_what_reads_a_stage_is_the_students_own_on_the_picture_that_it_sees(name):
     model, images = made(explained), pictures()
     with torch.no_grad():
-        seen = model.masked(images, model.mask(images))
+        seen = model.apply_mask(images, model.predict_mask(images))
     for stage in range(3):
         behind = EXPLAINERS[name](model, images, TARGETS, stage).values
         torch.testing.assert_close(behind, EXPLAINERS[name](model.student, seen, TARGETS, stage).values)

@@ -29,7 +29,7 @@ def test_early_stages_are_grad_cam_by_the_book(images):
     model = made(Deep)
     for stage in range(3):
         features = model(images.clone().requires_grad_()).stages
-        logits = model.head(features[-1])
+        logits = model.forward_head(features[-1])
         score = logits[torch.arange(4), TARGETS].sum()
         [slope] = torch.autograd.grad(score, features[stage])
         expected = (slope.mean((2, 3), keepdim=True) * features[stage]).sum(1).clamp(min=0)
@@ -41,9 +41,9 @@ def test_the_last_stage_takes_no_gradient_of_the_rest(images):
     """Only the head is differentiated: a backbone that forbids gradients still gives its last stage's map."""
 
     class Guarded(Deep):
-        def extract(self, normalised):
+        def forward_stages(self, normalised):
             assert not torch.is_grad_enabled()
-            return super().extract(normalised)
+            return super().forward_stages(normalised)
 
     maps = EXPLAINERS["grad-cam"](made(Guarded), images, TARGETS)
     assert not maps.blank.all()
@@ -51,8 +51,8 @@ def test_the_last_stage_takes_no_gradient_of_the_rest(images):
 
 def test_a_head_may_work_in_place(images):
     class Rectifying(Deep):
-        def head(self, features):
-            return super().head(features.sub_(0.2).relu_())
+        def forward_head(self, features):
+            return super().forward_head(features.sub_(0.2).relu_())
 
     maps = EXPLAINERS["grad-cam"](made(Rectifying), images, TARGETS)
     assert torch.isfinite(maps.values).all()
@@ -70,7 +70,8 @@ class Logits(nn.Module):
         self.model, self.last = model, nn.Identity()
 
     def forward(self, images):
-        return self.model.head(self.last(self.model.extract((images - self.model.mean) / self.model.std)[-1]))
+        scaled = (images - self.model.mean) / self.model.std
+        return self.model.forward_head(self.last(self.model.forward_stages(scaled)[-1]))
 
 
 def package_maps(model, images, targets):
@@ -151,7 +152,7 @@ def test_layercam_by_the_book(images):
     model = made(Deep)
     for stage in range(3):
         features = model(images.clone().requires_grad_()).stages
-        score = model.head(features[-1])[torch.arange(4), TARGETS].sum()
+        score = model.forward_head(features[-1])[torch.arange(4), TARGETS].sum()
         [slope] = torch.autograd.grad(score, features[stage])
         expected = (slope.clamp(min=0) * features[stage]).sum(1).clamp(min=0)
         found = EXPLAINERS["layer-cam"](model, images, TARGETS, stage).values

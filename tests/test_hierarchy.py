@@ -12,7 +12,7 @@ from kd import hierarchy, readout
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
-from kd.models import geometry
+from kd.models import receptive_field
 from kd.pool import ModelPool, open_subject
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -49,14 +49,14 @@ class TestEveryKindOfModel:
 
     def test_the_field_is_geometrys_and_holds_the_peaks_centre(self, spec):
         run, image = made(Store(), spec), picture(side=spec.image_size)
-        sides = geometry.sides(spec)
+        sides = receptive_field.receptive_fields(spec)
         for view, side in zip(hierarchy.read(run, image, target=0, repeats=1).stages, sides, strict=True):
             if view.weighted.blank:
                 assert view.peak is view.field is None
                 continue
             rows, columns = view.weighted.values.shape
             assert view.weighted.values[view.peak] == view.weighted.values.max()
-            assert view.field == geometry.field(spec, view.number, view.peak)
+            assert view.field == receptive_field.receptive_field_of(spec, view.number, view.peak)
             y, x = (view.peak[0] + 0.5) * image.shape[0] / rows, (view.peak[1] + 0.5) * image.shape[1] / columns
             assert view.field.top <= y <= view.field.bottom
             assert view.field.left <= x <= view.field.right
@@ -72,7 +72,7 @@ def test_the_last_stage_is_exact_in_front_of_pooling_and_a_linear_layer(spec):
     for target in range(len(CLASSES)):
         found = hierarchy.read(run, image, target=target, repeats=1)
         last = found.stages[-1]
-        np.testing.assert_allclose(last.contributions, (model.linear.weight[target] * pooled).numpy(), rtol=1e-4,
+        np.testing.assert_allclose(last.contributions, (model.pooled_linear.weight[target] * pooled).numpy(), rtol=1e-4,
                                    atol=1e-6)
         assert last.contributions.sum() + found.bias == pytest.approx(float(seen.logits[0, target]), rel=1e-4, abs=1e-5)
         cam = EXPLAINERS["grad-cam"](model, to_tensor(image[None]), torch.tensor([target])).values[0].numpy()
@@ -87,7 +87,7 @@ def test_no_exact_sum_is_claimed_behind_another_head(spec):
 def test_a_field_away_from_the_rim_has_the_stages_full_size():
     spec = replace(TEACHER, depth=2, image_size=96)
     run = made(Store(), spec)
-    sides = geometry.sides(spec)
+    sides = receptive_field.receptive_fields(spec)
     inner = [(view, side) for seed in range(4)
              for view, side in zip(hierarchy.read(run, picture(seed, 96), repeats=1).stages, sides, strict=True)
              if view.field and min(view.peak) > 2 and max(view.peak) < view.weighted.values.shape[0] - 3]
@@ -131,7 +131,7 @@ def test_an_early_contribution_is_what_the_gradient_says(run):
             with torch.no_grad():
                 for layer in model.layers[1:]:
                     features = layer(features)
-                logits.append(float(model.head(features)[0, 2]))
+                logits.append(float(model.forward_head(features)[0, 2]))
         slope = (logits[0] - logits[1]) / (2 * step)
         assert slope == pytest.approx(found.stages[0].contributions[channel], rel=0.1, abs=2e-3)
 
@@ -207,7 +207,7 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
 
 def test_a_diverged_model_is_blank_and_its_json_finite(run, tmp_path):
     pool = ModelPool()
-    pool(run, len(CLASSES)).linear.weight.fill_(float("nan"))
+    pool(run, len(CLASSES)).pooled_linear.weight.fill_(float("nan"))
     found = hierarchy.read(run, picture(), repeats=1, pool=pool)
     assert all(view.weighted.blank and view.field is None for view in found.stages)
     assert not found.stages[0].stage_map.blank

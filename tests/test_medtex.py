@@ -16,7 +16,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import control_of, plan
 from kd.methods import METHODS
 from kd.models import build
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.places import Places
 from kd.runs import Store
 from kd.sweep import Sweep
@@ -49,13 +49,13 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
     model = evaluate.load(trio.student, 4)
     train_images = open_dataset(DATA, 32, store.places).train.images
     expected = torch.from_numpy(train_images.mean(axis=0) / 255).permute(2, 0, 1).float()
-    torch.testing.assert_close(model.average, expected)
+    torch.testing.assert_close(model.mean_image, expected)
     with torch.no_grad():
         seen = model(to_tensor(train_images[:4]))
     assert 0 < seen.mask.mean() < 1
-    assert not isinstance(evaluate.load(trio.control, 4), Explained)
+    assert not isinstance(evaluate.load(trio.control, 4), MaskedStudent)
     begun = build(about, 4)
-    assert not torch.equal(begun.explainer.stem[0].weight, model.explainer.stem[0].weight)
+    assert not torch.equal(begun.mask_net.stem[0].weight, model.mask_net.stem[0].weight)
     assert trio.student.summary["parameters"] == sum(weight.numel() for weight in model.parameters())
     assert trio.student.summary["flops"] > trio.control.summary["flops"]
 
@@ -160,7 +160,7 @@ def found(tmp_path):
 
     def same(mask):
         with torch.no_grad():
-            whole, left = theirs(images).logits.argmax(1), theirs(ours.masked(images, mask)).logits.argmax(1)
+            whole, left = theirs(images).logits.argmax(1), theirs(ours.apply_mask(images, mask)).logits.argmax(1)
         return (whole == left).float().mean().item()
 
     with torch.no_grad():

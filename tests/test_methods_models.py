@@ -10,7 +10,7 @@ from small import DATA, explainer_of, spec, trained
 from kd import datasets
 from kd.jobs import execute
 from kd.methods import build as build_method
-from kd.models import build, shapes
+from kd.models import build, stage_shapes
 from kd.models.weights import load
 from kd.observation import select_output
 from kd.places import Places
@@ -30,7 +30,7 @@ TARGET = torch.tensor([0, 1, 2, 0])
 def model(**settings):
     made = RunSpec(image_size=64, **settings)
     torch.set_num_threads(1)
-    return build(made, 3), shapes(made, 3)
+    return build(made, 3), stage_shapes(made, 3)
 
 
 def states(net):
@@ -56,7 +56,7 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
     terms = method(seen, outputs, TARGET, 0.5)
     assert len(terms) > 1
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
-    first = [next(ours.parameters()), *([ours.explainer.score.weight] if method.needs_mask_net else ())]
+    first = [next(ours.parameters()), *([ours.mask_net.score.weight] if method.needs_mask_net else ())]
     learnt = torch.autograd.grad(taught(terms), [*first, *method.parameters()])
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in learnt)
     assert not any(outputs[want].requires_grad for want in method.teacher_outputs)

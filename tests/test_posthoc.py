@@ -11,8 +11,7 @@ from kd.criteria.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, postho
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
 from kd.models.base import Classifier, Stage
-from kd.models.explained import Explained
-from kd.models.unet import UNet
+from kd.models.masked_student import MaskedStudent, UNet
 from kd.observation import Observation
 
 SIDE, COUNT = 32, 20
@@ -36,15 +35,15 @@ class Blind(Watcher):
         return Observation(torch.tensor([[1.0, 0.0]]).expand(len(images), -1), ())
 
 
-class Shows(Explained):
+class Shows(MaskedStudent):
     """An explained student whose mask is given, the same for every picture."""
 
     def __init__(self, mask, fill="mean"):
         super().__init__(Watcher(), UNet(1, 4), fill, SIDE)
         self.given = mask
-        self.remember(torch.zeros(3, SIDE, SIDE))  # dark
+        self.set_mean_image(torch.zeros(3, SIDE, SIDE))  # dark
 
-    def mask(self, images):
+    def predict_mask(self, images):
         return self.given.expand(len(images), -1, -1)
 
 
@@ -136,8 +135,8 @@ def test_the_students_own_fill_hides():
     posthoc(Notes(), student, pictures()[:2], {})
     batch = to_tensor(pictures()[:2])
     assert torch.equal(seen[0], batch)
-    assert torch.equal(seen[1], student.masked(batch, student.mask(batch)))
-    assert torch.equal(seen[2], student.masked(batch, 1 - student.mask(batch)))
+    assert torch.equal(seen[1], student.apply_mask(batch, student.predict_mask(batch)))
+    assert torch.equal(seen[2], student.apply_mask(batch, 1 - student.predict_mask(batch)))
 
 
 def random_maps(count=COUNT, cells=7, seed=3):

@@ -12,7 +12,7 @@ from kd.criteria.randomisation import explain_all, levels, sanity, scrambled
 from kd.datasets import open_dataset
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
-from kd.models import skeleton
+from kd.models import build_untrained
 from kd.places import Places
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -25,13 +25,13 @@ MODELS = {"plain": RunSpec(model="plain", depth=3, width=4, image_size=32),
 
 @pytest.fixture(params=list(MODELS))
 def model(request):
-    return skeleton(MODELS[request.param], 3).eval().requires_grad_(False)
+    return build_untrained(MODELS[request.param], 3).eval().requires_grad_(False)
 
 
 def test_levels_hold_every_used_parameter_once_from_the_head_to_the_picture(model):
     found = levels(model, 32)
     assert [name for name, _ in found] == ["head", *(stage.name for stage in reversed(model.stages)),
-                                           *["explainer"] * model.explains]
+                                           *["explainer"] * model.has_mask]
     names = [name for _, members in found for name in members]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert all(members for _, members in found if _ == "head")
@@ -56,7 +56,7 @@ def test_a_scrambled_copy_differs_only_where_it_should(model):
 
 
 def test_maps_of_many_pictures_are_those_of_each():
-    model = skeleton(MODELS["plain"], 3).eval()
+    model = build_untrained(MODELS["plain"], 3).eval()
     images, targets = np.stack([picture(seed) for seed in range(11)]), np.arange(11) % 3
     maps, blank = explain_all(EXPLAINERS["grad-cam"], model, images, targets)
     for number in (0, 7, 10):
@@ -66,7 +66,7 @@ def test_maps_of_many_pictures_are_those_of_each():
 
 
 def test_of_signed_maps_only_what_speaks_for_the_class_is_kept():
-    model = skeleton(MODELS["plain"], 3).eval()
+    model = build_untrained(MODELS["plain"], 3).eval()
     images, targets = np.stack([picture(seed) for seed in range(3)]), np.zeros(3, np.int64)
     name = next(name for name in EXPLAINERS if EXPLAINERS[name].facts.signed
                 and EXPLAINERS[name].facts.cost == "instant")
@@ -81,7 +81,7 @@ def test_it_stops_between_batches():
     def stop(share: float) -> None:
         raise Stopped
 
-    model = skeleton(MODELS["plain"], 3).eval()
+    model = build_untrained(MODELS["plain"], 3).eval()
     with pytest.raises(Stopped):
         sanity(EXPLAINERS["grad-cam"], model, picture()[None], np.zeros(1, np.int64), progress=stop)
 

@@ -16,7 +16,7 @@ from kd import evaluate
 from kd.datasets.base import Split
 from kd.methods import METHODS, build
 from kd.models import build as build_model
-from kd.models import explained, shapes
+from kd.models import masked_student, stage_shapes
 from kd.observation import Observation, select_output
 from kd.torch_utils import distributed_ops
 
@@ -163,8 +163,10 @@ def test_half_precision_keeps_its_type_and_its_statistics(in_two):
 @pytest.fixture
 def nothing_drawn(monkeypatch):
     """An explained student's masks without luck, of which every process has its own: each picture alone decides."""
-    monkeypatch.setattr(explained, "_concrete", lambda scores, heat: explained._stretched((scores / heat).sigmoid()))
-    monkeypatch.setattr(explained, "random_masks", lambda count, images: (images[:, 0] > 0.5).to(images.dtype))
+    monkeypatch.setattr(masked_student, "_concrete",
+                        lambda scores, heat: masked_student._stretched((scores / heat).sigmoid()))
+    monkeypatch.setattr(masked_student, "random_masks",
+                        lambda count, images: (images[:, 0] > 0.5).to(images.dtype))
 
 
 def gradients(model, method, rows, target, outputs, teacher, world=1):
@@ -193,8 +195,8 @@ def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, nothin
 
     student, judge = build_model(settings, 4).double(), build(method, {})
     if judge.needs_mask_net:  # which begins with scores that are the same everywhere
-        nn.init.normal_(student.explainer.score.weight)
-    judge.setup(shapes(settings, 4), shapes(spec(), 4))
+        nn.init.normal_(student.mask_net.score.weight)
+    judge.setup(stage_shapes(settings, 4), stage_shapes(spec(), 4))
 
     def learn(rows, target, world=1):
         seen = teacher(rows, cams=True)

@@ -3,7 +3,7 @@ import threading
 import torch
 from made_runs import TEACHER
 
-from kd.models import build, cost, skeleton
+from kd.models import build, build_untrained, cost
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter
 
@@ -48,7 +48,7 @@ def test_what_the_backward_pass_keeps_counts():
 
 
 def test_flops_are_those_of_the_models_cost():
-    model = skeleton(TEACHER, 3).eval()
+    model = build_untrained(TEACHER, 3).eval()
     with torch.no_grad(), FlopCounter(memory=True) as counter:
         model(torch.zeros(2, 3, 32, 32))
     assert counter.flops == 2 * cost.cost(TEACHER, 3).flops

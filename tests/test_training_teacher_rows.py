@@ -11,7 +11,7 @@ from small import DATA, SIZE, spec
 from kd import arithmetic, views
 from kd.datasets import open_dataset, phantoms
 from kd.methods import METHODS
-from kd.models import shapes, skeleton
+from kd.models import build_untrained, stage_shapes
 from kd.observation import select_output
 from kd.runs import Store
 from kd.spec import RunSpec
@@ -75,9 +75,9 @@ def test_what_changes_no_row_is_not(teacher, data):
 
 
 def test_rows_have_the_shapes_of_the_outputs(teacher):
-    stages = shapes(teacher.spec, 4)
+    stages = stage_shapes(teacher.spec, 4)
     with torch.no_grad():
-        seen = skeleton(teacher.spec, 4).eval()(torch.zeros(2, 3, SIZE, SIZE), cams=True)
+        seen = build_untrained(teacher.spec, 4).eval()(torch.zeros(2, 3, SIZE, SIZE), cams=True)
     for name in ("logits", "cams", *(f"{kind}:{number}" for kind in ("attention", "stage")
                                      for number in range(len(stages)))):
         shape = tuple(select_output(seen, name).shape[1:])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd.methods import build
-from kd.models import skeleton
+from kd.models import build_untrained
 from kd.observation import Drawing
 from kd.spec import RunSpec
 from kd.trials import Use, trial
@@ -24,7 +24,7 @@ def asking(samples: int) -> Use:
 def test_a_larger_picture_keeps_more_for_the_backward_pass():
     small, large = trial(PLAIN, 3), trial(replace(PLAIN, image_size=64), 3)
     assert large.kept == pytest.approx(4 * small.kept, rel=0.2)
-    assert small.parameters == large.parameters == sum(p.numel() for p in skeleton(PLAIN, 3).parameters())
+    assert small.parameters == large.parameters == sum(p.numel() for p in build_untrained(PLAIN, 3).parameters())
 
 
 @pytest.mark.parametrize(("spec", "use"), [(PLAIN, Use()), (PLAIN, FROZEN), (EXPLAINED, asking(1))])

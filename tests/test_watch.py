@@ -47,6 +47,6 @@ def test_of_an_explained_student_mask_and_fill_give_what_it_sees(store, fill):
     assert len(probes.latest(run)[1]) == len(model.stages)
     with torch.no_grad():
         pictures = to_tensor(images)
-        seen = model.masked(pictures, model.mask(pictures)).permute(0, 2, 3, 1).numpy() * 255
+        seen = model.apply_mask(pictures, model.predict_mask(pictures)).permute(0, 2, 3, 1).numpy() * 255
     left = np.stack([probes.left(*one) for one in zip(images, behind, masks, strict=True)])
     assert np.abs(left - seen).max() < 2

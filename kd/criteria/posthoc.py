@@ -16,7 +16,7 @@ from torch import Tensor
 from kd.chance import centred, interval, random_maps
 from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
 
@@ -67,8 +67,8 @@ class PostHoc:
                 **{f"{name}_left": flags for name, flags in self.left.items()}, "shown": self.area}
 
 
-def posthoc(teacher: Classifier, student: Explained, images: NDArray[np.uint8], maps: Mapping[str, Maps], seed: int = 0,
-            progress: ShareCallback = no_share) -> PostHoc:
+def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint8], maps: Mapping[str, Maps],
+            seed: int = 0, progress: ShareCallback = no_share) -> PostHoc:
     """Show the teacher parts of the pictures [N, S, S, 3], filled as the student's are.
 
     maps: of the teacher [N, h, w], brighter where they mark first; its own names are those of `PostHoc`. progress: may
@@ -85,16 +85,16 @@ def posthoc(teacher: Classifier, student: Explained, images: NDArray[np.uint8], 
         own = _answers(teacher, batch)
         masks = _masks(student, batch, {name: one[part] for name, one in maps.items()}, noise[part])
         for name, mask in masks.items():
-            kept[name].append(_answers(teacher, student.masked(batch, mask)) == own)
-            left[name].append(_answers(teacher, student.masked(batch, 1 - mask)) == own)
+            kept[name].append(_answers(teacher, student.apply_mask(batch, mask)) == own)
+            left[name].append(_answers(teacher, student.apply_mask(batch, 1 - mask)) == own)
         area.append(_area(masks[SOFT]))
     return PostHoc(_joined(kept), _joined(left), torch.cat(area).cpu().numpy())
 
 
-def _masks(student: Explained, batch: Tensor, maps: Mapping[str, Maps], noise: Maps) -> dict[str, Tensor]:
+def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], noise: Maps) -> dict[str, Tensor]:
     """By name what is shown of a batch [B, S, S]."""
     with torch.no_grad():
-        soft = student.mask(batch)
+        soft = student.predict_mask(batch)
     side, ties = soft.shape[-1], torch.from_numpy(noise).to(soft)
     middle = torch.from_numpy(centred(side, side)).to(soft).expand_as(soft)
     theirs = {name: torch.from_numpy(np.array(one, np.float32)).to(soft) for name, one in maps.items()}

@@ -33,11 +33,11 @@ def levels(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
     trial = copy.deepcopy(model).requires_grad_(True)
     names = [name for name, _ in trial.named_parameters()]
     with torch.enable_grad():
-        stages = trial.extract(torch.zeros(1, 3, size, size, device=model.mean.device))
+        stages = trial.forward_stages(torch.zeros(1, 3, size, size, device=model.mean.device))
         needs = [(stage.name, _needs(names, list(trial.parameters()), features.sum()))
                  for stage, features in zip(model.stages, stages, strict=True)]
-        if model.explains:
-            mask = trial.mask(torch.zeros(1, 3, size, size, device=model.mean.device))
+        if model.has_mask:
+            mask = trial.predict_mask(torch.zeros(1, 3, size, size, device=model.mean.device))
             needs.insert(0, ("explainer", _needs(names, list(trial.parameters()), mask.sum())))
     found, known = [], set[str]()
     for place, needed in needs:

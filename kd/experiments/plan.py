@@ -190,11 +190,11 @@ def _common(request: Request, data: DataRef) -> dict[str, Any]:
 
 
 def _teacher_spec(request: Request, store: Store, data: DataRef) -> RunSpec:
-    from kd.models import check_cnn
+    from kd.models import require_cnn
 
     if (run := store.get(request.teacher)) is not None:
         return _reused(run, request, data)
-    check_cnn(request.teacher)
+    require_cnn(request.teacher)
     weights = start_from(request.teacher_weights)
     rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
     return RunSpec(model=request.teacher, **weights, normalisation=request.normalisation, learning_rate=rate,
@@ -225,7 +225,7 @@ def passes(request: Request) -> int:
 
 def _student_spec(request: Request, teacher: RunSpec, store: Store, data: DataRef) -> RunSpec:
     """The control's spec; the student's differs from it in method and teacher only."""
-    from kd.models import check_cnn
+    from kd.models import require_cnn
 
     common = {**_common(request, data), "epochs": passes(request), "data_fraction": request.data_fraction,
               "learning_rate": STUDENT_RATE}
@@ -238,7 +238,7 @@ def _student_spec(request: Request, teacher: RunSpec, store: Store, data: DataRe
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
                        normalisation=teacher.normalisation, **common)
     name = request.student.removeprefix("timm:")
-    check_cnn(name)
+    require_cnn(name)
     return RunSpec(model=name, **start_from(request.student_weights), **common)
 
 
@@ -255,7 +255,7 @@ def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
 
 def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
     """The checked spec of one run learnt from the labels. Settings are RunSpec's fields by name."""
-    from kd.models import check_cnn
+    from kd.models import require_cnn
 
     spec = RunSpec(**{**settings, **start_from(settings.get("pretrained", "none"))})
     if "learning_rate" not in settings:
@@ -264,7 +264,7 @@ def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
         spec = replace(spec, learning_rate=rate)
     if spec.model not in ("plain", "truncated"):
         spec = replace(spec, model=spec.model.removeprefix("timm:"))
-        check_cnn(spec.model)
+        require_cnn(spec.model)
     data = datasets.inspect(spec.data, store.places)
     return replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
 

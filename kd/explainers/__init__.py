@@ -35,4 +35,4 @@ def suited(name: str, model: Classifier) -> str:
     """The name of the explainer that this model can be asked by: `name`, but Grad-CAM in place of the mask for a model
     that has none, since it is what the mask is measured against. Raises UsageError for an unknown name."""
     EXPLAINERS[name]
-    return "grad-cam" if name == "mask" and not model.explains else name
+    return "grad-cam" if name == "mask" and not model.has_mask else name

@@ -29,7 +29,7 @@ class EigenCam(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            features = model.extract((images - model.mean) / model.std)
+            features = model.forward_stages((images - model.mean) / model.std)
             return [for_every_target(_first_direction(features[stage]), targets) for stage in stages]
 
 
@@ -64,7 +64,7 @@ class ScoreCam(Explainer):
               progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
         with torch.no_grad():
-            features = model.extract((images - model.mean) / model.std)
+            features = model.forward_stages((images - model.mean) / model.std)
             ask = Asker(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
             found = [torch.stack([_scored(ask, *one) for one in zip(images, features[stage], wanted, strict=True)])
                      for stage in stages]
@@ -114,7 +114,7 @@ def _ablated(ask: Asker, stage: int, image: Tensor, features: Tensor, logits: Te
         numbers = torch.arange(part.start, part.stop, device=features.device)
         altered = features.repeat(len(numbers), 1, 1, 1)
         altered[torch.arange(len(numbers)), numbers] = 0
-        falls.append(logits - ask.model.resume(image.expand(len(numbers), -1, -1, -1), stage, altered))
+        falls.append(logits - ask.model.forward_from(image.expand(len(numbers), -1, -1, -1), stage, altered))
         ask.tell(len(numbers))
     weights = torch.cat(falls)[:, targets]
     return without_noise(torch.einsum("ct,chw->thw", weights, features).relu(), logits * features.abs().amax())

@@ -35,8 +35,8 @@ class GradientCam(Explainer):
             seen = gradients_from_image(model, images, targets, stages)
             return [self.combine(*pair) for pair in seen]
         with torch.no_grad():
-            features = model.extract((images - model.mean) / model.std)[-1]
-            maps = None if model.linear is None else self.closed_form(features, targets, model.linear)
+            features = model.forward_stages((images - model.mean) / model.std)[-1]
+            maps = None if model.pooled_linear is None else self.closed_form(features, targets, model.pooled_linear)
         if maps is None:
             maps = self.combine(*gradients_of_head(model, features, targets))
         return [maps] * len(stages)
@@ -50,7 +50,7 @@ def gradients_of_head(model: Classifier, features: Tensor, targets: Tensor) -> t
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
         # A head may work in place, which autograd forbids on a leaf.
-        [gradients] = _differentiate(model.head(leaf.clone()), targets, [leaf])
+        [gradients] = _differentiate(model.forward_head(leaf.clone()), targets, [leaf])
     return _beside(features.detach(), targets), gradients
 
 

@@ -25,4 +25,4 @@ class Mask(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            return [for_every_target(model.mask(images), targets)] * len(stages)
+            return [for_every_target(model.predict_mask(images), targets)] * len(stages)

@@ -17,7 +17,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
 from kd.masks import collapse
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent
 from kd.pool import ModelPool, Subject, open_subject
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
 from kd.runs import Run, Store
@@ -222,7 +222,7 @@ def _questions(role: str, subject: Subject, explainer: str, stage: int, target: 
     asked = {"cam": Question(subject, explainer, number, (stage,))}
     if role != TEACHER:
         asked["hierarchy"] = Question(subject, HIERARCHY, number, None)
-    if subject.model.explains and explainer != MASK:
+    if subject.model.has_mask and explainer != MASK:
         asked["mask"] = Question(subject, MASK, number)
     return asked
 
@@ -235,10 +235,10 @@ def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> Par
 
 def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
     """The picture [S, S, 3] through the mask."""
-    assert isinstance(model, Explained), "only an explained student has a mask"
+    assert isinstance(model, MaskedStudent), "only an explained student has a mask"
     device = model.mean.device
     values = torch.from_numpy(mask.maps[0].values)[None].to(device)
-    shown = model.masked(to_tensor(mask.image[None], device), values)[0].nan_to_num()
+    shown = model.apply_mask(to_tensor(mask.image[None], device), values)[0].nan_to_num()
     return np.asarray((shown * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
 
 

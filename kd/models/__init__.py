@@ -10,9 +10,9 @@ import os
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
-from kd.models.anatomy import check_cnn
-from kd.models.assembly import build, grouped, shapes, skeleton
 from kd.models.base import Classifier, Stage
-from kd.models.catalogue import ModelEntry, search
+from kd.models.factory import build, build_untrained, has_depthwise, stage_shapes
+from kd.models.timm_info import ModelEntry, require_cnn, search
 
-__all__ = ["Classifier", "ModelEntry", "Stage", "build", "check_cnn", "grouped", "search", "shapes", "skeleton"]
+__all__ = ["Classifier", "ModelEntry", "Stage", "build", "build_untrained", "has_depthwise", "require_cnn", "search",
+           "stage_shapes"]

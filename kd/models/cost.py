@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import torch
 
-from kd.models import geometry
-from kd.models.assembly import Plan, on_meta, plan
+from kd.models import receptive_field
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.factory import Architecture, architecture, meta_model
+from kd.models.masked_student import MaskedStudent
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter, meta_image
 
@@ -45,7 +45,7 @@ def cost(spec: RunSpec, classes: int) -> Cost:
 
     Raises UsageError when the model is unknown or cannot take pictures of this size.
     """
-    return _counted(plan(spec, classes)).whole
+    return _counted(architecture(spec, classes)).whole
 
 
 def cost_of(model: Classifier, size: int) -> Cost:
@@ -53,18 +53,18 @@ def cost_of(model: Classifier, size: int) -> Cost:
     return _count(copy.deepcopy(model).to("meta").eval(), size).whole
 
 
-def explainer(spec: RunSpec, classes: int) -> Cost | None:
+def mask_cost(spec: RunSpec, classes: int) -> Cost | None:
     """Of `cost`, what finds the mask and lays it over the picture; None for a model that lays none. Raises UsageError
     as `cost` does."""
-    found = _counted(plan(spec, classes)).explainer
+    found = _counted(architecture(spec, classes)).mask_net
     return found if spec.explainer_depth else None
 
 
 def layers(spec: RunSpec, classes: int) -> list[LayerRow]:
-    """One row per stage of a spec's model, from the picture that it sees on: what an explainer costs in front of it is
+    """One row per stage of a spec's model, from the image that it sees on: what a mask network costs in front of it is
     in no row. Raises UsageError as `cost` does."""
-    what = plan(spec, classes)
-    stages, shares, sides = on_meta(what).stages, _counted(what).shares, geometry.sides(spec)
+    what = architecture(spec, classes)
+    stages, shares, sides = meta_model(what).stages, _counted(what).shares, receptive_field.receptive_fields(spec)
     return [LayerRow(stage.name, stage.channels, share.grid, share.parameters, share.flops, side)
             for stage, share, side in zip(stages, shares, sides, strict=True)]
 
@@ -80,22 +80,22 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Count:
-    """explainer: what has been spent when the student gets its picture; nothing where there is no explainer."""
+    """mask_net: what has been spent when the student gets its image; nothing where there is no mask network."""
 
     whole: Cost
-    explainer: Cost
+    mask_net: Cost
     shares: tuple[_Share, ...]
 
 
 @lru_cache(maxsize=256)
-def _counted(what: Plan) -> _Count:
-    return _count(on_meta(what), what.image_size)
+def _counted(what: Architecture) -> _Count:
+    return _count(meta_model(what), what.image_size)
 
 
 def _count(model: Classifier, size: int) -> _Count:
     with torch.no_grad(), FlopCounter(model) as counter:
         maps = model(meta_image(size)).stages
-    before = _explainer(model, size)
+    before = _mask_cost(model, size)
     moments = [(before.flops, before.parameters), *(counter.totals_at(features) for features in maps)]
     shares = [_Share(features.shape[-1], weights - last[1], flops - last[0])
               for features, last, (flops, weights) in zip(maps, moments, moments[1:], strict=False)]
@@ -103,10 +103,10 @@ def _count(model: Classifier, size: int) -> _Count:
     return _Count(Cost(total, counter.flops), before, tuple(shares))
 
 
-def _explainer(model: Classifier, size: int) -> Cost:
-    if not isinstance(model, Explained):
+def _mask_cost(model: Classifier, size: int) -> Cost:
+    if not isinstance(model, MaskedStudent):
         return Cost(0, 0)
     picture = meta_image(size)
     with torch.no_grad(), FlopCounter(model) as counter:
-        model.masked(picture, model.mask(picture))
+        model.apply_mask(picture, model.predict_mask(picture))
     return Cost(counter.parameters, counter.flops)

@@ -43,23 +43,23 @@ class Plain(Classifier):
         self.stages = tuple(stages)
         self.classifier = nn.Linear(channels, classes)
 
-    def extract(self, normalised: Tensor) -> tuple[Tensor, ...]:
+    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
         maps, features = [], normalised
         for layer in self.layers:
             features = layer(features)
             maps.append(features)
         return tuple(maps)
 
-    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
         for layer in self.layers[stage + 1:]:
             features = layer(features)
         return features
 
-    def head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))
 
     @property
-    def linear(self) -> nn.Linear:
+    def pooled_linear(self) -> nn.Linear:
         return self.classifier
 
 

@@ -1,11 +1,16 @@
-"""Weights in files: what a run saves, and what a model may start from."""
+"""Weights in files: what a run saves, and what a model may start from, timm's hub included."""
 
 import hashlib
 import pickle
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -13,11 +18,15 @@ from torch import Tensor
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
+from kd.models.masked_student import current_keys
 from kd.store.files import atomic_write
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _NESTS = ("state_dict", "model", "model_state", "model_state_dict")
 _WRAPPERS = ("module.", "_orig_mod.")
+# Long enough for a slow line to answer; the downloader by itself would try again for most of a minute.
+HUB_PATIENCE = 5.0
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def save(model: Classifier, path: Path) -> None:
@@ -31,7 +40,8 @@ def save(model: Classifier, path: Path) -> None:
 
 def load(model: Classifier, path: Path) -> None:
     """Fill the model with what `save` wrote. Raises UsageError when the file is missing or of another model."""
-    _fill(model, read(path), path, "the model it is loaded into")
+    state = read(path)
+    _fill(model, current_keys(state) if model.has_mask else state, path, "the model it is loaded into")
 
 
 def start(model: Classifier, path: Path, label: str, optional: tuple[str, ...] = (),
@@ -133,3 +143,73 @@ def _fill(model: Classifier, state: Mapping[str, Tensor], path: Path, label: str
 def _some(names: list[str]) -> str:
     """The first few, as timm and the file have them."""
     return ", ".join([name.removeprefix("net.") for name in names[:3]] + ["…"] * (len(names) > 3))
+
+
+def hub_arguments(name: str) -> dict[str, Any]:
+    """What makes `timm.create_model(name, …)` start from the trained weights; downloads them if they are not here.
+
+    Raises UsageError when timm has none, or when they are not here and the hub cannot be reached.
+    """
+    config: Any = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UsageError(f"timm has no trained weights for {name}. Start from none, or from a local file.")
+    if config.hf_hub_id:
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(_hub_file(name, config))}}
+    if config.url and not _torch_file(config.url).exists():
+        _demand_network(name, config.url)
+    return {"pretrained": True}
+
+
+def download_failed(name: str, error: Exception) -> UsageError:
+    """The sentence for a download that broke off."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return UsageError(f"The weights of {name} could not be downloaded: {reason} Try again later, start from none, or "
+                      "name a local .safetensors or .pth file.")
+
+
+def _hub_file(name: str, config: Any) -> Path:
+    repository, _, revision = config.hf_hub_id.partition("@")
+    files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+    for file in files:
+        cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    _demand_network(name, huggingface_hub.constants.ENDPOINT)
+    for file in files:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+        except huggingface_hub.errors.EntryNotFoundError as error:
+            missing = error
+        except Exception as error:  # whatever the line, the proxy or the server did, the way out is the same
+            raise download_failed(name, error) from error
+    raise download_failed(name, missing) from missing
+
+
+def _torch_file(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def _demand_network(name: str, address: str) -> None:
+    if huggingface_hub.constants.HF_HUB_OFFLINE or not reachable(address):
+        raise UsageError(f"The weights of {name} are not on this machine and {address} cannot be reached. Connect to a "
+                         "network, start from none, or name a local .safetensors or .pth file.")
+
+
+def reachable(address: str, patience: float = HUB_PATIENCE) -> bool:
+    """Whether a server answers at all within `patience` seconds; proxies are respected."""
+    answers: list[bool] = []
+    # In a thread of its own, because looking up a name has no time limit.
+    asking = threading.Thread(target=lambda: answers.append(_answers(address, patience)), daemon=True)
+    asking.start()
+    asking.join(patience)
+    return bool(answers) and answers[0]
+
+
+def _answers(address: str, patience: float) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=patience):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False

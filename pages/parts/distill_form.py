@@ -10,7 +10,7 @@ from kd import datasets, models
 from kd.errors import UsageError
 from kd.experiments.plan import EXPLAINER, Request
 from kd.methods import METHODS, check
-from kd.models.anatomy import anatomy
+from kd.models.timm_info import timm_info
 from kd.runs import FINISHED, Run
 from pages.parts import fields
 from pages.parts.common import ending, percent, plain, store, usage_errors
@@ -159,7 +159,7 @@ def stages(teacher: str) -> int | None:
     """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
     runs = store()
     with suppress(UsageError):
-        parts = anatomy(runs[teacher].spec.model if teacher in runs else teacher)
+        parts = timm_info(runs[teacher].spec.model if teacher in runs else teacher)
         return len(parts.taps) - parts.stem
     return None
 

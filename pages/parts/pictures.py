@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from kd.overlay import colour
 
 if TYPE_CHECKING:
-    from kd.models.geometry import Box  # imports torch, which not every page needs
+    from kd.models.receptive_field import Box  # imports torch, which not every page needs
 
 LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
 MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there

@@ -23,7 +23,7 @@ def student_preview(request: Request) -> tuple[Specs, DataRef]:
     classes = len(about.classes)
     large, small = cost.cost(teacher, classes), cost.cost(student, classes)
     rows, above = cost.layers(student, classes), cost.layers(teacher, classes)
-    masking = cost.explainer(student, classes)
+    masking = cost.mask_cost(student, classes)
     st.table([
         _total("Teacher", teacher, large, above),
         _total("Student", student, small, rows),

@@ -31,7 +31,7 @@ COLUMNS = {
     "low": st.column_config.NumberColumn("from", format="%+.1f", help="Its 95 % bootstrap interval."),
     "high": st.column_config.NumberColumn("to", format="%+.1f"),
     "flops": st.column_config.NumberColumn("FLOPs (M)", format="%.2f"),
-    "explanation_ms": st.column_config.NumberColumn("Explained in", format="%.2f ms"),
+    "explanation_ms": st.column_config.NumberColumn("MaskedStudent in", format="%.2f ms"),
     "training_seconds": st.column_config.NumberColumn("Training", format="%.0f s"),
     "test_macro_f1": st.column_config.NumberColumn("Test macro-F1", format=SHARES),
     "val_accuracy": st.column_config.NumberColumn("Val accuracy", format=SHARES),

@@ -9,7 +9,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.inspection.explain import HeatMap
-from kd.models.geometry import Box
+from kd.models.receptive_field import Box
 from kd.overlay import SIGNED, overlay
 from kd.scales import Scale
 from pages.parts.common import CHART

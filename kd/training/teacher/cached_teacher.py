@@ -16,7 +16,7 @@ from kd.batches import Batch, TrainBatches
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.methods import METHODS, Method, TeacherOutputs
-from kd.models import grouped, weights
+from kd.models import has_depthwise, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, select_output
 from kd.runs import FINISHED, Run, Store
@@ -141,7 +141,7 @@ class CachedTeacher:
         assert student.drawn is not None, "the student has no mask network that could draw masks"
         images = [getattr(student.drawn, name) for name in self.live_queries]
         # The backward pass of depthwise convolutions in bfloat16 is slower than in float32 on a processor.
-        with nullcontext() if grouped(self.run.spec) else self.fabric.autocast():
+        with nullcontext() if has_depthwise(self.run.spec) else self.fabric.autocast():
             logits = self.model(torch.cat(images), stages=False).logits.float()
         return dict(zip(self.live_queries, logits.split([len(one) for one in images]), strict=True))
 

@@ -13,7 +13,7 @@ from kd import arithmetic, methods, views
 from kd.datasets import cache as image_cache
 from kd.datasets.base import Dataset
 from kd.methods import METHODS, Method, Shapes
-from kd.models import shapes, weights
+from kd.models import stage_shapes, weights
 from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFiles, RowFormat
@@ -85,7 +85,7 @@ def row_format(output: str, stages: Shapes, classes: int) -> RowFormat:
 
 def row_formats(method: Method, teacher: RunSpec, size: int, classes: int) -> dict[str, RowFormat]:
     """Row formats of a method's teacher outputs, by output. size: side of the student's images in pixels."""
-    stages = shapes(replace(teacher, image_size=size), classes)
+    stages = stage_shapes(replace(teacher, image_size=size), classes)
     return {name: row_format(name, stages, classes) for name in method.teacher_outputs}
 
 
@@ -93,7 +93,7 @@ def build_method(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
     """The student's method, set up for the stages of the two models at the student's image size."""
     method = methods.build(spec.method, spec.method_args)
     with isolated_rng(spec.seed):
-        method.setup(shapes(spec, classes), shapes(replace(teacher, image_size=spec.image_size), classes))
+        method.setup(stage_shapes(spec, classes), stage_shapes(replace(teacher, image_size=spec.image_size), classes))
     return method
 
 

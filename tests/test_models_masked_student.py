@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from kd.errors import UsageError
 from kd.imputation import blur
-from kd.models import build, explained, geometry, shapes, skeleton, weights
-from kd.models.explained import Explained, random_masks
+from kd.models import build, build_untrained, masked_student, receptive_field, stage_shapes, weights
+from kd.models.masked_student import MaskedStudent, random_masks
 from kd.observation import Drawing
 from kd.spec import RunSpec
 from kd.torch_utils.resize import upsample
@@ -29,19 +29,19 @@ def spec(student: str = "plain", **changes) -> RunSpec:
     return RunSpec(**{"image_size": SIZE, "explainer_depth": 2, "explainer_width": 4, **STUDENTS[student], **changes})
 
 
-def made(student: str = "plain", **changes) -> Explained:
+def made(student: str = "plain", **changes) -> MaskedStudent:
     """One whose masks differ from place to place, in eval mode."""
     model = build(spec(student, **changes), CLASSES).eval()
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.explainer.score.weight, 0, 2)
-    model.remember(torch.rand(3, SIZE, SIZE))
+    torch.nn.init.normal_(model.mask_net.score.weight, 0, 2)
+    model.set_mean_image(torch.rand(3, SIZE, SIZE))
     return model
 
 
-def scored(model: Explained, score: float) -> Explained:
+def scored(model: MaskedStudent, score: float) -> MaskedStudent:
     """With these log-odds everywhere."""
-    torch.nn.init.zeros_(model.explainer.score.weight)
-    torch.nn.init.constant_(model.explainer.score.bias, score)
+    torch.nn.init.zeros_(model.mask_net.score.weight)
+    torch.nn.init.constant_(model.mask_net.score.bias, score)
     return model
 
 
@@ -65,39 +65,39 @@ def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
         assert one.logits.shape == (2, CLASSES)
         assert one.mask.shape == (2, size, size)
         assert 0 <= one.mask.min() <= one.mask.max() <= 1
-        assert [maps.shape[1:] for maps in one.stages] == list(shapes(spec(image_size=size), CLASSES))
+        assert [maps.shape[1:] for maps in one.stages] == list(stage_shapes(spec(image_size=size), CLASSES))
 
 
 @pytest.mark.parametrize("fill", FILLS)
 def test_what_a_mask_hides_is_the_fill_and_what_it_shows_is_the_picture(fill):
     model, images = made(explainer_fill=fill), pictures()
-    hidden = blur(images) if fill == "blur" else model.average.expand(4, -1, -1, -1)
+    hidden = blur(images) if fill == "blur" else model.mean_image.expand(4, -1, -1, -1)
     mask = torch.zeros(4, SIZE, SIZE)
-    assert torch.equal(model.masked(images, mask), hidden)
-    assert torch.equal(model.masked(images, mask + 1), images)
-    part = model.masked(images, mask + 0.25)
+    assert torch.equal(model.apply_mask(images, mask), hidden)
+    assert torch.equal(model.apply_mask(images, mask + 1), images)
+    part = model.apply_mask(images, mask + 0.25)
     torch.testing.assert_close(part, 0.25 * images + 0.75 * hidden)
 
 
 def test_several_masks_of_a_picture_follow_one_another():
     model, images = made(), pictures(2)
     masks = torch.rand(6, SIZE, SIZE)
-    one_by_one = torch.cat([model.masked(images, masks[start:start + 2]) for start in (0, 2, 4)])
-    torch.testing.assert_close(model.masked(images, masks), one_by_one)
+    one_by_one = torch.cat([model.apply_mask(images, masks[start:start + 2]) for start in (0, 2, 4)])
+    torch.testing.assert_close(model.apply_mask(images, masks), one_by_one)
 
 
 def test_the_mean_image_fits_pictures_of_another_size():
     model = made()
     with torch.no_grad():
         assert model(pictures(2, 64)).mask.shape == (2, 64, 64)
-    even = model.masked(pictures(1, 64), torch.zeros(1, 64, 64))
-    expected = F.interpolate(model.average[None], (64, 64), mode="bilinear", align_corners=False)
+    even = model.apply_mask(pictures(1, 64), torch.zeros(1, 64, 64))
+    expected = F.interpolate(model.mean_image[None], (64, 64), mode="bilinear", align_corners=False)
     assert torch.equal(even, expected)
 
 
 @pytest.mark.parametrize(("score", "value"), [(-3.0, 0.0), (3.0, 1.0)])
 def test_a_place_can_be_hidden_or_shown_entirely_by_log_odds_that_can_be_learnt(score, value):
-    assert (scored(made(), score).mask(pictures()) == value).all()
+    assert (scored(made(), score).predict_mask(pictures()) == value).all()
 
 
 @pytest.mark.parametrize("student", STUDENTS)
@@ -147,22 +147,23 @@ def test_every_way_of_asking_it_agrees_with_the_forward_pass(student):
     scaled = (images - model.mean) / model.std
     with torch.no_grad():
         seen = model(images, cams=True)
-        behind = model.student(model.masked(images, model.mask(images)), cams=True)
-        maps = model.extract(scaled)
-        assert torch.equal(model.mask(images), seen.mask)
+        behind = model.student(model.apply_mask(images, model.predict_mask(images)), cams=True)
+        maps = model.forward_stages(scaled)
+        assert torch.equal(model.predict_mask(images), seen.mask)
         assert torch.equal(behind.logits, seen.logits) and torch.equal(behind.cams, seen.cams)
-        assert torch.equal(model.class_maps(seen.stages[-1]), seen.cams)
-        assert torch.equal(model.head(seen.stages[-1].clone()), seen.logits)
-        assert (model.linear is None) == (student == "another head")
+        assert torch.equal(model.class_activation_maps(seen.stages[-1]), seen.cams)
+        assert torch.equal(model.forward_head(seen.stages[-1].clone()), seen.logits)
+        assert (model.pooled_linear is None) == (student == "another head")
         for stage, features in enumerate(seen.stages):
             torch.testing.assert_close(maps[stage], features, rtol=1e-3, atol=1e-4)
-            torch.testing.assert_close(model.resume(images, stage, features.clone()), seen.logits, rtol=1e-3, atol=1e-4)
-            blank = model.resume(images, stage, torch.zeros_like(features))
-            alone = model.student.resume(model.masked(images, seen.mask), stage, torch.zeros_like(features))
+            onwards = model.forward_from(images, stage, features.clone())
+            torch.testing.assert_close(onwards, seen.logits, rtol=1e-3, atol=1e-4)
+            blank = model.forward_from(images, stage, torch.zeros_like(features))
+            alone = model.student.forward_from(model.apply_mask(images, seen.mask), stage, torch.zeros_like(features))
             torch.testing.assert_close(blank, alone, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("start", [build, skeleton])
+@pytest.mark.parametrize("start", [build, build_untrained])
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_student_begins_with_the_weights_that_it_begins_with_alone(student, start):
     about = spec(student, seed=7)
@@ -172,8 +173,8 @@ def test_the_student_begins_with_the_weights_that_it_begins_with_alone(student, 
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert behind.mean is behind.student.mean
     assert behind.stages == bare.stages
-    other = start(replace(about, seed=8), CLASSES).explainer
-    assert not torch.equal(behind.explainer.stem[0].weight, other.stem[0].weight)
+    other = start(replace(about, seed=8), CLASSES).mask_net
+    assert not torch.equal(behind.mask_net.stem[0].weight, other.stem[0].weight)
 
 
 @pytest.mark.parametrize(("source", "student"), [("plain", "plain"), ("timm", "timm"), ("timm", "truncated")])
@@ -198,10 +199,10 @@ def test_both_networks_and_the_mean_image_are_kept_in_one_file(tmp_path, student
     model, images = made(student), pictures()
     weights.save(model, tmp_path / "weights.safetensors")
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
-        assert {name.split(".")[0] for name in file.keys()} == {"student", "explainer", "average"}  # noqa: SIM118
-    again = skeleton(spec(student, seed=5), CLASSES).eval()
+        assert {name.split(".")[0] for name in file.keys()} == {"student", "mask_net", "mean_image"}  # noqa: SIM118
+    again = build_untrained(spec(student, seed=5), CLASSES).eval()
     weights.load(again, tmp_path / "weights.safetensors")
-    assert torch.equal(again.average, model.average)
+    assert torch.equal(again.mean_image, model.mean_image)
     with torch.no_grad():
         assert torch.equal(again(images).mask, model(images).mask)
         assert torch.equal(again(images).logits, model(images).logits)
@@ -222,9 +223,9 @@ def test_in_half_precision_mask_and_pictures_are_made_in_single(fill, number):
     model, images = made(explainer_fill=fill), pictures()
     with torch.no_grad(), torch.autocast("cpu", number):
         seen = model(images, drawing=DRAWING)
-        hidden = model.masked(images, torch.zeros(4, SIZE, SIZE))
+        hidden = model.apply_mask(images, torch.zeros(4, SIZE, SIZE))
     assert {one.dtype for one in (seen.mask, seen.drawn.shown, seen.drawn.rest)} == {torch.float32}
-    assert torch.equal(hidden, model.masked(images, torch.zeros(4, SIZE, SIZE)))
+    assert torch.equal(hidden, model.apply_mask(images, torch.zeros(4, SIZE, SIZE)))
 
 
 @pytest.mark.parametrize("size", [28, 33])
@@ -253,7 +254,7 @@ def grown(joint: float, student: str = "plain") -> list[torch.Tensor]:
     torch.manual_seed(3)
     seen = model(pictures(), drawing=Drawing(0.5, 1, joint))
     loss = F.cross_entropy(torch.cat([seen.logits, seen.drawn.answers]), torch.tensor([0, 1, 2, 0] * 3))
-    found = torch.autograd.grad(loss, list(model.explainer.parameters()), allow_unused=True)
+    found = torch.autograd.grad(loss, list(model.mask_net.parameters()), allow_unused=True)
     return [torch.zeros(()) if one is None else one for one in found]
 
 
@@ -268,11 +269,11 @@ def test_the_students_loss_reaches_the_explainer_by_the_share_asked_for():
 def test_all_of_it_is_the_gradient_through_the_drawn_mask():
     model = made()
     torch.manual_seed(3)
-    scores = model.explainer((pictures() - model.mean) / model.std)
-    drawn = upsample(explained._concrete(scores, 0.5)[:, 0], SIZE)
+    scores = model.mask_net((pictures() - model.mean) / model.std)
+    drawn = upsample(masked_student._concrete(scores, 0.5)[:, 0], SIZE)
     # In eval mode no picture feels another, and only the second third of the answers is given under drawn masks.
-    loss = F.cross_entropy(model.student(model.masked(pictures(), drawn)).logits, torch.tensor([0, 1, 2, 0])) / 3
-    expected = torch.autograd.grad(loss, list(model.explainer.parameters()))
+    loss = F.cross_entropy(model.student(model.apply_mask(pictures(), drawn)).logits, torch.tensor([0, 1, 2, 0])) / 3
+    expected = torch.autograd.grad(loss, list(model.mask_net.parameters()))
     for one, other in zip(grown(1.0), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
@@ -282,7 +283,7 @@ def test_all_of_it_is_the_gradient_through_the_drawn_mask():
 def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_student(part, samples):
     model = made()
     seen = model(pictures(), drawing=Drawing(0.5, samples, 0.0))
-    learnt = torch.autograd.grad(getattr(seen.drawn, part).square().sum(), list(model.explainer.parameters()),
+    learnt = torch.autograd.grad(getattr(seen.drawn, part).square().sum(), list(model.mask_net.parameters()),
                                  retain_graph=True)
     assert all(one.isfinite().all() and one.abs().max() > 0 for one in learnt)
     others = list(model.student.parameters())
@@ -292,14 +293,14 @@ def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_stude
 @pytest.mark.parametrize("count", [1, 4, 5])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_should_be(monkeypatch, count, samples):
-    monkeypatch.setattr(explained, "_blocks", lambda scores: torch.full_like(scores, 0.5))
+    monkeypatch.setattr(masked_student, "_blocks", lambda scores: torch.full_like(scores, 0.5))
     model, images = scored(made(), 200.0), pictures(count)
     with torch.no_grad():
         seen = model(images, drawing=Drawing(0.5, samples, 0.0))
         own = model.student(images).logits
     half = (count + 1) // 2
     assert torch.equal(seen.drawn.shown, images[:half].repeat(samples, 1, 1, 1))
-    assert torch.equal(seen.drawn.rest, model.average.expand(half * samples, -1, -1, -1))
+    assert torch.equal(seen.drawn.rest, model.mean_image.expand(half * samples, -1, -1, -1))
     torch.testing.assert_close(seen.drawn.answers[:samples * count], own.repeat(samples, 1))
     assert len(seen.drawn.answers) == (samples + 1) * count
 
@@ -309,13 +310,13 @@ def test_what_is_left_and_what_is_taken_are_two_parts_of_one_picture():
     model, images = made(), pictures(1)
     with torch.no_grad():
         drawn = model(images, drawing=DRAWING).drawn
-    torch.testing.assert_close(drawn.shown + drawn.rest, images + model.average)
+    torch.testing.assert_close(drawn.shown + drawn.rest, images + model.mean_image)
 
 
 def test_drawn_masks_grow_sharper_as_they_cool():
     def between(temperature: float) -> float:
         torch.manual_seed(0)
-        drawn = explained._concrete(torch.zeros(50, 1, 24, 24), temperature)
+        drawn = masked_student._concrete(torch.zeros(50, 1, 24, 24), temperature)
         return float(((drawn > 0) & (drawn < 1)).float().mean())
 
     shares = [between(temperature) for temperature in (1.0, 0.3, 0.05)]
@@ -325,7 +326,7 @@ def test_drawn_masks_grow_sharper_as_they_cool():
 def test_a_drawn_place_is_shown_as_often_as_its_log_odds_say():
     torch.manual_seed(0)
     for score in (-2.0, 0.0, 2.0):
-        drawn = explained._concrete(torch.full((2000, 1, 8, 8), score), 0.05)
+        drawn = masked_student._concrete(torch.full((2000, 1, 8, 8), score), 0.05)
         often = (drawn > 0.5).float().mean(dim=(0, 1))
         assert (often - torch.tensor(score).sigmoid()).abs().max() < 0.05
 
@@ -336,15 +337,15 @@ def test_masks_are_drawn_in_blocks_whose_edges_lie_elsewhere_each_time(side):
     torch.manual_seed(0)
     edges = set()
     for _ in range(100):
-        drawn = explained._blocks(torch.zeros(3, 1, side, side))
+        drawn = masked_student._blocks(torch.zeros(3, 1, side, side))
         assert drawn.shape == (3, 1, side, side)
         step = drawn.diff(dim=2) != 0
         rows = step[0, 0].any(dim=1).nonzero()[:, 0]
-        assert len(rows) <= explained.BLOCKS
-        assert (rows.diff() == -(-side // explained.BLOCKS)).all()
+        assert len(rows) <= masked_student.BLOCKS
+        assert (rows.diff() == -(-side // masked_student.BLOCKS)).all()
         edges.add(int(rows[0]))
         assert not torch.equal(drawn[0], drawn[1])
-    assert len(edges) == -(-side // explained.BLOCKS)
+    assert len(edges) == -(-side // masked_student.BLOCKS)
 
 
 def test_batch_norm_takes_one_batch_of_all_masks():
@@ -358,7 +359,7 @@ def test_batch_norm_takes_one_batch_of_all_masks():
     with torch.no_grad():
         expected = norm.momentum * convolution(rows[0]).mean(dim=(0, 2, 3))
     torch.testing.assert_close(norm.running_mean, expected)
-    first, stem = model.explainer.stem[0], model.explainer.stem[1]
+    first, stem = model.mask_net.stem[0], model.mask_net.stem[1]
     with torch.no_grad():
         whole = stem.momentum * first((images - model.mean) / model.std).mean(dim=(0, 2, 3))
     torch.testing.assert_close(stem.running_mean, whole)
@@ -367,12 +368,13 @@ def test_batch_norm_takes_one_batch_of_all_masks():
 @pytest.mark.parametrize("student", ["plain", "truncated"])
 def test_its_stages_see_of_the_masked_picture_what_the_student_sees(student):
     about = spec(student)
-    assert geometry.sides(about) == geometry.sides(about.alone)
-    assert geometry.field(about, 0, (1, 1)) == geometry.field(about.alone, 0, (1, 1))
+    assert receptive_field.receptive_fields(about) == receptive_field.receptive_fields(about.alone)
+    boxes = [receptive_field.receptive_field_of(one, 0, (1, 1)) for one in (about, about.alone)]
+    assert boxes[0] == boxes[1]
 
 
 def test_a_model_without_an_explainer_has_no_mask_and_says_so():
     model = build(spec().alone, CLASSES)
-    assert not model.explains and made().explains
-    with pytest.raises(UsageError, match="distilled with an explainer"):
-        model.mask(pictures())
+    assert not model.has_mask and made().has_mask
+    with pytest.raises(UsageError, match="distilled with a mask network"):
+        model.predict_mask(pictures())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.models.unet import BOUND, MOST_CHANNELS, OPEN, UNet
+from kd.models.masked_student import BOUND, MOST_CHANNELS, OPEN, UNet
 
 
 def stirred(depth: int, width: int = 4) -> UNet:

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 
 from kd.errors import UsageError
-from kd.models import hub, weights
-from kd.models.anatomy import MISFIT, anatomy, create, reason
+from kd.models import weights
 from kd.models.base import Classifier
-from kd.models.explained import Explained
+from kd.models.masked_student import MaskedStudent, UNet
 from kd.models.plain import Plain
-from kd.models.timm_models import TimmClassifier
-from kd.models.truncated import Truncated, cut
-from kd.models.unet import UNet
+from kd.models.timm_info import FORWARD_ERRORS, create, reason, timm_info
+from kd.models.timm_models import TimmClassifier, Truncated, cut
 from kd.spec import RunSpec
 from kd.torch_utils.flops import meta_image
 from kd.torch_utils.rng import isolated_rng
@@ -25,10 +23,10 @@ _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Architecture:
     """The fields of a spec that decide what a model looks like; those that mean nothing to it are at rest.
 
-    explainer: depth, width and fill of the one in front of it, or None.
+    mask_net: depth, width and fill of the mask network in front of it, or None.
     """
 
     model: str
@@ -38,7 +36,7 @@ class Plan:
     image_size: int
     normalisation: str
     classes: int
-    explainer: tuple[int, int, str] | None = None
+    mask_net: tuple[int, int, str] | None = None
 
     @property
     def label(self) -> str:
@@ -47,16 +45,17 @@ class Plan:
                 "truncated": f"the first {self.depth} stages of {self.base}"}.get(self.model, self.model)
 
 
-def plan(spec: RunSpec, classes: int) -> Plan:
-    """The plan of a spec. Raises UsageError when its model is unknown or cannot be cut where it says."""
+def architecture(spec: RunSpec, classes: int) -> Architecture:
+    """The architecture of a spec. Raises UsageError when its model is unknown or cannot be cut where it says."""
     chain, truncated = spec.model == "plain", spec.model == "truncated"
     if truncated:
         cut(spec.base, spec.depth)
     elif not chain:
-        anatomy(spec.model)
-    return Plan(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
-                spec.base if truncated else "", spec.image_size, spec.normalisation, classes,
-                (spec.explainer_depth, spec.explainer_width, spec.explainer_fill) if spec.explainer_depth else None)
+        timm_info(spec.model)
+    mask_net = (spec.explainer_depth, spec.explainer_width, spec.explainer_fill) if spec.explainer_depth else None
+    return Architecture(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
+                        spec.base if truncated else "", spec.image_size, spec.normalisation, classes,
+                        mask_net)
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
@@ -65,47 +64,48 @@ def build(spec: RunSpec, classes: int) -> Classifier:
     Raises UsageError when the model or its weights are unknown, do not fit each other, cannot be had, or when the model
     cannot take pictures of `spec.image_size`.
     """
-    what = plan(spec, classes)
-    on_meta(what)
+    what = architecture(spec, classes)
+    meta_model(what)
     if spec.pretrained == "hub":
         return _from_hub(what, spec.seed)
     model = assemble(what, spec.seed)
     if spec.pretrained != "none":
         spare = _base_keys(what.base, classes) if what.base else frozenset()
-        weights.start(bare(model), Path(spec.pretrained), what.label, _classifier(what), spare)
+        weights.start(unwrap(model), Path(spec.pretrained), what.label, _classifier(what), spare)
     return model
 
 
-def bare(model: Classifier) -> Classifier:
-    """The model without the explainer in front of it, where it has one."""
-    return model.student if isinstance(model, Explained) else model
+def unwrap(model: Classifier) -> Classifier:
+    """The model without the mask network in front of it, where it has one."""
+    return model.student if isinstance(model, MaskedStudent) else model
 
 
-def skeleton(spec: RunSpec, classes: int) -> Classifier:
+def build_untrained(spec: RunSpec, classes: int) -> Classifier:
     """The same architecture without starting weights, to be filled from a run's file. Never needs a network."""
-    return assemble(plan(spec, classes), spec.seed)
+    return assemble(architecture(spec, classes), spec.seed)
 
 
-def shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
+def stage_shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
     """(channels, height, width) of every stage for pictures of `spec.image_size`; nothing is computed.
 
     Raises UsageError as `build` does.
     """
     with torch.no_grad():
-        return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in on_meta(plan(spec, classes))(
+        return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in meta_model(architecture(spec, classes))(
             meta_image(spec.image_size)).stages))
 
 
-def grouped(spec: RunSpec) -> bool:
+def has_depthwise(spec: RunSpec) -> bool:
     """Whether the model has grouped (depthwise) convolutions. Raises UsageError as `build` does."""
-    return any(isinstance(layer, torch.nn.Conv2d) and layer.groups > 1 for layer in on_meta(plan(spec, 2)).modules())
+    layers = meta_model(architecture(spec, 2)).modules()
+    return any(isinstance(layer, torch.nn.Conv2d) and layer.groups > 1 for layer in layers)
 
 
 @lru_cache(maxsize=8)
-def on_meta(what: Plan) -> Classifier:
+def meta_model(what: Architecture) -> Classifier:
     """The model without numbers, in eval mode; shared, so not to be changed.
 
-    Raises UsageError when it cannot take pictures of the plan's size.
+    Raises UsageError when it cannot take pictures of the architecture's size.
     """
     with torch.device("meta"):
         model = assemble(what, 0, device="meta").eval()
@@ -121,25 +121,25 @@ def _misfit(model: Classifier, size: int) -> str | None:
     try:
         with torch.no_grad():
             model(meta_image(size))
-    except MISFIT as error:
+    except FORWARD_ERRORS as error:
         return reason(error)
     return None
 
 
-def assemble(what: Plan, seed: int, device: str = "cpu", **pretrained: Any) -> Classifier:
-    """The model of a plan with random weights; `pretrained` goes to timm.
+def assemble(what: Architecture, seed: int, device: str = "cpu", **pretrained: Any) -> Classifier:
+    """The model of an architecture with random weights; `pretrained` goes to timm.
 
-    A student behind an explainer begins with the weights that it would begin with alone.
+    A student behind a mask network begins with the weights that it would begin with alone.
     """
     model = _alone(what, seed, device, **pretrained)
-    if what.explainer is None:
+    if what.mask_net is None:
         return model
-    depth, width, fill = what.explainer
+    depth, width, fill = what.mask_net
     with isolated_rng(seed):
-        return Explained(model, UNet(depth, width), fill, what.image_size)
+        return MaskedStudent(model, UNet(depth, width), fill, what.image_size)
 
 
-def _alone(what: Plan, seed: int, device: str, **pretrained: Any) -> Classifier:
+def _alone(what: Architecture, seed: int, device: str, **pretrained: Any) -> Classifier:
     mean, std = _scaling(what)
     with isolated_rng(seed):
         if what.model == "plain":
@@ -150,31 +150,31 @@ def _alone(what: Plan, seed: int, device: str, **pretrained: Any) -> Classifier:
         return TimmClassifier(what.model, net, mean, std)
 
 
-def _from_hub(what: Plan, seed: int) -> Classifier:
+def _from_hub(what: Architecture, seed: int) -> Classifier:
     if what.model == "plain":
         raise UsageError("timm's hub has no weights for plain. Start from none, or from another plain run's weights.")
     name = what.base or what.model
-    pretrained = hub.arguments(name)
+    pretrained = weights.hub_arguments(name)
     try:
         return assemble(what, seed, **pretrained)
     except (OSError, RuntimeError) as error:
-        raise hub.failed(name, error) from error
+        raise weights.download_failed(name, error) from error
 
 
-def _scaling(what: Plan) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _scaling(what: Architecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if what.normalisation != "model":
         return _SCALINGS[what.normalisation]
     if what.model == "plain":
         return _SCALINGS["half"]
-    parts = anatomy(what.base or what.model)
+    parts = timm_info(what.base or what.model)
     return parts.mean, parts.std
 
 
-def _classifier(what: Plan) -> tuple[str, ...]:
+def _classifier(what: Architecture) -> tuple[str, ...]:
     """The layers of the model that depend on the number of classes."""
     if what.model == "plain" or what.base:
         return ("classifier",)
-    return tuple(f"net.{name}" for name in anatomy(what.model).classifier)
+    return tuple(f"net.{name}" for name in timm_info(what.model).classifier)
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from kd.errors import UsageError
-from kd.models import build, hub, search, weights
+from kd.models import build, search, weights
 from kd.spec import RunSpec
 
 NAME = "test_resnet"
@@ -57,7 +57,7 @@ def test_without_a_network_there_is_one_sentence_and_a_way_out(changes):
 
 def test_offline_by_choice_asks_nobody(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "reachable", lambda *_: pytest.fail("asked the network"))
     with pytest.raises(UsageError, match="cannot be reached"):
         build(spec(), classes=3)
 
@@ -76,7 +76,7 @@ def test_a_truncated_student_starts_from_its_bases_weights(cached):
 
 
 def test_a_download_is_used_and_a_failed_one_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(hub, "reachable", lambda *_: True)
+    monkeypatch.setattr(weights, "reachable", lambda *_: True)
     state = build(spec(pretrained="none", seed=8), classes=3)
     weights.save(state, tmp_path / "run.safetensors")
     save_file({name.removeprefix("net."): value for name, value in weights.read(tmp_path / "run.safetensors").items()},
@@ -95,7 +95,7 @@ def test_a_download_is_used_and_a_failed_one_is_told(monkeypatch, tmp_path):
 def test_a_model_without_weights_and_plain_are_refused():
     nameless = next(entry.name for entry in search("densenet") if not entry.hub)
     with pytest.raises(UsageError, match=f"no trained weights for {nameless}"):
-        hub.arguments(nameless)
+        weights.hub_arguments(nameless)
     with pytest.raises(UsageError, match="no weights for plain"):
         build(spec(model="plain"), classes=3)
 
@@ -113,7 +113,7 @@ def test_any_answer_means_reachable():
     thread = threading.Thread(target=server.handle_request)
     thread.start()
     try:
-        assert hub.reachable(f"http://127.0.0.1:{server.server_port}/")
+        assert weights.reachable(f"http://127.0.0.1:{server.server_port}/")
     finally:
         thread.join()
         server.server_close()
@@ -123,5 +123,5 @@ def test_no_answer_means_not_reachable_and_is_not_waited_for():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        assert not hub.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/", patience=0.2)
-    assert not hub.reachable("not an address")
+        assert not weights.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/", patience=0.2)
+    assert not weights.reachable("not an address")

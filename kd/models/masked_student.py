@@ -1,13 +1,16 @@
-"""A student that explains itself: an explainer lays a mask over the picture, and the student sees what is left."""
+"""A student behind a mask network: a U-Net predicts a mask, and the student sees the image under that mask."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kd.imputation import blur
 from kd.models.base import Classifier
-from kd.models.unet import UNet
 from kd.observation import Drawing, Drawn, Observation
 from kd.torch_utils.resize import upsample
 
@@ -15,11 +18,54 @@ from kd.torch_utils.resize import upsample
 # be hidden or shown entirely. A mask that is only nearly 0 lets a student read the whole picture through it.
 LOW, HIGH = -0.1, 1.1
 BLOCKS = 8  # per side, of the noise that masks are drawn with
+_EARLIER_KEYS = {"explainer.": "mask_net.", "average": "mean_image"}  # as runs up to November 2026 wrote them
 RANDOM_GRID = 8  # a random mask is smooth noise of so many units per side, cut where it shows a random share
 
+MOST_CHANNELS = 64
+GAIN = 8.0  # AdamW moves a weight by a rate a step, however clear the gradient: slow for log-odds in a short training
+OPEN = 1.0  # log-odds with which it begins: more is shown than hidden, and every place still undecided
+BOUND = 4.0  # of the log-odds: a mask that is entirely open or shut would feel neither the bottleneck nor the teacher
 
-class Explained(Classifier):
-    """An explainer in front of any classifier, which sees `x̃ = m⊙x + (1−m)⊙b` (MED-TEX, Nguyen-Duc 2022).
+
+class UNet(nn.Module):
+    """`depth` halvings and as many doublings with skips (Ronneberger 2015, arXiv 1505.04597), at half the picture's
+    size: a mask's outline need be no finer, and full resolution is what would cost most.
+
+    depth: 1..5. width: channels at half size, doubled at each halving up to 64. Takes normalised RGB [B, 3, S, S] and
+    gives log-odds [B, 1, ⌈S/2⌉, ⌈S/2⌉].
+    """
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        channels = [min(width * 2**level, MOST_CHANNELS) for level in range(depth + 1)]
+        self.stem = _block(3, width, stride=2)
+        self.down = nn.ModuleList(_block(fine, coarse, stride=2) for fine, coarse in pairwise(channels))
+        self.up = nn.ModuleList(_block(coarse + fine, fine) for fine, coarse in pairwise(channels))
+        self.score = nn.Conv2d(width, 1, 1)
+        assert self.score.bias is not None
+        nn.init.zeros_(self.score.weight)
+        nn.init.constant_(self.score.bias, OPEN / GAIN)
+
+    def forward(self, normalised: Tensor) -> Tensor:
+        skips = [self.stem(normalised)]
+        for layer in self.down:
+            skips.append(layer(skips[-1]))
+        features = skips.pop()
+        for layer in reversed(self.up):
+            fine = skips.pop()
+            raised = F.interpolate(features, fine.shape[-2:], mode="nearest")
+            features = layer(torch.cat([raised, fine], dim=1))
+        return BOUND * torch.tanh(GAIN / BOUND * self.score(features))
+
+
+def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+class MaskedStudent(Classifier):
+    """A mask network in front of any classifier, which sees `x̃ = m⊙x + (1−m)⊙b` (MED-TEX, Nguyen-Duc 2022).
 
     m, the mask [B, S, S] in 0..1, is part of every observation: one forward gives label and mask. It is the mean mask;
     with a `Drawing`, as in training, masks are drawn as well (`kd.observation.Drawn`). fill: what b is, the mean image
@@ -27,48 +73,49 @@ class Explained(Classifier):
     student's; the two networks share no weights.
     """
 
-    def __init__(self, student: Classifier, explainer: UNet, fill: str, image_size: int) -> None:
+    def __init__(self, student: Classifier, mask_net: UNet, fill: str, image_size: int) -> None:
         super().__init__()
         self.mean, self.std = student.mean, student.std
-        self.student, self.explainer, self.fill = student, explainer, fill
+        self.student, self.mask_net, self.fill = student, mask_net, fill
         self.stages = student.stages
-        self.register_buffer("average", torch.full((3, image_size, image_size), 0.5))
+        self.register_load_state_dict_pre_hook(_rename_keys)
+        self.register_buffer("mean_image", torch.full((3, image_size, image_size), 0.5))
 
-    average: Tensor
-    explains = True
+    mean_image: Tensor
+    has_mask = True
 
-    def remember(self, average: Tensor) -> None:
+    def set_mean_image(self, mean_image: Tensor) -> None:
         """Take the mean image [3, S, S] in 0..1 of the training pictures for the fill."""
-        self.average.copy_(average)
+        self.mean_image.copy_(mean_image)
 
-    def mask(self, images: Tensor) -> Tensor:
-        return self._mean_mask(self.explainer(self._normalised(images)), images)
+    def predict_mask(self, images: Tensor) -> Tensor:
+        return self._mean_mask(self.mask_net(self._normalised(images)), images)
 
-    def masked(self, images: Tensor, mask: Tensor) -> Tensor:
+    def apply_mask(self, images: Tensor, mask: Tensor) -> Tensor:
         """Pictures [R·B, 3, S, S] of images [B, 3, S, S] under masks [R·B, S, S]."""
-        return _laid(mask, images, self._behind(images))
+        return _laid(mask, images, self._fill(images))
 
-    def extract(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        return self.student.extract(self._seen(normalised))
+    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
+        return self.student.forward_stages(self._seen(normalised))
 
-    def extract_after(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return self.student.extract_after(self._seen(normalised), stage, features)
+    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+        return self.student.stages_from(self._seen(normalised), stage, features)
 
-    def head(self, features: Tensor) -> Tensor:
-        return self.student.head(features)
+    def forward_head(self, features: Tensor) -> Tensor:
+        return self.student.forward_head(features)
 
     @property
-    def linear(self) -> nn.Linear | None:
-        return self.student.linear
+    def pooled_linear(self) -> nn.Linear | None:
+        return self.student.pooled_linear
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True,
                 drawing: Drawing | None = None) -> Observation:
         """As a classifier's. drawing: how to draw masks; None draws none."""
         images = _exact(images)  # Fabric hands them over in half precision, and the fill is in single
-        scores = self.explainer(self._normalised(images))
+        scores = self.mask_net(self._normalised(images))
         mask = self._mean_mask(scores, images)
         if drawing is None:
-            return self.student(self.masked(images, mask), cams, stages)._replace(mask=mask)
+            return self.student(self.apply_mask(images, mask), cams, stages)._replace(mask=mask)
         return self._drawn(images, scores, mask, drawing, cams, stages)
 
     def _drawn(self, images: Tensor, scores: Tensor, mask: Tensor, drawing: Drawing, cams: bool,
@@ -80,7 +127,7 @@ class Explained(Classifier):
         # One batch, so that batch norm has the same statistics here and, as running ones, when only the mean mask is
         # left; a pass of its own for each kind of mask would give every kind another normalisation.
         masks = torch.cat([mask.detach(), shared, random_masks(count, images)])
-        behind = self._behind(images)
+        behind = self._fill(images)
         seen = self.student(_laid(masks, images, behind), cams, stages)
         # One question per picture: the teacher is what costs, and batches are shuffled, so that all get both in turn.
         first, second = slice((count + 1) // 2), slice(count // 2, None)
@@ -97,24 +144,36 @@ class Explained(Classifier):
     def _seen(self, normalised: Tensor) -> Tensor:
         """The normalised picture that the student sees of a normalised one."""
         images = normalised * self.std + self.mean
-        return self._normalised(self.masked(images, self._mean_mask(self.explainer(normalised), images)))
+        return self._normalised(self.apply_mask(images, self._mean_mask(self.mask_net(normalised), images)))
 
-    def _behind(self, images: Tensor) -> Tensor:
+    def _fill(self, images: Tensor) -> Tensor:
         """What stands where the mask hides: b, for each picture."""
         if self.fill == "mean":
-            return self._average_at(images.shape[-1]).expand_as(images)
+            return self._mean_image_at(images.shape[-1]).expand_as(images)
         # In half precision it would be another picture in training than afterwards.
         with nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False):
             return blur(images)
 
-    def _average_at(self, side: int) -> Tensor:
-        if side == self.average.shape[-1]:
-            return self.average[None]
-        return upsample(self.average[None], side)
+    def _mean_image_at(self, side: int) -> Tensor:
+        if side == self.mean_image.shape[-1]:
+            return self.mean_image[None]
+        return upsample(self.mean_image[None], side)
 
     @staticmethod
     def _mean_mask(scores: Tensor, images: Tensor) -> Tensor:
         return upsample(_stretched(_exact(scores).sigmoid())[:, 0], images.shape[-1])
+
+
+def current_keys(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A masked student's state dict by today's keys, from one that may have been written under earlier names."""
+    return {next((new + key[len(old):] for old, new in _EARLIER_KEYS.items() if key.startswith(old)), key): value
+            for key, value in state.items()}
+
+
+def _rename_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    renamed = {prefix + key: value for key, value in current_keys(
+        {key[len(prefix):]: state.pop(key) for key in list(state) if key.startswith(prefix)}).items()}
+    state.update(renamed)
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:

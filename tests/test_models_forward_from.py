@@ -25,8 +25,8 @@ def test_its_own_maps_lead_to_its_own_logits_and_others_to_others(model):
     with torch.no_grad():
         logits, stages, *_ = net(images)
         for number, features in enumerate(stages):
-            torch.testing.assert_close(net.resume(images, number, features.clone()), logits, rtol=1e-4, atol=1e-5)
-            assert not torch.allclose(net.resume(images, number, features * -3), logits, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(net.forward_from(images, number, features.clone()), logits, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(net.forward_from(images, number, features * -3), logits, rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(net(images).logits, logits, rtol=0, atol=0)
 
 
@@ -36,7 +36,7 @@ def test_threads_do_not_meet(model):
 
     def go(factor):
         with torch.no_grad():
-            return net.resume(images, 0, net(images).stages[0] * factor)
+            return net.forward_from(images, 0, net(images).stages[0] * factor)
 
     factors = [1.0, -1.0, 0.5, 2.0] * 4
     expected = [go(factor) for factor in factors]

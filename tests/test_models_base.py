@@ -28,7 +28,7 @@ def by_hand(model, features):
     for row, one in enumerate(features.detach()):
         for label in range(3):
             source = one[None].clone().requires_grad_()
-            [gradient] = torch.autograd.grad(model.head(source.clone())[0, label], source)
+            [gradient] = torch.autograd.grad(model.forward_head(source.clone())[0, label], source)
             maps[row, label] = sum(gradient[0, c].sum() * one[c] for c in range(len(one)))
     return maps
 
@@ -39,15 +39,15 @@ def test_maps_are_the_channels_weighted_by_each_logits_gradient(model):
     assert seen.cams.shape == (2, 3, *features.shape[-2:])
     expected = by_hand(model, features)
     torch.testing.assert_close(seen.cams, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
-    if model.linear is not None:
-        weight = model.linear.weight
+    if model.pooled_linear is not None:
+        weight = model.pooled_linear.weight
         assert torch.allclose(seen.cams[1, 2], sum(weight[2, c] * features[1, c] for c in range(len(weight[2]))),
                               rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", CLOSED, indirect=True)
 def test_the_gradient_gives_what_the_closed_form_does(model):
-    assert model.linear is not None
+    assert model.pooled_linear is not None
     seen = model(images(), cams=True)
     torch.testing.assert_close(model._gradient_maps(seen.stages[-1]), seen.cams, rtol=1e-4, atol=1e-6)
 

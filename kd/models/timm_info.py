@@ -1,21 +1,28 @@
-"""What a timm network is made of, asked of the network itself on the meta device: no numbers, no network access."""
+"""timm's models by name: which there are, and what each is made of, read from an instance on the meta device."""
 
 import math
+import re
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from functools import cache, lru_cache
+from inspect import isclass
 from typing import Any
 
 import timm
 import torch
+from timm.models import get_deprecated_models
 from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.models.base import Stage
 from kd.models.capture import Capture, capture
-from kd.models.catalogue import ATTENTION, check_name
 
+# Layers in which every position looks at every other, as timm names them; pooling by attention is no such layer.
+ATTENTION = re.compile(r"Attention(?!Pool)|Transformer")
 # What a network raises that is given a picture it was not made for.
-MISFIT = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, ZeroDivisionError)
+FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Tap:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class TimmInfo:
     """taps: timm's feature stages, from the input on. last: the output of `forward_features`.
 
     linear: the classifier's name where it is the only layer with weights behind the last stage, else None.
@@ -51,9 +58,9 @@ class Anatomy:
 
 
 @lru_cache(maxsize=256)
-def anatomy(name: str) -> Anatomy:
-    """The anatomy of a timm CNN. Raises UsageError for a name that is none."""
-    check_name(name)
+def timm_info(name: str) -> TimmInfo:
+    """Facts of a timm CNN. Raises UsageError for a name that is none."""
+    require_known(name)
     net = create(name, classes=2, device="meta")
     if not isinstance(getattr(net, "feature_info", None), (list, tuple)) or not hasattr(net, "forward_head"):
         raise _refusal(name, "timm does not list its stages")
@@ -67,13 +74,13 @@ def anatomy(name: str) -> Anatomy:
     taps, features = _taps(name, net.eval(), images)
     stated = net.feature_info[-1]["reduction"]
     stage = Stage("features", features.shape[1], _reduction(stated, features, images))
-    return Anatomy(taps, stage, _lone_linear(net, features), _names(config["classifier"]), tuple(config["mean"]),
+    return TimmInfo(taps, stage, _lone_linear(net, features), _names(config["classifier"]), tuple(config["mean"]),
                    tuple(config["std"]), size)
 
 
-def check_cnn(name: str) -> None:
+def require_cnn(name: str) -> None:
     """Raise UsageError unless `name` is a timm network with feature maps on a grid, which can be explained."""
-    anatomy(name)
+    timm_info(name)
 
 
 def create(name: str, classes: int, device: str = "cpu", **arguments: Any) -> Any:
@@ -93,7 +100,7 @@ def _taps(name: str, net: Any, images: Tensor) -> tuple[tuple[Tap, ...], Tensor]
     try:
         with torch.no_grad():
             last, outputs = capture(net.forward_features, images, len(infos))
-    except MISFIT as error:
+    except FORWARD_ERRORS as error:
         raise _refusal(name, f"its forward pass fails ({reason(error)})") from error
     taps = [_tap(info, output, versions[index])
             for index, (info, output) in enumerate(zip(infos, outputs, strict=True)) if output is not None]
@@ -163,3 +170,70 @@ def reason(error: BaseException) -> str:
     """The first line of an error, for a sentence."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return first if len(first) <= 100 else f"{first[:99]}…"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A timm architecture. hub: whether timm has trained weights for it."""
+
+    name: str
+    hub: bool
+
+
+@cache
+def catalogue() -> tuple[ModelEntry, ...]:
+    """Architectures that look convolutional by the facts timm keeps beside each name; none is built.
+
+    They end in pooling a grid and take pictures of any size, and their family has no attention layers. A name that is
+    missing here may still be used: `require_cnn` builds it and looks.
+    """
+    names = [name for family in timm.list_modules() if not _has_attention(family)
+             for name in timm.list_models(module=family)]
+    found = [ModelEntry(name, timm.is_model_pretrained(name)) for name in names if _pools_a_grid(name)]
+    return tuple(sorted(found, key=lambda entry: _natural(entry.name)))
+
+
+def search(pattern: str = "", limit: int | None = None) -> list[ModelEntry]:
+    """Entries whose name holds `pattern`, or matches it where it has `*` or `?`; case does not matter.
+
+    limit: at most so many. Names that begin with the pattern come first.
+    """
+    wanted = pattern.strip().lower().removeprefix("timm:")
+    if any(letter in wanted for letter in "*?["):
+        found = [entry for entry in catalogue() if fnmatch(entry.name.lower(), wanted)]
+    else:
+        found = [entry for entry in catalogue() if wanted in entry.name.lower()]
+        found.sort(key=lambda entry: not entry.name.lower().startswith(wanted))
+    return found[:limit]
+
+
+def require_known(name: str) -> None:
+    """Raise UsageError, with the nearest names, unless timm has this architecture (a tag such as `.a1_in1k` may
+    follow) and these weights."""
+    replaced = get_deprecated_models().get(name)
+    if replaced:
+        raise UsageError(f"{name!r} is timm's old name. Use {replaced!r}.")
+    known = [entry.name for entry in catalogue()]
+    if not timm.is_model(name) or ":" in name or name in get_deprecated_models():
+        near = get_close_matches(name.lower(), known, n=3)
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Search with a part of a name."
+        raise UsageError(f"Unknown timm model {name!r}. {hint}")
+    architecture, _, tag = name.partition(".")
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise UsageError(f"timm's {architecture} has no weights called {tag!r}. Known: {', '.join(tags) or 'none'}.")
+
+
+def _pools_a_grid(name: str) -> bool:
+    config: Any = timm.get_pretrained_cfg(name)
+    return config is not None and bool(config.pool_size) and not config.fixed_input_size
+
+
+def _has_attention(family: str) -> bool:
+    return any(isclass(member) and issubclass(member, nn.Module) and ATTENTION.search(name)
+               for name, member in vars(sys.modules[f"timm.models.{family}"]).items())
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """resnet18 before resnet101."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]

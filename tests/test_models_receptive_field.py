@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from kd.models import build, geometry
+from kd.models import build, receptive_field
 from kd.models.plain import strides
 from kd.spec import RunSpec
 
 
-def closed_form(depth: int, size: int) -> list[tuple[int, geometry.Box]]:
+def closed_form(depth: int, size: int) -> list[tuple[int, receptive_field.Box]]:
     """Of each layer of plain (3×3 kernels, padding 1): the field's side, and what the middle unit sees of it."""
     found, reach, jump, grid = [], 0, 1, size
     for stride in strides(depth, size):
@@ -15,7 +15,7 @@ def closed_form(depth: int, size: int) -> list[tuple[int, geometry.Box]]:
         grid = -(-grid // stride)
         middle = grid // 2 * jump
         low, high = max(0, middle - reach), min(size, middle + reach + 1)
-        found.append((min(size, 2 * reach + 1), geometry.Box(low, low, high, high)))
+        found.append((min(size, 2 * reach + 1), receptive_field.Box(low, low, high, high)))
     return found
 
 
@@ -24,28 +24,29 @@ def closed_form(depth: int, size: int) -> list[tuple[int, geometry.Box]]:
 def test_plain_sees_what_the_closed_form_says(depth, size):
     spec = RunSpec(depth=depth, width=4, image_size=size)
     expected = closed_form(depth, size)
-    assert geometry.sides(spec) == [side for side, _ in expected]
+    assert receptive_field.receptive_fields(spec) == [side for side, _ in expected]
     grid = size
     for stage, (stride, (_, box)) in enumerate(zip(strides(depth, size), expected, strict=True)):
         grid = -(-grid // stride)
-        assert geometry.field(spec, stage, (grid // 2, grid // 2)) == box
+        assert receptive_field.receptive_field_of(spec, stage, (grid // 2, grid // 2)) == box
 
 
 def test_a_unit_in_the_corner_sees_the_corner():
     spec = RunSpec(depth=2, width=4, image_size=32)
-    assert geometry.field(spec, 1, (0, 0)) == geometry.Box(0, 0, 4, 4)
-    assert geometry.field(spec, 1, (0, 7)) == geometry.Box(0, 25, 4, 32)
+    assert receptive_field.receptive_field_of(spec, 1, (0, 0)) == receptive_field.Box(0, 0, 4, 4)
+    assert receptive_field.receptive_field_of(spec, 1, (0, 7)) == receptive_field.Box(0, 25, 4, 32)
 
 
 def test_resnet18_sees_what_is_known_of_it():
     """Kernels and strides multiplied out; 435 also in Araujo et al., Distill 2019."""
     known = [7, 43, 99, 211, 435]
-    assert geometry.sides(RunSpec(model="resnet18", image_size=128)) == [min(side, 128) for side in known]
+    assert receptive_field.receptive_fields(RunSpec(model="resnet18", image_size=128)) == [
+        min(side, 128) for side in known]
 
 
 @pytest.mark.parametrize("name", ["regnety_002", "efficientnet_b0", "resnest14d", "convnextv2_atto"])
 def test_gates_over_the_whole_picture_do_not_widen_the_field(name):
-    sides = geometry.sides(RunSpec(model=name, image_size=96))
+    sides = receptive_field.receptive_fields(RunSpec(model=name, image_size=96))
     assert sides == sorted(sides)
     assert sides[0] < 96
 
@@ -59,7 +60,7 @@ def test_a_pixel_matters_only_inside_the_field(name):
     with torch.no_grad():
         before = model(image).stages[0]
         row, column = (side // 4 for side in before.shape[-2:])
-        box = geometry.field(spec, 0, (row, column))
+        box = receptive_field.receptive_field_of(spec, 0, (row, column))
         outside = torch.ones(96, 96, dtype=torch.bool)
         outside[box.top:box.bottom, box.left:box.right] = False
         after = model(torch.where(outside, 1 - image, image)).stages[0]
@@ -68,18 +69,18 @@ def test_a_pixel_matters_only_inside_the_field(name):
 
 
 def test_a_last_grid_of_one_unit_without_padding_sees_no_less_than_the_stage_before():
-    sides = geometry.sides(RunSpec(model="inception_v3", image_size=96))
+    sides = receptive_field.receptive_fields(RunSpec(model="inception_v3", image_size=96))
     assert sides == sorted(sides)
     assert sides[:2] == [11, 23]
 
 
 def test_the_global_generator_stays_where_it_is():
     before = torch.get_rng_state()
-    geometry.sides(RunSpec(depth=2, width=6, image_size=32))
+    receptive_field.receptive_fields(RunSpec(depth=2, width=6, image_size=32))
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(("stage", "unit"), [(0, (16, 0)), (2, (0, 0)), (0, (-1, 0))])
 def test_units_that_do_not_exist_are_an_index_error(stage, unit):
     with pytest.raises(IndexError):
-        geometry.field(RunSpec(depth=2, width=4, image_size=32), stage, unit)
+        receptive_field.receptive_field_of(RunSpec(depth=2, width=4, image_size=32), stage, unit)

@@ -63,10 +63,10 @@ def test_explainer_and_student_take_less_than_a_tenth_of_the_teachers_flops(teac
 def test_what_stands_behind_the_explainer_costs_what_it_costs_alone(fill):
     about = RunSpec(depth=3, width=4, image_size=48, explainer_depth=2, explainer_width=4, explainer_fill=fill)
     model, alone = build(about, classes=3), cost.cost(about.alone, classes=3)
-    with torch.no_grad(), FlopCounter(model.explainer) as net:
-        model.eval().explainer(torch.zeros(1, 3, 48, 48))
+    with torch.no_grad(), FlopCounter(model.mask_net) as net:
+        model.eval().mask_net(torch.zeros(1, 3, 48, 48))
     with torch.no_grad(), FlopCounter(model) as hidden:
-        model.masked(torch.zeros(1, 3, 48, 48), torch.zeros(1, 48, 48))
+        model.apply_mask(torch.zeros(1, 3, 48, 48), torch.zeros(1, 48, 48))
     assert (hidden.flops > 0) == (fill == "blur")
     assert cost.cost(about, classes=3) == cost.cost_of(model, 48) == cost.Cost(
         alone.parameters + net.parameters, alone.flops + net.flops + hidden.flops)
@@ -84,9 +84,9 @@ def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
     spec = RunSpec(image_size=64, **changes)
     model, rows = build(spec, classes=4).eval(), cost.layers(spec, classes=4)
     with torch.no_grad(), FlopCounter(model) as head:
-        maps = model.extract(torch.zeros(1, 3, 64, 64))
+        maps = model.forward_stages(torch.zeros(1, 3, 64, 64))
         body = head.parameters, head.flops
-        model.head(maps[-1])
+        model.forward_head(maps[-1])
     assert [(row.name, row.channels) for row in rows] == [(stage.name, stage.channels) for stage in model.stages]
     assert [row.grid for row in rows] == [features.shape[-1] for features in maps]
     assert (sum(row.parameters for row in rows), sum(row.flops for row in rows)) == body
@@ -100,16 +100,16 @@ def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
 def test_an_explainer_has_its_own_cost_and_the_layers_keep_theirs(changes, fill):
     alone = RunSpec(image_size=64, **changes)
     spec = replace(alone, explainer_depth=2, explainer_width=4, explainer_fill=fill)
-    own, behind, whole = cost.explainer(spec, 4), cost.cost(alone, 4), cost.cost(spec, 4)
+    own, behind, whole = cost.mask_cost(spec, 4), cost.cost(alone, 4), cost.cost(spec, 4)
     assert cost.layers(spec, 4) == cost.layers(alone, 4)
     assert (own.parameters + behind.parameters, own.flops + behind.flops) == (whole.parameters, whole.flops)
-    assert own.parameters == sum(weight.numel() for weight in build(spec, 4).explainer.parameters())
+    assert own.parameters == sum(weight.numel() for weight in build(spec, 4).mask_net.parameters())
     assert cost.cost_of(build(spec, 4), 64) == whole
-    assert cost.explainer(alone, 4) is None
+    assert cost.mask_cost(alone, 4) is None
 
 
 def test_blurring_what_is_hidden_costs_too():
-    mean, blur = (cost.explainer(RunSpec(explainer_depth=1, explainer_fill=fill), 4).flops for fill in ("mean", "blur"))
+    mean, blur = (cost.mask_cost(RunSpec(explainer_depth=1, explainer_fill=fill), 4).flops for fill in ("mean", "blur"))
     assert blur > mean
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from kd.models.assembly import Plan, assemble, on_meta, plan
 from kd.models.base import Classifier
+from kd.models.factory import Architecture, architecture, assemble, meta_model
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter, meta_image
 from kd.torch_utils.rng import isolated_rng
@@ -40,27 +40,27 @@ class Box:
     bottom: int
     right: int
 
-def sides(spec: RunSpec) -> list[int]:
+def receptive_fields(spec: RunSpec) -> list[int]:
     """The receptive field of every stage: the side in pixels of what a unit can see, at most `spec.image_size`.
 
     Raises UsageError when the model is unknown or cannot take pictures of this size.
     """
-    return list(_sides(_architecture(plan(spec, classes=2))))
+    return list(_sides(_seen_alike(architecture(spec, classes=2))))
 
 
-def field(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
-    """What a unit (row, column) of a stage's grid sees of a picture of `spec.image_size`. Raises UsageError as `sides`.
+def receptive_field_of(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
+    """What a unit (row, column) of a stage's grid sees of an image of `spec.image_size`.
 
-    Raises IndexError when the stage or the unit does not exist.
+    Raises UsageError as `receptive_fields` does, and IndexError when the stage or the unit does not exist.
     """
-    return _field(_architecture(plan(spec, classes=2)), stage, unit)
+    return _field(_seen_alike(architecture(spec, classes=2)), stage, unit)
 
 
 @lru_cache(maxsize=64)
-def _sides(what: Plan) -> tuple[int, ...]:
+def _sides(what: Architecture) -> tuple[int, ...]:
     images, maps = _run(what)
     found = [_side(images, features, stage.reduction)
-             for features, stage in zip(maps, on_meta(what).stages, strict=True)]
+             for features, stage in zip(maps, meta_model(what).stages, strict=True)]
     # A stage sees what the stage before it sees; a grid without padding can be too small to show that.
     return tuple(accumulate(found, max))
 
@@ -74,27 +74,27 @@ def _side(images: Tensor, features: Tensor, step: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _field(what: Plan, stage: int, unit: tuple[int, int]) -> Box:
+def _field(what: Architecture, stage: int, unit: tuple[int, int]) -> Box:
     images, maps = _run(what)
     return _box(images, maps[stage], unit, more=False)
 
 
-def _architecture(what: Plan) -> Plan:
+def _seen_alike(what: Architecture) -> Architecture:
     """Fields that do not change what is seen, at rest, so that they do not divide the cache. Of an explained student
     it is what its stages see of the masked picture."""
-    return replace(what, classes=2, normalisation="half", explainer=None)
+    return replace(what, classes=2, normalisation="half", mask_net=None)
 
 
-def _run(what: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:
-    on_meta(what)  # refuses a picture of the wrong size with a sentence
+def _run(what: Architecture) -> tuple[Tensor, tuple[Tensor, ...]]:
+    meta_model(what)  # refuses a picture of the wrong size with a sentence
     images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
     model = _linear(what)
-    with torch.enable_grad(), _Paths():
-        return images, model.extract((images - model.mean) / model.std)
+    with torch.enable_grad(), _LinearisedForward():
+        return images, model.forward_stages((images - model.mean) / model.std)
 
 
 @lru_cache(maxsize=1)
-def _linear(what: Plan) -> Classifier:
+def _linear(what: Architecture) -> Classifier:
     """The model in double precision with positive weights, so that no two paths cancel."""
     model = assemble(what, seed=0).eval().requires_grad_(False)
     read = _read_by_stages(what)
@@ -109,10 +109,10 @@ def _linear(what: Plan) -> Classifier:
     return model.double()
 
 
-def _read_by_stages(what: Plan) -> set[str]:
-    model = on_meta(what)
+def _read_by_stages(what: Architecture) -> set[str]:
+    model = meta_model(what)
     with torch.no_grad(), FlopCounter(model) as counter:
-        model.extract(meta_image(what.image_size))
+        model.forward_stages(meta_image(what.image_size))
     return counter.weights_used
 
 
@@ -128,8 +128,8 @@ def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) ->
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
-class _Paths(TorchFunctionMode):
-    """`with _Paths():` the network computes a weighted sum over all paths from the picture to a unit."""
+class _LinearisedForward(TorchFunctionMode):
+    """`with _LinearisedForward():` the network computes a weighted sum over all paths from the picture to a unit."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:

@@ -36,7 +36,7 @@ def test_the_classifier_is_global_pooling_and_a_linear_layer():
     model = build(RunSpec(depth=3, image_size=32), classes=4).eval()
     with torch.no_grad():
         logits, maps, *_ = model(torch.rand(2, 3, 32, 32))
-        assert torch.allclose(model.linear(maps[-1].mean((2, 3))), logits, atol=1e-6)
+        assert torch.allclose(model.pooled_linear(maps[-1].mean((2, 3))), logits, atol=1e-6)
 
 
 def test_twelve_layers_let_the_signal_through_when_training_starts():

@@ -29,7 +29,7 @@ def test_it_sees_what_its_base_sees_at_a_part_of_the_cost(base, tmp_path):
             assert logits.shape == (2, 4)
             assert student.stages == teacher.stages[: len(maps)]
             assert all(torch.equal(a, b) for a, b in zip(maps, whole.stages, strict=False))
-            assert torch.allclose(student.linear(maps[-1].mean((2, 3))), logits, atol=1e-5)
+            assert torch.allclose(student.pooled_linear(maps[-1].mean((2, 3))), logits, atol=1e-5)
             prices.append(cost.cost(spec(base, depth), classes=4))
     prices.append(cost.cost(RunSpec(model=base, image_size=SIZE), classes=4))
     assert prices[0].parameters < prices[1].parameters < prices[2].parameters

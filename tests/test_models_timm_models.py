@@ -1,0 +1,120 @@
+import threading
+from functools import cache
+
+import pytest
+import timm
+import torch
+
+from kd.models import build
+from kd.models.base import Classifier
+from kd.models.capture import capture
+from kd.spec import RunSpec
+
+# One of each way in which timm networks differ: where stages lie, what they return, what stands in the head.
+FAMILIES = ("test_resnet", "resnet10t", "densenet121", "mobilenetv2_100", "efficientnet_b0", "regnety_002",
+            "convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "inception_v3", "repvgg_a0", "hrnet_w18_small",
+            "legacy_xception", "selecsls42", "nf_resnet26", "resnetv2_18", "dla34")
+NOT_POOLED_LINEAR = {"convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "resnetv2_18", "dla34"}
+SIZE = 96
+
+
+def spec(model: str, **changes) -> RunSpec:
+    return RunSpec(model=model, **{"image_size": SIZE, **changes})
+
+
+@cache
+def ready(name: str) -> Classifier:
+    """A built model in eval mode; shared between tests, so not to be changed."""
+    return build(spec(name), classes=3).eval()
+
+
+def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_observation_is_what_the_stages_say(name):
+    model = ready(name)
+    with torch.no_grad():
+        logits, maps, *_ = model(pictures())
+    assert logits.shape == (2, 3)
+    assert len(maps) == len(model.stages) >= 3
+    assert [features.shape[1] for features in maps] == [stage.channels for stage in model.stages]
+    for features, stage in zip(maps, model.stages, strict=True):
+        # Networks without padding lose a rim of a few units.
+        assert SIZE / stage.reduction - 4 <= features.shape[-1] <= -(-SIZE // stage.reduction)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_are_timms_own(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        reference = timm.create_model(name, num_classes=3).eval()
+    mean, std = (torch.tensor(reference.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = reference((pictures() - mean) / std)
+        observed = ready(name)(pictures())
+    assert torch.equal(observed.logits, expected)
+    assert torch.equal(ready(name).forward_head(observed.stages[-1].clone()), expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_linear_layer_is_offered_exactly_where_the_head_is_pooling_and_that_layer(name):
+    model = ready(name)
+    assert (model.pooled_linear is None) == (name in NOT_POOLED_LINEAR)
+    if model.pooled_linear is not None:
+        with torch.no_grad():
+            logits, maps, *_ = model(pictures())
+            assert torch.allclose(model.pooled_linear(maps[-1].mean((2, 3))), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_later_layer_writes_into_a_stage(name):
+    model = ready(name)
+    scaled = (pictures() - model.mean) / model.std
+    count = len(model.stages) - 1
+    with torch.no_grad():
+        whole = model.forward_stages(scaled)
+        for stage in range(count):
+            _, maps = capture(model.net.forward_features, scaled, count, stop=stage)
+            assert torch.equal(maps[stage], whole[stage])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_stage_has_a_gradient(name):
+    logits, maps, *_ = ready(name)(pictures().requires_grad_())
+    gradients = torch.autograd.grad(logits[:, 0].sum(), maps)
+    assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_vgg_whose_head_wants_a_larger_grid_takes_small_pictures_all_the_same():
+    model = build(spec("vgg11", image_size=32), classes=3).eval()
+    with torch.no_grad():
+        logits, maps, *_ = model(torch.rand(1, 3, 32, 32))
+    assert logits.shape == (1, 3)
+    assert [features.shape[-1] for features in maps] == [32, 16, 8, 4, 2, 1]
+    assert model.pooled_linear is None
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "densenet121"])
+def test_threads_that_share_a_model_get_their_own_maps(name):
+    model = ready(name)
+    images = [pictures(1, seed) for seed in range(2)]
+    with torch.no_grad():
+        alone = [model(image) for image in images]
+    wrong = []
+
+    def look(which: int) -> None:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            for _ in range(15):
+                seen = model(images[which])
+                same = [torch.equal(a, b) for a, b in zip(seen.stages, alone[which].stages, strict=True)]
+                wrong.extend([which] * (not all(same) or not torch.equal(seen.logits, alone[which].logits)))
+
+    threads = [threading.Thread(target=look, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
