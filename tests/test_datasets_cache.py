@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 from made_sets import make_folder, make_image
 
-from kd.datasets import cache, open_dataset
-from kd.datasets.base import DatasetInfo, Sample, Skipped, Source
+from kd.datasets import cache, decoded_files, open_dataset
+from kd.datasets.base import DatasetInfo, KnownSamples, Sample, Skipped, Source
 from kd.datasets.cache import open_cached, remove_stale_builds
 from kd.errors import UsageError
 from kd.places import Places, default_places
@@ -25,7 +25,7 @@ PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 def make_source(count: int = 8, masked: bool = True, reads: list[int] | None = None) -> Source:
     """A source whose image i is filled with i; image 5 is bad, every third has a mask."""
 
-    def samples(size: int) -> Iterator[Sample | Skipped]:
+    def samples(size: int, known: KnownSamples) -> Iterator[Sample | Skipped]:
         if reads is not None:
             reads.append(size)
         for number in range(count):
@@ -96,7 +96,7 @@ def test_a_damaged_cache_is_built_again(damage: str) -> None:
     source, places = make_source(reads=reads), default_places()
     open_cached(source, 16, places)
     folder = cached_folders(places)[0]
-    images, manifest = folder / "train.images", folder / "manifest.json"
+    images, manifest = folder / "train.images.npy", folder / "manifest.json"
     {"short file": lambda: images.write_bytes(images.read_bytes()[:-1]), "no manifest": manifest.unlink,
      "torn manifest": lambda: manifest.write_text(manifest.read_text()[:50]), "missing file": images.unlink}[damage]()
     assert open_cached(source, 16, places).train.images[:, 0, 0, 0].tolist() == [0, 3, 6]
@@ -108,20 +108,20 @@ def test_what_a_killed_build_left_is_not_used_and_is_removed() -> None:
     open_cached(source, 16, places)
     whole = cached_folders(places)[0]
     half = whole.rename(whole.with_name(f"{whole.name}.part"))
-    (half / "train.images").write_bytes(b"half")
-    other = places.cache / "other-16-v1.part"
+    (half / "train.images.npy").write_bytes(b"half")
+    other = places.cache / "other-16-v2.part"
     other.mkdir()
     assert open_cached(source, 16, places).train.images[:, 0, 0, 0].tolist() == [0, 3, 6]
     assert cached_folders(places) == [whole]
 
 
-def test_the_sweep_leaves_what_somebody_builds_now() -> None:
+def test_what_another_process_builds_is_not_stale() -> None:
     places = default_places()
-    for name in ("dead-16-v1", "live-16-v1"):
+    for name in ("dead-16-v2", "live-16-v2"):
         (places.cache / f"{name}.part").mkdir(parents=True)
-    with FileLock(places.cache / "live-16-v1.lock", thread_local=False):
-        assert remove_stale_builds(places) == ["dead-16-v1.part"]
-    assert [path.name for path in cached_folders(places)] == ["live-16-v1.part"]
+    with FileLock(places.cache / "live-16-v2.lock", thread_local=False):
+        assert remove_stale_builds(places) == ["dead-16-v2.part"]
+    assert [path.name for path in cached_folders(places)] == ["live-16-v2.part"]
 
 
 def build_and_die(root: str, folder: str) -> None:
@@ -195,7 +195,7 @@ def test_a_disk_that_takes_no_more_is_said_and_left_clean(monkeypatch: pytest.Mo
         raise OSError(number, "the disk says no")
 
     places = default_places()
-    monkeypatch.setattr(cache, "_settle", full)
+    monkeypatch.setattr(decoded_files, "_flush", full)
     with pytest.raises(UsageError, match=words):
         open_cached(make_source(), 16, places)
     assert cached_folders(places) == []
@@ -210,7 +210,7 @@ def test_too_little_room_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_defect_of_a_source_keeps_its_traceback_and_leaves_nothing() -> None:
-    def samples(size: int) -> Iterator[Sample]:
+    def samples(size: int, known: KnownSamples) -> Iterator[Sample]:
         raise RuntimeError("defect")
 
     places = default_places()

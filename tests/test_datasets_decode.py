@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -241,3 +242,36 @@ def test_arrays_are_fitted_like_files() -> None:
     assert decode.fit_array(np.full((10, 20), 9, np.uint8), 32).box == (0, 8, 32, 16)
     assert decode.fit_array(np.full((10, 20, 3), 9, np.uint8), 32).pixels[16, 16].tolist() == [9, 9, 9]
     assert decode.SCALED in decode.fit_array(np.array([[0, 4000]], np.uint16), 32).traits
+
+
+def test_threads_wait_for_room_before_they_decode() -> None:
+    budget, order = decode._PixelBudget(10), []
+
+    def take(pixels: int, name: str) -> None:
+        with budget.take(pixels):
+            order.append(name)
+
+    with budget.take(7):
+        small, large = Thread(target=take, args=(3, "fits")), Thread(target=take, args=(4, "waits"))
+        small.start()
+        small.join(30)
+        large.start()
+        while not budget.changed._waiters:
+            assert large.is_alive()
+        order.append("done")
+    large.join(30)
+    assert order == ["fits", "done", "waits"]
+
+
+def test_one_image_beyond_the_budget_is_decoded_alone() -> None:
+    budget = decode._PixelBudget(10)
+    with budget.take(99):
+        assert budget.taken == 99
+    assert budget.taken == 0
+
+
+def test_a_broken_image_gives_its_room_back() -> None:
+    data = encode(Image.new("RGB", (64, 64)))
+    with pytest.raises(decode.UnreadableImage):
+        decode.read(data[:len(data) // 2], 32)
+    assert decode._budget.taken == 0

@@ -11,6 +11,7 @@ from kd.datasets.base import (
     DataRef,
     Dataset,
     DatasetInfo,
+    KnownSamples,
     ReadReport,
     Sample,
     Skipped,
@@ -27,7 +28,7 @@ from kd.datasets.medmnist import medmnist_digest, open_medmnist
 from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
 from kd.places import Places, default_places
-from kd.progress import ProgressCallback
+from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint",
            "images_taken", "inspect", "open_dataset", "resolve", "take_fraction"]
@@ -55,7 +56,8 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
     stage and its share done, 0..1. Raises UsageError, with the way out, when the set cannot be found or learned from.
     """
     places = places or default_places()
-    dataset = cache.open_cached(_source(resolve(reference, places), places), size, places, progress)
+    dataset = cache.open_cached(_source(resolve(reference, places), places), size, places,
+                                progress or no_progress)
     counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
     require_trainable(dataset.name, dataset.classes, counts, skipped)
@@ -182,7 +184,7 @@ def _phantom_source(reference: str) -> Source:
     name, options = phantoms.parse_reference(reference)
     phantom = phantoms.PHANTOMS[name]
 
-    def samples(size: int) -> Iterator[Sample]:
+    def samples(size: int, known: KnownSamples) -> Iterator[Sample]:
         for drawn in phantoms.draw_set(name, options, size):
             yield Sample(drawn.name, drawn.label, drawn.split, drawn.image, drawn.evidence, drawn.group)
 

@@ -113,7 +113,8 @@ class Sample:
 
     image: uint8 [S, S, 3]. evidence: uint8 [S, S], 0 or 255, or None. split: train, val or test. group: patient id.
     traits: what had to be done to show it; each becomes one counted note of the report (`decode.TRAITS`).
-    evidence_problem: why the mask that lies beside the image could not be used.
+    evidence_problem: why the mask that lies beside the image could not be used. content: digest of the files that the
+    pixels come from; empty where it is not known.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Sample:
     group: str | None = None
     traits: frozenset[str] = frozenset()
     evidence_problem: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,18 @@ class Skipped:
     reason: str
 
 
+KnownSamples = Callable[[str], Sample | None]
+"""A look-up of samples decoded before, at the same size, by `Sample.content`; only what comes from the pixels holds."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set whose files have been listed but not decoded: all that the cache needs to decode it once.
 
-    samples: yields every image at a working size, one by one. total: how many it will yield. has_evidence, has_groups:
-    whether any image has a segmentation or a patient. digest: the fingerprint of the files as they are now, to notice a
-    change while they are read. report: what the listing alone shows (split, ignored and refused files).
+    samples: yields every image at a working size, one by one; what is known already need not be decoded again. total:
+    how many it will yield. has_evidence, has_groups: whether any image has a segmentation or a patient. digest: the
+    fingerprint of the files as they are now, to notice a change while they are read. report: what the listing alone
+    shows (split, ignored and refused files).
     """
 
     name: str
@@ -151,7 +158,7 @@ class Source:
     total: int
     has_evidence: bool
     has_groups: bool
-    samples: Callable[[int], Iterator[Sample | Skipped]]
+    samples: Callable[[int, KnownSamples], Iterator[Sample | Skipped]]
     digest: Callable[[], str]
     report: ReadReport = field(default_factory=ReadReport)
 

@@ -1,214 +1,287 @@
-"""Data sets decoded once: uint8 images at the working size in files that are memory-mapped, never loaded.
+"""The cache of decoded data sets: each decoded once per size and content, bounded in size, cleared on demand.
 
-`<cache>/<fingerprint>-<size>-v<VERSION>/` holds `<part>.images`, `<part>.masks` (bare bytes) and `manifest.json`. It is
-written under another name and renamed when whole, so what has the right name can be used; one process builds, others
-wait for it at a file lock.
+`<cache>/<fingerprint>-<size>-v<FORMAT>/` is one decoded set (`kd.datasets.decoded_files`). One process decodes, others
+wait for it at a file lock. Beyond the quota the least recently used go, and a set whose files have changed takes the
+decoded copy of its former content with it; what any process has open stays.
 """
 
 import errno
 import json
 import os
+import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
-from kd.datasets.base import Dataset, ReadReport, Sample, Skipped, Source, Split
-from kd.datasets.decode import TRAITS
+from kd.datasets.base import Dataset, ReadReport, Sample, Source, Split
+from kd.datasets.decoded_files import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    Decoded,
+    last_used,
+    open_decoded,
+    unused,
+    write_manifest,
+    writing,
+)
 from kd.errors import UsageError
 from kd.places import Places
 from kd.progress import ProgressCallback, no_progress
+from kd.store.row_files import folder_size
 
-VERSION = 1
-PARTS = ("train", "val", "test")
+__all__ = ["VERSION", "CachedSet", "Cleared", "cached_sets", "clear", "decoded", "is_decoded", "open_cached", "quota",
+           "remove_stale_builds"]
+
+GB = 10**9
+QUOTA = 20.0  # GB: at 224 pixels some 130,000 images
+_NAME = re.compile(r"(?P<fingerprint>[\w.]+)-(?P<size>\d+)-v(?P<format>\d+)")
 
 
-def open_cached(source: Source, size: int, places: Places, progress: ProgressCallback | None = None) -> Dataset:
+@dataclass(frozen=True)
+class CachedSet:
+    """A decoded set in the cache. bytes: on disk. used: when it was last opened, a time stamp. reference: of the data
+    set that it was decoded from. created: when; 0 where the folder is damaged."""
+
+    folder: Path
+    bytes: int
+    used: float
+    reference: str
+    fingerprint: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """Bytes removed from the cache, and bytes that stay because they are in use."""
+
+    removed: int
+    in_use: int
+
+
+def quota() -> int:
+    """Bytes that decoded sets may take under one root (KD_LENS_DECODED_CACHE_GB, default 20); 0: none stays that is not
+    in use.
+
+    Raises UsageError unless the variable is a number from 0 up.
+    """
+    given = os.environ.get("KD_LENS_DECODED_CACHE_GB") or str(QUOTA)
+    try:
+        bound = float(given)
+    except ValueError:
+        bound = -1.0
+    if not 0 <= bound < float("inf"):
+        raise UsageError(f"KD_LENS_DECODED_CACHE_GB must be a number of gigabytes, 0 or more, not {given!r}.")
+    return int(bound * GB)
+
+
+def open_cached(source: Source, size: int, places: Places, progress: ProgressCallback = no_progress) -> Dataset:
     """The data set at one size, decoded now or before. Raises UsageError when the disk is full or not writable."""
-    say = progress or no_progress
-    folder = places.cache / f"{source.fingerprint}-{size}-v{VERSION}"
-    manifest = _whole(folder, size)
-    if manifest is None:
+    folder = _folder(places, source.fingerprint, size)
+    found = open_decoded(folder, size)
+    if found is None:
         with _disk_errors(places.cache):
             places.cache.mkdir(parents=True, exist_ok=True)
-            remove_stale_builds(places)
-            say("Waiting for the decoder", 0.0)
+            progress("Waiting for the decoder", 0.0)
             with FileLock(_lock(folder), thread_local=False):
-                manifest = _whole(folder, size) or _build(source, size, folder, say)
-    return _dataset(source, size, folder, manifest)
+                found = open_decoded(folder, size) or _build(source, size, folder, places, progress)
+            remove_stale_builds(places)
+    return _dataset(source, size, found)
 
 
 def decoded(fingerprint: str, size: int, places: Places) -> Split | None:
-    """The training part of a set that was decoded before; None where it never was, or the cache has been emptied."""
-    folder = places.cache / f"{fingerprint}-{size}-v{VERSION}"
-    manifest = _whole(folder, size)
-    return None if manifest is None else _split(folder, "train", size, manifest)
+    """The training split of a set that was decoded before; None where it never was, or has been cleared."""
+    found = open_decoded(_folder(places, fingerprint, size), size)
+    return None if found is None else found.splits["train"]
+
+
+def is_decoded(fingerprint: str, size: int, places: Places) -> bool:
+    """Whether opening the set at this size decodes nothing."""
+    return decoded(fingerprint, size, places) is not None
+
+
+def cached_sets(places: Places) -> list[CachedSet]:
+    """All decoded sets, the least recently used first; also damaged ones, which count as never used."""
+    found = [_described(folder) for folder in _folders(places)]
+    return sorted(found, key=lambda one: (one.used, one.folder.name))
+
+
+def clear(places: Places) -> Cleared:
+    """Remove every decoded set that no process has open. It is decoded again when it is next opened."""
+    remove_stale_builds(places)
+    sizes = [(one.bytes, _remove(one.folder)) for one in cached_sets(places)]
+    return Cleared(sum(size for size, gone in sizes if gone), sum(size for size, gone in sizes if not gone))
 
 
 def remove_stale_builds(places: Places) -> list[str]:
-    """Remove what killed builds left behind, unless somebody builds it now. Returns the names removed."""
-    removed = []
-    for part in sorted(places.cache.glob("*.part")):
-        lock = FileLock(_lock(part.with_suffix("")), thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
+    """Remove what can never be opened again: remains of killed builds, other formats, and sets whose files have changed
+    since. What is being built or in use stays. Returns the names removed."""
+    parts = [part for part in sorted(places.cache.glob("*.part")) if _remove_part(part)]
+    folders = [*_other_formats(places), *_outdated(cached_sets(places))]
+    return [path.name for path in (*parts, *filter(_remove, folders))]
+
+
+def _folder(places: Places, fingerprint: str, size: int) -> Path:
+    return places.cache / f"{fingerprint}-{size}-v{FORMAT}"
+
+
+def _folders(places: Places) -> list[Path]:
+    return [path for path in places.cache.glob(f"*-v{FORMAT}") if _NAME.fullmatch(path.name) and path.is_dir()]
+
+
+def _other_formats(places: Places) -> list[Path]:
+    return [path for path in places.cache.glob("*-v*") if (name := _NAME.fullmatch(path.name)) and path.is_dir()
+            and int(name["format"]) != FORMAT]
+
+
+def _described(folder: Path) -> CachedSet:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        facts = str(manifest["reference"]), str(manifest["fingerprint"]), float(manifest["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        facts = "", "", 0.0
+    return CachedSet(folder, folder_size(folder), last_used(folder), *facts)
+
+
+def _outdated(found: list[CachedSet]) -> list[Path]:
+    """Sets of which there is a later one under the same reference with another content."""
+    return [one.folder for one in found
+            if any(other.reference == one.reference and other.fingerprint != one.fingerprint
+                   and other.created > one.created for other in found if one.reference)]
+
+
+def _remove_part(part: Path) -> bool:
+    """Remove the remains of a killed build; whether nobody builds it now."""
+    with _not_building(part.with_suffix("")) as free:
+        if free:
             shutil.rmtree(part, ignore_errors=True)
-            removed.append(part.name)
-        finally:
-            lock.release()
-    return removed
+        return free
 
 
-@dataclass
-class _Part:
-    """What the manifest says of one part; grows as images come."""
-
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    has_evidence: list[bool] = field(default_factory=list)
-
-
-@dataclass
-class _Tally:
-    """Everything that is counted while images are read."""
-
-    parts: dict[str, _Part] = field(default_factory=lambda: {part: _Part() for part in PARTS})
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    traits: Counter[str] = field(default_factory=Counter)
-    bad_masks: list[tuple[str, str]] = field(default_factory=list)
-
-    def manifest(self, masked: bool, grouped: bool) -> dict[str, Any]:
-        total = sum(len(part.names) for part in self.parts.values())
-        notes = [f"{count} of {total} images are {TRAITS[trait]}." for trait, count in sorted(self.traits.items())]
-        warnings = [f"{len(self.bad_masks)} masks could not be used (first {name}: {reason})."
-                    for name, reason in self.bad_masks[:1]]
-        return {"version": VERSION, "masked": masked, "grouped": grouped, "notes": notes, "warnings": warnings,
-                "skipped": self.skipped, "parts": {name: asdict(part) for name, part in self.parts.items()}}
+def _remove(folder: Path) -> bool:
+    """Remove a decoded set unless it is in use. First it gets the name of a build that failed, so that a kill between
+    leaves nothing that looks complete."""
+    with ExitStack() as locks:
+        # In this order: whoever holds the first can open the set at any moment, and need not decode it again.
+        if not (locks.enter_context(_not_building(folder)) and locks.enter_context(unused(folder))):
+            return False
+        part = folder.with_name(f"{folder.name}.part")
+        try:
+            folder.rename(part)
+        except FileNotFoundError:  # another process was faster
+            return True
+        except OSError:  # Windows: something has it mapped; or another user's
+            return False
+        shutil.rmtree(part, ignore_errors=True)
+        return True
 
 
-def _build(source: Source, size: int, folder: Path, say: ProgressCallback) -> dict[str, Any]:
+@contextmanager
+def _not_building(folder: Path) -> Iterator[bool]:
+    """Whether no process decodes into this folder; while the block runs, none can begin."""
+    lock = FileLock(_lock(folder), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _build(source: Source, size: int, folder: Path, places: Places, progress: ProgressCallback) -> Decoded:
     """Decode everything into a folder of another name, then rename it. The lock is held."""
     part = folder.with_name(f"{folder.name}.part")
-    _require_room(source, size, folder.parent)
     for leftover in (part, folder):
         shutil.rmtree(leftover, ignore_errors=True)
+    former = _former(source, size, places)
+    _make_room(source, size, places)
     part.mkdir()
     try:
-        tally = _write_images(source, size, part, say)
+        with writing(part, size, source.has_evidence) as writer:
+            for number, sample in enumerate(source.samples(size, _rows_of(former))):
+                if number % 32 == 0:
+                    progress("Reading images", number / max(source.total, 1))
+                writer.add(sample)
         if source.digest() != source.fingerprint:
             raise UsageError(f"{source.name} was changed while it was read: try again when its files are settled.")
-        manifest = tally.manifest(source.has_evidence, source.has_groups)
-        with (part / "manifest.json").open("w") as file:
-            json.dump(manifest, file)
-            _settle(file)
+        write_manifest(part, writer.manifest(source.reference, source.fingerprint, source.has_evidence,
+                                             source.has_groups))
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    say("Reading images", 1.0)
-    return manifest
+    progress("Reading images", 1.0)
+    found = open_decoded(folder, size)
+    assert found is not None, "what was just written can be read"
+    return found
 
 
-def _write_images(source: Source, size: int, part: Path, say: ProgressCallback) -> _Tally:
-    tally = _Tally()
-    blank = np.zeros((size, size), np.uint8)
-    with ExitStack() as stack:
-        images = {name: stack.enter_context((part / f"{name}.images").open("wb")) for name in PARTS}
-        masks = {name: stack.enter_context((part / f"{name}.masks").open("wb"))
-                 for name in (PARTS if source.has_evidence else ())}
-        for number, sample in enumerate(source.samples(size)):
-            if number % 32 == 0:
-                say("Reading images", number / max(source.total, 1))
-            if isinstance(sample, Skipped):
-                tally.skipped.append((sample.name, sample.reason))
-                continue
-            images[sample.split].write(np.ascontiguousarray(sample.image).data)
-            if masks:
-                mask = blank if sample.evidence is None else sample.evidence
-                masks[sample.split].write(np.ascontiguousarray(mask).data)
-            _count(tally, sample)
-        for file in (*images.values(), *masks.values()):
-            _settle(file)
-    return tally
+def _former(source: Source, size: int, places: Places) -> Decoded | None:
+    """The same data set at the same size with its content of before, where that is still there."""
+    alike = [one for one in cached_sets(places) if one.reference == source.reference
+             and one.folder.name.endswith(f"-{size}-v{FORMAT}")]
+    return open_decoded(alike[-1].folder, size) if alike else None
 
 
-def _count(tally: _Tally, sample: Sample) -> None:
-    part = tally.parts[sample.split]
-    part.names.append(sample.name)
-    part.labels.append(int(sample.label))
-    # Whoever is not named in groups.csv is a patient of their own, and must not become one with the other nameless.
-    part.groups.append(f"only {sample.name}" if sample.group is None else sample.group)
-    part.has_evidence.append(sample.evidence is not None)
-    tally.traits.update(sample.traits)
-    if sample.evidence_problem:
-        tally.bad_masks.append((sample.name, sample.evidence_problem))
+def _rows_of(former: Decoded | None) -> Callable[[str], Sample | None]:
+    """A look-up of decoded images by the digest of their files; names, labels and splits are those of before."""
+    if former is None:
+        return lambda content: None
+    place = {content: (name, row) for name, part in former.manifest["parts"].items()
+             for row, content in enumerate(part["contents"]) if content}
+
+    def find(content: str) -> Sample | None:
+        if content not in place:
+            return None
+        name, row = place[content]
+        split, traits = former.splits[name], former.manifest["parts"][name]["traits"][row]
+        drawn = None
+        if split.evidence is not None and split.has_evidence is not None and split.has_evidence[row]:
+            drawn = np.asarray(split.evidence[row])
+        return Sample(split.names[row], int(split.labels[row]), name, np.asarray(split.images[row]), drawn,
+                      traits=frozenset(traits), content=content)
+
+    return find
 
 
-def _settle(file: IO[Any]) -> None:
-    """Bytes on disk before the rename that vouches for them, so that not even a power cut leaves a hollow cache."""
-    file.flush()
-    os.fsync(file.fileno())
+def _make_room(source: Source, size: int, places: Places) -> None:
+    """Remove the least recently used until the new set fits into the quota and onto the disk.
+
+    Raises UsageError before hours of work for a disk that cannot hold the result. The quota refuses nothing: a set
+    larger than it is decoded all the same, since nothing can be learned from it otherwise.
+    """
+    needed = source.total * size * size * (4 if source.has_evidence else 3)
+    found, allowed = cached_sets(places), quota()
+    used = sum(one.bytes for one in found)
+    for one in found:
+        if used + needed <= allowed and needed <= shutil.disk_usage(places.cache).free:
+            return
+        if _remove(one.folder):
+            used -= one.bytes
+    free = shutil.disk_usage(places.cache).free
+    if needed > free:
+        raise UsageError(f"{source.name} needs {needed / 2**30:.1f} GB decoded at {size} pixels, but only "
+                         f"{free / 2**30:.1f} GB are free at {places.cache}: make room, or choose a smaller image "
+                         "size.")
 
 
-def _whole(folder: Path, size: int) -> dict[str, Any] | None:
-    """The manifest of a complete cache, or None when there is none or its files have another length."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        for name in PARTS:
-            count = len(manifest["parts"][name]["labels"])
-            kinds = {"images": 3, "masks": 1} if manifest["masked"] else {"images": 3}
-            for kind, channels in kinds.items():
-                if (folder / f"{name}.{kind}").stat().st_size != count * size * size * channels:
-                    return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest
-
-
-def _dataset(source: Source, size: int, folder: Path, manifest: dict[str, Any]) -> Dataset:
+def _dataset(source: Source, size: int, found: Decoded) -> Dataset:
+    manifest = found.manifest
     report = ReadReport((*source.report.skipped, *((name, reason) for name, reason in manifest["skipped"])),
-                    (*source.report.notes, *manifest["notes"]), (*source.report.warnings, *manifest["warnings"]))
-    train, val, test = (_split(folder, name, size, manifest) for name in PARTS)
+                        (*source.report.notes, *manifest["notes"]), (*source.report.warnings, *manifest["warnings"]))
     return Dataset(source.reference, source.name, source.info, source.classes, size, source.fingerprint,
-                   train, val, test, report)
-
-
-def _split(folder: Path, name: str, size: int, manifest: dict[str, Any]) -> Split:
-    part = manifest["parts"][name]
-    count, masked = len(part["labels"]), manifest["masked"]
-    return Split(images=_mapped(folder / f"{name}.images", (count, size, size, 3)),
-                 labels=np.array(part["labels"], np.int64), names=tuple(part["names"]),
-                 evidence=_mapped(folder / f"{name}.masks", (count, size, size)) if masked else None,
-                 has_evidence=np.array(part["has_evidence"], np.bool_) if masked else None,
-                 groups=tuple(part["groups"]) if manifest["grouped"] else None)
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A read-only memory map; nothing can be mapped of a part without images."""
-    return np.memmap(path, np.uint8, "r", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
+                   found.splits["train"], found.splits["val"], found.splits["test"], report)
 
 
 def _lock(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _require_room(source: Source, size: int, cache: Path) -> None:
-    """Raise UsageError before hours of work for a disk that cannot hold the result."""
-    needed = source.total * size * size * (4 if source.has_evidence else 3)
-    free = shutil.disk_usage(cache).free
-    if needed > free:
-        raise UsageError(f"{source.name} needs {needed / 2**30:.1f} GB decoded at {size} pixels, but only "
-                         f"{free / 2**30:.1f} GB are free at {cache}: make room, or choose a smaller image size.")
 
 
 @contextmanager
@@ -217,8 +290,8 @@ def _disk_errors(cache: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(f"The disk of {cache} is full: make room there (the folder itself may be emptied when "
-                             "nothing runs), or choose a smaller image size.") from error
+            raise UsageError(f"The disk of {cache} is full: make room there (python -m kd datasets --clear-cache "
+                             "empties this cache), or choose a smaller image size.") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UsageError(f"Decoded images cannot be written to {cache} ({error.strerror}): make it writable, or "
                              "choose another root.") from error

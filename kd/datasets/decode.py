@@ -1,5 +1,6 @@
 """Any image to uint8 RGB in a square: fitted with black bars, never stretched."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from kd.errors import UsageError
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
                         ".pgm", ".pbm", ".pnm"})
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; an image beyond this is a bomb or needs tiling first
+AT_ONCE = 2 * MAX_PIXELS  # pixels in memory at their full size, whatever the number of threads
 # Only formats that Pillow decodes itself: no Ghostscript, no network, no plug-ins found by chance.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 Image.init()  # Pillow registers WEBP late, and asking for a format that is not registered is a KeyError
@@ -100,6 +102,29 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
     return np.rint((numbers - low) / max(high - low, 1e-300) * 255).astype(np.uint8), True
 
 
+class _PixelBudget:
+    """Waits until an image fits into what may be decoded at once; one that is larger than all of it comes alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels, self.taken = pixels, 0
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.taken or self.taken + pixels <= self.pixels)
+            self.taken += pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= pixels
+                self.changed.notify_all()
+
+
+_budget = _PixelBudget(AT_ONCE)
+
+
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Turn whatever a decoder raises into an UnreadableImage that says it in words."""
@@ -122,7 +147,7 @@ def _reasons() -> Iterator[None]:
 
 def _read(source: bytes | Path, size: int) -> FittedImage:
     traits: set[str] = set()
-    with _open(source) as image:
+    with _open(source) as image, _budget.take(image.width * image.height):
         full = image.size
         if image.format != "MPO" and getattr(image, "is_animated", False):
             traits.add(FRAMES)
@@ -140,7 +165,7 @@ def _read(source: bytes | Path, size: int) -> FittedImage:
 
 
 def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
-    with _open(source) as image:
+    with _open(source) as image, _budget.take(image.width * image.height):
         image.load()
         inside = _inside(image)
         turn = _orientation(image)

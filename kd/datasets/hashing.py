@@ -13,6 +13,7 @@ from kd.store.files import write_bytes
 # A file changed within this many nanoseconds before it was read may change again without its time stamp moving,
 # so what was read is not remembered (git calls such entries racily clean).
 _SETTLED = 2 * 10**9
+_UNREADABLE = "unreadable "
 
 
 def digest_files(files: Mapping[str, str | Path], memory: Path) -> dict[str, str]:
@@ -31,6 +32,11 @@ def digest_files(files: Mapping[str, str | Path], memory: Path) -> dict[str, str
     if remembered != known:
         _save(memory, remembered)
     return digests
+
+
+def is_unreadable(digest: str) -> bool:
+    """Whether a digest stands for a file that could not be read."""
+    return digest.startswith(_UNREADABLE)
 
 
 def digest_file(path: Path, folder: Path) -> str:
@@ -58,7 +64,7 @@ def _digest(path: str | Path, known: list | None) -> tuple[list[int], str]:
             while block := file.read(2**20):
                 total.update(block)
     except OSError as error:
-        return [], f"unreadable {error.errno}"
+        return [], f"{_UNREADABLE}{error.errno}"
     return stamp, total.hexdigest()
 
 

@@ -70,7 +70,7 @@ def open_medmnist(path: Path, places: Places) -> Source:
     info = DatasetInfo(title_of(path.stem), flip=known not in _NO_FLIP)
     plan = list(zip(names, flat, parts, groups or repeat(None), strict=False))
     return Source(path.stem, str(path), info, classes, digest(), len(names), False, groups is not None,
-                  lambda size: _samples(path, list(labels), plan, size), digest,
+                  lambda size, known: _samples(path, list(labels), plan, size), digest,
                   ReadReport(notes=notes, warnings=splits.straddling(groups, parts)))
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -19,14 +19,13 @@ from kd.places import Places
 
 def open_folder(path: Path, places: Places) -> Source:
     """The source of a folder, with the masks in `<name>_masks/` beside it. Raises UsageError."""
-    tree, masks = _trees(path)
-    fingerprint = _trees_digest(path, tree, masks, places)
-    return class_folders(path.name, str(path), tree, masks, fingerprint, partial(folder_digest, path, places))
+    tree, masks = _trees(path, places)
+    return class_folders(path.name, str(path), tree, masks, _digest(tree, masks), partial(folder_digest, path, places))
 
 
 def folder_digest(path: Path, places: Places) -> str:
     """Digest of what a folder's images, sidecar files and masks are called and contain; nothing is decoded."""
-    return _trees_digest(path, *_trees(path), places)
+    return _digest(*_trees(path, places))
 
 
 def masks_beside(path: Path) -> Path:
@@ -98,21 +97,20 @@ def _image(item: os.DirEntry[str], name: str, found: _Listing) -> None:
         found.refused.append(Skipped(layout.printable(name), "it is not a regular file"))
 
 
-def _trees(path: Path) -> tuple[Tree, Tree | None]:
-    """What lies in a set's folder, and in that of its masks if there is one."""
+def _trees(path: Path, places: Places) -> tuple[Tree, Tree | None]:
+    """What lies in a set's folder, and in that of its masks if there is one, with digests."""
     beside = masks_beside(path)
-    return scan(path), scan(beside) if beside.is_dir() else None
+    return _hashed(path, places), _hashed(beside, places) if beside.is_dir() else None
 
 
-def _trees_digest(path: Path, tree: Tree, masks: Tree | None, places: Places) -> str:
-    parts = {"set": _tree_digest(path, tree, places)}
-    if masks is not None:
-        parts["masks"] = _tree_digest(masks_beside(path), masks, places)
-    return combine(parts)
-
-
-def _tree_digest(root: Path, tree: Tree, places: Places) -> str:
+def _hashed(root: Path, places: Places) -> Tree:
+    tree = scan(root)
     key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
     files = {name: f"{root}/{name}" for name in (*tree.images, *tree.sidecars)}
-    digests = digest_files(files, places.cache / "digests" / f"{key}.json")
-    return combine({**{f"{name}/": "folder" for name in tree.folders}, **digests})
+    return replace(tree, digests=digest_files(files, places.cache / "digests" / f"{key}.json"))
+
+
+def _digest(tree: Tree, masks: Tree | None) -> str:
+    parts = {"set": tree, **({} if masks is None else {"masks": masks})}
+    return combine({name: combine({**{f"{folder}/": "folder" for folder in part.folders}, **part.digests})
+                    for name, part in parts.items()})

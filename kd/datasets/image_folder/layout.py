@@ -1,7 +1,7 @@
 """What the names of files say: which are images, of which class, in which part."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ class Tree:
 
     images, sidecars: files, sorted. folders: every folder, also an empty one. ignored: how many files are hidden or
     no images. refused: files that must not be opened. opened: gives the reader of an image or sidecar, which
-    raises decode.UnreadableImage.
+    raises decode.UnreadableImage. digests: of files' bytes, by name, where each file was hashed by itself.
     """
 
     images: tuple[str, ...]
@@ -31,6 +31,7 @@ class Tree:
     ignored: int
     refused: tuple[Skipped, ...]
     opened: Callable[[], AbstractContextManager[Callable[[str], bytes | Path]]]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

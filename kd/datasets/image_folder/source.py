@@ -1,18 +1,23 @@
 """Class folders, wherever they lie, as a source: parts, patients, masks, and one image after another."""
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from kd.datasets import decode, splits
-from kd.datasets.base import ReadReport, Sample, Skipped, Source, require_trainable
+from kd.datasets.base import KnownSamples, ReadReport, Sample, Skipped, Source, require_trainable
+from kd.datasets.hashing import is_unreadable
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
 from kd.datasets.image_folder.metadata import parse_groups, parse_info
 
-_WORKERS = 2  # decoding leaves the interpreter's lock, so two threads keep two cores busy
+_MOST_WORKERS = 16  # the writer, one thread, keeps up with about so many
 _AHEAD = 64  # images decoded ahead of the writer: what memory holds, whatever the set's length
 Reader = Callable[[str], bytes | Path]
 
@@ -25,6 +30,7 @@ class PlannedImage:
     part: str
     group: str | None
     mask: str | None
+    content: str = ""
 
 
 def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fingerprint: str,
@@ -45,15 +51,15 @@ def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fi
     require_trainable(name, found.classes, counts)
     masks, drawn = (tree, found.masks) if found.masks else (beside, None)
     matched = _match(masks, drawn, found.entries) if masks else {}
-    plan = sorted((PlannedImage(entry, part, group, matched.get(entry.name)) for entry, part, group in
-                   zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
+    plan = sorted((PlannedImage(entry, part, group, mask := matched.get(entry.name), _content(entry, mask, tree, masks))
+                   for entry, part, group in zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
                   key=lambda item: (item.part, item.entry.label, item.entry.path))
     warnings = (*told, *splits.straddling(groups, parts), *_masks_told(masks, drawn, matched))
     report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused),
                     (*_ignored(tree), *found.notes, *notes), warnings)
     info = parse_info(sidecar.get("dataset.json"), name)
     return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
-                  lambda size: _samples(plan, tree, masks, size), digest, report)
+                  lambda size, known: _samples(plan, tree, masks, size, known), digest, report)
 
 
 def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
@@ -90,16 +96,41 @@ def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str])
     return (told,) if unused > 0 else ()
 
 
-def _samples(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None, size: int) -> Iterator[Sample | Skipped]:
+def _content(entry: ImageFile, mask: str | None, tree: Tree, masks: Tree | None) -> str:
+    """Digest of an image's file and of its mask's; empty where they were not hashed by themselves or are unreadable."""
+    digests = [tree.digests.get(entry.name, "")]
+    if mask is not None and masks is not None:
+        digests.append(masks.digests.get(mask, ""))
+    return "+".join(digests) if all(digests) and not any(map(is_unreadable, digests)) else ""
+
+
+def workers() -> int:
+    """Threads to decode with: decoding leaves the interpreter's lock, so each keeps a core busy that may be used."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, _MOST_WORKERS))
+
+
+def _samples(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None, size: int,
+             known: KnownSamples) -> Iterator[Sample | Skipped]:
     """Every image in order, a bounded number decoded ahead."""
     inside = masks.opened() if masks is not None and masks is not tree else nullcontext(None)
-    with tree.opened() as read, inside as other, ThreadPoolExecutor(_WORKERS) as pool:
-        for start in range(0, len(plan), _AHEAD):
-            yield from pool.map(lambda item: _load(item, read, other or read, size), plan[start:start + _AHEAD])
+    with tree.opened() as read, inside as other, ThreadPoolExecutor(workers()) as pool:
+        items = iter(plan)
+        load = partial(_load, read=read, read_mask=other or read, size=size, known=known)
+        ahead = deque(pool.submit(load, item) for item in islice(items, _AHEAD))
+        try:
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(load, item) for item in islice(items, 1))
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
-def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int) -> Sample | Skipped:
+def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int, known: KnownSamples) -> Sample | Skipped:
     name = layout.printable(item.entry.path)
+    if item.content and (before := known(item.content)):
+        return replace(before, name=name, label=item.entry.label, split=item.part, group=item.group)
     mask, problem = None, ""
     try:
         image = decode.read(read(item.entry.name), size)
@@ -110,4 +141,5 @@ def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int) -> Sam
             mask = decode.read_mask(read_mask(item.mask), image)
         except decode.UnreadableImage as bad:
             problem = str(bad)
-    return Sample(name, item.entry.label, item.part, image.pixels, mask, item.group, image.traits, problem)
+    return Sample(name, item.entry.label, item.part, image.pixels, mask, item.group, image.traits, problem,
+                  item.content)
