@@ -68,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
              "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
     _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
           {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
-    _verb(verbs, "datasets", "The data sets at hand.")
+    _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
+        "--clear-cache": {"action": "store_true", "help": "First remove the decoded images that nothing uses now. They "
+                          "are decoded again when they are needed."}})
     _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")

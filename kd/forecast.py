@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kd.arithmetic import device_here, precision_of
-from kd.datasets import DataRef
+from kd.datasets import DataRef, cache
 from kd.experiments.plan import EXPLAINER, seeded
 from kd.methods import METHODS, build
 from kd.roles import ROLES
@@ -169,7 +169,7 @@ def _memory(one: Trial, batch: int, size: int) -> int:
 
 def _cache_bytes(spec: RunSpec, pictures: int, store: Store) -> int:
     """Of the decoded pictures and masks, where they are not decoded yet."""
-    decoded = list(store.places.cache.glob(f"{spec.data_fingerprint}-{spec.image_size}-*"))
+    decoded = cache.is_decoded(spec.data_fingerprint, spec.image_size, store.places)
     return 0 if decoded else pictures * spec.image_size**2 * 4
 
 

@@ -8,6 +8,7 @@ from kd import datasets
 from kd.datasets import Dataset
 from pages.parts import chooser, chrome, links, samples
 from pages.parts.common import CHART, plain, store, tick, tidy, usage_errors
+from pages.parts.decoded_cache import decoded_cache
 
 OPENED = "data_opened"
 SHADES = {"train": "#2A788E", "val": "#7AD151", "test": "#414487"}  # viridis: apart also in grey
@@ -24,8 +25,9 @@ def main() -> None:
             overview(data)
             counts(data)
             reading(data)
-            st.subheader("Pictures", anchor=False)
+            st.subheader("Images", anchor=False)
             samples.browse(data)
+    decoded_cache()
 
 
 def opened(reference: str, size: int) -> Dataset:
@@ -39,7 +41,7 @@ def opened(reference: str, size: int) -> Dataset:
 
     def tell(phase: str, share: float) -> None:
         nonlocal told
-        if int(share * 100) != told:  # a message per picture would cost more than the picture
+        if int(share * 100) != told:  # a message per image would cost more than the image
             told = int(share * 100)
             slot.progress(min(1.0, share), text=f"{phase} · {told} %")
 
@@ -56,9 +58,9 @@ def overview(data: Dataset) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap=None, width="content"):
             st.subheader(plain(data.info.title), anchor=False)
-            st.caption(f"{total:,} pictures · {len(data.classes)} classes · {data.size} px{_people(data)}")
+            st.caption(f"{total:,} images · {len(data.classes)} classes · {data.size} px{_patients(data)}")
         with st.container(horizontal=True, width="content"):
-            if st.button("Read again", icon=":material/refresh:", help="After files have changed on disk."):
+            if st.button("Reload", icon=":material/refresh:", help="After files have changed on disk."):
                 del st.session_state[OPENED]
                 st.rerun()
             if links.exists("pages/distill.py") and st.button("Distil from this data set", type="primary",
@@ -67,22 +69,22 @@ def overview(data: Dataset) -> None:
     for warning in data.report.warnings:
         st.warning(warning, icon=":material/warning:")
     if data.info.caveats:
-        st.info("**Before you believe a score**  \n" + "  \n".join(data.info.caveats), icon=":material/info:")
+        st.info("**Known limitations of this data set**  \n" + "  \n".join(data.info.caveats), icon=":material/info:")
 
 
-def _people(data: Dataset) -> str:
+def _patients(data: Dataset) -> str:
     known = [split.groups for split in data.splits.values() if split.groups is not None]
-    return f" · {len({person for groups in known for person in groups}):,} people" if known else ""
+    return f" · {len({group for groups in known for group in groups}):,} patients" if known else ""
 
 
 def counts(data: Dataset) -> None:
-    """Pictures per class and split, as a table and as bars."""
+    """Images per class and split, as a table and as bars."""
     frame = as_frame(data)
     with st.grid(2, min_column_width=340):
         long = max(map(len, data.classes)) > 24  # such a name would push the numbers out of sight
-        st.dataframe(frame, alt="Pictures per class and split",
+        st.dataframe(frame, alt="Images per class and split",
                      column_config={"class": st.column_config.TextColumn(width=160 if long else None)})
-        st.plotly_chart(chart(data), config=CHART, key="counts", alt="Pictures per class and split, stacked")
+        st.plotly_chart(chart(data), config=CHART, key="counts", alt="Images per class and split, stacked")
 
 
 def as_frame(data: Dataset) -> pd.DataFrame:
@@ -107,9 +109,9 @@ def chart(data: Dataset) -> go.Figure:
 
 
 def reading(data: Dataset) -> None:
-    """Where the set is from, what was done to its pictures, and which could not be used."""
+    """Where the set is from, what was done to its images, and which could not be used."""
     skipped = data.report.skipped
-    label = "Source, licence, and how the pictures were read"
+    label = "Source, licence, and how the images were read"
     with st.expander(label + (f" · {len(skipped):,} skipped" if skipped else "")):
         st.markdown(f"**Source**  {data.info.source}  \n**Licence**  {data.info.licence}  \n"
                     f"**Reference**  `{data.reference}`  \n**Fingerprint**  `{data.fingerprint}`")

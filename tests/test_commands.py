@@ -7,6 +7,8 @@ from PIL import Image
 from small import DATA
 
 from kd.__main__ import main
+from kd.datasets import open_dataset
+from kd.places import default_places
 
 SMALL = ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
 
@@ -94,6 +96,17 @@ def test_datasets_and_models_for_people_and_for_programs(capsys):
     assert "densenet121" in [model["name"] for model in found["models"]]
     _, text, _ = run(capsys, "datasets")
     assert "phantom-brain" in text
+
+
+def test_decoded_images_are_shown_and_cleared(capsys):
+    open_dataset(DATA, 32, default_places())
+    _, before, _ = run(capsys, "datasets", "--json")
+    assert 0 < before["decoded_cache"]["bytes"] < before["decoded_cache"]["quota"] == 20 * 10**9
+    _, _, told = run(capsys, "datasets")
+    assert "Decoded images take " in told
+    _, after, told = run(capsys, "datasets", "--clear-cache", "--json")
+    assert after["decoded_cache"]["bytes"] == 0
+    assert "0 GB in use stay" in told
 
 
 @pytest.mark.parametrize(("words", "message"), [

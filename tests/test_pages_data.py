@@ -10,6 +10,8 @@ from made_sets import make_folder, make_mask
 from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
+from kd.datasets import open_dataset
+from kd.datasets.cache import cached_sets
 from kd.errors import UsageError
 from kd.places import PROJECT, default_places
 from pages.parts import uploads
@@ -48,7 +50,7 @@ def test_the_first_set_is_a_phantom_and_its_options_come_from_the_address():
     assert at.selectbox(key="data_set").value == "phantom-brain"
     assert at.number_input(key="data_option_count").value == 40
     assert at.number_input(key="data_option_seed").value == 3
-    assert "40 pictures · 4 classes · 64 px" in words(at)
+    assert "40 images · 4 classes · 64 px" in words(at)
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -114,7 +116,7 @@ def test_options_are_drawn_and_put_into_the_address():
     at.number_input(key="data_option_seed").set_value(2)
     next(button for button in at.button if button.label == "Draw").click().run()
     assert at.query_params["data"] == "phantom-brain:count=60,seed=2"
-    assert "60 pictures" in words(at)
+    assert "60 images" in words(at)
 
 
 def test_pictures_can_be_chosen_by_class_and_split():
@@ -161,6 +163,18 @@ def test_pages_show_all_pictures_once():
     assert not set(first) & set(pictures(at))
 
 
+def test_decoded_images_are_cleared_but_for_those_shown():
+    places = default_places()
+    open_dataset("phantom-brain:count=60", 48, places)
+    at = page(data=SMALL, size="32")
+    assert "Decoded-image cache: " in words(at)
+    assert len(cached_sets(places)) == 2
+    at.button(key="clear_decoded_cache").click().run()
+    assert not at.exception
+    assert "in use stay" in at.toast[0].value
+    assert [one.reference for one in cached_sets(places)] == [SMALL]
+
+
 def test_the_set_goes_on_to_the_distil_page(monkeypatch):
     asked = []
     monkeypatch.setattr(st, "switch_page", lambda page, query_params=None: asked.append((page, query_params)))
@@ -174,7 +188,7 @@ def test_a_typed_path_is_opened(folder):
     at.text_input(key="data_path").set_value(str(folder))
     next(button for button in at.button if button.label == "Open").click().run()
     assert at.query_params["data"] == str(folder)
-    assert "17 pictures" in words(at)
+    assert "17 images" in words(at)
 
 
 def test_an_upload_is_kept_under_our_name_and_shown(archive):

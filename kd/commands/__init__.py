@@ -18,6 +18,7 @@ from kd.jobs import execute, one_per_machine
 from kd.places import Places
 from kd.roles import ROLES
 from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
+from kd.store.quota import GB
 from kd.tasks import Task, task
 from kd.training.teacher.cache import cache_bytes, recorded_usage
 
@@ -88,8 +89,18 @@ def demo(args: Namespace, store: Store) -> Result:
 
 
 def list_datasets(args: Namespace, store: Store) -> Result:
-    return {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
-                         for entry in datasets.available(store.places)]}
+    from kd.datasets import cache
+
+    if args.clear_cache:
+        cleared = cache.clear(store.places)
+        tell(f"Decoded images: {cleared.removed / GB:.3g} GB removed, {cleared.in_use / GB:.3g} GB in use stay")
+    used, allowed = cache.cached_bytes(store.places), cache.quota()
+    found = {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
+                          for entry in datasets.available(store.places)]}
+    if args.json:
+        return {**found, "decoded_cache": {"bytes": used, "quota": allowed}}
+    tell(f"Decoded images take {used / GB:.3g} GB of {allowed / GB:.3g} GB")
+    return found
 
 
 def list_models(args: Namespace, store: Store) -> Result:

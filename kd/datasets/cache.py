@@ -7,7 +7,6 @@ decoded copy of its former content with it; what any process has open stays.
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -33,12 +32,12 @@ from kd.datasets.decoded_files import (
 from kd.errors import UsageError
 from kd.places import Places
 from kd.progress import ProgressCallback, no_progress
+from kd.store.quota import quota_of
 from kd.store.row_files import folder_size
 
-__all__ = ["VERSION", "CachedSet", "Cleared", "cached_sets", "clear", "decoded", "is_decoded", "open_cached", "quota",
-           "remove_stale_builds"]
+__all__ = ["VERSION", "CachedSet", "Cleared", "cached_bytes", "cached_sets", "clear", "decoded", "is_decoded",
+           "open_cached", "quota", "remove_stale_builds"]
 
-GB = 10**9
 QUOTA = 20.0  # GB: at 224 pixels some 130,000 images
 _NAME = re.compile(r"(?P<fingerprint>[\w.]+)-(?P<size>\d+)-v(?P<format>\d+)")
 
@@ -70,14 +69,7 @@ def quota() -> int:
 
     Raises UsageError unless the variable is a number from 0 up.
     """
-    given = os.environ.get("KD_LENS_DECODED_CACHE_GB") or str(QUOTA)
-    try:
-        bound = float(given)
-    except ValueError:
-        bound = -1.0
-    if not 0 <= bound < float("inf"):
-        raise UsageError(f"KD_LENS_DECODED_CACHE_GB must be a number of gigabytes, 0 or more, not {given!r}.")
-    return int(bound * GB)
+    return quota_of("KD_LENS_DECODED_CACHE_GB", QUOTA)
 
 
 def open_cached(source: Source, size: int, places: Places, progress: ProgressCallback = no_progress) -> Dataset:
@@ -103,6 +95,11 @@ def decoded(fingerprint: str, size: int, places: Places) -> Split | None:
 def is_decoded(fingerprint: str, size: int, places: Places) -> bool:
     """Whether opening the set at this size decodes nothing."""
     return decoded(fingerprint, size, places) is not None
+
+
+def cached_bytes(places: Places) -> int:
+    """Bytes on disk of all decoded sets."""
+    return sum(map(folder_size, _folders(places)))
 
 
 def cached_sets(places: Places) -> list[CachedSet]:

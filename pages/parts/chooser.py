@@ -32,9 +32,9 @@ def choose(places: Places) -> tuple[str, int] | None:
         st.session_state.setdefault(SIZE, DEFAULT_SIZE)
         size = st.selectbox("Working size", _sizes(), key=SIZE, persist_state="session", width=140,
                             format_func=lambda side: f"{side} px",
-                            help="Every picture is fitted into a square of this side, with black bars where it is not "
+                            help="Every image is fitted into a square of this side, with black bars where it is not "
                                  "square.")
-        with st.popover("Open another", icon=":material/folder_open:", key=ANOTHER, on_change="rerun"):
+        with st.popover("Open…", icon=":material/folder_open:", key=ANOTHER, on_change="rerun"):
             _another(places)
     if chosen is None:
         return None

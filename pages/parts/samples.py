@@ -1,4 +1,4 @@
-"""A page of pictures out of a data set, in an order that a seed repeats."""
+"""A page of images out of a data set, in an order that a seed repeats."""
 
 import numpy as np
 import streamlit as st
@@ -18,29 +18,29 @@ def browse(data: Dataset) -> None:
         part = st.selectbox("Split", [name for name, split in data.splits.items() if len(split)], key="sample_split",
                             width=110)
         label = st.selectbox("Class", [ANY, *data.classes], key="sample_class", width=220)
-        seed = st.number_input("Shuffle", 0, 9999, 0, key="sample_seed", width=120,
+        seed = st.number_input("Shuffle seed", 0, 9999, 0, key="sample_seed", width=120,
                                help="The same number shows the same order. 0 is the order in the data set.")
         split = data.splits[part]
         masks = split.evidence is not None and st.toggle("Outline the evidence", key="sample_masks",
-                                                      help="The region that makes the picture one of its class.")
+                                                      help="The region that makes the image one of its class.")
     found = order(split, data.classes.index(label) if label in data.classes else None, int(seed))
     if not len(found):
-        st.info(f"There is no picture of {label!r} in {part}.", icon=":material/image_not_supported:")
+        st.info(f"There is no image of {label!r} in {part}.", icon=":material/image_not_supported:")
         return
     pages = -(-len(found) // PER_PAGE)
     page = st.pagination(pages, key=f"sample_page_{part}_{label}_{seed}") if pages > 1 else 1
     grid(data, split, found[(page - 1) * PER_PAGE:page * PER_PAGE], bool(masks))
-    st.caption(f"{len(found):,} pictures")
+    st.caption(f"{len(found):,} images")
 
 
 def order(split: Split, label: int | None, seed: int) -> NDArray[np.int64]:
-    """Numbers of the pictures of a class (None: all), in the set's order for seed 0, else shuffled."""
+    """Numbers of the images of a class (None: all), in the set's order for seed 0, else shuffled."""
     found = np.arange(len(split)) if label is None else np.flatnonzero(split.labels == label)
     return np.random.default_rng(seed).permutation(found) if seed else found
 
 
 def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -> None:
-    """The pictures of these numbers, each with its class."""
+    """The images of these numbers, each with its class."""
     with st.grid("auto", min_column_width=120, gap="xsmall"):
         for number in numbers:
             name = data.classes[int(split.labels[number])]
@@ -49,6 +49,6 @@ def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -
 
 
 def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
-    """One picture, its evidence outlined where that is asked for and known."""
+    """One image, its evidence outlined where that is asked for and known."""
     mask = split.evidence[number] if masks and split.evidence is not None else None
     return outline(enlarge(split.images[number]), mask)

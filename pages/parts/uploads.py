@@ -11,7 +11,7 @@ from kd.store.files import write_bytes
 
 ENDINGS = (".zip", ".npz")
 _ZIP_MAGIC = b"PK"  # an .npz is a zip as well
-_TRIAL_SIZE = 32  # pixels: reads every picture once, cheaply
+_TRIAL_SIZE = 32  # pixels: reads every image once, cheaply
 
 
 def safe_name(name: str, content: bytes) -> str:

@@ -52,7 +52,7 @@ def test_deep_links_show_what_they_name(page: Page, trio: Trio):
     student = trio.student.id
     main = page.get_by_test_id("stMain")
     visit(page, "/data?data=phantom-fundus:count=40&size=64", "Data")
-    expect(page.get_by_text("40 pictures · 4 classes · 64 px")).to_be_visible()
+    expect(page.get_by_text("40 images · 4 classes · 64 px")).to_be_visible()
     visit(page, f"/distill?run={student}", "Distil")
     expect(main.get_by_role("table", name=re.compile("Test accuracy"))).to_be_visible()
     visit(page, f"/runs?run={student}", "Runs")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kd.errors import UsageError
 from kd.runs import Run, Store
 from kd.store.files import write_json
+from kd.store.quota import GB, quota_of
 from kd.store.row_files import Index, RowFiles, RowFormat, folder_size
 
 VERSION = 2  # of the rows; part of the key
@@ -28,7 +29,6 @@ DIRECTORY = "teacher_outputs"
 STALE = "lessons"  # caches of versions before 2: never read, in the quota like all others, the first to be removed
 EVENT, EVENT_BEFORE = "teacher_cache", "lessons"
 VARIABLE = "KD_LENS_TEACHER_CACHE_GB"
-GB = 10**9
 QUOTA = 20.0  # GB of all caches under one root: hours of a teacher's time, and a small part of today's disks
 RESERVED = 2 * GB  # bytes of disk left free: weights must still be written
 CHECK_EVERY = 64 * 2**20  # bytes written between two checks of quota and disk
@@ -107,14 +107,7 @@ def quota() -> int:
 
     Raises UsageError unless the variable is a number from 0 up.
     """
-    given = os.environ.get(VARIABLE) or str(QUOTA)
-    try:
-        gigabytes = float(given)
-    except ValueError:
-        gigabytes = -1.0
-    if not 0 <= gigabytes < float("inf"):
-        raise UsageError(f"{VARIABLE} must be a number of gigabytes, 0 or more, not {given!r}.")
-    return int(gigabytes * GB) if hasattr(os, "pwrite") else 0
+    return quota_of(VARIABLE, QUOTA) if hasattr(os, "pwrite") else 0
 
 
 def cache_dir(teacher: Run, key: Mapping[str, Any]) -> Path:

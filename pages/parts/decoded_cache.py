@@ -1,0 +1,23 @@
+"""What the decoded images of all data sets take on disk, and the button that clears them."""
+
+import streamlit as st
+
+from kd.datasets import cache
+from pages.parts.common import size, store, usage_errors
+
+
+def decoded_cache() -> None:
+    """One line and the button; nothing where nothing is cached."""
+    used = cache.cached_bytes(store().places)
+    if not used:
+        return
+    with usage_errors(), st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Decoded-image cache: {size(used)} of {size(cache.quota())}, for all data sets and sizes together.",
+                   width="content")
+        if st.button("Clear decoded-image cache", key="clear_decoded_cache", type="tertiary", icon=":material/mop:",
+                     help="Images are decoded again when their data set is next opened. What is in use now stays, as "
+                          "are the images shown on this page."):
+            cleared = cache.clear(store().places)
+            stays = f", {size(cleared.in_use)} in use stay" if cleared.in_use else ""
+            st.toast(f"{size(cleared.removed)} freed{stays}.", icon=":material/mop:")
+            st.rerun()
