@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd import demo
 from kd.jobs import queue
-from kd.runs import INTERRUPTED
+from kd.store.runs import INTERRUPTED
 from pages.parts import cards, chrome, links, listing
 from pages.parts.cards import Trial
 from pages.parts.common import store, usage_errors

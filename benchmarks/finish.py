@@ -19,9 +19,9 @@ from kd.batches import Batch
 from kd.datasets import fingerprint, open_dataset, resolve
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
 from kd.spec import RunSpec
+from kd.store.runs import Store
 from kd.training.teacher.cache import DIRECTORY, STALE
 
 

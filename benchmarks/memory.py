@@ -20,9 +20,9 @@ import torch
 from numpy.lib import format as npy
 
 from kd.datasets import fingerprint, open_dataset
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
 from kd.spec import RunSpec
+from kd.store.runs import Store
 from kd.train import train
 
 CLASSES, HELD_OUT, CHUNK = 4, 2000, 1000

@@ -24,10 +24,10 @@ from kd.datasets.phantoms import draw_set, parse_reference
 from kd.methods import TeacherOutputs
 from kd.methods import build as build_method
 from kd.models import build, weights
-from kd.places import Places
-from kd.runs import Run, Store
+from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Run, Store
 from kd.training.step import TrainStep, decay_groups
 from kd.training.teacher.cached_teacher import CachedTeacher
 

@@ -25,7 +25,7 @@ from kd.explainers.base import stage_number
 from kd.models.masked_student import MaskedStudent
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.runs import FINISHED, Run, Store
+from kd.store.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
 # Rough shares of the time.

@@ -19,7 +19,7 @@ from kd.explainers import EXPLAINERS, suited
 from kd.models.base import Classifier
 from kd.progress import PhaseProgress
 from kd.roles import TEACHER
-from kd.runs import Run
+from kd.store.runs import Run
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
 

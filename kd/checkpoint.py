@@ -9,8 +9,8 @@ from lightning_fabric.plugins.precision import Precision
 from torch import nn
 
 from kd.errors import UsageError
-from kd.runs import Run
 from kd.store.files import write_bytes
+from kd.store.runs import Run
 
 
 @dataclass

@@ -16,8 +16,8 @@ from filelock import Timeout
 from kd import arithmetic
 from kd.errors import UsageError
 from kd.jobs import execute
-from kd.places import Places
-from kd.runs import FINISHED, Run, Store
+from kd.paths import Places
+from kd.store.runs import FINISHED, Run, Store
 
 RETRIES = 3  # times that a run is taken up again, from its last epoch, after the loss of its worker
 PATIENCE = 2.0  # seconds for the lock of a worker that was lost, or of somebody who only looks

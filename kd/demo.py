@@ -6,7 +6,7 @@ from typing import Any
 from kd.datasets import open_dataset
 from kd.experiments.plan import Request, Trio
 from kd.experiments.plan import plan as plan_request
-from kd.runs import Run, Store
+from kd.store.runs import Run, Store
 
 # The teacher is one of timm's smallest and trains from scratch in half a minute; at 96 px its last grid is 3×3, the
 # coarsest that still points somewhere.

@@ -18,8 +18,8 @@ from kd.models import build_untrained, weights
 from kd.models.base import Classifier
 from kd.observation import Observation
 from kd.progress import ProgressCallback
-from kd.runs import Run, Store
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import Run, Store
 from kd.torch_utils import distributed_ops
 
 BATCH = 64

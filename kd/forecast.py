@@ -12,8 +12,8 @@ from kd.datasets import DataRef, cache
 from kd.experiments.plan import EXPLAINER, seeded
 from kd.methods import METHODS, build
 from kd.roles import ROLES
-from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
+from kd.store.runs import FINISHED, Run, Store
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 from kd.trials import ALONE, Trial, Use, trial

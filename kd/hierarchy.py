@@ -22,8 +22,8 @@ from kd.observation import stage_map
 from kd.pool import ModelPool, Subject, open_subject
 from kd.readout import ReadOuts
 from kd.roles import COLOURS, STUDENT
-from kd.runs import Run
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import Run
 from kd.timing import Timing, measure_in_turn, summarise
 
 VIEWS = {

@@ -26,8 +26,8 @@ from filelock import FileLock, Timeout
 from kd import processes, tasks
 from kd.arithmetic import computing_threads, hold_memory, threads
 from kd.errors import Stopped, UsageError
-from kd.places import Places, default_places
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.paths import Places, default_places
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task
 
 PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests

@@ -17,8 +17,8 @@ from kd.explainers import EXPLAINERS, scale
 from kd.inspection.compare import CAM, Comparison
 from kd.inspection.explain import Explanation, HeatMap, explain, pack
 from kd.progress import ProgressCallback
-from kd.runs import Run, Store
 from kd.store.files import modified, write_bytes, write_json
+from kd.store.runs import Run, Store
 from kd.timing import Timing
 
 FOLDER = "explanations"

@@ -15,7 +15,7 @@ from kd import evaluate, metrics
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError, unknown
 from kd.models.base import Classifier
-from kd.runs import FINISHED, Run
+from kd.store.runs import FINISHED, Run
 
 POOL_BYTES = 1 << 30
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.errors import Stopped, UsageError
-from kd.places import Places
-from kd.runs import Run, Store
+from kd.paths import Places
+from kd.store.runs import Run, Store
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -29,8 +29,8 @@ from kd.errors import Stopped, UsageError
 from kd.models.base import Classifier
 from kd.observation import Observation
 from kd.progress import ProgressCallback, no_progress
-from kd.runs import FINISHED, Run, Store
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import FINISHED, Run, Store
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of the L2 penalty, from strong to weak
 MOST_IMAGES = 10_000  # of training: a linear layer learns nothing more from more, and the features must fit in memory

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kd.answers import Answers, answers
 from kd.chance import Interval, interval
 from kd.experiments.plan import Series
 from kd.roles import ROLES
-from kd.runs import Run
+from kd.store.predictions import Answers, answers
+from kd.store.runs import Run
 
 BETTER, WORSE, WITHIN_CHANCE = VERDICTS = ("better", "worse", "within chance")
 SCORES = ("accuracy", "macro_f1", "val_macro_f1", "seconds")

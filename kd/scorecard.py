@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from kd import metrics
 from kd.agreement import class_agreement
-from kd.answers import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
 from kd.chance import whiskers
 from kd.errors import unknown
 from kd.metrics import known
-from kd.runs import Run
+from kd.store.predictions import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
+from kd.store.runs import Run
 
 RESAMPLES = 1000
 SURE, ALIKE = "surest errors of the student", "confused alike"

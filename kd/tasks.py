@@ -16,8 +16,8 @@ from filelock import FileLock
 from kd.errors import UsageError
 from kd.progress import ProgressCallback, ProgressReporter
 from kd.registry import Registry
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.store.files import held, write_json
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 
 ABSENT = "absent"
 _STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}

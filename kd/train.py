@@ -25,9 +25,9 @@ from kd.models import cost, weights
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.progress import ProgressReporter
-from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Run, Store
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
 from kd.version import VERSION

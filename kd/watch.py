@@ -1,27 +1,28 @@
-"""The probe pictures as the model in training sees them: what `kd.probes` keeps, looked at once an epoch."""
+"""The probe pictures as the model in training sees them: what `kd.store.probe_images` keeps, looked at once an
+epoch."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kd import probes
 from kd.datasets.base import Split
 from kd.datasets.tensors import to_tensor
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.observation import Observation, stage_map
-from kd.runs import Run
+from kd.store import probe_images
+from kd.store.runs import Run
 
 
 def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
     """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
-    images = probes.store_images(run, val)
+    images = probe_images.store_images(run, val)
     if isinstance(model, MaskedStudent):
         with torch.inference_mode():
             pictures = to_tensor(images, device)
             fill = model.apply_mask(pictures, torch.zeros_like(pictures[:, 0]))
-        probes.store_fill(run, (fill.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        probe_images.store_fill(run, (fill.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return images
 
 
@@ -30,4 +31,4 @@ def look(run: Run, epoch: int, model: nn.Module, images: NDArray[np.uint8], devi
     with torch.inference_mode():
         seen: Observation = model(to_tensor(images, device))
         mask = None if seen.mask is None else seen.mask.float().cpu().numpy()
-        probes.store_maps(run, epoch, [stage_map(stage).float().cpu().numpy() for stage in seen.stages], mask)
+        probe_images.store_maps(run, epoch, [stage_map(stage).float().cpu().numpy() for stage in seen.stages], mask)

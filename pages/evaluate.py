@@ -4,8 +4,8 @@ import streamlit as st
 
 from kd.experiments.plan import control_of
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.runs import Run
 from kd.scorecard import Row
+from kd.store.runs import Run
 from pages.parts.chrome import page
 from pages.parts.common import percent, store, usage_errors
 from pages.parts.evaluate_cases import gallery

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kd.jobs import queue
-from kd.runs import INTERRUPTED, RUNNING, STATUSES
+from kd.store.runs import INTERRUPTED, RUNNING, STATUSES
 from pages.parts import chrome, details, listing, progress
 from pages.parts.common import STATUS_WORDS, plain, store, usage_errors
 from pages.parts.listing import Entry

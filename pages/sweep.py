@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study import LESS_DATA
 from kd.sweep import Sweep, find, planned, sweeps
 from kd.sweep.progress import standing

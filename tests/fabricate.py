@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from kd.experiments.plan import Series
-from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import Run, Store
 
 CLASSES = ["glioma", "meningioma", "none", "pituitary"]
 COST = {"resnet10t": (4_900_000, 180_000_000), "plain": (98_000, 5_600_000)}

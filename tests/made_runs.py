@@ -8,9 +8,9 @@ import torch
 from kd.methods import complete
 from kd.models import build_untrained, cost, weights
 from kd.models.masked_student import MaskedStudent
-from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Run, Store
 
 CLASSES = ("glioma", "meningioma", "none")
 TEACHER = RunSpec(model="plain", depth=3, width=8, image_size=32)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from fabricate import epochs, finish
 from small import request
 
-from kd.runs import Run, Store
 from kd.store.files import write_json
+from kd.store.runs import Run, Store
 from kd.sweep import Cell, Sweep, plan
 
 SWEEP = Sweep(request(seeds=2, image_size=64), {"depth": (2, 3), "alpha": (0.4, 0.7)})

@@ -2,7 +2,7 @@
 
 from streamlit.testing.v1 import AppTest
 
-from kd.places import PROJECT
+from kd.paths import PROJECT
 
 
 def open_page(script: str, warm: bool = False, **address: str) -> AppTest:

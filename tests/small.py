@@ -3,8 +3,8 @@
 from kd.experiments.plan import Request, Trio, plan
 from kd.jobs import execute
 from kd.methods import METHODS
-from kd.runs import Run, Store
 from kd.spec import RunSpec
+from kd.store.runs import Run, Store
 
 DATA = "phantom-brain:count=60"
 SIZE = 32

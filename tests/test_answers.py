@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd.answers import ALL, BOTH_WRONG, CASES, DISAGREE, GAINED, LOST, Answers, answers, pick
 from kd.errors import UsageError
-from kd.runs import Run
+from kd.store.predictions import ALL, BOTH_WRONG, CASES, DISAGREE, GAINED, LOST, Answers, answers, pick
+from kd.store.runs import Run
 
 
 def given(predicted: list[int], labels: list[int]) -> Answers:

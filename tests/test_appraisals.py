@@ -8,8 +8,8 @@ from made_runs import CONTROL, TEACHER, made, made_trio, student_spec
 from kd import appraisals
 from kd.appraisals import AGREEMENT, COST, LOCALISATION, POSTHOC, Choice
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.store.files import write_json
+from kd.store.runs import Store
 
 CHOICE = Choice("grad-cam", limit=20)
 RESULT = {"maps": {"student": {"all": {"spearman": {"excess": {"mean": 0.25}}}}}}

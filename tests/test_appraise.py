@@ -16,10 +16,10 @@ from kd.errors import Stopped, UsageError
 from kd.experiments.plan import Trio, plan
 from kd.explainers import EXPLAINERS
 from kd.jobs import execute
-from kd.places import Places
-from kd.runs import Run, Store
+from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Run, Store
 from kd.tasks import TASKS
 
 

@@ -15,8 +15,8 @@ from kd.bench import Bench
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.explainers import EXPLAINERS
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 
 def nothing(share):

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import memory
 from kd.datasets import open_dataset
-from kd.places import Places
+from kd.paths import Places
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -5,8 +5,8 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from kd import checkpoint
 from kd.checkpoint import Progress
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store.runs import Store
 
 
 def pieces(seed):

@@ -15,8 +15,8 @@ from small import DATA, SIZE, spec, trained
 from kd import cluster
 from kd.__main__ import main
 from kd.errors import UsageError
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 pytestmark = pytest.mark.timeout(240)

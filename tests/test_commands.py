@@ -8,7 +8,7 @@ from small import DATA
 
 from kd.__main__ import main
 from kd.datasets import open_dataset
-from kd.places import default_places
+from kd.paths import default_places
 
 SMALL = ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
 

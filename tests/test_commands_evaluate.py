@@ -6,8 +6,8 @@ import pytest
 from small import distilled
 from test_commands import run
 
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 NUMBERS = {"explainer", "model", "kept", "left", "shown"}
 

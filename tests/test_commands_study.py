@@ -6,7 +6,7 @@ from made_sweep import SWEEP, made
 from small import DATA
 from test_commands import run
 
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study import less_data
 from kd.sweep import Sweep, sweeps
 

@@ -10,7 +10,7 @@ from test_commands import run
 from kd import jobs
 from kd.commands import sweep as verb
 from kd.errors import UsageError
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Store
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Store
 from kd.sweep import plan, runs, sweeps
 
 SMALL = ["--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1", "--batch-size", "8",

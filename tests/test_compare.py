@@ -21,8 +21,8 @@ from kd.errors import UsageError
 from kd.inspection.compare import compare, offered
 from kd.inspection.explain import explain
 from kd.pool import ModelPool, open_subject
-from kd.runs import Store
 from kd.store.files import write_json
+from kd.store.runs import Store
 
 
 @pytest.fixture

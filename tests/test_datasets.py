@@ -11,7 +11,7 @@ from made_sets import make_folder, make_npz, make_zip
 from kd import datasets
 from kd.datasets import DatasetEntry, available, fingerprint, open_dataset, resolve
 from kd.errors import UsageError
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 REAL = {

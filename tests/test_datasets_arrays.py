@@ -9,7 +9,7 @@ from PIL import Image
 from kd.datasets import open_dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError
-from kd.places import default_places
+from kd.paths import default_places
 
 SIDE = 12
 NUMBERS = np.arange(40) % 2

@@ -17,7 +17,7 @@ from kd.datasets import cache, decoded_files, open_dataset
 from kd.datasets.base import DatasetInfo, KnownSamples, Sample, Skipped, Source
 from kd.datasets.cache import open_cached, remove_stale_builds
 from kd.errors import UsageError
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 

@@ -14,7 +14,7 @@ from kd.datasets import cache, decode, open_dataset
 from kd.datasets.base import Dataset, DatasetInfo, KnownSamples, Sample, Source
 from kd.datasets.cache import cached_sets, clear, open_cached, remove_stale_builds
 from kd.errors import UsageError
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 
 SIZE = 16
 BYTES = 30 * SIZE * SIZE * 3  # of the pixels of one set below

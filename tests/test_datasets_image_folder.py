@@ -10,7 +10,7 @@ from kd.datasets import open_dataset
 from kd.datasets.image_folder import folder
 from kd.datasets.image_folder.folder import folder_digest, open_folder, scan
 from kd.errors import UsageError
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 

@@ -12,7 +12,7 @@ from kd.datasets import open_dataset
 from kd.datasets.image_folder import zip_archive
 from kd.datasets.image_folder.zip_archive import archive_digest, scan
 from kd.errors import UsageError
-from kd.places import default_places
+from kd.paths import default_places
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 

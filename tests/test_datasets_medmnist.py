@@ -9,7 +9,7 @@ from made_sets import make_npz
 from kd.datasets import open_dataset
 from kd.datasets.medmnist import CLASSES, medmnist_digest, open_medmnist
 from kd.errors import UsageError
-from kd.places import default_places
+from kd.paths import default_places
 
 COUNTS = {"train": 20, "val": 4, "test": 6}
 

@@ -10,7 +10,7 @@ from small import request
 from kd import datasets
 from kd.experiments import plan
 from kd.forecast import forecast
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study import less_data
 from kd.sweep import Sweep, checked, work
 from kd.sweep.demands import demands

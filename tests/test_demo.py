@@ -1,6 +1,6 @@
 from kd import demo
 from kd.jobs import execute
-from kd.runs import Store
+from kd.store.runs import Store
 
 
 def test_the_demo_goes_from_nothing_to_a_figure(tmp_path, monkeypatch):

@@ -4,10 +4,10 @@ from made_sets import make_folder
 from small import trained
 
 from kd import evaluate, metrics
-from kd.answers import answers
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store.predictions import answers
+from kd.store.runs import Store
 
 
 def test_predictions_on_disk_give_the_scores():

@@ -13,7 +13,7 @@ from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import Question, explain, explain_together
 from kd.pool import ModelPool, open_subject
-from kd.runs import Store
+from kd.store.runs import Store
 
 
 @pytest.fixture

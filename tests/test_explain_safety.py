@@ -17,7 +17,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection.explain import explain
 from kd.models import build_untrained
 from kd.pool import ModelPool
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.train import train
 
 THREADS, EACH = 8, 25

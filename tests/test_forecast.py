@@ -7,9 +7,9 @@ from kd import forecast as module
 from kd.datasets import inspect
 from kd.experiments.plan import specs
 from kd.forecast import Forecast, Need, forecast
-from kd.runs import Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Store
 from kd.trials import ALONE, Trial, Use
 
 

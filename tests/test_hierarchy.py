@@ -14,8 +14,8 @@ from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.models import receptive_field
 from kd.pool import ModelPool, open_subject
-from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store.runs import Store
 
 POOLED = [TEACHER, RunSpec(model="test_resnet", image_size=64),
           RunSpec(model="truncated", base="resnet18", depth=2, image_size=64)]

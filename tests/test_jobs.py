@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from kd import arithmetic, jobs
 from kd.experiments.plan import plan
-from kd.places import PROJECT
-from kd.runs import Store
+from kd.paths import PROJECT
+from kd.store.runs import Store
 
 LONG = {"epochs": 1000}
 
@@ -163,7 +163,7 @@ def test_there_is_one_queue_per_root_even_after_a_reload():
 
 
 def test_importing_the_queue_does_not_import_torch():
-    code = "import sys, kd.jobs, kd.runs, kd.datasets; sys.exit('torch' in sys.modules)"
+    code = "import sys, kd.jobs, kd.store.runs, kd.datasets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from kd import journal
-from kd.journal import read
+from kd.store import event_log
+from kd.store.event_log import read
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def numbers(path):
 def test_every_look_has_all_and_parses_only_what_is_new(path, monkeypatch):
     parsed = []
     loads = json.loads
-    monkeypatch.setattr(journal.json, "loads", lambda text: parsed.append(text) or loads(text))
+    monkeypatch.setattr(event_log.json, "loads", lambda text: parsed.append(text) or loads(text))
     assert read(path) == []
     for number in range(5):
         add(path, line(number))
@@ -67,9 +67,9 @@ def test_what_a_reader_does_to_the_list_stays_with_him(path):
 
 
 def test_not_more_than_so_many_files_are_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "MOST", 3)
-    monkeypatch.setattr(journal, "_known", {})
+    monkeypatch.setattr(event_log, "MOST", 3)
+    monkeypatch.setattr(event_log, "_known", {})
     for number in range(6):
         add(tmp_path / str(number), line(number))
         assert numbers(tmp_path / str(number)) == [number]
-    assert len(journal._known) <= 3
+    assert len(event_log._known) <= 3

@@ -15,8 +15,8 @@ from kd.explainers import EXPLAINERS
 from kd.inspection.compare import compare
 from kd.inspection.explain import explain
 from kd.kept import Wanted
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from kd.experiments.plan import control_of, plan
 from kd.methods import METHODS
 from kd.models import build
 from kd.models.masked_student import MaskedStudent
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 from kd.sweep import Sweep
 from kd.sweep import plan as plan_sweep
 from kd.train import train

@@ -13,9 +13,9 @@ from kd.methods import build as build_method
 from kd.models import build, stage_shapes
 from kd.models.weights import load
 from kd.observation import select_output
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
 from kd.spec import RunSpec
+from kd.store.runs import Store
 from kd.train import Stopped, train
 
 STUDENTS = {**{f"plain of {depth}": {"model": "plain", "depth": depth, "width": 4} for depth in (1, 3, 5, 12)},

@@ -8,8 +8,8 @@ from made_sets import make_folder
 from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
-from kd.places import PROJECT
-from kd.runs import STATUSES
+from kd.paths import PROJECT
+from kd.store.runs import STATUSES
 from pages.parts import pictures
 from pages.parts.common import STATUS, STATUS_WORDS, count, ending, plain, tick
 

@@ -12,11 +12,11 @@ from small import distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
-from kd.answers import LOST, answers, pick
 from kd.errors import UsageError
 from kd.experiments.plan import Trio
-from kd.places import PROJECT, Places
-from kd.runs import Store
+from kd.paths import PROJECT, Places
+from kd.store.predictions import LOST, answers, pick
+from kd.store.runs import Store
 from pages.parts import comparing, picker
 
 

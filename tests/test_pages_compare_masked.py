@@ -13,8 +13,8 @@ from kd.evaluate import data_of
 from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import compare
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 from pages.parts import comparing
 
 

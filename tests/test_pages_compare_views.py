@@ -16,8 +16,8 @@ from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import offered
 from kd.jobs import Queue, queue
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 from pages.parts import comparing
 
 # The mask, which an ordinary student has not, is looked for in test_pages_compare_masked.

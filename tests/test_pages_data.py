@@ -13,7 +13,7 @@ from test_pages_home import words
 from kd.datasets import open_dataset
 from kd.datasets.cache import cached_sets
 from kd.errors import UsageError
-from kd.places import PROJECT, default_places
+from kd.paths import PROJECT, default_places
 from pages.parts import uploads
 
 SMALL = "phantom-brain:count=40"

@@ -13,12 +13,12 @@ from small import DATA, SIZE, distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd import probes
 from kd.experiments.plan import EXPLAINER
 from kd.jobs import queue
 from kd.methods import METHODS
-from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
+from kd.store import probe_images
 from kd.store.files import write_json
+from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
 from pages.parts import fields
 
 page = partial(open_page, "pages/distill.py")
@@ -354,10 +354,10 @@ def test_a_failure_is_told_in_its_words_with_a_way_to_go_on(idle):  # noqa: F811
 def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said():
     _, _, student = trio(Store())
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    probes._save(student.path / "probes" / "images.npz", images=images, labels=np.array([0, 3]))
+    probe_images._save(student.path / "probes" / "images.npz", images=images, labels=np.array([0, 3]))
     waves = np.random.default_rng(0).random((2, 4, 4))
-    probes.store_maps(student, 0, [waves])
-    probes.store_maps(student, 7, [waves, np.ones((2, 2, 2))])
+    probe_images.store_maps(student, 0, [waves])
+    probe_images.store_maps(student, 7, [waves, np.ones((2, 2, 2))])
     at = page()
     captions = [image.proto.imgs[0].caption for image in at.get("image")]
     assert captions == ["picture", "1 · 4×4", "2 · 2×2 · blank"]
@@ -384,14 +384,14 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     assert "mask area" in {trace["name"] for trace in traces}
     [slider] = at.select_slider
     assert (slider.options, slider.value) == (["1", "2"], 1)
-    probes.store_maps(student, 2, probes.latest(student)[1], np.zeros((4, SIZE, SIZE)))
+    probe_images.store_maps(student, 2, probe_images.latest(student)[1], np.zeros((4, SIZE, SIZE)))
     at.run()
     assert at.select_slider[0].value == 2, "the newest is followed"
     assert at.select_slider[0].key != slider.key, "a browser that has not heard of it moves the old one, not this one"
     assert shown(at) == [f"{name} · 0.0 % shown" for name in ("glioma", "meningioma", "notumor", "pituitary")]
     at.select_slider[0].set_value(0).run()
     assert "After epoch 1:" in words(at)
-    probes.store_maps(student, 3, probes.latest(student)[1], np.ones((4, SIZE, SIZE)))
+    probe_images.store_maps(student, 3, probe_images.latest(student)[1], np.ones((4, SIZE, SIZE)))
     at.run()
     assert at.select_slider[0].value == 0, "what was chosen stays"
     at.select_slider[0].set_value(3).run()

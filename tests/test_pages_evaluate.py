@@ -13,9 +13,9 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from kd import tasks
 from kd.experiments.plan import Trio
 from kd.jobs import execute, queue
-from kd.places import PROJECT, Places
-from kd.runs import CANCELLED, QUEUED, Store
+from kd.paths import PROJECT, Places
 from kd.scorecard import KINDS
+from kd.store.runs import CANCELLED, QUEUED, Store
 
 ARGS = {"explainers": ["grad-cam"], "stage": -2, "limit": 0, "seed": 0, "agreement": True, "localisation": True,
         "faithfulness": True, "cost": True}

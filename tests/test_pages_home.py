@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from kd import demo
 from kd.jobs import Queue, queue
-from kd.places import PROJECT
-from kd.runs import QUEUED, Store
+from kd.paths import PROJECT
+from kd.store.runs import QUEUED, Store
 
 COLD = """
 import sys

@@ -2,7 +2,7 @@
 
 from fabricate import epochs, trio
 
-from kd.runs import Store
+from kd.store.runs import Store
 
 
 def test_figures_are_made_once_per_epoch_for_all_who_look():

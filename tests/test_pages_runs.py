@@ -10,9 +10,9 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd.jobs import queue
-from kd.runs import CANCELLED, QUEUED, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import CANCELLED, QUEUED, Store
 
 page = partial(open_page, "pages/runs.py")
 

@@ -9,7 +9,7 @@ from test_pages_sweep import charts, labels, page, press
 from test_study import SETTINGS, answered
 
 from kd.jobs import queue
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study import less_data
 from kd.sweep import Sweep, plan, planned, runs, sweeps
 

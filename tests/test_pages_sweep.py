@@ -15,9 +15,9 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import tasks
 from kd.jobs import queue
-from kd.places import PROJECT
-from kd.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
+from kd.paths import PROJECT
 from kd.store.files import write_json
+from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
 from kd.sweep import Sweep, plan, planned, runs, sweeps
 from kd.sweep.times import TASK, Times, _path, read
 from pages.parts import sweep_live

@@ -6,9 +6,9 @@ from test_pages_distill import page as distil
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_runs import page, press
 
-from kd.runs import Run, Store
 from kd.store.files import write_json
 from kd.store.row_files import folder_size
+from kd.store.runs import Run, Store
 from kd.training.teacher import cache
 from pages.parts import lessons_view
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from kd import places
-from kd.places import PROJECT, Places, default_places
+from kd import paths
+from kd.paths import PROJECT, Places, default_places
 
 
 def test_everything_lies_under_one_root(monkeypatch, tmp_path):
@@ -16,6 +16,6 @@ def test_everything_lies_under_one_root(monkeypatch, tmp_path):
 def test_installed_without_a_checkout_the_working_directory_is_the_root(monkeypatch, tmp_path):
     (tmp_path / "site-packages").mkdir()
     monkeypatch.delenv("KD_LENS_ROOT")
-    monkeypatch.setattr(places, "PROJECT", tmp_path / "site-packages")
+    monkeypatch.setattr(paths, "PROJECT", tmp_path / "site-packages")
     monkeypatch.chdir(tmp_path)
     assert default_places().root == tmp_path.resolve()

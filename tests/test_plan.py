@@ -19,8 +19,8 @@ from kd.experiments.plan import (
     specs,
     trio_of,
 )
-from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store.runs import Store
 
 
 @pytest.fixture

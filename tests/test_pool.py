@@ -11,7 +11,7 @@ from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 from kd import evaluate, pool
 from kd.errors import UsageError
 from kd.pool import ModelPool, open_subject, shared_pool
-from kd.runs import Store
+from kd.store.runs import Store
 
 
 @pytest.fixture

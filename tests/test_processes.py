@@ -19,8 +19,8 @@ from kd import datasets, evaluate, processes
 from kd.commands.along import train_along
 from kd.errors import Stopped, UsageError
 from kd.experiments.plan import plan
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 

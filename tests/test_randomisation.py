@@ -13,9 +13,9 @@ from kd.datasets import open_dataset
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
 from kd.models import build_untrained
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
 from kd.spec import RunSpec
+from kd.store.runs import Store
 
 MODELS = {"plain": RunSpec(model="plain", depth=3, width=4, image_size=32),
           "explained": RunSpec(model="plain", depth=3, width=4, image_size=32, explainer_depth=2, explainer_width=4),

@@ -11,8 +11,8 @@ from kd import evaluate, readout
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 LEARNT = {"data": "phantom-brain:count=240,difficulty=0", "epochs": 15, "width": 8, "depth": 4, "learning_rate": 5e-3}
 

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from kd.answers import Answers
 from kd.experiments.plan import Series
 from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
-from kd.runs import Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.predictions import Answers
+from kd.store.runs import Run, Store
 
 
 def right(pattern: list[int] | np.ndarray, people: list[str] | None = None) -> Answers:

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from kd import runs
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.spec import RunSpec
+from kd.store import runs
 from kd.store.files import write_json
+from kd.store.runs import Store
 
 
 @pytest.fixture

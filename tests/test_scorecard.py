@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from fabricate import CLASSES, trio
 
-from kd.answers import LOST
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.scorecard import ALIKE, SURE, cases, confused_alike, paired, score, together, wilson
+from kd.store.predictions import LOST
+from kd.store.runs import Store
 
 
 @pytest.fixture

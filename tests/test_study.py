@@ -11,8 +11,8 @@ from small import DATA, request
 
 from kd.errors import UsageError
 from kd.experiments.plan import specs
-from kd.runs import Store
 from kd.store.files import write_json
+from kd.store.runs import Store
 from kd.study import DEFAULTS, less_data
 from kd.study.figure import SHADES, draw, places, reach, style
 from kd.study.reading import Study, studies

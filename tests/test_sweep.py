@@ -9,8 +9,8 @@ from kd.experiments.plan import series as plan_series
 from kd.methods import METHODS
 from kd.methods.base import MethodFacts
 from kd.methods.kd import SoftTargets
-from kd.runs import FAILED, Store
 from kd.store.files import write_json
+from kd.store.runs import FAILED, Store
 from kd.sweep import Sweep, cells, find, path, plan, planned, runs, sweeps, work
 from kd.sweep import request as cell_request
 

@@ -3,7 +3,7 @@ from made_sweep import SWEEP, made
 from small import request
 
 from kd.forecast import Forecast, Need
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.sweep import Sweep
 from kd.sweep.demands import demands
 

@@ -1,7 +1,7 @@
 import pytest
 from made_sweep import SWEEP, made
 
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.sweep import Sweep, plan
 from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score, single, spread
 from kd.sweep.table import table

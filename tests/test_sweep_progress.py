@@ -1,7 +1,7 @@
 import pytest
 from made_sweep import SWEEP, done, made
 
-from kd.runs import FAILED, QUEUED, Store
+from kd.store.runs import FAILED, QUEUED, Store
 from kd.sweep import plan, runs
 from kd.sweep.progress import place, standing
 

@@ -4,8 +4,8 @@ import io
 import pytest
 from made_sweep import SWEEP, WRONG, done, made
 
-from kd.runs import FAILED, FINISHED, QUEUED, RUNNING, Store
 from kd.store.files import write_json
+from kd.store.runs import FAILED, FINISHED, QUEUED, RUNNING, Store
 from kd.sweep import Sweep, plan, planned
 from kd.sweep.table import DELETED, FLOPS, MILLISECONDS, PLANNED, as_csv, best, front, points, record, table
 from kd.sweep.times import Times, _path

@@ -4,7 +4,7 @@ from small import request, trained
 from kd import tasks
 from kd.errors import Stopped, UsageError
 from kd.jobs import execute
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.sweep import Sweep, plan, runs
 from kd.sweep.times import TASK, measure, missing, read
 

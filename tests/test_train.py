@@ -5,12 +5,13 @@ import torch
 from lightning_fabric import Fabric
 from small import distilled, spec, trained
 
-from kd import arithmetic, evaluate, probes
+from kd import arithmetic, evaluate
 from kd import train as engine
 from kd.arithmetic import computing_threads, precision_of
 from kd.errors import UsageError
 from kd.models import weights
-from kd.runs import Store
+from kd.store import probe_images
+from kd.store.runs import Store
 from kd.train import Stopped, learning_rate, train
 
 
@@ -33,7 +34,7 @@ def test_a_finished_run_has_everything_its_folder_promises(store):
     assert summary["classes"] == ["glioma", "meningioma", "notumor", "pituitary"]
     assert run.evaluation["accuracy"] == summary["accuracy"]
     assert not run.resume_state.exists()
-    epoch, maps = probes.latest(run)
+    epoch, maps = probe_images.latest(run)
     assert epoch == 1
     assert len(maps) == 2
     started = run.last("started")
@@ -45,7 +46,7 @@ def test_a_finished_run_has_everything_its_folder_promises(store):
 
 
 def test_the_same_spec_gives_the_same_weights_and_another_seed_does_not(tmp_path):
-    from kd.places import Places
+    from kd.paths import Places
 
     one, two = (trained(Store(Places(tmp_path / name))) for name in ("one", "two"))
     other = trained(Store(Places(tmp_path / "one")), seed=1)
@@ -60,7 +61,7 @@ def stop_after(batches):
 
 @pytest.mark.parametrize("batches", [1, 7, 12])
 def test_a_run_stopped_anywhere_resumes_to_the_same_weights(tmp_path, batches):
-    from kd.places import Places
+    from kd.paths import Places
 
     whole = trained(Store(Places(tmp_path / "whole")), epochs=3)
     broken = Store(Places(tmp_path / "broken"))
@@ -96,11 +97,11 @@ def test_an_explained_student_says_what_its_masks_come_to(store):
     assert set(told) == {"area", "area_sd", "alike", "collapsed"}
     assert 0 <= told["area"] <= 1
     assert "stayed open" in told["collapsed"], "two epochs of a few steps close no mask"
-    assert probes.masks(trio.student).shape == probes.images(trio.student)[0].shape[:3]
-    assert [epoch for epoch, _ in probes.forming(trio.student, 0)] == [0, 1]
+    assert probe_images.masks(trio.student).shape == probe_images.images(trio.student)[0].shape[:3]
+    assert [epoch for epoch, _ in probe_images.forming(trio.student, 0)] == [0, 1]
     assert "mask" not in trio.control.summary
     assert "mask_area" not in trio.control.epochs()[0]
-    assert probes.masks(trio.control) is None
+    assert probe_images.masks(trio.control) is None
 
 
 def test_the_kept_epoch_is_the_best_on_validation(store):

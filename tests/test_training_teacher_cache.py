@@ -7,9 +7,9 @@ from collections import namedtuple
 import pytest
 
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import Store
 from kd.training.teacher import cache
 
 Usage = namedtuple("Usage", "total used free")

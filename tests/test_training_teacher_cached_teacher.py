@@ -19,9 +19,9 @@ from kd.methods import METHODS
 from kd.models import build, weights
 from kd.models.base import Classifier
 from kd.observation import Drawing
-from kd.runs import Store
 from kd.spec import RunSpec
 from kd.store.row_files import folder_size
+from kd.store.runs import Store
 from kd.train import train
 from kd.training.teacher import cache
 from kd.training.teacher.cached_teacher import CachedTeacher, find_teacher

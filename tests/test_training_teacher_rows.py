@@ -13,10 +13,10 @@ from kd.datasets import open_dataset, phantoms
 from kd.methods import METHODS
 from kd.models import build_untrained, stage_shapes
 from kd.observation import select_output
-from kd.runs import Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.row_files import RowFiles, RowFormat
+from kd.store.runs import Store
 from kd.training.teacher import cache, rows
 from kd.training.teacher.rows import CacheEstimate, cache_key, estimate, required_rows, row_format
 

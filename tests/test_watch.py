@@ -5,11 +5,12 @@ import pytest
 import torch
 from small import SIZE, spec
 
-from kd import probes, watch
+from kd import watch
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.models import build
-from kd.runs import Store
+from kd.store import probe_images
+from kd.store.runs import Store
 
 CPU = torch.device("cpu")
 
@@ -33,20 +34,20 @@ def watched(store, **changes):
 
 def test_an_ordinary_student_shows_its_stages(store):
     run, model, images = watched(store)
-    assert np.array_equal(probes.images(run)[0], images)
-    assert [len(maps) for maps in probes.latest(run)[1]] == [len(images)] * len(model.stages)
-    assert probes.masks(run) is None
-    assert probes.fill(run) is None
+    assert np.array_equal(probe_images.images(run)[0], images)
+    assert [len(maps) for maps in probe_images.latest(run)[1]] == [len(images)] * len(model.stages)
+    assert probe_images.masks(run) is None
+    assert probe_images.fill(run) is None
 
 
 @pytest.mark.parametrize("fill", ["mean", "blur"])
 def test_of_an_explained_student_mask_and_fill_give_what_it_sees(store, fill):
     run, model, images = watched(store, explainer_depth=1, explainer_width=4, explainer_fill=fill)
-    masks, behind = probes.masks(run), probes.fill(run)
+    masks, behind = probe_images.masks(run), probe_images.fill(run)
     assert masks.shape == images.shape[:3]
-    assert len(probes.latest(run)[1]) == len(model.stages)
+    assert len(probe_images.latest(run)[1]) == len(model.stages)
     with torch.no_grad():
         pictures = to_tensor(images)
         seen = model.apply_mask(pictures, model.predict_mask(pictures)).permute(0, 2, 3, 1).numpy() * 255
-    left = np.stack([probes.left(*one) for one in zip(images, behind, masks, strict=True)])
+    left = np.stack([probe_images.left(*one) for one in zip(images, behind, masks, strict=True)])
     assert np.abs(left - seen).max() < 2

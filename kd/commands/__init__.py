@@ -15,10 +15,10 @@ from kd.commands.following import tell as tell
 from kd.errors import UsageError
 from kd.experiments.plan import Series
 from kd.jobs import execute, one_per_machine
-from kd.places import Places
+from kd.paths import Places
 from kd.roles import ROLES
-from kd.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.store.quota import GB
+from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task, task
 from kd.training.teacher.cache import cache_bytes, recorded_usage
 
@@ -276,6 +276,6 @@ VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
 
 def run_verb(args: Namespace) -> Result:
     """Carry out one verb in the store that `--root` names (default: the project's own folders)."""
-    from kd.places import default_places
+    from kd.paths import default_places
 
     return VERBS[args.verb](args, Store(Places(Path(args.root).resolve()) if args.root else default_places()))

@@ -3,7 +3,7 @@
 import sys
 import threading
 
-from kd.runs import Run
+from kd.store.runs import Run
 from kd.tasks import Task
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from kd.commands import Result, tell
 from kd.commands.sweep import knobs, settings, train_all
 from kd.errors import UsageError
-from kd.runs import Store
 from kd.store.files import write_bytes
+from kd.store.runs import Store
 from kd.study import FRACTIONS, LESS_DATA, METHODS, less_data
 from kd.study import words as told
 from kd.study.reading import FRACTION, Study, studies

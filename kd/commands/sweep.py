@@ -16,8 +16,8 @@ from kd.errors import UsageError
 from kd.experiments.plan import Request, caveat
 from kd.jobs import execute, one_per_machine
 from kd.repeats import Spread, between
-from kd.runs import FINISHED, Run, Store
 from kd.store.files import write_bytes
+from kd.store.runs import FINISHED, Run, Store
 from kd.sweep import AXES, Sweep, find, planned, request, runs, sweeps, work
 from kd.sweep import table as tables
 from kd.sweep import times as timing

@@ -27,7 +27,7 @@ from kd.datasets.image_folder.zip_archive import archive_digest, open_archive
 from kd.datasets.medmnist import medmnist_digest, open_medmnist
 from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kd.datasets.medmnist import CLASS_NAMES, PARTS
 from kd.errors import UsageError, unknown
-from kd.places import Places
+from kd.paths import Places
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from kd.datasets.decoded_files import (
     writing,
 )
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 from kd.progress import ProgressCallback, no_progress
 from kd.store.quota import quota_of
 from kd.store.row_files import folder_size

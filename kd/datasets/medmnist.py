@@ -19,7 +19,7 @@ from kd.datasets.base import DatasetInfo, ReadReport, Sample, Skipped, Source, r
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder.metadata import title_of
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 
 PARTS = ("train", "val", "test")
 CLASS_NAMES = "class_names"

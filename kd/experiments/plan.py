@@ -9,8 +9,8 @@ from typing import Any
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
-from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec, check, setting
+from kd.store.runs import FINISHED, Run, Store
 
 EXPLAINER = ("explainer_depth", "explainer_width", "explainer_fill")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.

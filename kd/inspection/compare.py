@@ -20,8 +20,8 @@ from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.pool import ModelPool, Subject, open_subject
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
-from kd.runs import Run, Store
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import Run, Store
 
 CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
 

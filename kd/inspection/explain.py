@@ -21,8 +21,8 @@ from kd.models import cost
 from kd.pool import ModelPool, Subject, open_subject
 from kd.progress import ShareCallback
 from kd.roles import COLOURS, STUDENT
-from kd.runs import Run
 from kd.store.files import write_bytes, write_json
+from kd.store.runs import Run
 from kd.timing import Timing, measure_in_turn, summarise
 
 

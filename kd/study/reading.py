@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from kd import datasets
-from kd.answers import Answers
 from kd.chance import Interval, whiskers
-from kd.places import Places
+from kd.paths import Places
 from kd.repeats import WORSE, Difference, Spread, difference, level, tested
 from kd.roles import CONTROL, STUDENT
-from kd.runs import Run, Store
+from kd.store.predictions import Answers
+from kd.store.runs import Run, Store
 from kd.sweep import AXES, Sweep, words
 from kd.sweep.table import Row, changed
 

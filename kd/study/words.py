@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd.repeats import VERDICTS, WITHIN_CHANCE, Difference, between, signed
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study.reading import Curve, Point, Study
 from kd.sweep import Sweep
 from kd.sweep.table import NOTICE, Row, shared, versions

@@ -20,9 +20,9 @@ from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import Request, seeded, specs
-from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.runs import FINISHED, Run, Store
 
 Value = str | int | float
 Settings = dict[str, Value]

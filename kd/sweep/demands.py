@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from kd import datasets
 from kd.datasets import DataRef
-from kd.runs import FINISHED, Store
 from kd.spec import RunSpec
+from kd.store.runs import FINISHED, Store
 from kd.sweep import Sweep, checked, in_order, series
 
 

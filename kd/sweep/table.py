@@ -9,8 +9,8 @@ from typing import Any
 
 from kd.experiments.plan import Series
 from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
 from kd.store.files import modified
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
 from kd.sweep import Cell, Settings, Sweep, planned
 from kd.sweep.times import Times, read
 

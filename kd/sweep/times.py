@@ -8,8 +8,8 @@ from typing import Any
 
 from kd.errors import Stopped, UsageError
 from kd.progress import ProgressCallback, no_progress
-from kd.runs import FINISHED, Run, Store
 from kd.store.files import write_json
+from kd.store.runs import FINISHED, Run, Store
 from kd.sweep import Sweep, find, planned, runs
 
 REPEATS = 15

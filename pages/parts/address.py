@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.runs import Run
+from kd.store.runs import Run
 from pages.parts.common import store
 
 MAPS, DECISION, CHANNELS = VIEWS = ("maps", "decision", "channels")

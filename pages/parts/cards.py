@@ -8,8 +8,8 @@ import streamlit as st
 from kd.experiments.plan import Series, control_of
 from kd.repeats import Spread
 from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
-from kd.runs import FINISHED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec
+from kd.store.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts import links, listing, progress
 from pages.parts.common import STATUS, count, duration, percent, plain
 from pages.parts.listing import Entry

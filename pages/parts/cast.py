@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from kd.hierarchy import Hierarchy, read
 from kd.inspection.compare import Comparison, Part
-from kd.places import Places
+from kd.paths import Places
 from kd.readout import FACTS
 from kd.roles import MARKS, STUDENT
-from kd.runs import Run, Store
 from kd.store.files import modified
+from kd.store.runs import Run, Store
 from pages.parts import address
 from pages.parts.common import percent, store
 from pages.parts.picker import Chosen

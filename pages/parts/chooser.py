@@ -10,7 +10,7 @@ from kd import datasets
 from kd.datasets import phantoms
 from kd.datasets.phantoms import PHANTOMS, PhantomOptions
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 from pages.parts import uploads
 from pages.parts.common import ending
 

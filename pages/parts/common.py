@@ -13,8 +13,8 @@ import streamlit as st
 
 from kd.errors import UsageError
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from kd.spec import RunSpec
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 
 # Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import CAM, Comparison, compare, offered
-from kd.places import Places
+from kd.paths import Places
 from kd.pool import open_subject
 from kd.roles import OTHERS
-from kd.runs import Run, Store
 from kd.store.files import modified
+from kd.store.runs import Run, Store
 from pages.parts import address, slow
 from pages.parts.common import ending, percent, store, usage_errors
 from pages.parts.compare_view import show

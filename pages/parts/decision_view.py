@@ -8,7 +8,7 @@ from kd.hierarchy import VIEWS, Hierarchy
 from kd.inspection.compare import Comparison, Part
 from kd.jobs import queue
 from kd.roles import COLOURS, CONTROL, TEACHER
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts import address, cast
 from pages.parts.common import CHART, percent, plain, store, tick, tidy
 from pages.parts.maps_view import told

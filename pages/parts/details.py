@@ -10,8 +10,8 @@ import streamlit as st
 
 from kd.jobs import queue
 from kd.roles import COLOURS, STUDENT
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from kd.spec import RunSpec
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from pages.parts import common, lessons_view, links, listing, progress
 from pages.parts.common import CHART, STATUS, TERMS, count, duration, percent, store, tidy, usage_errors
 from pages.parts.listing import Entry

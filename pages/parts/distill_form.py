@@ -11,7 +11,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import EXPLAINER, Request
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
-from kd.runs import FINISHED, Run
+from kd.store.runs import FINISHED, Run
 from pages.parts import fields
 from pages.parts.common import ending, percent, plain, store, usage_errors
 from pages.parts.fields import choice, key, knob, number, slider

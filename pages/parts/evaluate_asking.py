@@ -18,7 +18,7 @@ from kd.appraisals import (
 )
 from kd.explainers import EXPLAINERS
 from kd.jobs import queue
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.common import store, usage_errors
 from pages.parts.polling import polled
 

@@ -6,8 +6,8 @@ import streamlit as st
 
 from kd.appraisals import AGREEMENT, Choice, least_agreeing, read
 from kd.roles import MARKS, STUDENT, TEACHER
-from kd.runs import Run
 from kd.scorecard import KINDS, NUMBER, ImageCase, Score, case, cases, paired
+from kd.store.runs import Run
 from pages.parts import address, links
 from pages.parts.common import percent, store
 from pages.parts.evaluate_tables import figure

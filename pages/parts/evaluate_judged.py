@@ -19,8 +19,8 @@ from kd.appraisals import (
     values,
 )
 from kd.explainers import EXPLAINERS
-from kd.runs import Run
 from kd.scorecard import Row, Score
+from kd.store.runs import Run
 from kd.verdict import GAIN, OVER, absent, rows, spread
 from pages.parts import address
 from pages.parts.common import CHART, store

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.runs import Run
 from kd.scorecard import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, Row, Score, records
+from kd.store.runs import Run
 from pages.parts.common import count, percent, size, unbroken
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.runs import Run
+from kd.store.runs import Run
 from kd.training.teacher.cache import cache_bytes, clear, recorded_usage
 from pages.parts.common import size, store, usage_errors
 

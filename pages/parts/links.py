@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.places import PROJECT
+from kd.paths import PROJECT
 
 
 def exists(script: str) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from kd.experiments.plan import control_spec
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.runs import QUEUED, RUNNING, Run, Store
 from kd.spec import RunSpec
+from kd.store.runs import QUEUED, RUNNING, Run, Store
 from pages.parts.common import role
 
 

@@ -12,7 +12,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import Series, Trio, series_of, trio_of
 from kd.jobs import queue
 from kd.roles import COLOURS, ROLES, STUDENT
-from kd.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing
 from pages.parts.common import CHART, TERMS, store, tidy, usage_errors
 from pages.parts.mask_view import collapsed, mask_view

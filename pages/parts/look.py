@@ -6,7 +6,7 @@ import streamlit as st
 
 from kd import datasets
 from kd.datasets import DataRef
-from kd.places import Places
+from kd.paths import Places
 from pages.parts.common import store
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd import masks, probes
+from kd import masks
 from kd.overlay import colour
-from kd.runs import Run
+from kd.store import probe_images
 from kd.store.files import modified
+from kd.store.runs import Run
 from pages.parts.common import percent, plain
 from pages.parts.pictures import GAP, fitted, mosaic, png
 
@@ -45,7 +46,7 @@ def mask_view(run: Run, names: Sequence[str]) -> None:
             if picture:
                 st.image(picture, caption=f"{plain(name)} · {percent(area)} shown", width="stretch",
                          output_format="PNG", alt=f"{name}: picture, mask, and what the mask leaves")
-    strip = [str(one + 1) for one in probes.spread(epochs, STRIP)]
+    strip = [str(one + 1) for one in probe_images.spread(epochs, STRIP)]
     st.caption(f"After epoch {epoch + 1}: a validation picture, its mask (white is shown), and what the student sees."
                + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
                + ("" if kept is None else f" The weights of epoch {kept + 1} are kept."))
@@ -73,8 +74,8 @@ def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
 @lru_cache(maxsize=64)
 def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
     """(labels of the pictures, epochs), looked up anew when the folder has `changed`: polls are many."""
-    watched, epochs = probes.images(run), probes.epochs(run)
-    return (watched[1].tolist(), epochs) if watched and epochs and probes.masks(run) is not None else None
+    watched, epochs = probe_images.images(run), probe_images.epochs(run)
+    return (watched[1].tolist(), epochs) if watched and epochs and probe_images.masks(run) is not None else None
 
 
 def _stamp(run: Run, epoch: int) -> int:
@@ -87,14 +88,14 @@ def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tup
     """(picture, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
     PNG, since every element costs at every poll. Empty where the run has been deleted since it was looked at."""
     run = Run(Path(path))
-    watched, fill, found = probes.images(run), probes.fill(run), probes.masks(run, epoch)
+    watched, fill, found = probe_images.images(run), probe_images.fill(run), probe_images.masks(run, epoch)
     if watched is None or fill is None or found is None:
         return b"", 0.0
     image, mask = watched[0][number], found[number]
-    rows = [[fitted(image, TILE), _grey(mask, TILE), fitted(probes.left(image, fill[number], mask), TILE)]]
+    rows = [[fitted(image, TILE), _grey(mask, TILE), fitted(probe_images.left(image, fill[number], mask), TILE)]]
     if newest:
         small = (3 * TILE + 2 * GAP - (STRIP - 1) * GAP) // STRIP
-        rows.append([_grey(one, small) for _, one in probes.forming(run, number, STRIP)])
+        rows.append([_grey(one, small) for _, one in probe_images.forming(run, number, STRIP)])
     return png(mosaic(rows)), float(mask.astype(float).mean())
 
 

@@ -4,8 +4,8 @@ import streamlit as st
 
 from kd.experiments.plan import Series, Trio
 from kd.repeats import Arm, Outcome, Spread, outcome, sentence, signed
-from kd.runs import Run
 from kd.store.files import modified
+from kd.store.runs import Run
 from pages.parts import links
 from pages.parts.common import count, duration, percent, unbroken
 

@@ -8,12 +8,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.answers import ALL, CASES, answers, pick
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.datasets.decode import decode
-from kd.places import Places
-from kd.runs import Run
+from kd.paths import Places
+from kd.store.predictions import ALL, CASES, answers, pick
+from kd.store.runs import Run
 from pages.parts.common import plain, store
 from pages.parts.pictures import png
 

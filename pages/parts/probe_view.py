@@ -5,11 +5,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from kd import probes
 from kd.experiments.plan import Trio
 from kd.overlay import colour
-from kd.runs import Run
+from kd.store import probe_images
 from kd.store.files import modified
+from kd.store.runs import Run
 from pages.parts.pictures import png
 
 TILE = 128  # pixels a side
@@ -37,7 +37,7 @@ def probe_view(trio: Trio) -> None:
 @lru_cache(maxsize=64)
 def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
     """(labels of the pictures, newest epoch), looked up anew when the folder has `changed`: polls are many."""
-    watched, newest = probes.images(run), probes.latest(run)
+    watched, newest = probe_images.images(run), probe_images.latest(run)
     return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
 
 
@@ -49,12 +49,12 @@ def _stamp(run: Run, epoch: int) -> int:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, bytes]]:
     run = Run(Path(path))
-    watched, newest = probes.images(run), probes.latest(run)
+    watched, newest = probe_images.images(run), probe_images.latest(run)
     if watched is None or newest is None:  # deleted since it was looked at
         return []
     tiles = [("picture", png(watched[0][number]))]
     for stage, maps in enumerate(newest[1]):
-        heat = probes.scaled(maps[number])
+        heat = probe_images.scaled(maps[number])
         blank = "" if heat.any() else " · blank"
         tiles.append((f"{stage + 1} · {heat.shape[0]}×{heat.shape[1]}{blank}", png(colour(heat, TILE, "viridis"))))
     return tiles

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kd.runs import FINISHED, QUEUED, RUNNING, Run
+from kd.store.runs import FINISHED, QUEUED, RUNNING, Run
 from pages.parts.common import duration
 
 

@@ -9,7 +9,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection.compare import Comparison, Part
 from kd.jobs import queue
 from kd.kept import Wanted, load, seated
-from kd.runs import FAILED, FINISHED
+from kd.store.runs import FAILED, FINISHED
 from pages.parts.common import store
 from pages.parts.picker import Chosen
 from pages.parts.polling import polled

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.runs import Store
+from kd.store.runs import Store
 from kd.study.figure import draw
 from kd.study.reading import Study, studies
 from kd.study.words import as_csv, lines, note, told

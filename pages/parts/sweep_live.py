@@ -5,7 +5,7 @@ import streamlit as st
 from kd import tasks
 from kd.experiments.plan import Trio
 from kd.jobs import queue
-from kd.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
+from kd.store.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from kd.sweep import Cell, Sweep, planned
 from kd.sweep.progress import Standing, place, standing
 from kd.sweep.times import TASK, missing

@@ -9,8 +9,8 @@ import streamlit as st
 from kd.datasets import DataRef
 from kd.experiments.plan import passes
 from kd.methods import check
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 from kd.sweep import Sweep, cells
 from kd.sweep.demands import Demands, demands
 from pages.parts.common import rough, store

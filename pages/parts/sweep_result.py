@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kd.repeats import sentence
-from kd.runs import FAILED, Store
+from kd.store.runs import FAILED, Store
 from kd.sweep import Sweep
 from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
 from kd.sweep.progress import Standing

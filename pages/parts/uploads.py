@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kd import datasets
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 from kd.store.files import write_bytes
 
 ENDINGS = (".zip", ".npz")

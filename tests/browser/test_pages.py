@@ -11,8 +11,8 @@ from steps import go, no_complaints, settled, shoot, sideways, visit
 
 from benchmarks.serving import Server
 from kd.experiments.plan import Trio
-from kd.places import Places
-from kd.runs import Store
+from kd.paths import Places
+from kd.store.runs import Store
 
 PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",
          "/compare": "Compare", "/evaluate": "Evaluate"}

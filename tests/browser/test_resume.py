@@ -13,8 +13,8 @@ from steps import settled, shoot, visit
 
 from benchmarks.serving import PROJECT, Server
 from kd.experiments.plan import Trio, plan
-from kd.places import Places
-from kd.runs import FINISHED, INTERRUPTED, Run, Store
+from kd.paths import Places
+from kd.store.runs import FINISHED, INTERRUPTED, Run, Store
 
 # Trains what another process has planned.
 UNDISTURBED = """

@@ -14,7 +14,7 @@ from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 
 
 def open_folder(path: Path, places: Places) -> Source:

@@ -13,7 +13,7 @@ from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
-from kd.places import Places
+from kd.paths import Places
 
 MAX_ENTRIES = 1_000_000
 MAX_FILE = 256 * 2**20  # bytes of one unpacked image: 80 million pixels of RGB

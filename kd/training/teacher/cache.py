@@ -19,10 +19,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from kd.errors import UsageError
-from kd.runs import Run, Store
 from kd.store.files import write_json
 from kd.store.quota import GB, quota_of
 from kd.store.row_files import Index, RowFiles, RowFormat, folder_size
+from kd.store.runs import Run, Store
 
 VERSION = 2  # of the rows; part of the key
 DIRECTORY = "teacher_outputs"

@@ -19,9 +19,9 @@ from kd.methods import METHODS, Method, TeacherOutputs
 from kd.models import has_depthwise, weights
 from kd.models.base import Classifier
 from kd.observation import Observation, select_output
-from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFormat
+from kd.store.runs import FINISHED, Run, Store
 from kd.training.teacher.cache import EVENT, OutputCache, cache_dir
 from kd.training.teacher.rows import build_method, cache_key, chunk_size, required_rows, row_formats
 

@@ -14,9 +14,9 @@ from kd.datasets import cache as image_cache
 from kd.datasets.base import Dataset
 from kd.methods import METHODS, Method, Shapes
 from kd.models import stage_shapes, weights
-from kd.runs import FINISHED, Run, Store
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFiles, RowFormat
+from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.rng import isolated_rng
 from kd.training.teacher import cache
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.datasets.base import Split
-from kd.runs import Run
 from kd.store.files import write_bytes
+from kd.store.runs import Run
 
 
 def store_images(run: Run, val: Split) -> NDArray[np.uint8]:

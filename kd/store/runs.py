@@ -20,10 +20,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from kd import journal
 from kd.errors import UsageError, unknown
-from kd.places import Places, default_places
+from kd.paths import Places, default_places
 from kd.spec import RunSpec
+from kd.store import event_log
 from kd.store.files import held, modified, write_json
 from kd.store.row_files import folder_size
 
@@ -77,7 +77,7 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, oldest first: `{"event": name, "time": unix seconds, …}`."""
-        return journal.read(self.path / "events.jsonl")
+        return event_log.read(self.path / "events.jsonl")
 
     def epochs(self) -> list[dict[str, Any]]:
         """One event per finished epoch; an epoch that was repeated after a kill counts once, the later."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.errors import unknown
-from kd.runs import Run
+from kd.store.runs import Run
 
 ALL, LOST, GAINED, BOTH_WRONG, DISAGREE = CASES = (
     "all images", "teacher right, student wrong", "student right, teacher wrong", "both wrong", "answers differ")
