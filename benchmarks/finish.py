@@ -14,11 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.ways import Files, as_it_is, as_scripts_do, augmenting, decoding, named
-from kd import metrics, train
+from kd import train
 from kd.batches import Batch
 from kd.datasets import fingerprint, open_dataset, resolve
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
+from kd.metrics import classification
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.runs import Store
@@ -85,7 +86,7 @@ def accuracy(model: torch.nn.Module, files: Files) -> float:
     """Of a model on files."""
     model.eval()
     logits = torch.cat([model(images).logits for images, _ in DataLoader(files, 64)]).numpy()
-    return float(metrics.summarise(logits, np.array(files.labels))["accuracy"])
+    return float(classification.summarise(logits, np.array(files.labels))["accuracy"])
 
 
 def table(title: str, rows: Sequence[tuple[str, float, float]]) -> str:

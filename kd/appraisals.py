@@ -222,7 +222,7 @@ def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role
     """The images on which `role` and the teacher look at the most different places, by number in the test split, with
     the measure there, worst first; blank maps left out.
 
-    measure: one of `kd.similarity.MEASURES`.
+    measure: one of `kd.metrics.map_similarity.MEASURES`.
     """
     choice = choice.of(run)
     found = values(run, choice, AGREEMENT, cast(store, run))

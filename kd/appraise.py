@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd import agreement as agreeing
 from kd import appraisals, evaluate
 from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
 from kd.bench import Bench
-from kd.chance import interval, random_maps, scatter_back, stratified
 from kd.criteria import faithfulness, localisation, posthoc
 from kd.criteria.execution import IMAGES, execution
 from kd.criteria.randomisation import sanity
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
+from kd.metrics import agreement as agreeing
+from kd.metrics.bootstrap import interval, random_maps, scatter_back, stratified
 from kd.models.masked_student import MaskedStudent
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER

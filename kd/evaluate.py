@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd import masks, metrics
 from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import UsageError
+from kd.metrics import classification, mask_statistics
 from kd.models import build_untrained, weights
 from kd.models.base import Classifier
 from kd.observation import Observation
@@ -39,7 +39,7 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "
 
 
 def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu", rank: int = 0,
-                   world: int = 1) -> tuple[NDArray[np.float32], masks.Report | None]:
+                   world: int = 1) -> tuple[NDArray[np.float32], mask_statistics.Report | None]:
     """As `predict`, and what the masks on these images come to; None for a model that lays none.
 
     rank, world: which of how many processes of torch.distributed this is. Each computes every `world`-th batch, and
@@ -49,7 +49,7 @@ def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | 
     if world > 1:
         parts = sorted(distributed_ops.gather_objects([part._replace(logits=part.logits.cpu()) for part in parts]),
                        key=lambda part: part.start)
-    tally = masks.Tally()
+    tally = mask_statistics.Tally()
     for part in parts:
         if part.masks is not None:
             tally.add_statistics(part.masks)
@@ -63,7 +63,7 @@ def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, ran
     for start in range(rank * BATCH, len(split), world * BATCH):
         with torch.inference_mode():  # not around the yield: the mode belongs to whoever runs at the moment
             seen: Observation = model(to_tensor(read_images(split.images, everyone[start:start + BATCH]), device))
-            found = None if seen.mask is None else masks.batch_statistics(seen.mask.float().cpu().numpy())
+            found = None if seen.mask is None else mask_statistics.batch_statistics(seen.mask.float().cpu().numpy())
             part = _Part(start, seen.logits.float(), found)
         yield part
 
@@ -99,7 +99,7 @@ def evaluate(run: Run, store: Store) -> dict[str, Any]:
 
 def record(run: Run, logits: NDArray[np.float32], test: Split) -> dict[str, Any]:
     """Write test logits, with the images' names and people, and their scores beside the run; return the scores."""
-    scores = {"images": len(test), **metrics.summarise(logits, test.labels)}
+    scores = {"images": len(test), **classification.summarise(logits, test.labels)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, logits=logits, labels=test.labels, names=np.array(test.names),
                         groups=np.array(test.groups or ()))

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd import figure, metrics, readout
+from kd import figure, readout
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers.base import ExplainerFacts, Maps
 from kd.inspection.explain import HeatMap, pack, protocol_line
+from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.models.receptive_field import Box, receptive_field_of
 from kd.observation import stage_map
@@ -121,7 +122,7 @@ class Hierarchy:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        return metrics.softmax(self.logits)
+        return classification.softmax(self.logits)
 
     @property
     def predicted(self) -> int:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import evaluate, metrics
+from kd import evaluate
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError, unknown
+from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.store.runs import FINISHED, Run
 
@@ -114,7 +115,7 @@ class Subject:
         """Of each class [K], for a picture [S, S, 3]."""
         with torch.no_grad():
             logits = self.model(to_tensor(image[None], self.model.mean.device)).logits
-        return metrics.softmax(logits[0].float().cpu().numpy())
+        return classification.softmax(logits[0].float().cpu().numpy())
 
 
 def open_subject(run: Run, pool: ModelPool | None = None) -> Subject:

@@ -20,12 +20,13 @@ from safetensors.torch import save as pack
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd import evaluate, metrics
+from kd import evaluate
 from kd.arithmetic import device_here
 from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
+from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.observation import Observation
 from kd.progress import ProgressCallback, no_progress
@@ -75,7 +76,7 @@ class ReadOuts:
         """Class probabilities [B, S, K] after each stage, of all stages' features [B, C_i, H_i, W_i] of one forward."""
         with torch.no_grad():
             logits = [layer.logits(pool(features).cpu()) for layer, features in zip(self.layers, stages, strict=True)]
-        return metrics.softmax(torch.stack(logits, dim=1).numpy())
+        return classification.softmax(torch.stack(logits, dim=1).numpy())
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values; the weights are in the safetensors file."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.chance import Interval, interval
 from kd.experiments.plan import Series
+from kd.metrics.bootstrap import Interval, interval
 from kd.roles import ROLES
 from kd.store.predictions import Answers, answers
 from kd.store.runs import Run

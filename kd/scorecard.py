@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd import metrics
-from kd.agreement import class_agreement
-from kd.chance import whiskers
 from kd.errors import unknown
-from kd.metrics import known
+from kd.metrics import classification
+from kd.metrics.agreement import class_agreement
+from kd.metrics.bootstrap import whiskers
+from kd.metrics.classification import known
 from kd.store.predictions import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
 from kd.store.runs import Run
 
@@ -73,7 +73,7 @@ class Score:
     answers: Answers
     probabilities: Values
     table: Table
-    reliability: metrics.Reliability
+    reliability: classification.Reliability
     rows: tuple[Row, ...]
 
     @property
@@ -102,10 +102,10 @@ def score(role: str, run: Run) -> Score | None:
     if found is None or raw is None or summary is None:
         return None
     classes = tuple(summary["classes"])
-    table = metrics.confusion(found.labels, found.predicted, len(classes))
-    probabilities = metrics.softmax(raw)
-    bins = metrics.reliability(probabilities, found.labels)
-    rows = (*_overall(role, table, metrics.auroc(probabilities, found.labels), bins.ece),
+    table = classification.confusion(found.labels, found.predicted, len(classes))
+    probabilities = classification.softmax(raw)
+    bins = classification.reliability(probabilities, found.labels)
+    rows = (*_overall(role, table, classification.auroc(probabilities, found.labels), bins.ece),
             *_price(role, summary), *_recalls(role, table, classes))
     return Score(role, run, classes, found, probabilities, table, bins, rows)
 
@@ -114,9 +114,11 @@ def _overall(role: str, table: Table, auroc: float, ece: float) -> list[Row]:
     number = int(table.sum())
     guess = _commonest(table)
     spread = {"accuracy": wilson(int(np.trace(table)), number),
-              "macro-F1": _between(np.array([metrics.macro_f1(one) for one in _redrawn(table)]))}
-    rows = [Row("classification", name, role, known(measure(table)), *spread[name], known(measure(guess)),
-                images=number) for name, measure in (("accuracy", metrics.accuracy), ("macro-F1", metrics.macro_f1))]
+              "macro-F1": _between(np.array([classification.macro_f1(one) for one in _redrawn(table)]))}
+    rows = [
+        Row("classification", name, role, known(measure(table)), *spread[name], known(measure(guess)), images=number)
+        for name, measure in (("accuracy", classification.accuracy), ("macro-F1", classification.macro_f1))
+    ]
     return [*rows, Row("classification", "AUROC", role, known(auroc), chance=0.5, images=number, unit=NUMBER),
             Row("classification", "ECE", role, known(ece), images=number)]
 
@@ -127,7 +129,7 @@ def _price(role: str, summary: Mapping[str, Any]) -> list[Row]:
 
 
 def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[Row]:
-    recall, number = metrics.recall_per_class(table), table.sum(axis=1)
+    recall, number = classification.recall_per_class(table), table.sum(axis=1)
     return [Row("recall", name, role, known(recall[place]), *wilson(int(table[place, place]), int(number[place])),
                 chance=1 / len(classes), images=int(number[place])) for place, name in enumerate(classes)]
 
@@ -222,7 +224,7 @@ def confused_alike(first: Score, second: Score) -> Alike:
     """Of two models on the same pictures."""
     truth, classes = first.answers.labels, len(first.classes)
     same = (first.answers.predicted == second.answers.predicted) & ~first.answers.right
-    counts = metrics.confusion(truth[same], first.answers.predicted[same], classes)
+    counts = classification.confusion(truth[same], first.answers.predicted[same], classes)
     expected = _independent(first, second)
     np.fill_diagonal(expected, 0.0)
     return Alike(first.classes, counts, expected)

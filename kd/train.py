@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import arithmetic, checkpoint, evaluate, masks, metrics, processes, watch
+from kd import arithmetic, checkpoint, evaluate, processes, watch
 from kd.batches import Batch, TrainBatches
 from kd.checkpoint import Progress
 from kd.datasets import open_dataset, take_fraction
@@ -20,6 +20,7 @@ from kd.datasets.base import Dataset
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
 from kd.methods import Method, TeacherOutputs
+from kd.metrics import classification, mask_statistics
 from kd.models import build as build_model
 from kd.models import cost, weights
 from kd.models.base import Classifier
@@ -86,7 +87,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if watched is not None:  # the chief
-            scores = metrics.summarise(logits, data.val.labels)
+            scores = classification.summarise(logits, data.val.labels)
             _keep(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
             watch.look(run, epoch, model, watched, fabric.device)
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
@@ -215,7 +216,7 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
     checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
-def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: masks.Report | None,
+def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: mask_statistics.Report | None,
             precision: str) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = evaluate.record(run, logits, data.test)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from kd.agreement import class_agreement, divergence, gain, map_agreement
-from kd.chance import centred
-from kd.similarity import MEASURES
+from kd.metrics.agreement import class_agreement, divergence, gain, map_agreement
+from kd.metrics.bootstrap import centred
+from kd.metrics.map_similarity import MEASURES
 
 
 def smooth(seed, count=60, side=7):

@@ -120,7 +120,7 @@ def test_values_per_image_are_those_of_the_maps(store, student):
     assert [data.test.names[number] for number in found["index"]] == found["names"].tolist()
     teacher, mine = (evaluate.load(run, 4) for run in (store[student.spec.teacher], student))
     asked = evaluate.predict(teacher, data.test)[found["index"]].argmax(axis=1)
-    from kd.agreement import map_agreement
+    from kd.metrics.agreement import map_agreement
 
     (left, no_left), (right, no_right) = (explain_all(EXPLAINERS["grad-cam"], model, images, asked)
                                           for model in (teacher, mine))

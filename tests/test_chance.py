@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kd.chance import centred, derangements, interval, stratified, whiskers
+from kd.metrics.bootstrap import centred, derangements, interval, stratified, whiskers
 
 
 def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():

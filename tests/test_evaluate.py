@@ -3,8 +3,9 @@ import pytest
 from made_sets import make_folder
 from small import trained
 
-from kd import evaluate, metrics
+from kd import evaluate
 from kd.errors import UsageError
+from kd.metrics import classification
 from kd.spec import RunSpec
 from kd.store.predictions import answers
 from kd.store.runs import Store
@@ -17,7 +18,7 @@ def test_predictions_on_disk_give_the_scores():
     with np.load(run.path / "predictions.npz") as stored:
         logits, labels, names = stored["logits"], stored["labels"], stored["names"]
     assert len(names) == len(labels) == scores["images"]
-    assert metrics.summarise(logits, labels)["macro_f1"] == scores["macro_f1"] == run.evaluation["macro_f1"]
+    assert classification.summarise(logits, labels)["macro_f1"] == scores["macro_f1"] == run.evaluation["macro_f1"]
 
 
 def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from kd.chance import random_maps
 from kd.criteria.faithfulness import LESS_IS_MORE, SCORES, STEPS, centred_maps, faithfulness, summary
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
+from kd.metrics.bootstrap import random_maps
 from kd.models.base import Classifier
 from kd.observation import Observation
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kd.imputation import impute
+from kd.metrics.inpainting import impute
 
 
 def pictures(count=2, side=40, channels=3):

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from kd.masks import ALIKE, EMPTY, OPEN, Report, Tally, collapse
+from kd.metrics.mask_statistics import ALIKE, EMPTY, OPEN, Report, Tally, collapse
 
 
 def report(*batches: np.ndarray) -> Report:

@@ -3,69 +3,71 @@ import json
 import numpy as np
 import pytest
 
-from kd import metrics
+from kd.metrics import classification
 
 
 def test_perfect_and_worst():
     truth = np.array([0, 1, 2, 2])
-    table = metrics.confusion(truth, truth, 3)
-    assert metrics.accuracy(table) == 1
-    assert metrics.macro_f1(table) == 1
-    assert metrics.accuracy(metrics.confusion(truth, (truth + 1) % 3, 3)) == 0
+    table = classification.confusion(truth, truth, 3)
+    assert classification.accuracy(table) == 1
+    assert classification.macro_f1(table) == 1
+    assert classification.accuracy(classification.confusion(truth, (truth + 1) % 3, 3)) == 0
 
 
 def test_rows_are_truth_columns_are_predictions():
-    table = metrics.confusion(np.array([0, 0, 1]), np.array([1, 1, 1]), 2)
+    table = classification.confusion(np.array([0, 0, 1]), np.array([1, 1, 1]), 2)
     assert table.tolist() == [[0, 2], [0, 1]]
-    assert metrics.recall_per_class(table).tolist() == [0, 1]
+    assert classification.recall_per_class(table).tolist() == [0, 1]
 
 
 def test_macro_f1_by_hand():
     # class 0: precision 1, recall 1/2 -> 2/3; class 1: precision 1/2, recall 1 -> 2/3
-    assert metrics.macro_f1(metrics.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)) == pytest.approx(2 / 3)
+    assert classification.macro_f1(
+        classification.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    ) == pytest.approx(2 / 3)
 
 
 def test_a_class_that_never_appears_does_not_count():
-    assert metrics.macro_f1(metrics.confusion(np.array([0, 1]), np.array([0, 1]), 5)) == 1
+    assert classification.macro_f1(classification.confusion(np.array([0, 1]), np.array([0, 1]), 5)) == 1
 
 
 def test_summary_of_logits():
     logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))
-    scores = metrics.summarise(logits, np.array([0, 0]))
+    scores = classification.summarise(logits, np.array([0, 0]))
     assert scores["accuracy"] == 0.5
     assert scores["loss"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
     assert scores["recall"] == [0.5, None]
 
 
 def test_softmax_of_huge_logits_is_finite():
-    assert metrics.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+    assert classification.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
 
 
 def test_equal_values_share_their_ranks():
-    assert metrics.ranks(np.array([[3.0, 1, 3, 2], [0, 0, 0, 0]])).tolist() == [[3.5, 1, 3.5, 2], [2.5] * 4]
+    assert classification.ranks(np.array([[3.0, 1, 3, 2], [0, 0, 0, 0]])).tolist() == [[3.5, 1, 3.5, 2], [2.5] * 4]
 
 
 def test_auroc_by_hand():
     # of class 1 (images 1 and 3) against 0 and 2: pairs won 1, tied 1, lost 2 -> 1.5 of 4
     chances = np.array([0.8, 0.9, 0.4, 0.4])
-    found = metrics.auroc_per_class(np.stack([1 - chances, chances], axis=1), np.array([0, 1, 0, 1]))
+    found = classification.auroc_per_class(np.stack([1 - chances, chances], axis=1), np.array([0, 1, 0, 1]))
     assert found == pytest.approx([0.625, 0.625])
 
 
 def test_auroc_of_perfect_random_and_missing():
     truth = np.arange(400) % 2
-    assert metrics.auroc(np.eye(2)[truth], truth) == 1
-    assert metrics.auroc(np.eye(2)[1 - truth], truth) == 0
-    assert metrics.auroc(np.full((400, 2), 0.5), truth) == 0.5
-    found = metrics.auroc_per_class(np.eye(3)[truth], truth)
+    assert classification.auroc(np.eye(2)[truth], truth) == 1
+    assert classification.auroc(np.eye(2)[1 - truth], truth) == 0
+    assert classification.auroc(np.full((400, 2), 0.5), truth) == 0.5
+    found = classification.auroc_per_class(np.eye(3)[truth], truth)
     assert found[:2].tolist() == [1, 1] and np.isnan(found[2])
-    assert metrics.auroc(np.eye(3)[truth], truth) == 1
-    assert np.isnan(metrics.auroc(np.eye(2)[[0, 0]], np.array([0, 0])))
+    assert classification.auroc(np.eye(3)[truth], truth) == 1
+    assert np.isnan(classification.auroc(np.eye(2)[[0, 0]], np.array([0, 0])))
 
 
 def test_reliability_by_hand():
     sure = np.array([0.95, 0.95, 0.65, 0.65])
-    bins = metrics.reliability(np.stack([sure, 1 - sure], axis=1), np.array([0, 1, 0, 0]), bins=10)
+    bins = classification.reliability(np.stack([sure, 1 - sure], axis=1), np.array([0, 1, 0, 0]), bins=10)
     assert bins.counts.tolist() == [0] * 6 + [2, 0, 0, 2]
     assert bins.accuracy[[6, 9]].tolist() == [1, 0.5]
     assert bins.ece == pytest.approx((0.35 + 0.45) / 2)
@@ -77,21 +79,21 @@ def test_calibrated_answers_have_no_calibration_error():
     rng = np.random.default_rng(0)
     sure = rng.uniform(0.5, 1, 100_000)
     truth = (rng.random(100_000) > sure).astype(np.int64)
-    assert metrics.reliability(np.stack([sure, 1 - sure], axis=1), truth).ece < 0.01
+    assert classification.reliability(np.stack([sure, 1 - sure], axis=1), truth).ece < 0.01
 
 
 def test_the_edges_of_confidence_are_in_a_bin():
-    found = metrics.reliability(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 0]))
+    found = classification.reliability(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 0]))
     assert found.counts.sum() == 2
 
 
 def test_a_summary_is_plain_and_finite_also_of_answers_that_are_not():
     logits = np.array([[np.nan, 0.0], [1.0, 0.0]])
     with np.errstate(invalid="ignore"):
-        said = metrics.summarise(logits, np.array([0, 1]))
+        said = classification.summarise(logits, np.array([0, 1]))
     assert said["auroc"] is None
-    good = metrics.summarise(np.eye(2), np.array([0, 1]))
+    good = classification.summarise(np.eye(2), np.array([0, 1]))
     json.dumps(good, allow_nan=False)
     assert good["auroc"] == 1
-    assert good["ece"] == pytest.approx(1 - metrics.softmax(np.array([1.0, 0.0])).max())
-    assert len(good["reliability"]) == metrics.BINS
+    assert good["ece"] == pytest.approx(1 - classification.softmax(np.array([1.0, 0.0])).max())
+    assert len(good["reliability"]) == classification.BINS

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.imputation import blur
+from kd.metrics.inpainting import blur
 from kd.models import build, build_untrained, masked_student, receptive_field, stage_shapes, weights
 from kd.models.masked_student import MaskedStudent, random_masks
 from kd.observation import Drawing

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from kd.similarity import LESS_IS_MORE, MEASURES, distance, pearson, spearman, ssim, to_grid, top_overlap
+from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, distance, pearson, spearman, ssim, to_grid, top_overlap
 
 
 def maps(seed, count=6, side=7):

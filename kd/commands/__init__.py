@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from kd import datasets, masks
+from kd import datasets
 from kd.commands.following import Epochs as Epochs
 from kd.commands.following import Phases
 from kd.commands.following import tell as tell
 from kd.errors import UsageError
 from kd.experiments.plan import Series
 from kd.jobs import execute, one_per_machine
+from kd.metrics import mask_statistics
 from kd.paths import Places
 from kd.roles import ROLES
 from kd.store.quota import GB
@@ -53,7 +54,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
 
 def warn(run: Run) -> None:
     """Say it where the masks of a finished run explain nothing."""
-    if told := masks.collapse(run.summary):
+    if told := mask_statistics.collapse(run.summary):
         tell(f"{run.id}: {told}")
 
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd.chance import RANDOM_GRID, centred, interval
 from kd.datasets.tensors import to_tensor
-from kd.imputation import blur, impute
+from kd.metrics.bootstrap import RANDOM_GRID, centred, interval
+from kd.metrics.inpainting import blur, impute
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd.chance import centred, derangements, interval, scatter_back
 from kd.datasets.base import Split
+from kd.metrics.bootstrap import centred, derangements, interval, scatter_back
 from kd.torch_utils.resize import upsample
 
 SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")

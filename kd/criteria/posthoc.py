@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd.chance import centred, interval, random_maps
 from kd.datasets.tensors import to_tensor
+from kd.metrics.bootstrap import centred, interval, random_maps
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.progress import ShareCallback, no_share

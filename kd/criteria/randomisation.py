@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kd.chance import derangements, interval
 from kd.datasets.tensors import to_tensor
 from kd.explainers import Explainer, Maps
+from kd.metrics.bootstrap import derangements, interval
+from kd.metrics.map_similarity import spearman
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
-from kd.similarity import spearman
 
 BATCH = 8
 

@@ -15,7 +15,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import control_of
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
-from kd.masks import collapse
+from kd.metrics.mask_statistics import collapse
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.pool import ModelPool, Subject, open_subject

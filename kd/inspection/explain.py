@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import figure, metrics
+from kd import figure
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, suited
 from kd.explainers.base import stage_number
+from kd.metrics import classification
 from kd.models import cost
 from kd.pool import ModelPool, Subject, open_subject
 from kd.progress import ShareCallback
@@ -247,7 +248,7 @@ class _Trial:
         parameters, flops = _price(subject, self.image.shape[0])
         return Explanation(
             subject.run, self.question.used, self.image, self.question.target, subject.classes,
-            metrics.softmax(self.logits[0].numpy()), tuple(map(self._heat_map, self.numbers, self.maps)),
+            classification.softmax(self.logits[0].numpy()), tuple(map(self._heat_map, self.numbers, self.maps)),
             summarise(explained, warmup=int(self.instant)), summarise(forward), ratio, parameters, flops,
             self._protocol(), subject.note)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.imputation import blur
+from kd.metrics.inpainting import blur
 from kd.models.base import Classifier
 from kd.observation import Drawing, Drawn, Observation
 from kd.torch_utils.resize import upsample

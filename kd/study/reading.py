@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kd import datasets
-from kd.chance import Interval, whiskers
+from kd.metrics.bootstrap import Interval, whiskers
 from kd.paths import Places
 from kd.repeats import WORSE, Difference, Spread, difference, level, tested
 from kd.roles import CONTROL, STUDENT

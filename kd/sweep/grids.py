@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kd.chance import whiskers
+from kd.metrics.bootstrap import whiskers
 from kd.sweep import Value, words
 from kd.sweep.table import Row
 

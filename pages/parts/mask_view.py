@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd import masks
+from kd.metrics import mask_statistics
 from kd.overlay import colour
 from kd.store import probe_images
 from kd.store.files import modified
@@ -22,7 +22,7 @@ TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in 
 def collapsed(runs: Sequence[Run]) -> None:
     """Warn where the masks of finished runs explain nothing."""
     for run in runs:
-        if told := masks.collapse(run.summary):
+        if told := mask_statistics.collapse(run.summary):
             seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
             st.warning(plain(seed + told), icon=":material/visibility_off:")
 

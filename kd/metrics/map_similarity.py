@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.metrics import ranks
+from kd.metrics.classification import ranks
 
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.chance import Interval, centred, derangements, interval, scatter_back
-from kd.metrics import known, softmax
-from kd.similarity import LESS_IS_MORE, MEASURES, to_grid
+from kd.metrics.bootstrap import Interval, centred, derangements, interval, scatter_back
+from kd.metrics.classification import known, softmax
+from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
 
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
