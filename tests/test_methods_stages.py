@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from kd.methods.stages import pairs
+from kd.methods.stage_matching import pairs
 
 
 def grids(*sides):

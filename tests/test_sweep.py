@@ -8,7 +8,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import series as plan_series
 from kd.methods import METHODS
 from kd.methods.base import MethodFacts
-from kd.methods.kd import SoftTargets
+from kd.methods.logits import SoftTargets
 from kd.store.files import write_json
 from kd.store.runs import FAILED, Store
 from kd.sweep import Sweep, cells, find, path, plan, planned, runs, sweeps, work

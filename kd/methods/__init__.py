@@ -4,18 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import UsageError, unknown
-from kd.methods.attention import AttentionTransfer
-from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
-from kd.methods.cat import ClassAttention
-from kd.methods.dist import Relations
-from kd.methods.dkd import DecoupledTargets
-from kd.methods.e2kd import ExplanationEnhanced
-from kd.methods.hint import Hint
-from kd.methods.kd import SoftTargets
+from kd.methods.base import Knob, Method, MethodFacts, Shapes, Supervised, TeacherOutputs
+from kd.methods.explanations import ClassAttention, ExplanationEnhanced
+from kd.methods.features import AttentionTransfer, Hint, SimilarityPreserving
+from kd.methods.logits import DecoupledTargets, Relations, SoftTargets, StandardisedTargets
 from kd.methods.medtex import MedTex
-from kd.methods.sp import SimilarityPreserving
-from kd.methods.standardised import StandardisedTargets
-from kd.methods.supervised import Supervised
 from kd.registry import Registry
 
 METHODS: Registry[Any] = Registry("method")

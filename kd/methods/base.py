@@ -1,4 +1,4 @@
-"""Base of distillation methods: named loss terms from a student's observation, teacher outputs and labels."""
+"""Base class of the distillation methods, and `Supervised`, the method without a teacher."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kd.observation import Observation
 
@@ -91,3 +92,18 @@ class Method(nn.Module):
         teacher: the outputs in `teacher_outputs` and `live_queries`, empty without a teacher. target: labels [B].
         progress: the share of the training that is done after this epoch, in (0, 1].
         """
+
+
+class Supervised(Method):
+    """Cross-entropy with the labels."""
+
+    info = MethodFacts("Supervised", "", "Cross-entropy with the labels, no teacher. The control arm.", {})
+    needs_teacher = False
+
+    @property
+    def teacher_outputs(self) -> tuple[str, ...]:
+        return ()
+
+    def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        return {"hard": F.cross_entropy(student.logits, target)}
