@@ -6,7 +6,7 @@ from small_models import EVERY, SIDE, TARGETS, Deep, Small, assert_same, explain
 
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS, suited
-from kd.explainers.gradcam import GradCam, gradients_from_image, gradients_of_head
+from kd.explainers.gradient_cams import GradCam, gradients_from_image, gradients_of_head
 
 OTHERS = [name for name in EXPLAINERS if name != "mask"]
 

@@ -5,7 +5,7 @@ from small_models import CLASSES, EVERY, TARGETS, Deep, made, pictures
 from torch import nn
 
 from kd.explainers import EXPLAINERS
-from kd.explainers.gradcam import GradCam, GradientCam, gradients_from_image, gradients_of_head
+from kd.explainers.gradient_cams import GradCam, GradientCam, gradients_from_image, gradients_of_head
 from kd.models import build
 from kd.spec import RunSpec
 

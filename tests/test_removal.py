@@ -5,10 +5,9 @@ import pytest
 import torch
 from small_models import EVERY, TARGETS, Deep, made, pictures
 
-from kd.explainers import EXPLAINERS, removal
+from kd.explainers import EXPLAINERS, perturbation
 from kd.explainers.base import mean_colour
-from kd.explainers.removal import KernelShap
-from kd.explainers.superpixels import superpixels
+from kd.explainers.perturbation import KernelShap, superpixels
 
 
 def logits_of(model, images):
@@ -53,7 +52,7 @@ def test_kernel_shap_approaches_the_exact_shapley_values(monkeypatch):
     model, image = made(Deep), pictures(1)
     rows = torch.arange(32) // 16
     patches = (rows[:, None] * 2 + rows).long()  # four quarters
-    monkeypatch.setattr(removal, "superpixels", lambda _: patches)
+    monkeypatch.setattr(perturbation, "superpixels", lambda _: patches)
     empty = mean_colour(image[0])
 
     def value(group):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_models import pictures
 
-from kd.explainers.superpixels import superpixels
+from kd.explainers.perturbation import superpixels
 
 
 def soft(side=64):

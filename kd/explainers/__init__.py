@@ -2,12 +2,11 @@
 
 from kd.explainers.attribution import GradientShap, IntegratedGradients
 from kd.explainers.base import Explainer, ExplainerFacts, Maps, scale
-from kd.explainers.channel_cams import AblationCam, EigenCam, ScoreCam
-from kd.explainers.gradcam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
-from kd.explainers.mask import Mask
-from kd.explainers.removal import KernelShap, Occlusion
+from kd.explainers.gradient_cams import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
+from kd.explainers.gradient_free_cams import AblationCam, EigenCam, ScoreCam
+from kd.explainers.model_maps import Mask, StageMaps
+from kd.explainers.perturbation import KernelShap, Occlusion
 from kd.explainers.shap_package import ShapGradient
-from kd.explainers.stage_maps import StageMaps
 from kd.models.base import Classifier
 from kd.registry import Registry
 

@@ -1,4 +1,4 @@
-"""What an explainer is: heat maps of a model's stages for images and target classes."""
+"""FIXME."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The hierarchy of a model as KD-FMV shows it: every stage's features, averaged over channels."""
+"""Maps that a model computes itself in one forward pass: stage maps and its mask."""
 
 from collections.abc import Sequence
 
@@ -23,3 +23,21 @@ class StageMaps(Explainer):
         with torch.no_grad():
             features = model.forward_stages((images - model.mean) / model.std)
             return [for_every_target(stage_map(features[stage]), targets) for stage in stages]
+
+
+class Mask(Explainer):
+    """The mean mask of an explained student (MED-TEX, Nguyen-Duc 2022), as it lies on the picture.
+
+    It explains the teacher's answer, which it was trained to keep, whatever class is asked about. Raises UsageError for
+    a model without an explainer in front; `kd.explainers.suited` says what stands in there.
+    """
+
+    facts = ExplainerFacts(
+        "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
+        "Bright where the student may look: what its explainer found the teacher's answer to rest on.",
+        absolute=True, grid="picture")
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: ShareCallback) -> list[Tensor]:
+        with torch.no_grad():
+            return [for_every_target(model.predict_mask(images), targets)] * len(stages)
