@@ -167,9 +167,9 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     over_chance: Spearman correlation with the teacher's maps above chance. pointing, energy: share of the images that
     hit the evidence, and of the map on it, with the evidence's share of the picture as area. insertion, deletion, road:
-    see `kd.criteria.faithfulness`. kept, left: share of the images whose decision the teacher keeps when it is shown
-    only what the map marks, and only the rest; shown: the share of the picture that is marked. ms: mean execution time
-    per image, milliseconds.
+    see `kd.explanation_metrics.faithfulness`. kept, left: share of the images whose decision the teacher keeps when it
+    is shown only what the map marks, and only the rest; shown: the share of the picture that is marked. ms: mean
+    execution time per image, milliseconds.
     """
     told = found[POSTHOC] or {"maps": {}, "area": {"mean": None}}
     posthoc, shown = dict(told["maps"]), told["area"]["mean"]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from kd import appraisals, evaluate
 from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
 from kd.bench import Bench
-from kd.criteria import faithfulness, localisation, posthoc
-from kd.criteria.execution import IMAGES, execution
-from kd.criteria.randomisation import sanity
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
+from kd.explanation_metrics import faithfulness, localisation, posthoc
+from kd.explanation_metrics.runtime import IMAGES, execution
+from kd.explanation_metrics.sanity_checks import sanity
 from kd.metrics import agreement as agreeing
 from kd.metrics.bootstrap import interval, random_maps, scatter_back, stratified
 from kd.models.masked_student import MaskedStudent

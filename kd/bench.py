@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from kd import evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.arithmetic import device_here
-from kd.criteria import faithfulness, localisation
-from kd.criteria.randomisation import explain_all
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.explainers import EXPLAINERS, suited
+from kd.explanation_metrics import faithfulness, localisation
+from kd.explanation_metrics.sanity_checks import explain_all
 from kd.metrics.bootstrap import stratified
 from kd.models.base import Classifier
 from kd.progress import PhaseProgress

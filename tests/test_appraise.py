@@ -9,12 +9,12 @@ from small import DATA, distilled, request
 from kd import appraisals, evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.appraise import appraise
-from kd.criteria.randomisation import explain_all
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.experiments.plan import Trio, plan
 from kd.explainers import EXPLAINERS
+from kd.explanation_metrics.sanity_checks import explain_all
 from kd.jobs import execute
 from kd.paths import Places
 from kd.spec import RunSpec

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_runs import CONTROL, TEACHER, picture
 
-from kd.criteria.execution import execution
 from kd.explainers import EXPLAINERS
+from kd.explanation_metrics.runtime import execution
 from kd.models import build_untrained, cost
 
 

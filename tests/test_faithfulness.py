@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd.criteria.faithfulness import LESS_IS_MORE, SCORES, STEPS, centred_maps, faithfulness, summary
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
+from kd.explanation_metrics.faithfulness import LESS_IS_MORE, SCORES, STEPS, centred_maps, faithfulness, summary
 from kd.metrics.bootstrap import random_maps
 from kd.models.base import Classifier
 from kd.observation import Observation

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from kd.criteria.localisation import SCORES, localisation, masked, measure, otsu
 from kd.datasets.base import Split
+from kd.explanation_metrics.localisation import SCORES, localisation, masked, measure, otsu
 
 
 def masks(count=6, side=32):

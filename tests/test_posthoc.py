@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from kd.criteria import posthoc as module
-from kd.criteria.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
+from kd.explanation_metrics import posthoc as module
+from kd.explanation_metrics.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
 from kd.models.base import Classifier, Stage
 from kd.models.masked_student import MaskedStudent, UNet
 from kd.observation import Observation

@@ -7,11 +7,11 @@ from made_runs import picture
 from small import trained
 
 from kd import evaluate
-from kd.criteria.localisation import localisation, masked
-from kd.criteria.randomisation import explain_all, levels, sanity, scrambled
 from kd.datasets import open_dataset
 from kd.errors import Stopped
 from kd.explainers import EXPLAINERS
+from kd.explanation_metrics.localisation import localisation, masked
+from kd.explanation_metrics.sanity_checks import explain_all, levels, sanity, scrambled
 from kd.models import build_untrained
 from kd.paths import Places
 from kd.spec import RunSpec

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kd.criteria import posthoc
+from kd.explanation_metrics import posthoc
 from kd.scorecard import SECONDS
 from kd.verdict import MAPS, OVER, absent, latencies, rows, spread
 
