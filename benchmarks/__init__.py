@@ -1,5 +1,5 @@
 """What is claimed about speed, measured against peers or the plain way in one run."""
 
-from kd import arithmetic
+from kd.torch_utils import compute
 
-arithmetic.wait_without_spinning()  # as the programs that are measured do; before torch is imported
+compute.wait_without_spinning()  # as the programs that are measured do; before torch is imported

@@ -1,9 +1,10 @@
 """How fast a student learns from a teacher: `python -m benchmarks.distill [--quick]`.
 
-One step of distillation (`kd.train`) against the plain way of scripts: a float32 teacher asked at every step, NCHW
-memory, a DataLoader that decodes JPEG files in every epoch. What we do otherwise is switched on one by one. In every
-round each way takes its steps, in an order drawn anew, and is divided by the plain way of the same round; the plain way
-is the one whose number of worker processes suits it best. `--finish DATA --teacher-run RUN` times whole distillations.
+One step of distillation (`kd.training.loop`) against the plain way of scripts: a float32 teacher asked at every step,
+NCHW memory, a DataLoader that decodes JPEG files in every epoch. What we do otherwise is switched on one by one. In
+every round each way takes its steps, in an order drawn anew, and is divided by the plain way of the same round; the
+plain way is the one whose number of worker processes suits it best. `--finish DATA --teacher-run RUN` times whole
+distillations.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks import finish
 from benchmarks.ways import BF16, Pair, Scene, Way, ladder, shares
-from kd import arithmetic
+from kd.torch_utils import compute
 
 TEACHERS, WIDTHS, SIZES, BATCH, WORKERS = ("densenet121", "resnet50"), (16, 32), (64, 224), 32, (0, 1)
 SHORTEST = 0.5  # seconds of steps that are counted for each way in a round
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Pair, Found]:
     """Measure as the command line says, print, and return the results."""
     parser = _flags()
     args = parser.parse_args(arguments)
-    arithmetic.hold_memory()  # as programs that train do; the plain way cannot be kept from gaining by it
+    compute.hold_memory()  # as programs that train do; the plain way cannot be kept from gaining by it
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.finish:

@@ -14,8 +14,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.ways import Files, as_it_is, as_scripts_do, augmenting, decoding, named
-from kd import train
-from kd.batches import Batch
 from kd.datasets import fingerprint, open_dataset, resolve
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
@@ -23,6 +21,8 @@ from kd.metrics import classification
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.runs import Store
+from kd.training import loop
+from kd.training.batches import Batch
 from kd.training.teacher.cache import DIRECTORY, STALE
 
 
@@ -59,8 +59,8 @@ def timed(learn: Callable[[], float]) -> tuple[float, float]:
 
 
 def ours(spec: RunSpec, store: Store) -> float:
-    """Distil by `kd.train`; returns the accuracy on test."""
-    return float(train.train(store.create(spec), store)["accuracy"])
+    """Distil by `kd.training.loop`; returns the accuracy on test."""
+    return float(loop.train(store.create(spec), store)["accuracy"])
 
 
 def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int) -> float:
@@ -73,7 +73,7 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
     best, state = -1.0, {}
     for epoch in range(spec.epochs):
         batches = (Batch(images, target, number, number) for images, target in loader)
-        train._epoch(step, teacher.batches(batches), train._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
+        loop._epoch(step, teacher.batches(batches), loop._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
         score = accuracy(step.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
         if score > best:
             best, state = score, copy.deepcopy(step.model.state_dict())

@@ -1,8 +1,8 @@
 """What memory a large data set takes while a student trains on it: `python -m benchmarks.memory [--count N]`.
 
 Random pictures are written as a MedMNIST file to a temporary folder, decoded to the memory-mapped cache, and trained on
-by `kd.train` with a tiny student. Between all batches the process's resident memory is read from Linux: all of it, its
-own part (anonymous), and the pages of files that it has looked at.
+by `kd.training.loop` with a tiny student. Between all batches the process's resident memory is read from Linux: all of
+it, its own part (anonymous), and the pages of files that it has looked at.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from kd.datasets import fingerprint, open_dataset
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.runs import Store
-from kd.train import train
+from kd.training.loop import train
 
 CLASSES, HELD_OUT, CHUNK = 4, 2000, 1000
 MOST = 150  # megabytes for all that training takes: the model, its gradients, compiled kernels

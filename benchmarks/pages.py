@@ -23,10 +23,10 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.serving import FLAGS, Server, browser_path
-from kd.arithmetic import cores
 from kd.experiments.plan import Request, plan
 from kd.paths import Places
 from kd.store.runs import RUNNING, Run, Store
+from kd.torch_utils.compute import cores
 
 THREADS = max(1, cores() - 1)  # as while somebody looks, also where nobody does: else that would be compared
 REQUEST = Request(data="phantom-brain:count=2000", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS)

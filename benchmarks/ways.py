@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from kd import arithmetic, evaluate, train, views
-from kd.batches import Batch, TrainBatches
+from kd import evaluate
 from kd.datasets import fingerprint, open_dataset
 from kd.datasets.base import Dataset
 from kd.datasets.phantoms import draw_set, parse_reference
@@ -28,6 +27,9 @@ from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
+from kd.torch_utils import compute
+from kd.training import augmentation, loop
+from kd.training.batches import Batch, TrainBatches
 from kd.training.step import TrainStep, decay_groups
 from kd.training.teacher.cached_teacher import CachedTeacher
 
@@ -54,12 +56,12 @@ class Files(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def augmenting(size: int, flip: bool, strength: float) -> Callable[[Image.Image], Tensor]:
-    """torchvision's transforms of the same kind and strength as `kd.views`."""
+    """torchvision's transforms of the same kind and strength as `kd.training.augmentation`."""
     return transforms.Compose([
-        transforms.RandomResizedCrop(size, (1 - strength * views.CROPPED, 1.0), (1.0, 1.0)),
-        transforms.RandomRotation(strength * views.ROTATION * 180 / torch.pi),
+        transforms.RandomResizedCrop(size, (1 - strength * augmentation.CROPPED, 1.0), (1.0, 1.0)),
+        transforms.RandomRotation(strength * augmentation.ROTATION * 180 / torch.pi),
         *([transforms.RandomHorizontalFlip()] if flip else []),
-        transforms.ColorJitter(brightness=strength * views.SHADE), transforms.ToTensor()])
+        transforms.ColorJitter(brightness=strength * augmentation.SHADE), transforms.ToTensor()])
 
 
 def as_it_is(size: int) -> Callable[[Image.Image], Tensor]:
@@ -160,7 +162,7 @@ def ladder(pair: Pair, scene: Scene, workers: Sequence[int]) -> dict[str, Way]:
     """From the plain way to ours, one thing at a time; the plain ways come first."""
     data = scene.data(pair.size)
     exact = pair.spec(scene, "32-true")
-    fastest = replace(exact, precision=arithmetic.precision("auto", "cpu"))
+    fastest = replace(exact, precision=compute.precision("auto", "cpu"))
     found = {named(count): plain(exact, scene.store, data, scene.files, count) for count in workers}
     found[PICTURES] = _mapped(exact, scene.store, data)
     found[LAYOUT] = _ours(exact, scene.store, data)
@@ -189,7 +191,7 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
 
 def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = False) -> tuple[TrainStep, LiveTeacher]:
     """A step in the usual memory layout, with AdamW as torch chooses it, and a teacher without a cache."""
-    fabric, model = train._fabric(spec), build(spec, len(data.classes))
+    fabric, model = loop._fabric(spec), build(spec, len(data.classes))
     method = build_method(spec.method, spec.method_args)
     optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=fused)
     wrapped, optimizer = fabric.setup(model.train(), optimizer)
@@ -200,18 +202,18 @@ def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = Fals
 def _mapped(spec: RunSpec, store: Store, data: Dataset) -> Way:
     """Our batches and optimiser; everything else is plain."""
     step, teacher = as_scripts_do(spec, store, data, fused=True)
-    source = train._batches(spec, data, step.fabric)
+    source = loop._batches(spec, data, step.fabric)
     batches = (batch for epoch in itertools.count() for batch in source.epoch(epoch, CPU))
     plain_layout = (batch._replace(images=batch.images.contiguous()) for batch in batches)
     return Way(step, teacher.batches(plain_layout), source=source)
 
 
 def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> Way:
-    """As `kd.train` does it; with `cached` all teacher outputs are in the cache."""
-    fabric = train._fabric(spec)
+    """As `kd.training.loop` does it; with `cached` all teacher outputs are in the cache."""
+    fabric = loop._fabric(spec)
     model = build(spec, len(data.classes)).to(memory_format=torch.channels_last)
     method = build_method(spec.method, spec.method_args)
-    source = train._batches(spec, data, fabric)
+    source = loop._batches(spec, data, fabric)
     teacher = CachedTeacher(store[spec.teacher], spec, data, method, fabric)
     if cached:
         teacher.enable_cache(store, store.create(spec), source.subset)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from kd import arithmetic, processes
 from kd.errors import UsageError
+from kd.torch_utils import compute
+from kd.training import distributed
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
                "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
@@ -179,12 +180,12 @@ def _knobs(verb: Any, several: bool = False) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
-    arithmetic.wait_without_spinning()
-    arithmetic.hold_memory()
+    compute.wait_without_spinning()
+    compute.hold_memory()
     from kd.commands import as_text, run_verb
     from kd.commands.along import train_along
 
-    if processes.following():
+    if distributed.following():
         return train_along()
     try:
         args = parser().parse_args(words)
@@ -198,7 +199,7 @@ def main(words: list[str] | None = None) -> int:
               file=sys.stderr)
         return 130
     finally:
-        processes.dismiss()
+        distributed.dismiss()
     return 0
 
 

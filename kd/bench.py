@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from kd import evaluate
 from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.arithmetic import device_here
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.explainers import EXPLAINERS, suited
@@ -20,6 +19,7 @@ from kd.models.base import Classifier
 from kd.progress import PhaseProgress
 from kd.roles import TEACHER
 from kd.store.runs import Run
+from kd.torch_utils.compute import device_here
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
 

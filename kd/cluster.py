@@ -13,11 +13,11 @@ from typing import Any
 
 from filelock import Timeout
 
-from kd import arithmetic
 from kd.errors import UsageError
 from kd.jobs import execute
 from kd.paths import Places
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils import compute
 
 RETRIES = 3  # times that a run is taken up again, from its last epoch, after the loss of its worker
 PATIENCE = 2.0  # seconds for the lock of a worker that was lost, or of somebody who only looks
@@ -100,8 +100,8 @@ class _Schedule:
 def _train(root: str, run_id: str, cpus: int) -> str:
     """In a worker: train one run as anywhere else, and say how it ended."""
     os.environ["OMP_NUM_THREADS"] = str(cpus)  # whatever it is where the driver runs
-    arithmetic.wait_without_spinning()
-    arithmetic.hold_memory()
+    compute.wait_without_spinning()
+    compute.hold_memory()
     store = Store(Places(Path(root)))
     run, lock = store[run_id], store[run_id].lock()
     try:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from kd.arithmetic import device_here, precision_of
 from kd.datasets import DataRef, cache
 from kd.experiments.plan import EXPLAINER, seeded
 from kd.methods import METHODS, build
 from kd.roles import ROLES
 from kd.spec import RunSpec
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils.compute import device_here
+from kd.training.precision import precision_of
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 from kd.trials import ALONE, Trial, Use, trial

@@ -23,12 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import processes, tasks
-from kd.arithmetic import computing_threads, hold_memory, threads
+from kd import tasks
 from kd.errors import Stopped, UsageError
 from kd.paths import Places, default_places
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task
+from kd.torch_utils.compute import computing_threads, hold_memory, threads
+from kd.training import distributed
 
 PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests
 FAREWELL = 20.0  # seconds a stopping server waits for the worker to leave its batch
@@ -77,9 +78,9 @@ def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> Non
         if isinstance(work, Task):
             work.carry_out(store, should_stop)
         else:
-            from kd.train import train  # here, because it imports torch and pages import this module
+            from kd.training.loop import train  # here, because it imports torch and pages import this module
 
-            with processes.leading(work, store):
+            with distributed.leading(work, store):
                 train(work, store, should_stop)
 
 

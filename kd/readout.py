@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import evaluate
-from kd.arithmetic import device_here
 from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
@@ -32,6 +31,7 @@ from kd.observation import Observation
 from kd.progress import ProgressCallback, no_progress
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils.compute import device_here
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of the L2 penalty, from strong to weak
 MOST_IMAGES = 10_000  # of training: a linear layer learns nothing more from more, and the features must fit in memory

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from kd import arithmetic
 from kd.models import build_untrained, cost, has_depthwise
 from kd.observation import Drawing, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
+from kd.torch_utils import compute
 from kd.torch_utils.rng import isolated_rng
-from kd.views import augment
+from kd.training.augmentation import augment
 
 WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
 
@@ -60,11 +60,11 @@ def trial(spec: RunSpec, classes: int, use: Use = ALONE) -> Trial:
 
 
 def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
-    arithmetic.set_threads(arithmetic.threads(spec.threads))
+    compute.set_threads(compute.threads(spec.threads))
     price = cost.cost(spec, classes)
     # Even, as training batches are: of an odd one a picture is asked about twice.
     images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))
-    device = torch.device(arithmetic.device_here(spec.device))
+    device = torch.device(compute.device_here(spec.device))
     # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
     model = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)

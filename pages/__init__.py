@@ -1,5 +1,5 @@
 """The pages: one question each. Streamlit lives here and in dashboard.py only."""
 
-from kd import arithmetic
+from kd.torch_utils import compute
 
-arithmetic.wait_without_spinning()  # every page script imports from here before anything that imports torch
+compute.wait_without_spinning()  # every page script imports from here before anything that imports torch

@@ -11,8 +11,9 @@ import pytest
 import torch
 from small import spec
 
-from kd import arithmetic
-from kd.arithmetic import computing_threads, cores, device, precision, precision_of, set_threads, threads
+from kd.torch_utils import compute
+from kd.torch_utils.compute import computing_threads, cores, device, precision, set_threads, threads
+from kd.training.precision import precision_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,7 +76,7 @@ def test_auto_is_the_device_that_is_there(processor, monkeypatch):
     (32, 0, 4, 32),
 ])
 def test_threads_are_the_wanted_else_the_recorded_else_all_cores(monkeypatch, wanted, recorded, cores, expected):
-    monkeypatch.setattr(arithmetic, "cores", lambda: cores)
+    monkeypatch.setattr(compute, "cores", lambda: cores)
     assert threads(wanted, recorded) == expected
 
 

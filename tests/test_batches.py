@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from kd import evaluate
-from kd.batches import TrainBatches
 from kd.datasets.base import Split
 from kd.observation import Observation
+from kd.training.batches import TrainBatches
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 from benchmarks import distill, finish, ways
 from benchmarks.distill import Found, Median, goal, main
 from benchmarks.ways import BF16, CACHED, LAYOUT, PICTURES, Pair, Scene, ladder, named
-from kd import arithmetic
+from kd.torch_utils import compute
 
 PAIR = Pair("test_resnet", 4, 32, 8)
 
@@ -27,7 +27,7 @@ def test_it_measures_every_way_and_prints_the_protocol(capsys):
     [(pair, found)] = results.items()
     assert pair == PAIR
     assert list(found.speeds) == [name for name in (named(0), PICTURES, LAYOUT, BF16, CACHED)
-                                  if name != BF16 or arithmetic.precision("auto", "cpu") == "bf16-mixed"]
+                                  if name != BF16 or compute.precision("auto", "cpu") == "bf16-mixed"]
     assert found.gains.keys() == found.speeds.keys()
     assert found.gains[named(0)] == Median(1, 1, 1)
     assert all(0 < one.low <= one.median <= one.high for one in (*found.speeds.values(), *found.gains.values()))

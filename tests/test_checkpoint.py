@@ -2,11 +2,11 @@ import pytest
 import torch
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
-from kd import checkpoint
-from kd.checkpoint import Progress
 from kd.errors import UsageError
 from kd.spec import RunSpec
 from kd.store.runs import Store
+from kd.training import checkpoint
+from kd.training.checkpoint import Progress
 
 
 def pieces(seed):

@@ -18,7 +18,7 @@ from kd.inspection.explain import explain
 from kd.models import build_untrained
 from kd.pool import ModelPool
 from kd.store.runs import Store
-from kd.train import train
+from kd.training.loop import train
 
 THREADS, EACH = 8, 25
 

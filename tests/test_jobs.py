@@ -7,10 +7,11 @@ import pytest
 from small import request, spec
 from streamlit.testing.v1 import AppTest
 
-from kd import arithmetic, jobs
+from kd import jobs
 from kd.experiments.plan import plan
 from kd.paths import PROJECT
 from kd.store.runs import Store
+from kd.torch_utils import compute
 
 LONG = {"epochs": 1000}
 
@@ -81,12 +82,12 @@ def test_an_error_ends_the_run_as_failed_with_a_reason_and_the_next_runs(store, 
 
 
 def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeypatch):
-    from kd import train
+    from kd.training import loop
 
     def defect(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(train, "_batches", defect)
+    monkeypatch.setattr(loop, "_batches", defect)
     run = store.create(spec())
     queue.submit([run])
     assert queue.join(60)
@@ -168,7 +169,7 @@ def test_importing_the_queue_does_not_import_torch():
 
 
 def test_a_page_that_is_looked_at_does_not_change_on_how_many_threads_a_run_computes(store, queue, monkeypatch):
-    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
+    monkeypatch.setattr(compute, "cores", lambda: 2)
     run = store.create(spec(**LONG))
     queue.submit([run])
     assert wait_for(lambda: len(run.epochs()) >= 1)

@@ -21,7 +21,7 @@ from kd.paths import Places
 from kd.store.runs import Store
 from kd.sweep import Sweep
 from kd.sweep import plan as plan_sweep
-from kd.train import train
+from kd.training.loop import train
 from kd.training.teacher.cached_teacher import CachedTeacher
 
 SMALL = explainer_of("medtex")

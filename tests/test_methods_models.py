@@ -16,7 +16,7 @@ from kd.observation import select_output
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.runs import Store
-from kd.train import Stopped, train
+from kd.training.loop import Stopped, train
 
 STUDENTS = {**{f"plain of {depth}": {"model": "plain", "depth": depth, "width": 4} for depth in (1, 3, 5, 12)},
             "truncated": {"model": "truncated", "base": "test_resnet", "depth": 2}, "timm": {"model": "test_resnet"},

@@ -15,12 +15,13 @@ from made_runs import made
 from safetensors.numpy import load_file
 from small import distilled, explainer_of, request, spec
 
-from kd import datasets, evaluate, processes
+from kd import datasets, evaluate
 from kd.commands.along import train_along
 from kd.errors import Stopped, UsageError
 from kd.experiments.plan import plan
 from kd.paths import Places
 from kd.store.runs import Store
+from kd.training import distributed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,13 +52,13 @@ def launch(monkeypatch):
 
     def become(rank, number=0):
         monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setattr(processes._Shift, "number", number)
+        monkeypatch.setattr(distributed._Shift, "number", number)
         return board
 
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(processes, "_board", lambda: board)
-    monkeypatch.setattr(processes._Shift, "parted", False)
+    monkeypatch.setattr(distributed, "_board", lambda: board)
+    monkeypatch.setattr(distributed._Shift, "parted", False)
     return become
 
 
@@ -68,24 +69,24 @@ def of_two(rank, device="cpu"):
 
 def test_without_a_launcher_nothing_is_asked_of_anybody():
     alone, asked = SimpleNamespace(world_size=1, barrier=lambda: None), lambda: True
-    assert not processes.launched() and not processes.following()
-    assert processes.stop_together(asked, alone) is asked
-    assert processes.fabric_choice({"accelerator": "cpu"}) == {"accelerator": "cpu", "devices": 1}
-    with pytest.raises(UsageError, match="mend me"), processes.together(alone):
+    assert not distributed.launched() and not distributed.following()
+    assert distributed.stop_together(asked, alone) is asked
+    assert distributed.fabric_choice({"accelerator": "cpu"}) == {"accelerator": "cpu", "devices": 1}
+    with pytest.raises(UsageError, match="mend me"), distributed.together(alone):
         raise UsageError("mend me")
-    with pytest.raises(ZeroDivisionError), processes.one_fate():
+    with pytest.raises(ZeroDivisionError), distributed.one_fate():
         raise ZeroDivisionError
-    processes.dismiss()
+    distributed.dismiss()
 
 
 def test_what_the_launcher_was_told_holds(launch, monkeypatch):
     launch(1)
     own = {"accelerator": "auto", "precision": "32-true"}
-    assert processes.following()
-    assert processes.fabric_choice(own) == {**own, "devices": 2, "num_nodes": 1}
+    assert distributed.following()
+    assert distributed.fabric_choice(own) == {**own, "devices": 2, "num_nodes": 1}
     for name in ("ACCELERATOR", "DEVICES", "NUM_NODES"):
         monkeypatch.setenv(f"LT_{name}", "2")
-    assert processes.fabric_choice(own) == {"precision": "32-true"}
+    assert distributed.fabric_choice(own) == {"precision": "32-true"}
 
 
 def test_followers_train_what_the_chief_trains_and_then_go_home(launch):
@@ -93,46 +94,46 @@ def test_followers_train_what_the_chief_trains_and_then_go_home(launch):
     runs = [store.create(spec(seed=seed)) for seed in range(2)]
     launch(0)
     for run in runs:
-        with processes.leading(run, store):
+        with distributed.leading(run, store):
             pass
-    processes.dismiss()
+    distributed.dismiss()
     launch(1)
-    assert [(run, found.places) for run, found in processes.orders()] == [(run, store.places) for run in runs]
+    assert [(run, found.places) for run, found in distributed.orders()] == [(run, store.places) for run in runs]
 
 
 def test_all_stop_before_the_same_batch(launch):
     wish = iter([False, False, True, True, True])
     launch(0)
-    chief = processes.stop_together(lambda: next(wish), of_two(0))
-    follower = processes.stop_together(lambda: pytest.fail("only the chief is asked"), of_two(1))
+    chief = distributed.stop_together(lambda: next(wish), of_two(0))
+    follower = distributed.stop_together(lambda: pytest.fail("only the chief is asked"), of_two(1))
     # The follower is as far as the chief's gradients let it be: here before, there after the chief's look.
     order = (follower, chief, chief, follower, chief, follower, chief, follower)
     assert [ask() for ask in order] == [False] * 6 + [True] * 2
-    queued = processes.stop_together(lambda: True, of_two(0, "cuda"))
+    queued = distributed.stop_together(lambda: True, of_two(0, "cuda"))
     assert [queued() for _ in range(18)] == [False] * 16 + [True] * 2
 
 
 def test_what_one_cannot_do_none_goes_on_with(launch):
     launch(1)
-    with pytest.raises(UsageError, match="has changed"), processes.together(of_two(1)):
+    with pytest.raises(UsageError, match="has changed"), distributed.together(of_two(1)):
         raise UsageError("The data set has changed.")
     launch(0)
-    with pytest.raises(UsageError, match="has changed"), processes.together(of_two(0)):
+    with pytest.raises(UsageError, match="has changed"), distributed.together(of_two(0)):
         pass
     launch(0, number=1)
-    with processes.together(of_two(0)):
+    with distributed.together(of_two(0)):
         pass
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
 def test_who_fails_first_says_so_and_the_other_stops(launch, first, second):
     launch(first)
-    with pytest.raises(MemoryError), processes.one_fate():
+    with pytest.raises(MemoryError), distributed.one_fate():
         raise MemoryError
     launch(second)
-    with pytest.raises(Stopped), processes.one_fate():
+    with pytest.raises(Stopped), distributed.one_fate():
         raise RuntimeError("Connection closed by peer")
-    with pytest.raises(KeyboardInterrupt), processes.one_fate():
+    with pytest.raises(KeyboardInterrupt), distributed.one_fate():
         raise KeyboardInterrupt
 
 
@@ -140,9 +141,9 @@ def test_processes_that_lost_each_other_train_nothing_more(launch):
     store = Store()
     run = store.create(spec())
     launch(0)
-    with pytest.raises(OSError, match="disk"), processes.leading(run, store):
+    with pytest.raises(OSError, match="disk"), distributed.leading(run, store):
         raise OSError("disk")
-    with pytest.raises(SystemExit, match="Give the same command again"), processes.leading(run, store):
+    with pytest.raises(SystemExit, match="Give the same command again"), distributed.leading(run, store):
         pass
 
 
@@ -151,7 +152,7 @@ def order(board, run, number):
 
 
 def test_a_follower_logs_only_what_nobody_else_knows(launch, monkeypatch):
-    from kd import train
+    from kd.training import loop
 
     runs = [Store().create(spec(seed=seed)) for seed in range(3)]
     board = launch(1)
@@ -160,10 +161,10 @@ def test_a_follower_logs_only_what_nobody_else_knows(launch, monkeypatch):
     ends = iter([UsageError("all say it"), Stopped(), MemoryError("not enough")])
 
     def end(run, store):
-        with processes.together(of_two(1)):
+        with distributed.together(of_two(1)):
             raise next(ends)
 
-    monkeypatch.setattr(train, "train", end)
+    monkeypatch.setattr(loop, "train", end)
     with pytest.raises(MemoryError):
         train_along()
     assert [run.last("failed") is not None for run in runs] == [False, False, True]

@@ -5,14 +5,16 @@ import torch
 from lightning_fabric import Fabric
 from small import distilled, spec, trained
 
-from kd import arithmetic, evaluate
-from kd import train as engine
-from kd.arithmetic import computing_threads, precision_of
+from kd import evaluate
 from kd.errors import UsageError
 from kd.models import weights
 from kd.store import probe_images
 from kd.store.runs import Store
-from kd.train import Stopped, learning_rate, train
+from kd.torch_utils import compute
+from kd.torch_utils.compute import computing_threads
+from kd.training import loop as engine
+from kd.training.loop import Stopped, learning_rate, train
+from kd.training.precision import precision_of
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ def computed_on(monkeypatch):
 
 def test_the_number_of_threads_is_chosen_once_and_recorded(store, monkeypatch):
     seen, asked = computed_on(monkeypatch), iter(range(2, 100))
-    monkeypatch.setattr(arithmetic, "cores", lambda: next(asked))  # another number at every look
+    monkeypatch.setattr(compute, "cores", lambda: next(asked))  # another number at every look
     run = trained(store)
     assert seen == [run.last("started")["threads"]] * 2
     assert run.summary["threads"] == [seen[0]]
@@ -226,19 +228,19 @@ def test_the_number_of_threads_is_chosen_once_and_recorded(store, monkeypatch):
 @pytest.mark.parametrize(("cores", "then"), [(8, 2), (1, 1)])
 def test_a_resume_takes_the_recorded_number_of_threads_where_it_can(store, monkeypatch, cores, then):
     seen = computed_on(monkeypatch)
-    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
+    monkeypatch.setattr(compute, "cores", lambda: 2)
     run = store.create(spec(epochs=3))
     with computing_threads(1):
         with pytest.raises(Stopped):
             train(run, store, stop_after(6))
-        monkeypatch.setattr(arithmetic, "cores", lambda: cores)
+        monkeypatch.setattr(compute, "cores", lambda: cores)
         train(run, store)
     assert {2, then} == set(seen) == set(run.summary["threads"])
     assert seen[-1] == then
 
 
 def test_a_fresh_start_forgets_the_threads_of_what_was_not_saved(store, monkeypatch):
-    monkeypatch.setattr(arithmetic, "cores", lambda: 2)
+    monkeypatch.setattr(compute, "cores", lambda: 2)
     run = store.create(spec())
     run.log("started", threads=1)
     with computing_threads(1):
@@ -279,7 +281,7 @@ def test_a_resumed_optimizer_has_its_state_where_its_parameters_are(store, monke
 
 
 def test_a_number_of_threads_of_ones_own_holds_and_is_given_back(store, monkeypatch):
-    monkeypatch.setattr(arithmetic, "cores", lambda: 4)
+    monkeypatch.setattr(compute, "cores", lambda: 4)
     run = trained(store, threads=2)
     assert run.summary["threads"] == [2]
     assert torch.get_num_threads() == 1

@@ -6,10 +6,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd.batches import Batch
 from kd.methods import build as build_method
 from kd.models import build
 from kd.spec import RunSpec
+from kd.training.batches import Batch
 from kd.training.step import build_step, decay_groups
 
 INDEX = np.zeros(4, np.int64)

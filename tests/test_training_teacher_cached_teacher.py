@@ -12,7 +12,6 @@ from made_runs import made
 from safetensors.torch import load
 from small import DATA, SIZE, explainer_of, spec, trained
 
-from kd.batches import TrainBatches
 from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
 from kd.methods import METHODS
@@ -22,7 +21,8 @@ from kd.observation import Drawing
 from kd.spec import RunSpec
 from kd.store.row_files import folder_size
 from kd.store.runs import Store
-from kd.train import train
+from kd.training.batches import TrainBatches
+from kd.training.loop import train
 from kd.training.teacher import cache
 from kd.training.teacher.cached_teacher import CachedTeacher, find_teacher
 from kd.training.teacher.rows import build_method, chunk_size

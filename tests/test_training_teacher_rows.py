@@ -8,7 +8,6 @@ import torch
 from made_runs import made
 from small import DATA, SIZE, spec
 
-from kd import arithmetic, views
 from kd.datasets import open_dataset, phantoms
 from kd.methods import METHODS
 from kd.models import build_untrained, stage_shapes
@@ -17,6 +16,7 @@ from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.row_files import RowFiles, RowFormat
 from kd.store.runs import Store
+from kd.training import augmentation, precision
 from kd.training.teacher import cache, rows
 from kd.training.teacher.rows import CacheEstimate, cache_key, estimate, required_rows, row_format
 
@@ -53,7 +53,7 @@ def test_whatever_changes_a_row_is_in_its_key(teacher, data):
               "device": directory(device=torch.device("meta")),
               "pictures": directory(data=replace(data, fingerprint="other")),
               "flip": directory(data=replace(data, info=replace(data.info, flip=not data.info.flip)))}
-    for module in (cache, views, rows.image_cache):
+    for module in (cache, augmentation, rows.image_cache):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "VERSION", 99)
             others[module.__name__] = directory()
@@ -91,7 +91,7 @@ def test_a_run_needs_every_view_that_its_epochs_show_once(teacher, epochs, count
     found = np.concatenate(list(required_rows(subset, student(teacher, epochs=epochs, views=count), 10)))
     assert len(found) == len(set(found)) == 3 * views_needed
     shown = {(int(image), int(view)) for epoch in range(epochs) for image, view in zip(
-        subset, views.view_number(epoch, subset, count) if count else np.zeros(3, int), strict=True)}
+        subset, augmentation.view_number(epoch, subset, count) if count else np.zeros(3, int), strict=True)}
     assert shown == {(int(row) % 10, int(row) // 10) for row in found}
 
 
@@ -103,7 +103,7 @@ def test_passes_and_disk_are_estimated(store, teacher, data, monkeypatch):
     assert estimate(student(teacher, data_fraction=0.5), *about[1:]).passes == 42
     assert estimate(student(teacher, views=0, epochs=9), *about[1:]).passes == 42
     assert estimate(TEACHER, *about[1:]) == CacheEstimate(0, 0)
-    key = cache_key(teacher, about[0], data, CPU, arithmetic.precision_of(about[0]))
+    key = cache_key(teacher, about[0], data, CPU, precision.precision_of(about[0]))
     images = key["images"]
     directory = cache.cache_dir(teacher, key)
     files = RowFiles(directory, {"logits": RowFormat((4,))}, write=True)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from small import SIZE, spec
 
-from kd import watch
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.models import build
 from kd.store import probe_images
 from kd.store.runs import Store
+from kd.training import watch
 
 CPU = torch.device("cpu")
 

@@ -1,18 +1,18 @@
 """What a command is for every process of a launch but the first: training along with that one."""
 
-from kd import processes
 from kd.errors import Stopped
 from kd.jobs import record_failure
+from kd.training import distributed
 
 
 def train_along() -> int:
     """Train what the chief trains until it is done; returns the exit code."""
     try:
-        for run, store in processes.orders():
-            from kd.train import train
+        for run, store in distributed.orders():
+            from kd.training.loop import train
 
             try:
-                with processes.one_fate():
+                with distributed.one_fate():
                     train(run, store)
             except Stopped:
                 continue

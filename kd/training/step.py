@@ -7,10 +7,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd.batches import Batch
 from kd.methods import Method, TeacherOutputs
 from kd.models.base import Classifier
 from kd.torch_utils import distributed_ops
+from kd.training.batches import Batch
 from kd.training.teacher.cached_teacher import CachedTeacher
 
 

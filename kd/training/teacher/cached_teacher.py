@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd import evaluate, methods
-from kd.batches import Batch, TrainBatches
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.methods import METHODS, Method, TeacherOutputs
@@ -22,6 +21,7 @@ from kd.observation import Observation, select_output
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFormat
 from kd.store.runs import FINISHED, Run, Store
+from kd.training.batches import Batch, TrainBatches
 from kd.training.teacher.cache import EVENT, OutputCache, cache_dir
 from kd.training.teacher.rows import build_method, cache_key, chunk_size, required_rows, row_formats
 

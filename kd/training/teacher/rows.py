@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd import arithmetic, methods, views
+from kd import methods
 from kd.datasets import cache as image_cache
 from kd.datasets.base import Dataset
 from kd.methods import METHODS, Method, Shapes
@@ -17,7 +17,9 @@ from kd.models import stage_shapes, weights
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFiles, RowFormat
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils import compute
 from kd.torch_utils.rng import isolated_rng
+from kd.training import augmentation, precision
 from kd.training.teacher import cache
 
 # Images in every forward pass of the teacher, by device (the last chunk is filled up): in float32 the last digits of a
@@ -52,7 +54,7 @@ def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, 
 
 def _view_key(spec: RunSpec) -> dict[str, Any]:
     """What decides the pixels of a view; images without augmentation are all the same."""
-    return {"views": views.VERSION, "augmentation": spec.augmentation} if spec.views else {
+    return {"views": augmentation.VERSION, "augmentation": spec.augmentation} if spec.views else {
         "views": 0, "augmentation": 0.0}
 
 
@@ -63,7 +65,7 @@ def _device_key(device: torch.device) -> str:
     if device.type != "cpu":
         return device.type
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    units = [name for name in arithmetic.BF16 if known.get(name)]
+    units = [name for name in compute.BF16 if known.get(name)]
     return " ".join(["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
 
 
@@ -103,7 +105,7 @@ def required_rows(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
     subset: the images trained on, of a split of `images`.
     """
     for epoch in range(min(spec.epochs, spec.views) if spec.views else 1):
-        view = views.view_number(epoch, subset, spec.views) if spec.views else np.zeros_like(subset)
+        view = augmentation.view_number(epoch, subset, spec.views) if spec.views else np.zeros_like(subset)
         yield view * images + subset
 
 
@@ -131,6 +133,6 @@ def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path
         return None
     found = cache.find(run, version=cache.VERSION, teacher=weights.fingerprint(run.weights),
                        data=spec.data_fingerprint, decoded=image_cache.VERSION, size=spec.image_size,
-                       **_view_key(spec), precision=arithmetic.precision_of(spec), threads=spec.threads,
-                       chunk=chunk_size(arithmetic.device(spec.device)), torch=torch.__version__)
+                       **_view_key(spec), precision=precision.precision_of(spec), threads=spec.threads,
+                       chunk=chunk_size(compute.device(spec.device)), torch=torch.__version__)
     return (found[0], found[1]["images"]) if found else None

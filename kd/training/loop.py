@@ -12,9 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import arithmetic, checkpoint, evaluate, processes, watch
-from kd.batches import Batch, TrainBatches
-from kd.checkpoint import Progress
+from kd import evaluate
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
 from kd.datasets.tensors import mean_image
@@ -29,6 +27,10 @@ from kd.progress import ProgressReporter
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
+from kd.torch_utils import compute
+from kd.training import checkpoint, distributed, precision, watch
+from kd.training.batches import Batch, TrainBatches
+from kd.training.checkpoint import Progress
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
 from kd.version import VERSION
@@ -42,15 +44,15 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     `should_stop`, asked between batches, says so.
     """
     spec = run.spec
-    with processes.quiet_fabric():
+    with distributed.quiet_fabric():
         fabric = _fabric(spec)
     chief = fabric.is_global_zero
     say = run.report if chief else (lambda *_, **__: None)
-    threads = arithmetic.set_threads(arithmetic.threads(spec.threads, _recorded_threads(run)))
+    threads = compute.set_threads(compute.threads(spec.threads, _recorded_threads(run)))
     if chief:
         run.log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads,
                 world=fabric.world_size, versions=versions())
-    with processes.together(fabric):
+    with distributed.together(fabric):
         # Whichever process decodes the pictures, it tells; the others wait for it at a lock.
         data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, done: run.report(phase, share=done))
         _check_unchanged(spec, data)
@@ -70,9 +72,9 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             teacher.enable_cache(store, run, batches.subset)
     example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
     step = build_step(fabric, model, method, teacher, optimizer, example)
-    with processes.together(fabric):
+    with distributed.together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
-    stop = processes.stop_together(should_stop, fabric)
+    stop = distributed.stop_together(should_stop, fabric)
     watched = watch.begin(run, model, data.val, fabric.device) if chief else None
 
     for epoch in range(progress.epoch, spec.epochs):
@@ -107,13 +109,13 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
 
 def _fabric(spec: RunSpec) -> Fabric:
     """Device, precision and processes. What `fabric run` was told of these holds."""
-    precision: Any = arithmetic.precision_of(spec)
+    precision: Any = precision.precision_of(spec)
     try:
-        fabric = Fabric(**processes.fabric_choice({"accelerator": spec.device, "precision": precision}))
+        fabric = Fabric(**distributed.fabric_choice({"accelerator": spec.device, "precision": precision}))
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UsageError(f"device={spec.device} with precision={precision} cannot be had on this machine "
                          f"({error}). Try device=auto and precision=32-true.") from error
-    if not processes.through_fabric():  # which has done it
+    if not distributed.through_fabric():  # which has done it
         fabric.launch()
     return fabric
 
@@ -195,7 +197,7 @@ def _epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rat
         steps += 1
     shared: Any = step.fabric.all_reduce(torch.stack(list(sums.values())) / steps, reduce_op="mean")
     means = dict(zip(sums, shared.tolist(), strict=True))
-    with processes.together(step.fabric):
+    with distributed.together(step.fabric):
         if not all(map(math.isfinite, means.values())):
             raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
     return means

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd import views
 from kd.datasets.base import Split
 from kd.datasets.tensors import on_device, read_images, to_tensor
+from kd.training import augmentation
 
 
 class Batch(NamedTuple):
@@ -62,7 +62,7 @@ class TrainBatches:
         images = to_tensor(read_images(self.split.images, index), device)
         view = np.zeros(len(index), np.int64)
         if self.view_count:
-            view = views.view_number(epoch, index, self.view_count)
-            images = views.augment(images, index, view, self.flip, self.strength).contiguous(
+            view = augmentation.view_number(epoch, index, self.view_count)
+            images = augmentation.augment(images, index, view, self.flip, self.strength).contiguous(
                 memory_format=torch.channels_last)
         return Batch(images, on_device(self.split.labels[index], device), index, view)

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from kd.spec import RunSpec
-
 # Without one of these a processor emulates bfloat16, several times slower than it computes in float32.
 BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of options in glibc's malloc.h
@@ -60,11 +58,6 @@ def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
     return "bf16-mixed" if kind == "cpu" and not grouped and _bf16_in_hardware() else "32-true"
 
 
-def precision_of(spec: RunSpec) -> str:
-    """The arithmetic in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
-    from kd.models import has_depthwise
-
-    return precision(spec.precision, spec.device, spec.precision == "auto" and has_depthwise(spec))
 
 
 def _bf16_in_hardware() -> bool:

@@ -1,0 +1,10 @@
+"""The arithmetic precision that a run's `auto` stands for on this machine."""
+
+from kd.spec import RunSpec
+
+
+def precision_of(spec: RunSpec) -> str:
+    """The arithmetic in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
+    from kd.models import has_depthwise
+
+    return precision(spec.precision, spec.device, spec.precision == "auto" and has_depthwise(spec))
