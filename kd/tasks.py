@@ -33,18 +33,18 @@ TASKS: Registry[Computation] = Registry("task")
 def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
               should_stop: Callable[[], bool]) -> None:
     """The linear read-out of every stage."""
-    from kd import readout
+    from kd.inspection import linear_probes
 
-    readout.fit(store, run, progress=progress, should_stop=should_stop)
+    linear_probes.fit(store, run, progress=progress, should_stop=should_stop)
 
 
 @TASKS.add("explain")
 def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
              should_stop: Callable[[], bool]) -> None:
     """One explanation of one test image that takes longer than a page may wait. args: the fields of `kept.Wanted`."""
-    from kd import kept
+    from kd.inspection import saved
 
-    kept.compute(store, run, args, progress, should_stop)
+    saved.compute(store, run, args, progress, should_stop)
 
 
 @TASKS.add("appraisal")

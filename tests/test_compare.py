@@ -20,7 +20,7 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.inspection.compare import compare, offered
 from kd.inspection.explain import explain
-from kd.pool import ModelPool, open_subject
+from kd.inspection.model_pool import ModelPool, open_subject
 from kd.store.files import write_json
 from kd.store.runs import Store
 

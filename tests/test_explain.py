@@ -7,12 +7,12 @@ import pytest
 import torch
 from made_runs import CLASSES, CONTROL, TEACHER, explained_spec, made, made_explained_trio, picture
 
-from kd import figure
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
+from kd.inspection import figure
 from kd.inspection.explain import Question, explain, explain_together
-from kd.pool import ModelPool, open_subject
+from kd.inspection.model_pool import ModelPool, open_subject
 from kd.store.runs import Store
 
 

@@ -15,8 +15,8 @@ from small import spec, trained
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import explain
+from kd.inspection.model_pool import ModelPool
 from kd.models import build_untrained
-from kd.pool import ModelPool
 from kd.store.runs import Store
 from kd.training.loop import train
 

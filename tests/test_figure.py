@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kd.errors import UsageError
-from kd.figure import Bars, Row, Sheet, Tile, draw
+from kd.inspection.figure import Bars, Row, Sheet, Tile, draw
 
 RANDOM = np.random.default_rng(0)
 

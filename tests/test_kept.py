@@ -7,14 +7,14 @@ import pytest
 from made_runs import explained_spec, made
 from small import distilled
 
-from kd import kept
 from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
 from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
+from kd.inspection import saved
 from kd.inspection.compare import compare
 from kd.inspection.explain import explain
-from kd.kept import Wanted
+from kd.inspection.saved import Wanted
 from kd.paths import Places
 from kd.store.runs import Store
 
@@ -36,16 +36,16 @@ def picture(trio: Trio, number: int) -> np.ndarray:
 
 def compute(runs: Store, run: object, wanted: Wanted, said: list | None = None):
     heard = [] if said is None else said
-    return kept.compute(runs, run, asdict(wanted), lambda *words: heard.append(words), lambda: False)
+    return saved.compute(runs, run, asdict(wanted), lambda *words: heard.append(words), lambda: False)
 
 
 @pytest.mark.parametrize("explainer", ["grad-cam", "stage-maps", "occlusion"])
 def test_what_is_kept_is_what_was_computed(trio, runs, explainer):
     wanted = Wanted(explainer, 2, trio.teacher.summary["classes"][1], -1)
-    assert kept.load(trio.student, wanted, picture(trio, 2)) is None
+    assert saved.load(trio.student, wanted, picture(trio, 2)) is None
     said = []
     made = compute(runs, trio.student, wanted, said)
-    found = kept.load(trio.student, wanted, picture(trio, 2))
+    found = saved.load(trio.student, wanted, picture(trio, 2))
     assert found.to_json() == made.to_json()
     assert np.array_equal(found.image, made.image)
     for one, other in zip(found.maps, made.maps, strict=True):
@@ -61,19 +61,19 @@ def test_another_picture_class_stage_or_weights_is_not_taken_for_it(trio, runs):
     classes = trio.teacher.summary["classes"]
     wanted = Wanted("grad-cam", 0, classes[0])
     compute(runs, trio.control, wanted)
-    assert kept.load(trio.control, wanted, picture(trio, 0)) is not None
-    assert kept.load(trio.control, wanted, picture(trio, 1)) is None
-    assert kept.load(trio.control, Wanted("grad-cam", 0, classes[1]), picture(trio, 0)) is None
-    assert kept.load(trio.control, Wanted("grad-cam", 0, classes[0], -2), picture(trio, 0)) is None
+    assert saved.load(trio.control, wanted, picture(trio, 0)) is not None
+    assert saved.load(trio.control, wanted, picture(trio, 1)) is None
+    assert saved.load(trio.control, Wanted("grad-cam", 0, classes[1]), picture(trio, 0)) is None
+    assert saved.load(trio.control, Wanted("grad-cam", 0, classes[0], -2), picture(trio, 0)) is None
     trio.control.weights.touch()
-    assert kept.load(trio.control, wanted, picture(trio, 0)) is None
+    assert saved.load(trio.control, wanted, picture(trio, 0)) is None
 
 
 def test_stopping_keeps_nothing(trio, runs):
     wanted = Wanted("stage-maps", 1, trio.teacher.summary["classes"][0])
     with pytest.raises(Stopped):
-        kept.compute(runs, trio.teacher, asdict(wanted), lambda *_: None, lambda: True)
-    assert kept.load(trio.teacher, wanted, picture(trio, 1)) is None
+        saved.compute(runs, trio.teacher, asdict(wanted), lambda *_: None, lambda: True)
+    assert saved.load(trio.teacher, wanted, picture(trio, 1)) is None
 
 
 def test_a_kept_mask_is_shown_as_it_is_and_asked_of_no_model_without_one(trio, runs):
@@ -82,12 +82,12 @@ def test_a_kept_mask_is_shown_as_it_is_and_asked_of_no_model_without_one(trio, r
     student = made(runs, replace(explained_spec(trio.teacher), **like), classes)
     wanted = Wanted("mask", 2, classes[0])
     fresh = compute(runs, student, wanted)
-    found = kept.load(student, wanted, picture(trio, 2))
+    found = saved.load(student, wanted, picture(trio, 2))
     assert found.to_json() == fresh.to_json()
     assert np.array_equal(found.maps[0].scaled, fresh.maps[0].values)
     with pytest.raises(UsageError, match="has no mask"):
         compute(runs, trio.student, wanted)
-    assert kept.load(trio.student, wanted, picture(trio, 2)) is None
+    assert saved.load(trio.student, wanted, picture(trio, 2)) is None
 
 
 def test_an_image_that_is_not_there_is_named(trio, runs):
@@ -100,7 +100,7 @@ def test_kept_explanations_take_their_seats_in_a_comparison(trio, runs):
     comparison = compare(runs, trio.student, image, repeats=1)
     wanted = Wanted("stage-maps", 3, comparison.target, -2)
     found = {part.role: compute(runs, part.cam.run, wanted) for part in comparison.parts}
-    seated = kept.seated(comparison, found)
+    seated = saved.seated(comparison, found)
     assert seated.explainer == "stage-maps"
     for part in seated.parts:
         assert part.cam is found[part.role]

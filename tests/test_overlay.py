@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd.errors import UsageError
-from kd.overlay import COLORMAPS, SIGNED, colour, lookup, overlay, raise_to
+from kd.inspection.overlay import COLORMAPS, SIGNED, colour, lookup, overlay, raise_to
 
 
 def picture(side=20):
@@ -52,6 +52,6 @@ def test_bad_choices_are_named():
 
 
 def test_pages_may_colour_without_torch():
-    code = "import sys, numpy as np; from kd.overlay import overlay; " \
+    code = "import sys, numpy as np; from kd.inspection.overlay import overlay; " \
            "overlay(np.zeros((4, 4, 3), np.uint8), np.ones((2, 2))); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,9 +11,10 @@ from streamlit.testing.v1 import AppTest
 from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
 
-from kd import readout, tasks
+from kd import tasks
 from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
+from kd.inspection import linear_probes
 from kd.inspection.compare import offered
 from kd.jobs import Queue, queue
 from kd.paths import Places
@@ -144,7 +145,7 @@ def test_channels_are_named_with_what_they_add(trio):
 
 
 def test_the_decision_is_offered_then_fitted_on_the_queue_then_shown(trio, jobs):
-    assert readout.summary(trio.control) is None
+    assert linear_probes.summary(trio.control) is None
     at = page(run=trio.student.id, view="decision", of="control")
     assert "have not been fitted yet" in words(at)
     press(at, "Fit the read-outs")

@@ -8,9 +8,10 @@ import pytest
 import torch
 from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 
-from kd import evaluate, pool
+from kd import evaluate
 from kd.errors import UsageError
-from kd.pool import ModelPool, open_subject, shared_pool
+from kd.inspection import model_pool
+from kd.inspection.model_pool import ModelPool, open_subject, shared_pool
 from kd.store.runs import Store
 
 
@@ -55,7 +56,7 @@ def test_models_are_frozen_in_eval_mode_and_answer_as_their_file_says():
 def test_the_least_recently_used_is_dropped_and_the_newest_stays(loads):
     store = Store()
     runs = [made(store, replace(CONTROL, seed=seed)) for seed in range(3)]
-    one = pool._bytes(evaluate.load(runs[0], len(CLASSES)))
+    one = model_pool._bytes(evaluate.load(runs[0], len(CLASSES)))
     loads.clear()
     models = ModelPool(limit=2 * one)
     for run in (runs[0], runs[1], runs[0], runs[2], runs[0], runs[1]):

@@ -7,10 +7,11 @@ import torch
 from made_runs import TEACHER, made
 from small import trained
 
-from kd import evaluate, readout
+from kd import evaluate
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
+from kd.inspection import linear_probes
 from kd.paths import Places
 from kd.store.runs import Store
 
@@ -26,7 +27,7 @@ def place(tmp_path_factory):
 def run(place):
     """A student that has learnt something; its read-outs are fitted."""
     run = trained(Store(place), **LEARNT)
-    readout.fit(Store(place), run)
+    linear_probes.fit(Store(place), run)
     return run
 
 
@@ -36,7 +37,7 @@ def data(run, place):
 
 
 def test_every_stage_knows_more_than_chance_and_the_last_what_the_model_knows(run):
-    facts = readout.summary(run)
+    facts = linear_probes.summary(run)
     scores = [stage["test_accuracy"] for stage in facts["stages"]]
     chance, model = facts["chance"]["test_accuracy"], facts["model"]["test_accuracy"]
     assert chance == pytest.approx(0.25, abs=0.05)
@@ -48,7 +49,7 @@ def test_every_stage_knows_more_than_chance_and_the_last_what_the_model_knows(ru
 
 
 def test_stated_accuracies_are_those_of_what_is_kept(run, data):
-    found = readout.load(run)
+    found = linear_probes.load(run)
     model = evaluate.load(run, 4)
     with torch.no_grad():
         seen = model(to_tensor(data.test.images))
@@ -66,8 +67,8 @@ def test_it_is_the_minimum_of_the_stated_problem(run, data):
     with torch.no_grad():
         stages = model(to_tensor(data.train.images)).stages
     labels = torch.from_numpy(np.asarray(data.train.labels))
-    for layer, features in zip(readout.load(run).layers, stages, strict=True):
-        x = (readout.pool(features).double() - layer.mean) * layer.gain
+    for layer, features in zip(linear_probes.load(run).layers, stages, strict=True):
+        x = (linear_probes.pool(features).double() - layer.mean) * layer.gain
         assert torch.allclose(x.mean(dim=0), torch.zeros_like(layer.mean), atol=1e-4)
         weight, bias = layer.weight.clone().requires_grad_(), layer.bias.clone().requires_grad_()
         loss = torch.nn.functional.cross_entropy(x @ weight.T + bias, labels)
@@ -77,40 +78,40 @@ def test_it_is_the_minimum_of_the_stated_problem(run, data):
 
 
 def test_the_same_run_gives_the_same_read_outs_and_the_generator_stays(run, place):
-    readout.fit(Store(place), run)
-    kept = (run.path / readout.FILE).read_bytes()
+    linear_probes.fit(Store(place), run)
+    kept = (run.path / linear_probes.FILE).read_bytes()
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    readout.fit(Store(place), run)
-    assert (run.path / readout.FILE).read_bytes() == kept
+    linear_probes.fit(Store(place), run)
+    assert (run.path / linear_probes.FILE).read_bytes() == kept
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_shares_rise_to_the_end_and_stopping_keeps_what_was_there(run, place):
-    kept = (run.path / readout.FACTS).read_text()
+    kept = (run.path / linear_probes.FACTS).read_text()
     said = []
-    readout.fit(Store(place), run, lambda phase, share: said.append((phase, share)))
+    linear_probes.fit(Store(place), run, lambda phase, share: said.append((phase, share)))
     shares = [share for _, share in said]
     assert shares == sorted(shares)
     assert {"looking at the train images", "reading out layer 4"} <= {phase for phase, _ in said}
     for batches in range(0, 60, 7):
         count = iter(range(10**6))
         with pytest.raises(Stopped):
-            readout.fit(Store(place), run, should_stop=lambda limit=batches, count=count: next(count) >= limit)
-    assert json.loads((run.path / readout.FACTS).read_text())["stages"] == json.loads(kept)["stages"]
+            linear_probes.fit(Store(place), run, should_stop=lambda limit=batches, count=count: next(count) >= limit)
+    assert json.loads((run.path / linear_probes.FACTS).read_text())["stages"] == json.loads(kept)["stages"]
 
 
 def test_only_the_images_the_run_learnt_from_are_fitted(place, data):
     part = trained(Store(place), **{**LEARNT, "epochs": 1, "data_fraction": 0.5})
-    found = readout.fit(Store(place), part)
+    found = linear_probes.fit(Store(place), part)
     assert found.facts["images"]["train"] == len(take_fraction(data.train, 0.5, 4)) < len(data.train)
 
 
 def test_a_large_set_is_drawn_from(run, place, monkeypatch):
-    monkeypatch.setattr(readout, "MOST_IMAGES", 60)
-    monkeypatch.setattr(readout, "_keep", lambda run, found: None)
-    assert readout.fit(Store(place), run).facts["images"]["train"] == pytest.approx(60, abs=4)
+    monkeypatch.setattr(linear_probes, "MOST_IMAGES", 60)
+    monkeypatch.setattr(linear_probes, "_keep", lambda run, found: None)
+    assert linear_probes.fit(Store(place), run).facts["images"]["train"] == pytest.approx(60, abs=4)
 
 
 def test_a_channel_that_never_changes_is_left_out_and_a_diverged_model_refused(place):
@@ -120,19 +121,19 @@ def test_a_channel_that_never_changes_is_left_out_and_a_diverged_model_refused(p
     train[:, 1] = 5 + 1e-6 * train[:, 1]
     train[:, 2] += 4 * labels["train"]
     features = {"train": train, "val": torch.tensor([[0.0, 900.0, 0.0], [0.0, 5.0, 4.0]])}
-    found = readout._read_out(0, "stage", features, labels, 2, lambda: False)
+    found = linear_probes._read_out(0, "stage", features, labels, 2, lambda: False)
     assert found.gain[1] == 0
     assert found.logits(features["val"]).argmax(dim=1).tolist() == [0, 1]
     features["train"][3, 0] = float("nan")
     with pytest.raises(UsageError, match="the run diverged"):
-        readout._read_out(0, "stage", features, labels, 2, lambda: False)
+        linear_probes._read_out(0, "stage", features, labels, 2, lambda: False)
 
 
 def test_what_cannot_be_read_out_is_said(place):
     store = Store(place)
     with pytest.raises(UsageError, match="not finished"):
-        readout.fit(store, made(store, replace(TEACHER, seed=3), finished=False))
+        linear_probes.fit(store, made(store, replace(TEACHER, seed=3), finished=False))
     changed = made(store, replace(TEACHER, data="phantom-brain:count=60", data_fingerprint="0000"))
     with pytest.raises(UsageError, match="has changed since"):
-        readout.fit(store, changed)
-    assert readout.load(changed) is None
+        linear_probes.fit(store, changed)
+    assert linear_probes.load(changed) is None

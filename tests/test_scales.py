@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd.scales import Scale, centred, common, per_picture
+from kd.inspection.colour_scale import Scale, centred, common, per_picture
 
 
 def test_a_scale_puts_values_between_its_ends_and_clips_the_rest():

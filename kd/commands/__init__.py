@@ -196,13 +196,13 @@ def explain(args: Namespace, store: Store) -> Result:
 
 
 def hierarchy(args: Namespace, store: Store) -> Result:
-    from kd import hierarchy as verb
-    from kd import readout
     from kd.datasets.decode import decode
+    from kd.inspection import layers as verb
+    from kd.inspection import linear_probes
 
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
-    if args.readouts and readout.summary(run) is None:
+    if args.readouts and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
     reading = verb.read(run, image, target=args.target, top=args.top)
     reading.save(Path(args.out))

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import figure
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.experiments.plan import control_of
 from kd.explainers import EXPLAINERS
+from kd.inspection import figure
 from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
+from kd.inspection.model_pool import ModelPool, Subject, open_subject
 from kd.metrics.mask_statistics import collapse
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
-from kd.pool import ModelPool, Subject, open_subject
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import Run, Store

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import figure
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, suited
 from kd.explainers.base import stage_number
+from kd.inspection import figure
+from kd.inspection.model_pool import ModelPool, Subject, open_subject
 from kd.metrics import classification
 from kd.models import cost
-from kd.pool import ModelPool, Subject, open_subject
 from kd.progress import ShareCallback
 from kd.roles import COLOURS, STUDENT
 from kd.store.files import write_bytes, write_json

@@ -4,7 +4,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
-from kd.figure import DPI, EDGE, FINE_PRINT, INK, SOFT
+from kd.inspection.figure import DPI, EDGE, FINE_PRINT, INK, SOFT
 from kd.roles import COLOURS, CONTROL, TEACHER
 from kd.study.reading import Curve, Study
 from kd.study.words import note, sentence, share, teacher_words

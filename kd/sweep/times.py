@@ -58,7 +58,7 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     """
     from kd.evaluate import data_of
     from kd.inspection.explain import Question, explain_together
-    from kd.pool import ModelPool, open_subject
+    from kd.inspection.model_pool import ModelPool, open_subject
 
     found = {run.spec.model_label: run for run in reversed(_finished(find(store, sweep_id), store))}
     if not found:

@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.hierarchy import Hierarchy, read
 from kd.inspection.compare import Comparison, Part
+from kd.inspection.layers import Hierarchy, read
+from kd.inspection.linear_probes import FACTS
 from kd.paths import Places
-from kd.readout import FACTS
 from kd.roles import MARKS, STUDENT
 from kd.store.files import modified
 from kd.store.runs import Run, Store

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kd import scales
-from kd.hierarchy import VIEWS, Hierarchy, StageView
+from kd.inspection import colour_scale
 from kd.inspection.compare import Comparison
+from kd.inspection.layers import VIEWS, Hierarchy, StageView
 from pages.parts import address, cast
 from pages.parts.common import plain
 from pages.parts.maps_view import told
@@ -46,7 +46,7 @@ def _stage(read: Hierarchy) -> StageView:
 
 def _tiles(view: StageView, dressed: Dress) -> None:
     """One scale: the channels of one layer are features of one kind."""
-    scale = scales.common([one.map.values for one in view.channels])
+    scale = colour_scale.common([one.map.values for one in view.channels])
     with st.grid(min_column_width=130, gap="small"):
         bare(dressed)
         for number, one in enumerate(view.channels):

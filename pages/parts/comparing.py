@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import CAM, Comparison, compare, offered
+from kd.inspection.model_pool import open_subject
 from kd.paths import Places
-from kd.pool import open_subject
 from kd.roles import OTHERS
 from kd.store.files import modified
 from kd.store.runs import Run, Store

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from kd import scales
 from kd.explainers import EXPLAINERS
-from kd.hierarchy import VIEWS, Hierarchy
+from kd.inspection import colour_scale
 from kd.inspection.compare import MASK, Comparison, Part
 from kd.inspection.explain import Explanation
-from kd.overlay import SIGNED
+from kd.inspection.layers import VIEWS, Hierarchy
+from kd.inspection.overlay import SIGNED
 from pages.parts import address, cast
 from pages.parts.common import percent, plain
 from pages.parts.picker import Chosen
@@ -152,10 +152,10 @@ def _stages(read: Hierarchy | None, part: Part, dressed: Dress, framed: bool) ->
 
 def _weighted(read: Hierarchy, part: Part, dressed: Dress, framed: bool) -> None:
     """After `scales.per_picture` every layer has the same unit, logits of the target: so one scale is honest."""
-    values = [scales.per_picture(view.weighted.values) for view in read.stages]
+    values = [colour_scale.per_picture(view.weighted.values) for view in read.stages]
     shared = st.toggle("One colour scale for all layers", key="compare_shared", persist_state="session")
-    every = scales.centred(values, HELD)
-    own = [every if shared else scales.centred([one]) for one in values]
+    every = colour_scale.centred(values, HELD)
+    own = [every if shared else colour_scale.centred([one]) for one in values]
     _row([Tile(view.weighted, f"{view.weighted.label.capitalize()}{'' if shared else _ends(scale)}",
                f"{part.role}: {view.weighted.label}", scale, True, view.field if framed else None, one)
           for view, one, scale in zip(read.stages, values, own, strict=True)], dressed)
@@ -166,7 +166,7 @@ def _weighted(read: Hierarchy, part: Part, dressed: Dress, framed: bool) -> None
                                  "± is the end of each layer's own scale.") + _frames(framed))
 
 
-def _ends(scale: scales.Scale | None) -> str:
+def _ends(scale: colour_scale.Scale | None) -> str:
     return f" · ±{scale.high:.2g}" if scale else ""
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from kd.inspection.overlay import colour
 from kd.metrics import mask_statistics
-from kd.overlay import colour
 from kd.store import probe_images
 from kd.store.files import modified
 from kd.store.runs import Run

@@ -11,7 +11,7 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from kd.overlay import colour
+from kd.inspection.overlay import colour
 
 if TYPE_CHECKING:
     from kd.models.receptive_field import Box  # imports torch, which not every page needs

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd.experiments.plan import Trio
-from kd.overlay import colour
+from kd.inspection.overlay import colour
 from kd.store import probe_images
 from kd.store.files import modified
 from kd.store.runs import Run

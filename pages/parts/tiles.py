@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
 
+from kd.inspection.colour_scale import Scale
 from kd.inspection.explain import HeatMap
+from kd.inspection.overlay import SIGNED, overlay
 from kd.models.receptive_field import Box
-from kd.overlay import SIGNED, overlay
-from kd.scales import Scale
 from pages.parts.common import CHART
 from pages.parts.picker import Chosen
 from pages.parts.pictures import MAPS, boxed, enlarge, outline, png

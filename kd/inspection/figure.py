@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
+from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd import figure, readout
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers.base import ExplainerFacts, Maps
+from kd.inspection import figure, linear_probes
 from kd.inspection.explain import HeatMap, pack, protocol_line
+from kd.inspection.linear_probes import ReadOuts
+from kd.inspection.model_pool import ModelPool, Subject, open_subject
 from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.models.receptive_field import Box, receptive_field_of
 from kd.observation import stage_map
-from kd.pool import ModelPool, Subject, open_subject
-from kd.readout import ReadOuts
 from kd.roles import COLOURS, STUDENT
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import Run
@@ -206,7 +206,7 @@ def read(run: Run, image: NDArray[np.uint8], target: int | str | None = None, to
     """
     if top < 1 or repeats < 1:
         raise UsageError(f"top and repeats must be at least 1, not {top} and {repeats}.")
-    subject, readouts = open_subject(run, pool), readout.load(run)
+    subject, readouts = open_subject(run, pool), linear_probes.load(run)
     number = None if target is None else subject.class_number(target)
     turn = _Turn(subject, to_tensor(image[None], subject.model.mean.device), number, top, readouts)
     plain, full = measure_in_turn([turn.forward, turn.look], repeats, warmup=1)
