@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from kd import evaluate
 from kd.datasets import fingerprint, open_dataset
 from kd.datasets.base import Dataset
 from kd.datasets.phantoms import draw_set, parse_reference
+from kd.evaluation import predict
 from kd.methods import TeacherOutputs
 from kd.methods import build as build_method
 from kd.models import build, weights
@@ -136,7 +136,7 @@ class LiveTeacher:
     """A teacher as in most training scripts: a forward pass for every batch, nothing cached."""
 
     def __init__(self, run: Run, classes: int) -> None:
-        self.model = evaluate.load(run, classes).requires_grad_(False)
+        self.model = predict.load(run, classes).requires_grad_(False)
 
     @torch.no_grad()
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, TeacherOutputs]]:

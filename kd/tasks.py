@@ -51,7 +51,7 @@ def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress
 def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                should_stop: Callable[[], bool]) -> None:
     """Agreement, localisation, faithfulness and cost over the test set. args: the keywords of `appraise`."""
-    from kd.appraise import appraise
+    from kd.evaluation.explanations import appraise
 
     appraise(store, run, progress=progress, should_stop=should_stop, **args)
 

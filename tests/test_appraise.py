@@ -6,12 +6,12 @@ import torch
 from made_runs import CONTROL, made, student_spec
 from small import DATA, distilled, request
 
-from kd import appraisals, evaluate
-from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.appraise import appraise
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
+from kd.evaluation import explanation_store, predict
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
+from kd.evaluation.explanations import appraise
 from kd.experiments.plan import Trio, plan
 from kd.explainers import EXPLAINERS
 from kd.explanation_metrics.sanity_checks import explain_all
@@ -86,9 +86,9 @@ def test_a_student_is_judged_with_teacher_and_control(store, student):
 def test_what_is_stored_is_not_computed_again_and_stays_with_its_run(store, student, monkeypatch):
     first = appraise(store, student, limit=8)
     teacher = store[student.spec.teacher]
-    assert appraisals.read(store, teacher, Choice(limit=8))["localisation"]["model"] == (
+    assert explanation_store.read(store, teacher, Choice(limit=8))["localisation"]["model"] == (
         first["explainers"]["grad-cam"]["localisation"]["teacher"])
-    monkeypatch.setattr(evaluate, "load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(predict, "load", lambda *_: pytest.fail("a model was loaded"))
     assert appraise(store, student, limit=8) == first
     with pytest.raises(pytest.fail.Exception):
         appraise(store, student, limit=9)
@@ -98,14 +98,14 @@ def test_changed_weights_are_judged_anew(store, student):
     before = appraise(store, student, localisation=False, limit=8)
     content = student.weights.read_bytes()
     try:
-        model = evaluate.load(student, 4)
+        model = predict.load(student, 4)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.neg_()
         from kd.models import weights
 
         weights.save(model, student.weights)
-        assert appraisals.read(store, student, Choice(limit=8)) is None
+        assert explanation_store.read(store, student, Choice(limit=8)) is None
         after = appraise(store, student, localisation=False, limit=8)
     finally:
         student.weights.write_bytes(content)
@@ -114,12 +114,12 @@ def test_changed_weights_are_judged_anew(store, student):
 
 def test_values_per_image_are_those_of_the_maps(store, student):
     appraise(store, student, limit=8, cost=False)
-    found = appraisals.values(student, Choice(limit=8), AGREEMENT, appraisals.cast(store, student))
+    found = explanation_store.values(student, Choice(limit=8), AGREEMENT, explanation_store.cast(store, student))
     data = open_dataset(DATA, 32, store.places)
     images = np.asarray(data.test.images[found["index"]])
     assert [data.test.names[number] for number in found["index"]] == found["names"].tolist()
-    teacher, mine = (evaluate.load(run, 4) for run in (store[student.spec.teacher], student))
-    asked = evaluate.predict(teacher, data.test)[found["index"]].argmax(axis=1)
+    teacher, mine = (predict.load(run, 4) for run in (store[student.spec.teacher], student))
+    asked = predict.predict(teacher, data.test)[found["index"]].argmax(axis=1)
     from kd.metrics.agreement import map_agreement
 
     (left, no_left), (right, no_right) = (explain_all(EXPLAINERS["grad-cam"], model, images, asked)
@@ -131,11 +131,11 @@ def test_values_per_image_are_those_of_the_maps(store, student):
 
 def test_localisation_asks_about_the_true_class_of_images_with_evidence(store, student):
     appraise(store, student, agreement=False, cost=False)
-    found = appraisals.values(student, Choice().of(student), LOCALISATION, {"student": student})
+    found = explanation_store.values(student, Choice().of(student), LOCALISATION, {"student": student})
     data = open_dataset(DATA, 32, store.places)
     told = np.flatnonzero([mask.any() for mask in data.test.evidence])
     assert np.array_equal(np.flatnonzero(np.isfinite(found["area"])), told)
-    said = appraisals.read(store, student, Choice())["localisation"]["student"]
+    said = explanation_store.read(store, student, Choice())["localisation"]["student"]
     assert said["images"] == len(told)
     assert set(said["per_class"]) == {data.classes[label] for label in data.test.labels[told]}
 
@@ -182,7 +182,7 @@ def test_a_stopped_computation_keeps_what_it_had_and_goes_on(store, student):
     with pytest.raises(Stopped):
         appraise(store, student, faithfulness=True, limit=8, progress=progress,
                  should_stop=lambda: any("faithfulness" in phase for phase in seen))
-    found = appraisals.read(store, student, Choice(limit=8))
+    found = explanation_store.read(store, student, Choice(limit=8))
     assert found["agreement"] and found["localisation"] and found["faithfulness"] is None
     assert appraise(store, student, faithfulness=True, limit=8)["explainers"]["grad-cam"][FAITHFULNESS]
 
@@ -207,7 +207,7 @@ def test_bad_wishes_are_named(store, student):
 def test_the_queue_knows_it(store, student):
     TASKS["appraisal"](store, student, {"limit": 8, "explainers": ["stage-maps"], "cost": False},
                        lambda phase, share: None, lambda: False)
-    assert appraisals.read(store, student, Choice("stage-maps", limit=8))["agreement"]
+    assert explanation_store.read(store, student, Choice("stage-maps", limit=8))["agreement"]
 
 
 def test_an_explained_student_is_judged_by_its_mask_and_the_others_by_grad_cam(store, explained):
@@ -237,13 +237,13 @@ def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explain
     assert list(said["maps"]) == ["mask-soft", "mask", "grad-cam", "layer-cam", "gradient-shap", "centre", "random"]
     assert set(said["maps"]["mask"]["over"]) == {"grad-cam", "layer-cam", "gradient-shap", "centre", "random"}
     assert set(said["blank"]) == {"grad-cam", "layer-cam", "gradient-shap"}
-    runs = appraisals.cast(store, explained)
-    told = appraisals.values(explained, Choice("mask", limit=8), POSTHOC,
+    runs = explanation_store.cast(store, explained)
+    told = explanation_store.values(explained, Choice("mask", limit=8), POSTHOC,
                              {role: runs[role] for role in ("teacher", "student")})
     assert said["maps"]["grad-cam"]["kept"]["mean"] == pytest.approx(told["grad-cam_kept"].mean())
     data = open_dataset(DATA, 32, store.places)
     with torch.no_grad():
-        masks = evaluate.load(explained, 4).predict_mask(to_tensor(np.asarray(data.test.images[told["index"]])))
+        masks = predict.load(explained, 4).predict_mask(to_tensor(np.asarray(data.test.images[told["index"]])))
     assert told["shown"] == pytest.approx(masks.mean(dim=(1, 2)).numpy(), abs=1e-5)
     assert said["area"]["mean"] == pytest.approx(told["shown"].mean())
 
@@ -257,9 +257,11 @@ def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_imag
         for score in ("pointing", "energy"):
             expected = one["localisation"][role]["scores"][score]["value"]  # computed in other batches
             assert beside["scores"][name][score] == pytest.approx(expected, abs=1e-4)
-    runs = appraisals.cast(store, explained)
-    mask, cam = (appraisals.values(runs[role], Choice(name).of(explained), LOCALISATION, {role: runs[role]})["energy"]
-                 for role, name in (("student", "mask"), ("teacher", "grad-cam")))
+    runs = explanation_store.cast(store, explained)
+    mask, cam = (
+        explanation_store.values(runs[role], Choice(name).of(explained), LOCALISATION, {role: runs[role]})["energy"]
+        for role, name in (("student", "mask"), ("teacher", "grad-cam"))
+    )
     assert beside["over"]["grad-cam"]["energy"]["n"] == np.isfinite(mask - cam).sum()
     if np.isfinite(mask - cam).any():
         assert beside["over"]["grad-cam"]["energy"]["mean"] == pytest.approx(np.nanmean(mask - cam))
@@ -272,7 +274,7 @@ def test_grad_cam_of_the_others_is_shared_between_the_choices(store, explained, 
     assert list(dict.fromkeys(told))[1:] == [
         "Grad-CAM: localisation of the teacher", "Grad-CAM: localisation of the control",
         "Mask: localisation of the student", "Grad-CAM: localisation of the student"]
-    monkeypatch.setattr(evaluate, "load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(predict, "load", lambda *_: pytest.fail("a model was loaded"))
     teacher = store[explained.spec.teacher]
     assert appraise(store, teacher, limit=8, agreement=False, cost=False)["explainers"]["grad-cam"]["localisation"]
 
@@ -298,4 +300,4 @@ def test_posthoc_agreement_may_be_stopped_in_the_middle(store, explained):
     with pytest.raises(Stopped):
         appraise(store, explained, ("mask",), posthoc=True, limit=8, progress=progress,
                  should_stop=lambda: len([phase for phase, _ in seen if "post-hoc" in phase]) > 3)
-    assert appraisals.read(store, explained, Choice("mask", limit=8))[POSTHOC] is None
+    assert explanation_store.read(store, explained, Choice("mask", limit=8))[POSTHOC] is None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kd import evaluate
 from kd.datasets.base import Split
+from kd.evaluation import predict
 from kd.observation import Observation
 from kd.training.batches import TrainBatches
 
@@ -80,7 +80,7 @@ def test_reading_a_whole_set_leaves_resident_memory_flat(tmp_path):
     before = resident()
     for batch in TrainBatches(split, np.arange(shape[0]), 500, 0, 0, True).epoch(0, CPU):
         assert not batch.images.any()
-    evaluate.predict(Brightness(), split)
+    predict.predict(Brightness(), split)
     assert resident() - before < 100
     assert images.max() == 0  # and so the measure is shown to see what it must
     assert resident() - before > 150

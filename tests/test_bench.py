@@ -9,11 +9,11 @@ import torch
 from made_runs import CONTROL, TEACHER, made, student_spec
 from small import DATA
 
-from kd import bench as module
-from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.bench import Bench
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
+from kd.evaluation import context as module
+from kd.evaluation.context import Bench
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.explainers import EXPLAINERS
 from kd.paths import Places
 from kd.store.runs import Store

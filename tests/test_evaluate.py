@@ -3,8 +3,8 @@ import pytest
 from made_sets import make_folder
 from small import trained
 
-from kd import evaluate
 from kd.errors import UsageError
+from kd.evaluation import predict
 from kd.metrics import classification
 from kd.spec import RunSpec
 from kd.store.predictions import answers
@@ -14,7 +14,7 @@ from kd.store.runs import Store
 def test_predictions_on_disk_give_the_scores():
     store = Store()
     run = trained(store)
-    scores = evaluate.evaluate(run, store)
+    scores = predict.evaluate(run, store)
     with np.load(run.path / "predictions.npz") as stored:
         logits, labels, names = stored["logits"], stored["labels"], stored["names"]
     assert len(names) == len(labels) == scores["images"]
@@ -27,8 +27,8 @@ def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):
     lines = [f"{file.as_posix()},person {number // 3}" for number, file in enumerate(files)]
     (root / "groups.csv").write_text("\n".join(["file,group", *lines]) + "\n")
     run = store.create(RunSpec(data=str(root), image_size=32))
-    test = evaluate.data_of(run, store).test
-    evaluate.record(run, np.zeros((len(test), 2), np.float32), test)
+    test = predict.data_of(run, store).test
+    predict.record(run, np.zeros((len(test), 2), np.float32), test)
     found = answers(run)
     assert found is not None
     assert found.groups == test.groups
@@ -38,11 +38,11 @@ def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):
 def test_a_run_without_weights_says_so():
     store = Store()
     with pytest.raises(UsageError, match="has no weights yet"):
-        evaluate.evaluate(store.create(RunSpec(data="phantom-brain:count=40", image_size=32)), store)
+        predict.evaluate(store.create(RunSpec(data="phantom-brain:count=40", image_size=32)), store)
 
 
 def test_a_data_set_that_changed_is_not_scored():
     store = Store()
     run = store.create(RunSpec(data="phantom-brain:count=40", image_size=32, data_fingerprint="0000"))
     with pytest.raises(UsageError, match="has changed since"):
-        evaluate.evaluate(run, store)
+        predict.evaluate(run, store)

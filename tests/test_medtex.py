@@ -9,10 +9,10 @@ from made_runs import made
 from made_sets import make_npz
 from small import DATA, distilled, explainer_of, request, spec, trained
 
-from kd import evaluate
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
+from kd.evaluation import predict
 from kd.experiments.plan import control_of, plan
 from kd.methods import METHODS
 from kd.models import build
@@ -46,14 +46,14 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
         {**about.alone.to_json(), "method": "supervised", "method_args": {}, "teacher": ""})
     assert control_of(store, trio.student) == trio.control
     assert [set(event["terms"]) for event in trio.student.epochs()] == [TERMS] * 2
-    model = evaluate.load(trio.student, 4)
+    model = predict.load(trio.student, 4)
     train_images = open_dataset(DATA, 32, store.places).train.images
     expected = torch.from_numpy(train_images.mean(axis=0) / 255).permute(2, 0, 1).float()
     torch.testing.assert_close(model.mean_image, expected)
     with torch.no_grad():
         seen = model(to_tensor(train_images[:4]))
     assert 0 < seen.mask.mean() < 1
-    assert not isinstance(evaluate.load(trio.control, 4), MaskedStudent)
+    assert not isinstance(predict.load(trio.control, 4), MaskedStudent)
     begun = build(about, 4)
     assert not torch.equal(begun.mask_net.stem[0].weight, model.mask_net.stem[0].weight)
     assert trio.student.summary["parameters"] == sum(weight.numel() for weight in model.parameters())
@@ -85,8 +85,8 @@ def test_methods_with_and_without_an_explainer_share_teacher_and_controls_in_a_s
 
 
 def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
-    loaded, real, before = [], evaluate.load, teacher.weights.read_bytes()
-    monkeypatch.setattr(evaluate, "load", lambda *args: loaded.append(real(*args)) or loaded[-1])
+    loaded, real, before = [], predict.load, teacher.weights.read_bytes()
+    monkeypatch.setattr(predict, "load", lambda *args: loaded.append(real(*args)) or loaded[-1])
     trained(store, method="medtex", teacher=teacher.id, **SMALL)
     [model] = loaded
     assert not any(module.training for module in model.modules())
@@ -119,7 +119,7 @@ def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkey
 def test_it_trains_whatever_stands_behind_and_however_it_is_set(store, teacher, changes):
     run = trained(store, **{"method": "medtex", "teacher": teacher.id, **SMALL, **changes})
     assert all(np.isfinite(list(event["terms"].values())).all() for event in run.epochs())
-    assert evaluate.load(run, 4)(torch.rand(2, 3, 32, 32)).mask.isfinite().all()
+    assert predict.load(run, 4)(torch.rand(2, 3, 32, 32)).mask.isfinite().all()
 
 
 def test_it_trains_on_two_classes(store, tmp_path):
@@ -156,7 +156,7 @@ def found(tmp_path):
     teacher = trained(store, **recipe, width=8, epochs=4)
     student = trained(store, **recipe, width=4, epochs=10, learning_rate=0.02, method="medtex",
                       method_args={"rate": 0.05}, teacher=teacher.id, explainer_depth=2, explainer_width=4)
-    theirs, ours, images = evaluate.load(teacher, 3), evaluate.load(student, 3), to_tensor(parts["test"].images)
+    theirs, ours, images = predict.load(teacher, 3), predict.load(student, 3), to_tensor(parts["test"].images)
 
     def same(mask):
         with torch.no_grad():

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages_compare import one, page, pictures
 from test_pages_home import words
 
-from kd.evaluate import data_of
+from kd.evaluation.predict import data_of
 from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import compare

@@ -8,8 +8,8 @@ import pytest
 import torch
 from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 
-from kd import evaluate
 from kd.errors import UsageError
+from kd.evaluation import predict
 from kd.inspection import model_pool
 from kd.inspection.model_pool import ModelPool, open_subject, shared_pool
 from kd.store.runs import Store
@@ -20,12 +20,12 @@ def loads(monkeypatch):
     """The run ids that were loaded; loading takes a moment, so that threads meet."""
     seen = []
 
-    def load(run, classes, original=evaluate.load):
+    def load(run, classes, original=predict.load):
         seen.append(run.id)
         time.sleep(0.05)
         return original(run, classes)
 
-    monkeypatch.setattr(evaluate, "load", load)
+    monkeypatch.setattr(predict, "load", load)
     return seen
 
 
@@ -48,7 +48,7 @@ def test_models_are_frozen_in_eval_mode_and_answer_as_their_file_says():
     model = ModelPool()(run, len(CLASSES))
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    fresh, image = evaluate.load(run, len(CLASSES)), torch.rand(1, 3, 32, 32)
+    fresh, image = predict.load(run, len(CLASSES)), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(fresh(image).logits, model(image).logits)
 
@@ -56,7 +56,7 @@ def test_models_are_frozen_in_eval_mode_and_answer_as_their_file_says():
 def test_the_least_recently_used_is_dropped_and_the_newest_stays(loads):
     store = Store()
     runs = [made(store, replace(CONTROL, seed=seed)) for seed in range(3)]
-    one = model_pool._bytes(evaluate.load(runs[0], len(CLASSES)))
+    one = model_pool._bytes(predict.load(runs[0], len(CLASSES)))
     loads.clear()
     models = ModelPool(limit=2 * one)
     for run in (runs[0], runs[1], runs[0], runs[2], runs[0], runs[1]):

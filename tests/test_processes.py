@@ -15,9 +15,10 @@ from made_runs import made
 from safetensors.numpy import load_file
 from small import distilled, explainer_of, request, spec
 
-from kd import datasets, evaluate
+from kd import datasets
 from kd.commands.along import train_along
 from kd.errors import Stopped, UsageError
+from kd.evaluation import predict
 from kd.experiments.plan import plan
 from kd.paths import Places
 from kd.store.runs import Store
@@ -223,8 +224,8 @@ def test_two_processes_give_what_one_does(tmp_path):
             assert theirs["val_loss"] == pytest.approx(mine["val_loss"], rel=1e-4)
         one_image = 1 / sum(shared.summary["data"]["counts"]["test"])  # near a tie, rounding decides
         assert shared.summary["accuracy"] == pytest.approx(lone.summary["accuracy"], abs=1.01 * one_image)
-        scored = evaluate.data_of(shared, two).test
-        alone = evaluate.predict(evaluate.load(shared, len(lone.summary["classes"])), scored)
+        scored = predict.data_of(shared, two).test
+        alone = predict.predict(predict.load(shared, len(lone.summary["classes"])), scored)
         with np.load(shared.path / "predictions.npz") as stored:  # each process had every second batch of the same size
             assert len(stored["logits"]) == len(scored)
             np.testing.assert_allclose(stored["logits"], alone, rtol=1e-5, atol=1e-6)

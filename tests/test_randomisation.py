@@ -6,9 +6,9 @@ import torch
 from made_runs import picture
 from small import trained
 
-from kd import evaluate
 from kd.datasets import open_dataset
 from kd.errors import Stopped
+from kd.evaluation import predict
 from kd.explainers import EXPLAINERS
 from kd.explanation_metrics.localisation import localisation, masked
 from kd.explanation_metrics.sanity_checks import explain_all, levels, sanity, scrambled
@@ -98,7 +98,7 @@ class Seen:
         data = open_dataset(run.spec.data, run.spec.image_size, store.places)
         told = masked(data.test, np.arange(len(data.test)))
         self.accuracy = run.summary["accuracy"]
-        self.model = evaluate.load(run, len(data.classes)).requires_grad_(False)
+        self.model = predict.load(run, len(data.classes)).requires_grad_(False)
         self.images, self.masks, self.labels = (np.asarray(part[told]) for part in (
             data.test.images, data.test.evidence, data.test.labels))
         self.classes = data.classes

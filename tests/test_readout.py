@@ -7,10 +7,10 @@ import torch
 from made_runs import TEACHER, made
 from small import trained
 
-from kd import evaluate
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
+from kd.evaluation import predict
 from kd.inspection import linear_probes
 from kd.paths import Places
 from kd.store.runs import Store
@@ -50,7 +50,7 @@ def test_every_stage_knows_more_than_chance_and_the_last_what_the_model_knows(ru
 
 def test_stated_accuracies_are_those_of_what_is_kept(run, data):
     found = linear_probes.load(run)
-    model = evaluate.load(run, 4)
+    model = predict.load(run, 4)
     with torch.no_grad():
         seen = model(to_tensor(data.test.images))
     probabilities = found.probabilities(seen.stages)
@@ -63,7 +63,7 @@ def test_stated_accuracies_are_those_of_what_is_kept(run, data):
 
 def test_it_is_the_minimum_of_the_stated_problem(run, data):
     """A convex problem has one minimum: there the gradient of the penalised loss on the training images is zero."""
-    model = evaluate.load(run, 4)
+    model = predict.load(run, 4)
     with torch.no_grad():
         stages = model(to_tensor(data.train.images)).stages
     labels = torch.from_numpy(np.asarray(data.train.labels))

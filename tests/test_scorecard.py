@@ -5,7 +5,7 @@ import pytest
 from fabricate import CLASSES, trio
 
 from kd.errors import UsageError
-from kd.scorecard import ALIKE, SURE, cases, confused_alike, paired, score, together, wilson
+from kd.evaluation.report import ALIKE, SURE, cases, confused_alike, paired, score, together, wilson
 from kd.store.predictions import LOST
 from kd.store.runs import Store
 

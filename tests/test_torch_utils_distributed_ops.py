@@ -12,8 +12,8 @@ from small import explainer_of, spec
 from torch import nn
 from torch.nn import functional as F
 
-from kd import evaluate
 from kd.datasets.base import Split
+from kd.evaluation import predict
 from kd.methods import METHODS, build
 from kd.models import build as build_model
 from kd.models import masked_student, stage_shapes
@@ -123,9 +123,9 @@ class Dim(nn.Module):
 def test_shares_of_a_split_give_what_one_process_gives_and_no_image_counts_twice(in_two, count):
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
     split = Split(images, np.zeros(count, np.int64), tuple(map(str, range(count))))
-    logits, report = evaluate.predict_masked(Dim(), split)
+    logits, report = predict.predict_masked(Dim(), split)
     models = [Dim(), Dim()]
-    found = in_two(lambda rank: evaluate.predict_masked(models[rank], split, "cpu", rank, WORLD))
+    found = in_two(lambda rank: predict.predict_masked(models[rank], split, "cpu", rank, WORLD))
     for shared, masks in found:  # the same calls on the same batches, added up in the same order
         np.testing.assert_array_equal(shared, logits)
         assert masks == report

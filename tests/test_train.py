@@ -5,8 +5,8 @@ import torch
 from lightning_fabric import Fabric
 from small import distilled, spec, trained
 
-from kd import evaluate
 from kd.errors import UsageError
+from kd.evaluation import predict
 from kd.models import weights
 from kd.store import probe_images
 from kd.store.runs import Store
@@ -178,7 +178,7 @@ def test_a_device_that_is_not_there_is_said_in_words(store):
 def test_bfloat16_trains_and_stores_full_precision(store):
     run = trained(store, precision="bf16-mixed")
     assert run.summary["precision"] == "bf16-mixed"
-    model = evaluate.load(run, 4)
+    model = predict.load(run, 4)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
@@ -189,10 +189,10 @@ def test_data_fraction_shows_fewer_images(store):
 
 def test_stored_weights_are_what_was_evaluated(store):
     run = trained(store)
-    model = evaluate.load(run, 4)
+    model = predict.load(run, 4)
     assert not model.training
     weights.save(model, run.path / "again.safetensors")
-    again = evaluate.evaluate(run, store)
+    again = predict.evaluate(run, store)
     assert again["accuracy"] == run.summary["accuracy"]
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from kd.evaluation.explanation_rows import MAPS, OVER, absent, latencies, rows, spread
+from kd.evaluation.report import SECONDS
 from kd.explanation_metrics import posthoc
-from kd.scorecard import SECONDS
-from kd.verdict import MAPS, OVER, absent, latencies, rows, spread
 
 
 def one(mean: float) -> dict:

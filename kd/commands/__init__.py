@@ -151,8 +151,8 @@ def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
 
 
 def evaluate(args: Namespace, store: Store) -> Result:
-    from kd import evaluate as verb
-    from kd.appraisals import rows
+    from kd.evaluation import predict as verb
+    from kd.evaluation.explanation_store import rows
 
     run = store[args.run]
     result = {"run": run.id, **verb.evaluate(run, store)}
@@ -169,16 +169,16 @@ def evaluate(args: Namespace, store: Store) -> Result:
 
 def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
     """By explainer what is known of its maps, once what is asked for has been computed."""
-    from kd import appraisals
+    from kd.evaluation import explanation_store
 
-    usual = appraisals.MASK if args.posthoc else appraisals.STAND_IN
+    usual = explanation_store.MASK if args.posthoc else explanation_store.STAND_IN
     names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
-    appraisals.require_mask(appraisals.cast(store, run), names, args.posthoc)
+    explanation_store.require_mask(explanation_store.cast(store, run), names, args.posthoc)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
     choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
     compute_here(task(run, "appraisal"), store, {"explainers": names, **choice, **sections})
-    found = {name: appraisals.read(store, run, appraisals.Choice(name, **choice)) for name in names}
+    found = {name: explanation_store.read(store, run, explanation_store.Choice(name, **choice)) for name in names}
     for note in dict.fromkeys(note for one in found.values() if one for note in one["notes"]):
         tell(note)
     return found

@@ -20,11 +20,11 @@ from safetensors.torch import save as pack
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd import evaluate
 from kd.datasets import take_fraction
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
+from kd.evaluation import predict
 from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.observation import Observation
@@ -102,8 +102,8 @@ def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
         raise UsageError(f"{run.id} is {run.status}, not finished, so its stages cannot be read out yet. "
                          "Wait for its end, or resume it.")
     began = time.perf_counter()
-    data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
-    model = evaluate.load(run, len(data.classes)).requires_grad_(False).to(device_here(run.spec.device))
+    data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
+    model = predict.load(run, len(data.classes)).requires_grad_(False).to(device_here(run.spec.device))
     pools = _Pooling(model, progress, should_stop)(_shown(run, data))
     layers = []
     for stage, one in enumerate(model.stages):
@@ -156,11 +156,11 @@ class _Pooling:
     @torch.no_grad()
     def _split(self, part: str, split: Split, index: NDArray[np.int64]) -> _Pooled:
         rows = []
-        for start in range(0, len(index), evaluate.BATCH):
+        for start in range(0, len(index), predict.BATCH):
             if self.should_stop():
                 raise Stopped
             self.progress(f"looking at the {part} images", 0.1 + 0.7 * self.done / self.total)
-            batch = index[start:start + evaluate.BATCH]
+            batch = index[start:start + predict.BATCH]
             seen: Observation = self.model(to_tensor(read_images(split.images, batch), self.model.mean.device))
             rows.append([*map(pool, seen.stages), seen.logits])
             self.done += len(batch)

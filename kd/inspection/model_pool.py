@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import evaluate
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError, unknown
+from kd.evaluation import predict
 from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.store.runs import FINISHED, Run
@@ -51,7 +51,7 @@ class ModelPool:
 
     def _load(self, key: tuple[Any, ...], entry: "Future[Classifier]", run: Run, classes: int) -> None:
         try:
-            model = evaluate.load(run, classes).requires_grad_(False).to(self.device)
+            model = predict.load(run, classes).requires_grad_(False).to(self.device)
         except BaseException as error:
             with self._lock:
                 self._entries.pop(key, None)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import evaluate
 from kd.errors import Stopped, UsageError
+from kd.evaluation import predict
 from kd.explainers import EXPLAINERS, scale
 from kd.inspection.compare import CAM, Comparison
 from kd.inspection.explain import Explanation, HeatMap, explain, pack
@@ -93,7 +93,7 @@ def seated(comparison: Comparison, found: Mapping[str, Explanation]) -> Comparis
 
 
 def _image(store: Store, run: Run, number: int) -> NDArray[np.uint8]:
-    data = evaluate.data_of(run, store)
+    data = predict.data_of(run, store)
     if not 0 <= number < len(data.test):
         raise UsageError(f"There is no test image {number}: this data set has {len(data.test)}, numbered from 0.")
     return np.asarray(data.test.images[number])

@@ -56,7 +56,7 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
 
     Those measured before are measured again, because only times of one sitting can be compared. Raises UsageError.
     """
-    from kd.evaluate import data_of
+    from kd.evaluation.predict import data_of
     from kd.inspection.explain import Question, explain_together
     from kd.inspection.model_pool import ModelPool, open_subject
 

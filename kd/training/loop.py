@@ -12,11 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd import evaluate
 from kd.datasets import open_dataset, take_fraction
 from kd.datasets.base import Dataset
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
+from kd.evaluation import predict
 from kd.methods import Method, TeacherOutputs
 from kd.metrics import classification, mask_statistics
 from kd.models import build as build_model
@@ -85,7 +85,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         source = pulse(epoch_batches(teacher, batches, epoch, fabric.device))
         terms = _epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
-        logits, shown = evaluate.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
+        logits, shown = predict.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if watched is not None:  # the chief
@@ -102,7 +102,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         teacher.log_usage()
     say("testing")
     weights.load(model, run.weights)
-    logits, shown = evaluate.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
+    logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
     return _finish(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
 
@@ -221,7 +221,7 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
 def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: mask_statistics.Report | None,
             precision: str) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
-    scores = evaluate.record(run, logits, data.test)
+    scores = predict.record(run, logits, data.test)
     price = cost.cost(run.spec, len(data.classes))
     summary = {"classes": list(data.classes), "data": data.describe(), "accuracy": scores["accuracy"],
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd import tasks
-from kd.appraisals import (
+from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
     FAITHFULNESS,

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from kd.appraisals import AGREEMENT, Choice, least_agreeing, read
+from kd.evaluation.explanation_store import AGREEMENT, Choice, least_agreeing, read
+from kd.evaluation.report import KINDS, NUMBER, ImageCase, Score, case, cases, paired
 from kd.roles import MARKS, STUDENT, TEACHER
-from kd.scorecard import KINDS, NUMBER, ImageCase, Score, case, cases, paired
 from kd.store.runs import Run
 from pages.parts import address, links
 from pages.parts.common import percent, store

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from kd.evaluation.report import Alike, Row, Score
 from kd.roles import COLOURS
-from kd.scorecard import Alike, Row, Score
 from pages.parts.common import tidy
 
 STRONG = 0.55  # of a hue: from here on white writing reads better

@@ -5,7 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from kd.appraisals import (
+from kd.evaluation.explanation_rows import GAIN, OVER, absent, rows, spread
+from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
     FAITHFULNESS,
@@ -18,10 +19,9 @@ from kd.appraisals import (
     read,
     values,
 )
+from kd.evaluation.report import Row, Score
 from kd.explainers import EXPLAINERS
-from kd.scorecard import Row, Score
 from kd.store.runs import Run
-from kd.verdict import GAIN, OVER, absent, rows, spread
 from pages.parts import address
 from pages.parts.common import CHART, store
 from pages.parts.evaluate_asking import STAGES, asked, asking

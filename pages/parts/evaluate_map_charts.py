@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from kd.evaluation.report import Row
 from kd.roles import COLOURS
-from kd.scorecard import Row
 from pages.parts.common import tidy
 from pages.parts.evaluate_charts import NEUTRAL
 

@@ -6,8 +6,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.scorecard import Row
-from kd.verdict import MAPS, NAMES
+from kd.evaluation.explanation_rows import MAPS, NAMES
+from kd.evaluation.report import Row
 from pages.parts.common import CHART, percent, tick, tidy, unbroken
 from pages.parts.evaluate_charts import whiskers
 from pages.parts.evaluate_map_charts import SHIFT

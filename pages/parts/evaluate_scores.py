@@ -5,13 +5,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from kd.appraisals import COST, choices, read
+from kd.evaluation.explanation_rows import latencies, rows
+from kd.evaluation.explanation_store import COST, choices, read
+from kd.evaluation.report import Row, Score, confused_alike, paired, score, together
 from kd.experiments.plan import Series
 from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
-from kd.scorecard import Row, Score, confused_alike, paired, score, together
 from kd.store.files import modified
 from kd.store.runs import Run, Store
-from kd.verdict import latencies, rows
 from pages.parts.common import CHART
 from pages.parts.evaluate_charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate_tables import side_by_side

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.scorecard import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, Row, Score, records
+from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, Row, Score, records
 from kd.store.runs import Run
 from pages.parts.common import count, percent, size, unbroken
 

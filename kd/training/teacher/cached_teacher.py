@@ -11,9 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kd import evaluate, methods
+from kd import methods
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
+from kd.evaluation import predict
 from kd.methods import METHODS, Method, TeacherOutputs
 from kd.models import has_depthwise, weights
 from kd.models.base import Classifier
@@ -152,7 +153,7 @@ class CachedTeacher:
             if weights.fingerprint(self.run.weights) != self.key["teacher"]:
                 raise UsageError(f"The weights of the teacher {self.run.id} changed while a student was learning from "
                                  "it. Start the student again.")
-            self._model = evaluate.load(self.run, self.classes).requires_grad_(False).to(
+            self._model = predict.load(self.run, self.classes).requires_grad_(False).to(
                 memory_format=torch.channels_last).to(self.fabric.device)
         return self._model
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, Arrays
+from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, Arrays
+from kd.evaluation.report import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
 from kd.roles import STUDENT
-from kd.scorecard import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
 
 GAIN, OVER = "gain", "mask over others"
 BINS = 12
@@ -31,7 +31,7 @@ MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask, cut to its a
 
 
 def rows(found: Mapping[str, Any]) -> list[Row]:
-    """Every number of what `kd.appraisals.read` gave; what was not computed is left out.
+    """Every number of what `kd.evaluation.explanation_store.read` gave; what was not computed is left out.
 
     chance: agreement of the same two models on different pictures; the evidence's share of the picture (localisation);
     a random map (post-hoc, faithfulness). centre: a map that knows the middle only. of: the explainer that the model

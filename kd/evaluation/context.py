@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kd import evaluate
-from kd.appraisals import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
+from kd.evaluation import predict
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.explainers import EXPLAINERS, suited
 from kd.explanation_metrics import faithfulness, localisation
 from kd.explanation_metrics.sanity_checks import explain_all
@@ -84,7 +84,7 @@ class Bench:
         """A private, frozen model on the run's device."""
         if role not in self.models:
             run = self.runs[role]
-            model = evaluate.load(run, len(self.data.classes)).requires_grad_(False)
+            model = predict.load(run, len(self.data.classes)).requires_grad_(False)
             self.models[role] = model.to(device_here(run.spec.device))
         return self.models[role]
 
@@ -96,8 +96,8 @@ class Bench:
         """Logits [n, K]."""
         if role not in self.logits:
             model, parts = self.model(role), []
-            for start in range(0, len(self.images), evaluate.BATCH):
-                batch = to_tensor(self.images[start:start + evaluate.BATCH], model.mean.device)
+            for start in range(0, len(self.images), predict.BATCH):
+                batch = to_tensor(self.images[start:start + predict.BATCH], model.mean.device)
                 with torch.no_grad():
                     parts.append(model(batch).logits.float().cpu().numpy())
             self.logits[role] = np.concatenate(parts)

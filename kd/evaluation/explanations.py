@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd import appraisals, evaluate
-from kd.appraisals import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
-from kd.bench import Bench
 from kd.errors import UsageError
+from kd.evaluation import explanation_store, predict
+from kd.evaluation.context import Bench
+from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
 from kd.explanation_metrics import faithfulness, localisation, posthoc
@@ -54,14 +54,14 @@ def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), 
     wanted = {AGREEMENT: agreement, LOCALISATION: localisation, POSTHOC: posthoc, FAITHFULNESS: faithfulness,
               COST: cost}
     asked = [section for section, on in wanted.items() if on]
-    runs = appraisals.cast(store, run)
-    appraisals.require_mask(runs, explainers, posthoc)
+    runs = explanation_store.cast(store, run)
+    explanation_store.require_mask(runs, explainers, posthoc)
     for one in runs.values():
         _require_finished(one)
     todo = _missing(run, runs, [Choice(name, stage, limit, seed).of(run) for name in explainers], asked)
     if todo:
         _work(store, run, runs, todo, progress, should_stop)
-    found = {name: appraisals.read(store, run, Choice(name, stage, limit, seed)) for name in explainers}
+    found = {name: explanation_store.read(store, run, Choice(name, stage, limit, seed)) for name in explainers}
     notes = list(dict.fromkeys(note for one in found.values() if one for note in one["notes"]))
     if agreement and MODEL in runs:
         notes.append(f"{run.id} learnt without a teacher, so there are no maps to agree with.")
@@ -75,12 +75,12 @@ def _missing(run: Run, runs: dict[str, Run], choices: Sequence[Choice], asked: S
     found: dict[tuple[Choice, str, str], Part] = {}
     for choice in choices:
         for section in asked:
-            if section in appraisals.OWN:
+            if section in explanation_store.OWN:
                 for role, one in runs.items():
-                    if appraisals.find(one, choice.suited(one), section, {role: one}) is None:
+                    if explanation_store.find(one, choice.suited(one), section, {role: one}) is None:
                         found.setdefault((choice.suited(one), section, role), (choice, section, role))
-            elif (whose := appraisals.concerned(choice, section, runs)) and (
-                    appraisals.find(run, choice, section, whose) is None):
+            elif (whose := explanation_store.concerned(choice, section, runs)) and (
+                    explanation_store.find(run, choice, section, whose) is None):
                 found[choice, section, ""] = choice, section, ""
     return list(found.values())
 
@@ -89,7 +89,7 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
           should_stop: Callable[[], bool]) -> None:
     progress("opening the data", 0.0)
     pulse = PhaseProgress(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
-    data = evaluate.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
+    data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
     bench: Bench | None = None
     for choice, section, role in todo:
         if bench is None or bench.choice != choice:
@@ -99,9 +99,9 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
         used = choice.suited(owner) if role else choice
         with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
             result, arrays = _COMPUTE[section](bench, role)
-        whose = {role: owner} if role else appraisals.concerned(choice, section, runs)
+        whose = {role: owner} if role else explanation_store.concerned(choice, section, runs)
         shared = {"index": bench.index, "names": np.array([data.test.names[number] for number in bench.index])}
-        appraisals.keep(owner, used, section, whose, result, {**shared, **arrays})
+        explanation_store.keep(owner, used, section, whose, result, {**shared, **arrays})
 
 
 def _phrase(choice: Choice, section: str, role: str) -> str:
