@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import demo
+from kd.experiments import demo
 from kd.jobs import queue
 from kd.store.runs import INTERRUPTED
 from pages.parts import cards, chrome, links, listing

@@ -123,7 +123,7 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
 def _sweep(verbs: Any) -> None:
     """As distill, with lists."""
     from kd.experiments.plan import Request
-    from kd.sweep import AXES
+    from kd.experiments.sweep import AXES
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
         **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
@@ -136,21 +136,21 @@ def _sweep(verbs: Any) -> None:
 
 def _study(verbs: Any) -> None:
     """As distill, with lists of what the study compares."""
-    from kd import study
+    from kd.experiments import data_efficiency
     from kd.experiments.plan import Request
 
     verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
-        "study": {"choices": list(study.STUDIES), "metavar": "NAME",
-                  "help": " ".join(f"{name}: {question}" for name, question in study.STUDIES.items())},
+        "study": {"choices": list(data_efficiency.STUDIES), "metavar": "NAME",
+                  "help": " ".join(f"{name}: {question}" for name, question in data_efficiency.STUDIES.items())},
         **MANY,
         "--out": {"metavar": "DIR", "help": "Write the figure, the table and the numbers there."},
         "--show": {"metavar": "ID", "help": "Train nothing: what any sweep with shares of the data came to."},
         "--fractions": {"type": _list(float), "metavar": "V,…", "help": "Shares of the training images (default "
-                        + ",".join(f"{one:g}" for one in study.FRACTIONS) + ")."},
+                        + ",".join(f"{one:g}" for one in data_efficiency.FRACTIONS) + ")."},
         "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
-                      f"(default {','.join(study.METHODS)})."}})
+                      f"(default {','.join(data_efficiency.METHODS)})."}})
     _flags(verb, (item for item in fields(Request) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
-           defaults=study.DEFAULTS)
+           defaults=data_efficiency.DEFAULTS)
     _knobs(verb)
 
 

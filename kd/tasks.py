@@ -60,9 +60,9 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
 def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                  should_stop: Callable[[], bool]) -> None:
     """How long the architectures of a sweep take to explain a picture. run: its teacher. args: the sweep's id."""
-    from kd.sweep import times
+    from kd.experiments.sweep import explanation_times
 
-    times.measure(store, args["sweep"], progress, should_stop)
+    explanation_times.measure(store, args["sweep"], progress, should_stop)
 
 
 @dataclass(frozen=True)

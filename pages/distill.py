@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd.experiments.plan import Request, Trio
+from kd.experiments.plan import Request
+from kd.store.groups import Trio
 from pages.parts import live
 from pages.parts.chrome import page
 from pages.parts.common import store, usage_errors

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from kd.evaluation.report import Row
-from kd.experiments.plan import control_of
 from kd.roles import CONTROL, STUDENT, TEACHER
+from kd.store.groups import control_of
 from kd.store.runs import Run
 from pages.parts.chrome import page
 from pages.parts.common import percent, store, usage_errors

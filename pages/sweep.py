@@ -2,10 +2,10 @@
 
 import streamlit as st
 
+from kd.experiments.data_efficiency import LESS_DATA
+from kd.experiments.sweep import Sweep, find, planned, sweeps
+from kd.experiments.sweep.progress import standing
 from kd.store.runs import Store
-from kd.study import LESS_DATA
-from kd.sweep import Sweep, find, planned, sweeps
-from kd.sweep.progress import standing
 from pages.parts import sweep_live
 from pages.parts.chrome import page
 from pages.parts.common import plain, store, usage_errors

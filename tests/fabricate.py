@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from kd.experiments.plan import Series
 from kd.spec import RunSpec
 from kd.store.files import write_bytes, write_json
+from kd.store.groups import Series
 from kd.store.runs import Run, Store
 
 CLASSES = ["glioma", "meningioma", "none", "pituitary"]

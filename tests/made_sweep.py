@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from fabricate import epochs, finish
 from small import request
 
+from kd.experiments.sweep import Cell, Sweep, plan
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
-from kd.sweep import Cell, Sweep, plan
 
 SWEEP = Sweep(request(seeds=2, image_size=64), {"depth": (2, 3), "alpha": (0.4, 0.7)})
 COST = {"plain2w4": (500, 90_000), "plain3w4": (1700, 130_000), "test_resnet": (470_000, 8_000_000)}

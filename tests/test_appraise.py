@@ -12,13 +12,14 @@ from kd.errors import Stopped, UsageError
 from kd.evaluation import explanation_store, predict
 from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
 from kd.evaluation.explanations import appraise
-from kd.experiments.plan import Trio, plan
+from kd.experiments.plan import plan
 from kd.explainers import EXPLAINERS
 from kd.explanation_metrics.sanity_checks import explain_all
 from kd.jobs import execute
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.groups import Trio
 from kd.store.runs import Run, Store
 from kd.tasks import TASKS
 

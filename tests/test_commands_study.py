@@ -6,9 +6,9 @@ from made_sweep import SWEEP, made
 from small import DATA
 from test_commands import run
 
+from kd.experiments.data_efficiency import less_data
+from kd.experiments.sweep import Sweep, sweeps
 from kd.store.runs import Store
-from kd.study import less_data
-from kd.sweep import Sweep, sweeps
 
 SMALL = ["study", "less-data", "--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1",
          "--batch-size", "8", "--views", "3", "--depth", "2", "--width", "4", "--explainer-depth", "1"]

@@ -10,8 +10,8 @@ from test_commands import run
 from kd import jobs
 from kd.commands import sweep as verb
 from kd.errors import UsageError
+from kd.experiments.sweep import plan, runs, sweeps
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Store
-from kd.sweep import plan, runs, sweeps
 
 SMALL = ["--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1", "--batch-size", "8",
          "--views", "3"]
@@ -126,7 +126,7 @@ def test_what_another_program_trains_is_left_to_it(capsys, monkeypatch):
 def test_a_finished_sweep_as_json_has_no_value_that_json_lacks():
     store = Store()
     made(store)
-    from kd.sweep.table import table
+    from kd.experiments.sweep.results import table
 
     result = verb.as_json(sweeps(store)[0], table(SWEEP, store), store)
     assert json.loads(json.dumps(result, allow_nan=False))["best"] == 2

@@ -9,11 +9,11 @@ from small import request
 
 from kd import datasets
 from kd.experiments import plan
-from kd.forecast import forecast
+from kd.experiments.data_efficiency import less_data
+from kd.experiments.estimate import forecast
+from kd.experiments.sweep import Sweep, checked, work
+from kd.experiments.sweep.estimate import demands
 from kd.store.runs import Store
-from kd.study import less_data
-from kd.sweep import Sweep, checked, work
-from kd.sweep.demands import demands
 
 AXES = {"alpha": (0.1, 0.4, 0.9), "temperature": (2.0, 4.0), "depth": (2, 3)}
 SETTINGS = {"teacher": "test_resnet", "width": 4, "image_size": 32, "epochs": 2, "seeds": 2}

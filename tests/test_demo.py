@@ -1,4 +1,4 @@
-from kd import demo
+from kd.experiments import demo
 from kd.jobs import execute
 from kd.store.runs import Store
 

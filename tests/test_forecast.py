@@ -3,14 +3,14 @@
 import pytest
 from small import DATA, distilled, request
 
-from kd import forecast as module
 from kd.datasets import inspect
+from kd.experiments import estimate as module
+from kd.experiments.estimate import Forecast, Need, forecast
 from kd.experiments.plan import specs
-from kd.forecast import Forecast, Need, forecast
+from kd.experiments.step_benchmark import ALONE, Trial, Use
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Store
-from kd.trials import ALONE, Trial, Use
 
 
 def foretell(store: Store, **changes) -> Forecast:

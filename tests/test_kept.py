@@ -9,13 +9,13 @@ from small import distilled
 
 from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
-from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection import saved
 from kd.inspection.compare import compare
 from kd.inspection.explain import explain
 from kd.inspection.saved import Wanted
 from kd.paths import Places
+from kd.store.groups import Trio
 from kd.store.runs import Store
 
 

@@ -13,14 +13,15 @@ from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.evaluation import predict
-from kd.experiments.plan import control_of, plan
+from kd.experiments.plan import plan
+from kd.experiments.sweep import Sweep
+from kd.experiments.sweep import plan as plan_sweep
 from kd.methods import METHODS
 from kd.models import build
 from kd.models.masked_student import MaskedStudent
 from kd.paths import Places
+from kd.store.groups import control_of
 from kd.store.runs import Store
-from kd.sweep import Sweep
-from kd.sweep import plan as plan_sweep
 from kd.training.loop import train
 from kd.training.teacher.cached_teacher import CachedTeacher
 

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
 from kd.errors import UsageError
-from kd.experiments.plan import Trio
 from kd.paths import PROJECT, Places
+from kd.store.groups import Trio
 from kd.store.predictions import LOST, answers, pick
 from kd.store.runs import Store
 from pages.parts import comparing, picker

@@ -10,10 +10,10 @@ from test_pages_compare import one, page, pictures
 from test_pages_home import words
 
 from kd.evaluation.predict import data_of
-from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import compare
 from kd.paths import Places
+from kd.store.groups import Trio
 from kd.store.runs import Store
 from pages.parts import comparing
 

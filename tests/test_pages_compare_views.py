@@ -12,12 +12,12 @@ from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
 
 from kd import tasks
-from kd.experiments.plan import Trio
 from kd.explainers import EXPLAINERS
 from kd.inspection import linear_probes
 from kd.inspection.compare import offered
 from kd.jobs import Queue, queue
 from kd.paths import Places
+from kd.store.groups import Trio
 from kd.store.runs import Store
 from pages.parts import comparing
 

@@ -12,9 +12,9 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import tasks
 from kd.evaluation.report import KINDS
-from kd.experiments.plan import Trio
 from kd.jobs import execute, queue
 from kd.paths import PROJECT, Places
+from kd.store.groups import Trio
 from kd.store.runs import CANCELLED, QUEUED, Store
 
 ARGS = {"explainers": ["grad-cam"], "stage": -2, "limit": 0, "seed": 0, "agreement": True, "localisation": True,

@@ -8,7 +8,7 @@ import streamlit as st
 from fabricate import epochs, series, trio
 from streamlit.testing.v1 import AppTest
 
-from kd import demo
+from kd.experiments import demo
 from kd.jobs import Queue, queue
 from kd.paths import PROJECT
 from kd.store.runs import QUEUED, Store

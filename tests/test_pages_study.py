@@ -8,10 +8,10 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_sweep import charts, labels, page, press
 from test_study import SETTINGS, answered
 
+from kd.experiments.data_efficiency import less_data
+from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
 from kd.jobs import queue
 from kd.store.runs import Store
-from kd.study import less_data
-from kd.sweep import Sweep, plan, planned, runs, sweeps
 
 
 def form() -> AppTest:

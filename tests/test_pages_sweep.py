@@ -14,12 +14,12 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd import tasks
+from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
+from kd.experiments.sweep.explanation_times import TASK, Times, _path, read
 from kd.jobs import queue
 from kd.paths import PROJECT
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
-from kd.sweep import Sweep, plan, planned, runs, sweeps
-from kd.sweep.times import TASK, Times, _path, read
 from pages.parts import sweep_live
 
 PROTOCOL = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repeats": 3}
@@ -252,7 +252,9 @@ def test_a_sweep_that_ended_unwatched_has_its_explanations_timed_by_the_queue(id
 
 def test_nothing_is_measured_while_the_page_is_drawn(idle, monkeypatch):  # noqa: F811
     made(Store())
-    monkeypatch.setattr("kd.sweep.times.measure", lambda *args: pytest.fail("measured by the page"))
+    monkeypatch.setattr(
+        "kd.experiments.sweep.explanation_times.measure", lambda *args: pytest.fail("measured by the page")
+    )
     page()
     assert read(Store(), SWEEP.id) is None
 

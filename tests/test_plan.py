@@ -6,20 +6,9 @@ from small import DATA, distilled, request, spec, trained
 
 from kd import datasets
 from kd.errors import UsageError
-from kd.experiments.plan import (
-    Request,
-    caveat,
-    control_of,
-    control_spec,
-    passes,
-    plan,
-    series,
-    series_of,
-    single,
-    specs,
-    trio_of,
-)
+from kd.experiments.plan import Request, caveat, passes, plan, series, single, specs
 from kd.spec import RunSpec
+from kd.store.groups import control_of, control_spec, series_of, trio_of
 from kd.store.runs import Store
 
 

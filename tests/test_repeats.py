@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from kd.experiments.plan import Series
-from kd.repeats import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
+from kd.experiments.results import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
 from kd.spec import RunSpec
 from kd.store.files import write_json
+from kd.store.groups import Series
 from kd.store.predictions import Answers
 from kd.store.runs import Run, Store
 

@@ -6,8 +6,8 @@ import pytest
 
 from kd.errors import UsageError
 from kd.experiments.plan import Request
+from kd.experiments.sweep import Sweep
 from kd.spec import RunSpec
-from kd.sweep import Sweep
 
 
 def test_round_trip_through_json():

@@ -10,16 +10,16 @@ from PIL import Image
 from small import DATA, request
 
 from kd.errors import UsageError
+from kd.experiments.data_efficiency import DEFAULTS, less_data
+from kd.experiments.data_efficiency.curves import Study, studies
+from kd.experiments.data_efficiency.figure import SHADES, draw, places, reach, style
+from kd.experiments.data_efficiency.report import as_csv, lines, rows, sentence, to_json
 from kd.experiments.plan import specs
+from kd.experiments.sweep import Sweep, plan, runs
+from kd.experiments.sweep import request as cell_request
+from kd.experiments.sweep.results import table
 from kd.store.files import write_json
 from kd.store.runs import Store
-from kd.study import DEFAULTS, less_data
-from kd.study.figure import SHADES, draw, places, reach, style
-from kd.study.reading import Study, studies
-from kd.study.words import as_csv, lines, rows, sentence, to_json
-from kd.sweep import Sweep, plan, runs
-from kd.sweep import request as cell_request
-from kd.sweep.table import table
 
 SETTINGS = {"data": DATA, "teacher": "test_resnet", "depth": 2, "width": 4, "epochs": 4, "image_size": 64, "seeds": 2,
             "batch_size": 8, "views": 3}

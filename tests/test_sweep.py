@@ -6,13 +6,13 @@ from small import request
 
 from kd.errors import UsageError
 from kd.experiments.plan import series as plan_series
+from kd.experiments.sweep import Sweep, cells, find, path, plan, planned, runs, sweeps, work
+from kd.experiments.sweep import request as cell_request
 from kd.methods import METHODS
 from kd.methods.base import MethodFacts
 from kd.methods.logits import SoftTargets
 from kd.store.files import write_json
 from kd.store.runs import FAILED, Store
-from kd.sweep import Sweep, cells, find, path, plan, planned, runs, sweeps, work
-from kd.sweep import request as cell_request
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ import pytest
 from made_sweep import SWEEP, made
 from small import request
 
-from kd.forecast import Forecast, Need
+from kd.experiments.estimate import Forecast, Need
+from kd.experiments.sweep import Sweep
+from kd.experiments.sweep.estimate import demands
 from kd.store.runs import Store
-from kd.sweep import Sweep
-from kd.sweep.demands import demands
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def asked(monkeypatch):
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return Forecast(tuple(needs), 42, 0, None, 0, 0)
 
-    monkeypatch.setattr("kd.forecast.forecast", forecast)
+    monkeypatch.setattr("kd.experiments.estimate.forecast", forecast)
     return calls
 
 

@@ -1,10 +1,10 @@
 import pytest
 from made_sweep import SWEEP, made
 
+from kd.experiments.sweep import Sweep, plan
+from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score, single, spread
+from kd.experiments.sweep.results import table
 from kd.store.runs import Store
-from kd.sweep import Sweep, plan
-from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, score, single, spread
-from kd.sweep.table import table
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 from made_sweep import SWEEP, done, made
 
+from kd.experiments.sweep import plan, runs
+from kd.experiments.sweep.progress import place, standing
 from kd.store.runs import FAILED, QUEUED, Store
-from kd.sweep import plan, runs
-from kd.sweep.progress import place, standing
 
 
 @pytest.fixture

@@ -4,11 +4,22 @@ import io
 import pytest
 from made_sweep import SWEEP, WRONG, done, made
 
+from kd.experiments.sweep import Sweep, plan, planned
+from kd.experiments.sweep.explanation_times import Times, _path
+from kd.experiments.sweep.results import (
+    DELETED,
+    FLOPS,
+    MILLISECONDS,
+    PLANNED,
+    as_csv,
+    best,
+    front,
+    points,
+    record,
+    table,
+)
 from kd.store.files import write_json
 from kd.store.runs import FAILED, FINISHED, QUEUED, RUNNING, Store
-from kd.sweep import Sweep, plan, planned
-from kd.sweep.table import DELETED, FLOPS, MILLISECONDS, PLANNED, as_csv, best, front, points, record, table
-from kd.sweep.times import Times, _path
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from small import request, trained
 
 from kd import tasks
 from kd.errors import Stopped, UsageError
+from kd.experiments.sweep import Sweep, plan, runs
+from kd.experiments.sweep.explanation_times import TASK, measure, missing, read
 from kd.jobs import execute
 from kd.store.runs import Store
-from kd.sweep import Sweep, plan, runs
-from kd.sweep.times import TASK, measure, missing, read
 
 SWEEP = Sweep(request(epochs=1), {"depth": (2, 3), "alpha": (0.4, 0.7)})
 

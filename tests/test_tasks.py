@@ -8,9 +8,9 @@ from small import request, spec, trained
 
 from kd import jobs, tasks
 from kd.errors import Stopped, UsageError
+from kd.experiments.sweep import Sweep, work
 from kd.paths import Places
 from kd.store.runs import Store
-from kd.sweep import Sweep, work
 from kd.tasks import TASKS, TaskState, status, task
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kd.experiments.step_benchmark import Use, trial
 from kd.methods import build
 from kd.models import build_untrained
 from kd.observation import Drawing
 from kd.spec import RunSpec
-from kd.trials import Use, trial
 
 PLAIN = RunSpec(model="plain", depth=2, width=4, image_size=32)
 EXPLAINED = replace(PLAIN, explainer_depth=1, explainer_width=4)

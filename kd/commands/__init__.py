@@ -13,11 +13,11 @@ from kd.commands.following import Epochs as Epochs
 from kd.commands.following import Phases
 from kd.commands.following import tell as tell
 from kd.errors import UsageError
-from kd.experiments.plan import Series
 from kd.jobs import execute, one_per_machine
 from kd.metrics import mask_statistics
 from kd.paths import Places
 from kd.roles import ROLES
+from kd.store.groups import Series
 from kd.store.quota import GB
 from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
 from kd.tasks import Task, task
@@ -79,7 +79,7 @@ def brief(run: Run) -> Result:
 
 
 def demo(args: Namespace, store: Store) -> Result:
-    from kd import demo as script
+    from kd.experiments import demo as script
 
     trio = script.plan(store)
     train_here(trio.runs, store)
@@ -136,9 +136,9 @@ def distill(args: Namespace, store: Store) -> Result:
 
 def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
     """The first seed's runs, every seed's and their summary; for people the scores, a row per seed."""
-    from kd import repeats
+    from kd.experiments import results
 
-    found = repeats.outcome(series)
+    found = results.outcome(series)
     if found is None:
         raise UsageError(f"The test answers of {series.teacher.id} or of every student are missing. Write them anew: "
                          "python -m kd evaluate RUN.")
@@ -146,8 +146,8 @@ def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
         seeds = [{"seed": student.spec.seed, "control": brief(control), "student": brief(student)}
                  for control, student in series.pairs]
         return {**first, "seeds": seeds, "summary": found.to_json()}
-    tell(repeats.sentence(found))
-    return {"seeds": repeats.rows(found)}
+    tell(results.sentence(found))
+    return {"seeds": results.rows(found)}
 
 
 def evaluate(args: Namespace, store: Store) -> Result:

@@ -8,13 +8,13 @@ from typing import Any
 from kd.commands import Result, tell
 from kd.commands.sweep import knobs, settings, train_all
 from kd.errors import UsageError
+from kd.experiments.data_efficiency import FRACTIONS, LESS_DATA, METHODS, less_data
+from kd.experiments.data_efficiency import report as told
+from kd.experiments.data_efficiency.curves import FRACTION, Study, studies
+from kd.experiments.sweep import Sweep, find
+from kd.experiments.sweep.results import NOTICE, Row, table
 from kd.store.files import write_bytes
 from kd.store.runs import Store
-from kd.study import FRACTIONS, LESS_DATA, METHODS, less_data
-from kd.study import words as told
-from kd.study.reading import FRACTION, Study, studies
-from kd.sweep import Sweep, find
-from kd.sweep.table import NOTICE, Row, table
 
 
 def study(args: Namespace, store: Store) -> Result:
@@ -53,7 +53,7 @@ def _write(args: Namespace, wanted: Sweep, rows: list[Row], found: list[Study], 
         tell(f"Table: {file}")
     if out is None:
         return
-    from kd.study.figure import draw
+    from kd.experiments.data_efficiency.figure import draw
 
     write_bytes(out / f"{LESS_DATA}.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     for number, one in enumerate(found, 1):

@@ -14,15 +14,15 @@ from kd import cluster, datasets
 from kd.commands import Epochs, Result, compute_here, tell, warn
 from kd.errors import UsageError
 from kd.experiments.plan import Request, caveat
+from kd.experiments.results import Spread, between
+from kd.experiments.sweep import AXES, Sweep, find, planned, request, runs, sweeps, work
+from kd.experiments.sweep import explanation_times as timing
+from kd.experiments.sweep import results as tables
+from kd.experiments.sweep.progress import place
+from kd.experiments.sweep.results import Row
 from kd.jobs import execute, one_per_machine
-from kd.repeats import Spread, between
 from kd.store.files import write_bytes
 from kd.store.runs import FINISHED, Run, Store
-from kd.sweep import AXES, Sweep, find, planned, request, runs, sweeps, work
-from kd.sweep import table as tables
-from kd.sweep import times as timing
-from kd.sweep.progress import place
-from kd.sweep.table import Row
 from kd.tasks import task
 
 CLAIMED = 200  # runs marked as queued ahead; each holds a file open

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from kd.errors import UsageError
-from kd.experiments.plan import control_of
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.files import write_bytes, write_json
+from kd.store.groups import control_of
 from kd.store.runs import FINISHED, Run, Store
 
 VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew

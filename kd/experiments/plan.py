@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
 from kd.spec import RunSpec, check, setting
+from kd.store.groups import Series, Trio
 from kd.store.runs import FINISHED, Run, Store
 
 EXPLAINER = ("explainer_depth", "explainer_width", "explainer_fill")
@@ -66,38 +66,8 @@ class Request:
         check(self)
 
 
-@dataclass(frozen=True)
-class Trio:
-    """The three runs of a distillation, in the order in which they train."""
-
-    teacher: Run
-    control: Run
-    student: Run
-
-    @property
-    def runs(self) -> tuple[Run, Run, Run]:
-        return self.teacher, self.control, self.student
 
 
-@dataclass(frozen=True)
-class Series:
-    """A distillation repeated with other seeds. The teacher stays: what varies is what control and student owe to luck.
-
-    pairs: control and student of each seed, by seed.
-    """
-
-    teacher: Run
-    pairs: tuple[tuple[Run, Run], ...]
-
-    @property
-    def trios(self) -> tuple[Trio, ...]:
-        """The distillation of each seed."""
-        return tuple(Trio(self.teacher, *pair) for pair in self.pairs)
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """All of them, in the order in which they train."""
-        return self.teacher, *(run for pair in self.pairs for run in pair)
 
 
 def specs(request: Request, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
@@ -147,40 +117,14 @@ def plan(request: Request, store: Store) -> Trio:
     return series(replace(request, seeds=1), store).trios[0]
 
 
-def control_of(store: Store, student: Run) -> Run | None:
-    """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
-    if not student.spec.teacher:
-        return None
-    return store.find(control_spec(student.spec))
 
 
-@lru_cache(maxsize=4096)
-def control_spec(student: RunSpec) -> RunSpec:
-    """The same student, learning from the labels alone, and seeing the whole picture: without a teacher there is
-    nothing for an explainer to find."""
-    return replace(student.alone, method="supervised", method_args={}, teacher="")
 
 
-def trio_of(store: Store, student: Run) -> Trio | None:
-    """Teacher, control and student of a student run, where all three are there."""
-    control, teacher = control_of(store, student), store.get(student.spec.teacher)
-    return Trio(teacher, control, student) if control and teacher else None
 
 
-def series_of(store: Store, student: Run) -> Series | None:
-    """All seeds that are there of a student's settings, each with its control. None where the student's own control
-    or teacher was deleted."""
-    own = trio_of(store, student)
-    if own is None:
-        return None
-    wanted = _any_seed(student.spec)
-    alike = {run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := trio_of(store, run))}
-    return Series(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
 
 
-@lru_cache(maxsize=4096)
-def _any_seed(spec: RunSpec) -> RunSpec:
-    return replace(spec, seed=0)
 
 
 def _common(request: Request, data: DataRef) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.experiments.plan import control_of
 from kd.explainers import EXPLAINERS
 from kd.inspection import figure
 from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
@@ -21,6 +20,7 @@ from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
 from kd.store.files import write_bytes, write_json
+from kd.store.groups import control_of
 from kd.store.runs import Run, Store
 
 CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"

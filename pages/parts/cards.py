@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from kd.experiments.plan import Series, control_of
-from kd.repeats import Spread
+from kd.experiments.results import Spread
 from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
 from kd.spec import RunSpec
+from kd.store.groups import Series, control_of
 from kd.store.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts import links, listing, progress
 from pages.parts.common import STATUS, count, duration, percent, plain

@@ -8,9 +8,9 @@ import streamlit as st
 from kd.evaluation.explanation_rows import latencies, rows
 from kd.evaluation.explanation_store import COST, choices, read
 from kd.evaluation.report import Row, Score, confused_alike, paired, score, together
-from kd.experiments.plan import Series
 from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
 from kd.store.files import modified
+from kd.store.groups import Series
 from kd.store.runs import Run, Store
 from pages.parts.common import CHART
 from pages.parts.evaluate_charts import alike_chart, confusion_chart, recall_chart, reliability_chart

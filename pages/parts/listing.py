@@ -5,9 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kd.experiments.plan import control_spec
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.spec import RunSpec
+from kd.store.groups import control_spec
 from kd.store.runs import QUEUED, RUNNING, Run, Store
 from pages.parts.common import role
 

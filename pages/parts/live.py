@@ -9,9 +9,9 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from kd.errors import UsageError
-from kd.experiments.plan import Series, Trio, series_of, trio_of
 from kd.jobs import queue
 from kd.roles import COLOURS, ROLES, STUDENT
+from kd.store.groups import Series, Trio, series_of, trio_of
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts import common, lessons_view, listing
 from pages.parts.common import CHART, TERMS, store, tidy, usage_errors

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kd.experiments.plan import Series, Trio
-from kd.repeats import Arm, Outcome, Spread, outcome, sentence, signed
+from kd.experiments.results import Arm, Outcome, Spread, outcome, sentence, signed
 from kd.store.files import modified
+from kd.store.groups import Series, Trio
 from kd.store.runs import Run
 from pages.parts import links
 from pages.parts.common import count, duration, percent, unbroken
@@ -13,7 +13,7 @@ LONG = 8  # seeds that fit before their table scrolls
 
 
 def result(series: Series) -> Outcome | None:
-    """`kd.repeats.outcome`, kept until one of the runs changes."""
+    """`kd.experiments.results.outcome`, kept until one of the runs changes."""
     return _result(series, tuple(map(_changed, series.runs)))
 
 

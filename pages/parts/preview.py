@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kd.datasets import DataRef
+from kd.experiments.estimate import Forecast, forecast
 from kd.experiments.plan import Request, specs
-from kd.forecast import Forecast, forecast
 from kd.models import cost
 from kd.spec import RunSpec
 from pages.parts.common import count, rough, size, store, times, unbroken

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from kd.experiments.plan import Trio
 from kd.inspection.overlay import colour
 from kd.store import probe_images
 from kd.store.files import modified
+from kd.store.groups import Trio
 from kd.store.runs import Run
 from pages.parts.pictures import png
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from kd.experiments.plan import Series
 from kd.roles import MARKS, ROLES
+from kd.store.groups import Series
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts import progress
 from pages.parts.common import STATUS, count, duration, percent

@@ -2,11 +2,11 @@
 
 import plotly.graph_objects as go
 
-from kd.repeats import between, signed
+from kd.experiments.data_efficiency.curves import Curve, Point, Study
+from kd.experiments.data_efficiency.figure import places, reach, style, tick
+from kd.experiments.data_efficiency.report import share, teacher_words
+from kd.experiments.results import between, signed
 from kd.roles import COLOURS, TEACHER
-from kd.study.figure import places, reach, style, tick
-from kd.study.reading import Curve, Point, Study
-from kd.study.words import share, teacher_words
 from pages.parts.common import percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 

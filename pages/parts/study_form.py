@@ -5,10 +5,10 @@ from typing import Any
 
 import streamlit as st
 
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, less_data
+from kd.experiments.data_efficiency import METHODS as USUAL
+from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
-from kd.study import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, less_data
-from kd.study import METHODS as USUAL
-from kd.sweep import Sweep
 from pages.parts import distill_form, fields, sweep_form
 from pages.parts.distill_form import MAIN
 from pages.parts.fields import label

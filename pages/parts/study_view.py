@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from kd.experiments.data_efficiency.curves import Study, studies
+from kd.experiments.data_efficiency.figure import draw
+from kd.experiments.data_efficiency.report import as_csv, lines, note, told
+from kd.experiments.sweep import Sweep
+from kd.experiments.sweep.results import NOTICE, Row
 from kd.store.runs import Store
-from kd.study.figure import draw
-from kd.study.reading import Study, studies
-from kd.study.words import as_csv, lines, note, told
-from kd.sweep import Sweep
-from kd.sweep.table import NOTICE, Row
 from pages.parts.common import CHART, percent, plain, store
 from pages.parts.study_chart import study_chart
 

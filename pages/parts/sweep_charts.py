@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from kd.experiments.sweep import Value
+from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, Grid, score, spread
+from kd.experiments.sweep.results import FLOPS, Point, Row
 from kd.roles import COLOURS, CONTROL, STUDENT, TEACHER
-from kd.sweep import Value
-from kd.sweep.grids import ACCURACY, GAIN, Grid, score, spread
-from kd.sweep.table import FLOPS, Point, Row
 from pages.parts.common import STATUS_WORDS, count, percent, tidy
 from pages.parts.evaluate_charts import NEUTRAL
 

@@ -7,8 +7,8 @@ import streamlit as st
 
 from kd.errors import UsageError
 from kd.experiments.plan import Request
+from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
-from kd.sweep import Sweep
 from pages.parts import distill_form, fields
 from pages.parts.distill_form import MAIN, STUDENT_HELP, STUDENTS
 from pages.parts.fields import label

@@ -3,12 +3,12 @@
 import streamlit as st
 
 from kd import tasks
-from kd.experiments.plan import Trio
+from kd.experiments.sweep import Cell, Sweep, planned
+from kd.experiments.sweep.explanation_times import TASK, missing
+from kd.experiments.sweep.progress import Standing, place, standing
 from kd.jobs import queue
+from kd.store.groups import Trio
 from kd.store.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
-from kd.sweep import Cell, Sweep, planned
-from kd.sweep.progress import Standing, place, standing
-from kd.sweep.times import TASK, missing
 from pages.parts import listing, progress
 from pages.parts.common import plain, rough, store, usage_errors
 from pages.parts.polling import polled
@@ -104,7 +104,7 @@ def _controls(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> None:
 
 def start(sweep: Sweep) -> None:
     """Plan what is missing and queue what has not finished. Raises UsageError."""
-    from kd.sweep import work
+    from kd.experiments.sweep import work
 
     queue(store().places).submit(work(sweep, store()))
 
@@ -120,7 +120,7 @@ def cancel(cells: tuple[Cell, ...]) -> None:
 
 
 def _wanted_elsewhere(runs: Store, own: set[str]) -> set[str]:
-    from kd.experiments.plan import trio_of
+    from kd.store.groups import trio_of
 
     others: list[Run] = [entry.run for entry in listing.active(runs) if entry.run.id not in own and entry.spec.teacher]
     trios: list[Trio] = [trio for run in others if (trio := trio_of(runs, run))]

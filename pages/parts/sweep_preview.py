@@ -8,11 +8,11 @@ import streamlit as st
 
 from kd.datasets import DataRef
 from kd.experiments.plan import passes
+from kd.experiments.sweep import Sweep, cells
+from kd.experiments.sweep.estimate import Demands, demands
 from kd.methods import check
 from kd.paths import Places
 from kd.store.runs import Store
-from kd.sweep import Sweep, cells
-from kd.sweep.demands import Demands, demands
 from pages.parts.common import rough, store
 from pages.parts.look import looked
 from pages.parts.sweep_charts import named, text

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.repeats import sentence
+from kd.experiments.results import sentence
+from kd.experiments.sweep import Sweep
+from kd.experiments.sweep.explanation_times import missing, read
+from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
+from kd.experiments.sweep.progress import Standing
+from kd.experiments.sweep.results import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
 from kd.store.runs import FAILED, Store
-from kd.sweep import Sweep
-from kd.sweep.grids import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
-from kd.sweep.progress import Standing
-from kd.sweep.table import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
-from kd.sweep.times import missing, read
 from pages.parts import links, study_view
 from pages.parts.common import CHART, STATUS_WORDS, percent, plain, store, unbroken
 from pages.parts.sweep_charts import front_chart, heat_chart, list_chart

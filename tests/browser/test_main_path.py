@@ -21,7 +21,7 @@ from steps import (
     visit,
 )
 
-from kd.demo import REQUEST
+from kd.experiments.demo import REQUEST
 
 PHANTOM, FOLDER = "phantom-brain", "breast_ultrasound"
 DEPTH = 3

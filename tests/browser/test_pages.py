@@ -10,8 +10,8 @@ from small import distilled
 from steps import go, no_complaints, settled, shoot, sideways, visit
 
 from benchmarks.serving import Server
-from kd.experiments.plan import Trio
 from kd.paths import Places
+from kd.store.groups import Trio
 from kd.store.runs import Store
 
 PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",

@@ -12,8 +12,9 @@ from small import request
 from steps import settled, shoot, visit
 
 from benchmarks.serving import PROJECT, Server
-from kd.experiments.plan import Trio, plan
+from kd.experiments.plan import plan
 from kd.paths import Places
+from kd.store.groups import Trio
 from kd.store.runs import FINISHED, INTERRUPTED, Run, Store
 
 # Trains what another process has planned.

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from kd.experiments.sweep import Value, words
+from kd.experiments.sweep.results import Row
 from kd.metrics.bootstrap import whiskers
-from kd.sweep import Value, words
-from kd.sweep.table import Row
 
 DOWN, ACROSS = "alpha", "temperature"
 ACCURACY, VALIDATION, GAIN = MEASURES = ("test accuracy", "validation macro-F1", "student − control")

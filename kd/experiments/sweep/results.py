@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from kd.experiments.plan import Series
-from kd.repeats import Arm, Difference, Outcome, Spread, outcome, sentence
+from kd.experiments.results import Arm, Difference, Outcome, Spread, outcome, sentence
+from kd.experiments.sweep import Cell, Settings, Sweep, planned
+from kd.experiments.sweep.explanation_times import Times, read
 from kd.store.files import modified
+from kd.store.groups import Series
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
-from kd.sweep import Cell, Settings, Sweep, planned
-from kd.sweep.times import Times, read
 
 DELETED = "deleted"
 # What is said of a cell first, where its runs differ.

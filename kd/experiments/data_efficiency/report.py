@@ -5,11 +5,11 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd.repeats import VERDICTS, WITHIN_CHANCE, Difference, between, signed
+from kd.experiments.data_efficiency.curves import Curve, Point, Study
+from kd.experiments.results import VERDICTS, WITHIN_CHANCE, Difference, between, signed
+from kd.experiments.sweep import Sweep
+from kd.experiments.sweep.results import NOTICE, Row, shared, versions
 from kd.store.runs import Store
-from kd.study.reading import Curve, Point, Study
-from kd.sweep import Sweep
-from kd.sweep.table import NOTICE, Row, shared, versions
 
 # What a bar, or a pair of numbers in brackets, is.
 INTERVAL = "95 % bootstrap intervals of the mean over the seeds, of these models on other test images"

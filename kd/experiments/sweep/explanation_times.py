@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import Stopped, UsageError
+from kd.experiments.sweep import Sweep, find, planned, runs
 from kd.progress import ProgressCallback, no_progress
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
-from kd.sweep import Sweep, find, planned, runs
 
 REPEATS = 15
 TASK = "sweep-times"

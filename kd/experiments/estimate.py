@@ -9,6 +9,7 @@ import torch
 
 from kd.datasets import DataRef, cache
 from kd.experiments.plan import EXPLAINER, seeded
+from kd.experiments.step_benchmark import ALONE, Trial, Use, trial
 from kd.methods import METHODS, build
 from kd.roles import ROLES
 from kd.spec import RunSpec
@@ -17,7 +18,6 @@ from kd.torch_utils.compute import device_here
 from kd.training.precision import precision_of
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
-from kd.trials import ALONE, Trial, Use, trial
 
 TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from kd import datasets
 from kd.datasets import DataRef
+from kd.experiments.sweep import Sweep, checked, in_order, series
 from kd.spec import RunSpec
 from kd.store.runs import FINISHED, Store
-from kd.sweep import Sweep, checked, in_order, series
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def demands(sweep: Sweep, store: Store, data: DataRef | None = None) -> Demands:
 
     Models that have not been timed yet are tried out on noise for a second or so.
     """
-    from kd.forecast import forecast  # torch: not for pages that only read runs
+    from kd.experiments.estimate import forecast  # torch: not for pages that only read runs
 
     data = data or datasets.inspect(sweep.base.data, store.places)
     found = checked(sweep, store, data)

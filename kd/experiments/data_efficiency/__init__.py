@@ -5,7 +5,7 @@ from typing import Any
 
 from kd.errors import UsageError
 from kd.experiments.plan import Request
-from kd.sweep import Sweep
+from kd.experiments.sweep import Sweep
 
 LESS_DATA = "less-data"
 STUDIES = {LESS_DATA: "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."}

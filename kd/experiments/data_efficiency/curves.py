@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from kd import datasets
+from kd.experiments.results import WORSE, Difference, Spread, difference, level, tested
+from kd.experiments.sweep import AXES, Sweep, words
+from kd.experiments.sweep.results import Row, changed
 from kd.metrics.bootstrap import Interval, whiskers
 from kd.paths import Places
-from kd.repeats import WORSE, Difference, Spread, difference, level, tested
 from kd.roles import CONTROL, STUDENT
 from kd.store.predictions import Answers
 from kd.store.runs import Run, Store
-from kd.sweep import AXES, Sweep, words
-from kd.sweep.table import Row, changed
 
 FRACTION = "data_fraction"
 

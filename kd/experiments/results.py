@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.experiments.plan import Series
 from kd.metrics.bootstrap import Interval, interval
 from kd.roles import ROLES
+from kd.store.groups import Series
 from kd.store.predictions import Answers, answers
 from kd.store.runs import Run
 

@@ -4,10 +4,10 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
+from kd.experiments.data_efficiency.curves import Curve, Study
+from kd.experiments.data_efficiency.report import note, sentence, share, teacher_words
 from kd.inspection.figure import DPI, EDGE, FINE_PRINT, INK, SOFT
 from kd.roles import COLOURS, CONTROL, TEACHER
-from kd.study.reading import Curve, Study
-from kd.study.words import note, sentence, share, teacher_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.datasets import open_dataset
-from kd.experiments.plan import Request, Trio
+from kd.experiments.plan import Request
 from kd.experiments.plan import plan as plan_request
+from kd.store.groups import Trio
 from kd.store.runs import Run, Store
 
 # The teacher is one of timm's smallest and trains from scratch in half a minute; at 96 px its last grid is 3×3, the
