@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd.experiments import demo
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.store.runs import INTERRUPTED
 from pages.parts import cards, chrome, links, listing
 from pages.parts.cards import Trial

@@ -183,7 +183,7 @@ def main(words: list[str] | None = None) -> int:
     compute.wait_without_spinning()
     compute.hold_memory()
     from kd.commands import as_text, run_verb
-    from kd.commands.along import train_along
+    from kd.jobs.follower import train_along
 
     if distributed.following():
         return train_along()

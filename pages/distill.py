@@ -87,7 +87,7 @@ def _new() -> None:
 def _start(request: Request) -> None:
     """Plan the runs of all seeds, queue what has not finished, and follow them."""
     from kd.experiments.plan import series
-    from kd.jobs import queue
+    from kd.jobs.queue import queue
 
     planned = series(request, store())
     queue(store().places).submit(planned.runs)

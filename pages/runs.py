@@ -5,7 +5,7 @@ import zlib
 import pandas as pd
 import streamlit as st
 
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.store.runs import INTERRUPTED, RUNNING, STATUSES
 from pages.parts import chrome, details, listing, progress
 from pages.parts.common import STATUS_WORDS, plain, store, usage_errors

@@ -1,7 +1,7 @@
 """Small real runs for tests: drawn phantoms, a narrow student, one of timm's test-sized models."""
 
 from kd.experiments.plan import Request, plan
-from kd.jobs import execute
+from kd.jobs.queue import execute
 from kd.methods import METHODS
 from kd.spec import RunSpec
 from kd.store.groups import Trio

@@ -15,13 +15,13 @@ from kd.evaluation.explanations import appraise
 from kd.experiments.plan import plan
 from kd.explainers import EXPLAINERS
 from kd.explanation_metrics.sanity_checks import explain_all
-from kd.jobs import execute
+from kd.jobs.queue import execute
+from kd.jobs.tasks import TASKS
 from kd.paths import Places
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.groups import Trio
 from kd.store.runs import Run, Store
-from kd.tasks import TASKS
 
 
 @pytest.fixture(scope="module")

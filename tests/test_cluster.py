@@ -12,9 +12,9 @@ import time
 import pytest
 from small import DATA, SIZE, spec, trained
 
-from kd import cluster
 from kd.__main__ import main
 from kd.errors import UsageError
+from kd.jobs import ray_cluster
 from kd.paths import Places
 from kd.store.runs import Store
 
@@ -62,7 +62,7 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
     lost = when(runs[-1], 2, lambda pid: os.kill(pid, signal.SIGKILL))
     told = []
     # The students first: the order is Ray's to find.
-    assert cluster.train_all(runs[::-1], store, tell=told.append) == {run.id: "finished" for run in runs}
+    assert ray_cluster.train_all(runs[::-1], store, tell=told.append) == {run.id: "finished" for run in runs}
     lost.join()
     placed = {run.id: [event["pid"] for event in run.events() if event["event"] == "placed"] for run in runs}
     assert [len(placed[run.id]) for run in runs] == [1, 1, 1, 2], "taken up again once, the others never"
@@ -72,7 +72,7 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
     for run in runs:
         assert run.last("started")["threads"] == 1
         assert trained(alone, **run.spec.to_json()).weights.read_bytes() == run.weights.read_bytes(), run.id
-    assert cluster.train_all(runs, store) == {}, "what has finished is used again"
+    assert ray_cluster.train_all(runs, store) == {}, "what has finished is used again"
 
 
 def test_what_fails_is_reported_and_the_rest_goes_on(workers):
@@ -83,7 +83,7 @@ def test_what_fails_is_reported_and_the_rest_goes_on(workers):
     told = []
     with busy.lock():
         busy.log("started")
-        ended = cluster.train_all([teacher, student, other, busy], store, tell=told.append)
+        ended = ray_cluster.train_all([teacher, student, other, busy], store, tell=told.append)
     assert ended == {teacher.id: "failed", student.id: "planned", other.id: "finished", busy.id: "running"}
     assert any(f"{teacher.id} failed. The data set" in text for text in told)
     assert f"{student.id}: left out, for its teacher {teacher.id} did not finish" in told
@@ -116,13 +116,13 @@ def test_ctrl_c_interrupts_the_runs_too(workers, obeys_ctrl_c):
     run = store.create(spec(epochs=1000))
     when(run, 1, lambda pid: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        cluster.train_all([run], store)
+        ray_cluster.train_all([run], store)
     assert run.status == "interrupted"
 
 
 def test_more_cores_than_a_machine_has_are_refused(workers):
     with pytest.raises(UsageError, match="has 99 cores for a run; the largest has 2"):
-        cluster.train_all([], Store(), cpus=99)
+        ray_cluster.train_all([], Store(), cpus=99)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
@@ -130,10 +130,10 @@ def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with pytest.raises(UsageError, match=f"no Ray cluster at {address} .* ray start --head"):
-        cluster.train_all([], Store(), address)
+        ray_cluster.train_all([], Store(), address)
 
 
 def test_without_ray_the_way_out_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="pip install -r requirements-ray.txt"):
-        cluster.train_all([], Store())
+        ray_cluster.train_all([], Store())

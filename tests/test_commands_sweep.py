@@ -7,10 +7,10 @@ from made_sweep import SWEEP, made
 from small import DATA
 from test_commands import run
 
-from kd import jobs
 from kd.commands import sweep as verb
 from kd.errors import UsageError
 from kd.experiments.sweep import plan, runs, sweeps
+from kd.jobs import queue as jobs_queue
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Store
 
 SMALL = ["--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1", "--batch-size", "8",
@@ -114,7 +114,7 @@ def test_what_another_program_trains_is_left_to_it(capsys, monkeypatch):
     train_as_told(monkeypatch, {})
     store = Store()
     busy = runs(plan(SWEEP, store), store)[-1]
-    queue = jobs.Queue(store.places)
+    queue = jobs_queue.Queue(store.places)
     monkeypatch.setattr(queue, "_start", lambda: None)
     queue.submit([busy])
     verb.train_all(SWEEP, store)

@@ -1,5 +1,5 @@
 from kd.experiments import demo
-from kd.jobs import execute
+from kd.jobs.queue import execute
 from kd.store.runs import Store
 
 

@@ -7,8 +7,8 @@ import pytest
 from small import request, spec
 from streamlit.testing.v1 import AppTest
 
-from kd import jobs
 from kd.experiments.plan import plan
+from kd.jobs import queue as jobs_queue
 from kd.paths import PROJECT
 from kd.store.runs import Store
 from kd.torch_utils import compute
@@ -23,7 +23,7 @@ def store():
 
 @pytest.fixture
 def queue(store):
-    queue = jobs.Queue(store.places)
+    queue = jobs_queue.Queue(store.places)
     yield queue
     queue.stop()
 
@@ -101,7 +101,7 @@ def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeyp
     (OSError(28, "No space left on device"), "disk is full"),
 ])
 def test_common_disasters_have_a_way_out(error, words):
-    assert words in jobs._in_words(error)
+    assert words in jobs_queue._in_words(error)
 
 
 def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
@@ -110,7 +110,7 @@ def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
     assert wait_for(lambda: len(trio.teacher.epochs()) >= 1)
     queue.stop()
     assert wait_for(lambda: trio.teacher.status == "interrupted")
-    again = jobs.Queue(store.places)
+    again = jobs_queue.Queue(store.places)
     # The first server still holds the queued ones; a process that ends lets them go.
     for _, lock in queue._waiting:
         lock.release()
@@ -123,7 +123,7 @@ def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
 
 
 def _hold_machine(ready, done):
-    with jobs.machine_lock():
+    with jobs_queue.machine_lock():
         ready.set()
         done.wait(60)
 
@@ -151,7 +151,7 @@ def test_a_run_in_another_hand_is_not_queued_twice(store, queue):
     with run.lock():
         run.log("started")
         assert queue.submit([run]) == []
-    other = jobs.Queue(store.places)
+    other = jobs_queue.Queue(store.places)
     assert queue.submit([run]) == [run]
     assert other.submit([run]) == []
     assert queue.join(60)
@@ -164,7 +164,7 @@ def test_there_is_one_queue_per_root_even_after_a_reload():
 
 
 def test_importing_the_queue_does_not_import_torch():
-    code = "import sys, kd.jobs, kd.store.runs, kd.datasets; sys.exit('torch' in sys.modules)"
+    code = "import sys, kd.jobs.queue, kd.store.runs, kd.datasets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,7 +8,7 @@ from made_outputs import TEACHING, taught
 from small import DATA, explainer_of, spec, trained
 
 from kd import datasets
-from kd.jobs import execute
+from kd.jobs.queue import execute
 from kd.methods import build as build_method
 from kd.models import build, stage_shapes
 from kd.models.weights import load

@@ -11,11 +11,11 @@ from streamlit.testing.v1 import AppTest
 from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
 
-from kd import tasks
 from kd.explainers import EXPLAINERS
 from kd.inspection import linear_probes
 from kd.inspection.compare import offered
-from kd.jobs import Queue, queue
+from kd.jobs import tasks
+from kd.jobs.queue import Queue, queue
 from kd.paths import Places
 from kd.store.groups import Trio
 from kd.store.runs import Store

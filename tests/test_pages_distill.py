@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd.experiments.plan import EXPLAINER
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.methods import METHODS
 from kd.store import probe_images
 from kd.store.files import write_json

@@ -10,9 +10,9 @@ from small import distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd import tasks
 from kd.evaluation.report import KINDS
-from kd.jobs import execute, queue
+from kd.jobs import tasks
+from kd.jobs.queue import execute, queue
 from kd.paths import PROJECT, Places
 from kd.store.groups import Trio
 from kd.store.runs import CANCELLED, QUEUED, Store

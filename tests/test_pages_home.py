@@ -9,7 +9,7 @@ from fabricate import epochs, series, trio
 from streamlit.testing.v1 import AppTest
 
 from kd.experiments import demo
-from kd.jobs import Queue, queue
+from kd.jobs.queue import Queue, queue
 from kd.paths import PROJECT
 from kd.store.runs import QUEUED, Store
 

@@ -9,7 +9,7 @@ from opened import open_page
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, QUEUED, Store

@@ -10,7 +10,7 @@ from test_study import SETTINGS, answered
 
 from kd.experiments.data_efficiency import less_data
 from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.store.runs import Store
 
 

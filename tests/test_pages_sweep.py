@@ -13,10 +13,10 @@ from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd import tasks
 from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
 from kd.experiments.sweep.explanation_times import TASK, Times, _path, read
-from kd.jobs import queue
+from kd.jobs import tasks
+from kd.jobs.queue import queue
 from kd.paths import PROJECT
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from small import distilled, explainer_of, request, spec
 
 from kd import datasets
-from kd.commands.along import train_along
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
 from kd.experiments.plan import plan
+from kd.jobs.follower import train_along
 from kd.paths import Places
 from kd.store.runs import Store
 from kd.training import distributed

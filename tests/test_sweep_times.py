@@ -1,11 +1,11 @@
 import pytest
 from small import request, trained
 
-from kd import tasks
 from kd.errors import Stopped, UsageError
 from kd.experiments.sweep import Sweep, plan, runs
 from kd.experiments.sweep.explanation_times import TASK, measure, missing, read
-from kd.jobs import execute
+from kd.jobs import tasks
+from kd.jobs.queue import execute
 from kd.store.runs import Store
 
 SWEEP = Sweep(request(epochs=1), {"depth": (2, 3), "alpha": (0.4, 0.7)})

@@ -6,12 +6,13 @@ import pytest
 from made_runs import TEACHER, made
 from small import request, spec, trained
 
-from kd import jobs, tasks
 from kd.errors import Stopped, UsageError
 from kd.experiments.sweep import Sweep, work
+from kd.jobs import queue as jobs_queue
+from kd.jobs import tasks
+from kd.jobs.tasks import TASKS, TaskState, status, task
 from kd.paths import Places
 from kd.store.runs import Store
-from kd.tasks import TASKS, TaskState, status, task
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(store):
 
 @pytest.fixture
 def queue(store):
-    queue = jobs.Queue(store.places)
+    queue = jobs_queue.Queue(store.places)
     yield queue
     queue.stop()
 
@@ -90,7 +91,7 @@ def test_asking_twice_while_it_lives_is_asking_once_and_afterwards_computes_anew
     queue.ask(run, "gate")
     assert wait_for(lambda: gate.came)
     assert queue.ask(run, "gate", {"other": 1}) == task(run, "gate")
-    other = jobs.Queue(store.places)
+    other = jobs_queue.Queue(store.places)
     other.ask(run, "gate")
     assert other.tasks == []
     gate.open.set()
@@ -144,7 +145,7 @@ def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, 
 def test_another_process_can_cancel(run, queue, gate):
     asked = queue.ask(run, "gate")
     assert wait_for(lambda: asked.status == "running")
-    jobs.Queue(queue.store.places).cancel(asked)
+    jobs_queue.Queue(queue.store.places).cancel(asked)
     assert queue.join(30)
     assert asked.status == "cancelled"
     assert not asked.cancel_requested()
@@ -195,7 +196,7 @@ def _work_until_killed(root, run_id, ready):
         threading.Event().wait(60)
 
     TASKS._members["gate"] = stall
-    queue = jobs.Queue(store.places)
+    queue = jobs_queue.Queue(store.places)
     queue.ask(store[run_id], "gate", {"limit": 3})
     queue.ask(store[run_id], "readouts")
     queue.join(60)
@@ -230,7 +231,7 @@ def test_a_stopped_server_leaves_the_task_interrupted(run, queue, gate):
 
 
 def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, queue, gate, monkeypatch):
-    with jobs.machine_lock():
+    with jobs_queue.machine_lock():
         asked = queue.ask(run, "gate")
         assert wait_for(lambda: "another program" in asked.state.phase)
         assert asked.status == "queued"
@@ -238,7 +239,7 @@ def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, qu
         assert wait_for(lambda: asked.status == "cancelled")
     assert gate.came == []
     monkeypatch.setitem(TASKS._members, "silent", lambda *_: gate.open.wait(30))
-    with jobs.machine_lock():
+    with jobs_queue.machine_lock():
         silent = queue.ask(run, "silent")
         assert wait_for(lambda: "another program" in silent.state.phase)
     assert wait_for(lambda: silent.status == "running")
@@ -274,7 +275,7 @@ def arguments(name, store):
         return {}
     one = Sweep(request(epochs=1), {"alpha": (0.4, 0.7)})
     control = work(one, store)[1]
-    assert jobs.execute(control, store) == "finished"
+    assert jobs_queue.execute(control, store) == "finished"
     return {"sweep": one.id}
 
 

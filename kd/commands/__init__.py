@@ -13,14 +13,14 @@ from kd.commands.following import Epochs as Epochs
 from kd.commands.following import Phases
 from kd.commands.following import tell as tell
 from kd.errors import UsageError
-from kd.jobs import execute, one_per_machine
+from kd.jobs.queue import execute, one_per_machine
+from kd.jobs.tasks import Task, task
 from kd.metrics import mask_statistics
 from kd.paths import Places
 from kd.roles import ROLES
 from kd.store.groups import Series
 from kd.store.quota import GB
 from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
-from kd.tasks import Task, task
 from kd.training.teacher.cache import cache_bytes, recorded_usage
 
 Result = dict[str, Any]

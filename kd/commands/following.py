@@ -3,8 +3,8 @@
 import sys
 import threading
 
+from kd.jobs.tasks import Task
 from kd.store.runs import Run
-from kd.tasks import Task
 
 
 def tell(text: str) -> None:

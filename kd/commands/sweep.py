@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import cluster, datasets
+from kd import datasets
 from kd.commands import Epochs, Result, compute_here, tell, warn
 from kd.errors import UsageError
 from kd.experiments.plan import Request, caveat
@@ -20,10 +20,11 @@ from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
 from kd.experiments.sweep.progress import place
 from kd.experiments.sweep.results import Row
-from kd.jobs import execute, one_per_machine
+from kd.jobs import ray_cluster
+from kd.jobs.queue import execute, one_per_machine
+from kd.jobs.tasks import task
 from kd.store.files import write_bytes
 from kd.store.runs import FINISHED, Run, Store
-from kd.tasks import task
 
 CLAIMED = 200  # runs marked as queued ahead; each holds a file open
 
@@ -81,7 +82,7 @@ def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
             tell(f"{method}: {told}")
     try:
         if ray is not None:
-            cluster.train_all(todo, store, ray, wanted.base.threads or 1, tell)
+            ray_cluster.train_all(todo, store, ray, wanted.base.threads or 1, tell)
             teacher = store[cells[0].teacher]
             if teacher.status != FINISHED:
                 raise UsageError(f"The teacher {teacher.id} {teacher.status}. {teacher.reason}".strip())

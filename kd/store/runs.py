@@ -3,7 +3,7 @@
 A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
 validation), `resume.pt` (while unfinished), `probes/` (stage maps and masks per epoch), `evaluation.json`,
 `predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is
-computed of a finished run later lies beside these, and in `tasks/` how far it has come (see `kd.tasks`); what its
+computed of a finished run later lies beside these, and in `tasks/` how far it has come (see `kd.jobs.tasks`); what its
 students need of it, in `teacher_outputs/` (see `kd.training.teacher.cache`).
 """
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts import links, listing, progress, warmup
 from pages.parts.common import store

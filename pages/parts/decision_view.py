@@ -3,10 +3,10 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd import tasks
 from kd.inspection.compare import Comparison, Part
 from kd.inspection.layers import VIEWS, Hierarchy
-from kd.jobs import queue
+from kd.jobs import tasks
+from kd.jobs.queue import queue
 from kd.roles import COLOURS, CONTROL, TEACHER
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts import address, cast

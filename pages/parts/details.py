@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT
 from kd.spec import RunSpec
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run

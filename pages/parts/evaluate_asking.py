@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from kd import tasks
 from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
@@ -17,7 +16,8 @@ from kd.evaluation.explanation_store import (
     require_mask,
 )
 from kd.explainers import EXPLAINERS
-from kd.jobs import queue
+from kd.jobs import tasks
+from kd.jobs.queue import queue
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.common import store, usage_errors
 from pages.parts.polling import polled

@@ -9,7 +9,7 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from kd.errors import UsageError
-from kd.jobs import queue
+from kd.jobs.queue import queue
 from kd.roles import COLOURS, ROLES, STUDENT
 from kd.store.groups import Series, Trio, series_of, trio_of
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from kd import tasks
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import Comparison, Part
 from kd.inspection.saved import Wanted, load, seated
-from kd.jobs import queue
+from kd.jobs import tasks
+from kd.jobs.queue import queue
 from kd.store.runs import FAILED, FINISHED
 from pages.parts.common import store
 from pages.parts.picker import Chosen

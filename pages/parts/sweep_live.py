@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from kd import tasks
 from kd.experiments.sweep import Cell, Sweep, planned
 from kd.experiments.sweep.explanation_times import TASK, missing
 from kd.experiments.sweep.progress import Standing, place, standing
-from kd.jobs import queue
+from kd.jobs import tasks
+from kd.jobs.queue import queue
 from kd.store.groups import Trio
 from kd.store.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from pages.parts import listing, progress

@@ -1,7 +1,7 @@
 """What a command is for every process of a launch but the first: training along with that one."""
 
 from kd.errors import Stopped
-from kd.jobs import record_failure
+from kd.jobs.queue import record_failure
 from kd.training import distributed
 
 

@@ -3,7 +3,7 @@
 A queued run is one whose lock this process holds and whose last event is `queued`; it runs once that is `started`.
 Nothing else is kept, so every page of every server reads the same state off the folders, and what a dead server
 leaves behind is *interrupted*. A second lock, one per machine, keeps two servers from training at once. Tasks
-(`kd.tasks`: long computations on a finished run) stand in the same queue under the same rules.
+(`kd.jobs.tasks`: long computations on a finished run) stand in the same queue under the same rules.
 """
 
 import atexit
@@ -23,11 +23,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd import tasks
 from kd.errors import Stopped, UsageError
+from kd.jobs import tasks
+from kd.jobs.tasks import Task
 from kd.paths import Places, default_places
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
-from kd.tasks import Task
 from kd.torch_utils.compute import computing_threads, hold_memory, threads
 from kd.training import distributed
 

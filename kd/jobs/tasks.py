@@ -1,7 +1,8 @@
 """Long computations on a finished run: which there are, and how far each has come, read off files without torch.
 
-A task is (run, name, arguments), carried out by the queue's worker (`kd.jobs`) or the command line. Its last word is
-`tasks/<name>.json` in the run's folder; whether it lives is derived from a lock beside that file, as a run's is.
+A task is (run, name, arguments), carried out by the queue's worker (`kd.jobs.queue`) or the command line. Its last
+word is `tasks/<name>.json` in the run's folder; whether it lives is derived from a lock beside that file, as a run's
+is.
 """
 
 import json

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import Timeout
 
 from kd.errors import UsageError
-from kd.jobs import execute
+from kd.jobs.queue import execute
 from kd.paths import Places
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils import compute
