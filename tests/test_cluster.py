@@ -91,7 +91,7 @@ def test_what_fails_is_reported_and_the_rest_goes_on(workers):
 
 
 def test_a_sweep_has_the_numbers_of_one_without_ray(workers, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kd.commands.sweep.time_explanations", lambda wanted, store: None)  # on this machine either way
+    monkeypatch.setattr("kd.cli.sweep.time_explanations", lambda wanted, store: None)  # on this machine either way
     found = []
     for way in ([], ["--ray"]):
         store = Store(Places(tmp_path / "-".join(["sweep", *way])))

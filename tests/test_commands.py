@@ -171,7 +171,7 @@ def test_distill_over_seeds(capsys, tmp_path):
 
 
 def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd.commands.train_here", lambda runs, store: None)
+    monkeypatch.setattr("kd.cli.verbs.train_here", lambda runs, store: None)
     words = ["distill", "--data", str(make_folder(tmp_path / "two", {"a": 8, "b": 8})), "--teacher", "test_resnet",
              *SMALL, "--root", str(tmp_path / "store"), "--json"]
     code, result, err = run(capsys, *words, "--method", "dkd")

@@ -41,8 +41,8 @@ def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
 
 
 def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
-    monkeypatch.setattr("kd.commands.study.train_all", lambda *_: None)
-    monkeypatch.setattr("kd.commands.study.table", lambda *_: [])
+    monkeypatch.setattr("kd.cli.data_efficiency.train_all", lambda *_: None)
+    monkeypatch.setattr("kd.cli.data_efficiency.table", lambda *_: [])
     assert run(capsys, *SMALL, "--json")[1]["base"] == run(capsys, *SMALL, "--stretch", "1", "--seeds", "3",
                                                           "--json")[1]["base"]
     _, result, _ = run(capsys, *SMALL, "--json", "--methods", "kd,dkd", "--stretch", "0")

@@ -7,7 +7,7 @@ from made_sweep import SWEEP, made
 from small import DATA
 from test_commands import run
 
-from kd.commands import sweep as verb
+from kd.cli import sweep as verb
 from kd.errors import UsageError
 from kd.experiments.sweep import plan, runs, sweeps
 from kd.jobs import queue as jobs_queue

@@ -11,7 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import datasets
-from kd.commands import Epochs, Result, compute_here, tell, warn
+from kd.cli.run_here import Result, compute_here, warn
+from kd.cli.verbs import Epochs, tell
 from kd.errors import UsageError
 from kd.experiments.plan import Request, caveat
 from kd.experiments.results import Spread, between

@@ -5,8 +5,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from kd.commands import Result, tell
-from kd.commands.sweep import knobs, settings, train_all
+from kd.cli.run_here import Result
+from kd.cli.sweep import knobs, settings, train_all
+from kd.cli.verbs import tell
 from kd.errors import UsageError
 from kd.experiments.data_efficiency import FRACTIONS, LESS_DATA, METHODS, less_data
 from kd.experiments.data_efficiency import report as told

@@ -2,28 +2,24 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from kd import datasets
-from kd.commands.following import Epochs as Epochs
-from kd.commands.following import Phases
-from kd.commands.following import tell as tell
+from kd.cli.progress import Epochs as Epochs
+from kd.cli.progress import tell as tell
+from kd.cli.run_here import Result, brief, compute_here, train_here, warn
 from kd.errors import UsageError
-from kd.jobs.queue import execute, one_per_machine
-from kd.jobs.tasks import Task, task
-from kd.metrics import mask_statistics
+from kd.jobs.tasks import task
 from kd.paths import Places
 from kd.roles import ROLES
 from kd.store.groups import Series
 from kd.store.quota import GB
-from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
+from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
-
-Result = dict[str, Any]
 
 
 def as_text(result: Result) -> str:
@@ -35,47 +31,12 @@ def as_text(result: Result) -> str:
     return pd.DataFrame(rows).fillna("").to_string(index=False)
 
 
-def train_here(runs: Iterable[Run], store: Store) -> None:
-    """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
-    for run in runs:
-        if run.status == FINISHED:
-            tell(f"{run.id}: finished before, used again")
-            warn(run)
-            continue
-        if run.status in (QUEUED, RUNNING):
-            raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
-        with run.lock(), one_per_machine(run), Epochs(run):
-            run.clear_cancel()
-            status = execute(run, store)
-        if status != FINISHED:
-            raise UsageError(f"{run.id} {status}. {run.reason}".strip())
-        warn(run)
 
 
-def warn(run: Run) -> None:
-    """Say it where the masks of a finished run explain nothing."""
-    if told := mask_statistics.collapse(run.summary):
-        tell(f"{run.id}: {told}")
 
 
-def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
-    """Carry out a task in this process. Raises UsageError when it does not finish."""
-    if wanted.state.active:
-        raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
-    with wanted.lock(), Phases(wanted):
-        wanted.clear_cancel()
-        wanted.request(args or {})
-        with one_per_machine(wanted):
-            status = execute(wanted, store)
-    if status != FINISHED:
-        raise UsageError(f"{wanted.id} {status}. {wanted.state.reason}".strip())
 
 
-def brief(run: Run) -> Result:
-    """What `train` and `distill` say of a run."""
-    summary = run.summary or {}
-    keys = ("accuracy", "macro_f1", "parameters", "flops", "seconds")
-    return {"run": run.id, "status": run.status, **{key: summary[key] for key in keys if key in summary}}
 
 
 def demo(args: Namespace, store: Store) -> Result:
@@ -257,13 +218,13 @@ def _settings(args: Namespace) -> dict[str, Any]:
 
 
 def run_sweep(args: Namespace, store: Store) -> Result:
-    from kd.commands.sweep import sweep
+    from kd.cli.sweep import sweep
 
     return sweep(args, store)
 
 
 def run_study(args: Namespace, store: Store) -> Result:
-    from kd.commands.study import study
+    from kd.cli.data_efficiency import study
 
     return study(args, store)
 

@@ -1,0 +1,198 @@
+"""The argument parser of `kd`: all verbs and flags, read off the dataclasses of settings."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+from kd.errors import UsageError
+
+TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
+               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
+               "device", "threads")
+
+
+
+NOT_FLAGS = ("data", "method_args")
+
+
+
+Arguments = dict[str, dict[str, Any]]
+
+
+
+STAGE: Arguments = {"--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}}
+
+
+
+HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."}, **STAGE}
+
+
+
+EVALUATE: Arguments = {
+    "--explainers": {"metavar": "NAME,…", "help": "Judge the maps of these explainers, parted by commas; alone: their "
+                     "agreement and localisation."},
+    "--agreement": {"action": "store_true", "help": "Do teacher and student look at the same thing? Beside chance."},
+    "--localisation": {"action": "store_true", "help": "Do maps lie on the evidence? Where the data set has masks."},
+    "--posthoc": {"action": "store_true", "help": "Of an explained student (--explainers mask): does its teacher "
+                  "decide the same when it is shown only what the mask marks, and only the rest? Beside the teacher's "
+                  "own maps and random masks of the same area."},
+    "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and what becomes of "
+                       "the maps when layers are scrambled: a hundred passes per image and model."},
+    "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, drawn per class; default: "
+                "all."},
+    "--seed": {"type": int, "default": 0, "help": "Of that draw (default 0)."}, **STAGE}
+
+
+
+MANY: Arguments = {
+    "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
+    "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
+    "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on this "
+              "machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."}}
+
+
+
+EXAMPLES = """examples:
+  python -m kd demo
+  python -m kd distill --data phantom-brain --teacher resnet18 --student plain --depth 5 --alpha 0.7 --temperature 10
+  python -m kd compare STUDENT_RUN --image scan.jpg --out out/
+
+Not for clinical use."""
+
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message[0].upper()}{message[1:]}. See python -m kd {self.prog.split(' ')[-1]} --help."
+                         .replace("kd kd", "kd"))
+
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and flags; the specs' flags and their help are read off the dataclasses."""
+    from kd.experiments.plan import Request
+    from kd.spec import RunSpec
+
+    top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
+                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    out: Arguments = {"--out": {"required": True, "metavar": "DIR",
+                              "help": "Folder for the figure, the maps and the numbers."}}
+    image: Arguments = {"--image": {"required": True, "metavar": "FILE", "help": "A picture; any size and mode."},
+             "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
+    _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
+          {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
+    _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
+        "--clear-cache": {"action": "store_true", "help": "First remove the decoded images that nothing uses now. They "
+                          "are decoded again when they are needed."}})
+    _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
+    train = _verb(verbs, "train", "Train one model from the labels.")
+    train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
+    train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
+    _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS))
+    distill = _verb(verbs, "distill", "Train teacher, control and student.")
+    distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
+    _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
+    _knobs(distill)
+    _sweep(verbs)
+    _study(verbs)
+    _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
+        "run": {}, **EVALUATE})
+    _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
+        "run": {}, **image, **out,
+        "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
+        "--readouts": {"action": "store_true", "help": "Where the run has no stage read-outs yet, compute them first: "
+                       "one pass over its data."}})
+    _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "list", "All runs, latest first.")
+    for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
+                       ("resume", "Go on with a run that ended early.")):
+        _verb(verbs, name, help, {"run": {}})
+    return top
+
+
+
+def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) -> Any:
+    verb = verbs.add_parser(name, help=help, description=help)
+    for flag, options in (arguments or {}).items():
+        verb.add_argument(flag, **options)
+    verb.add_argument("--json", action="store_true", help="Print the result as one JSON object on the last line.")
+    verb.add_argument("--root", metavar="DIR", help="Where checkpoints/ and data/ lie (default: this project).")
+    return verb
+
+
+
+def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaults: Mapping[str, Any] = {}) -> None:
+    """One flag per field, or per list of its values; a default of None leaves the field to the dataclass, or to whoever
+    has `defaults` of their own."""
+    for item in items:
+        known = defaults.get(item.name, item.default)
+        default = f" (default {known})" if known != "" else ""
+        verb.add_argument("--" + item.name.replace("_", "-"), default=None,
+                          type=_list(type(item.default)) if several else type(item.default),
+                          metavar="V,…" if several else item.name.upper(),
+                          help=(item.metadata["help"] + default).replace("%", "%%"))
+
+
+
+def _sweep(verbs: Any) -> None:
+    """As distill, with lists."""
+    from kd.experiments.plan import Request
+    from kd.experiments.sweep import AXES
+
+    verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
+        **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
+                           "sweep; without ID, which there are."}})
+    items = [item for item in fields(Request) if item.name not in NOT_FLAGS]
+    _flags(verb, (item for item in items if item.name not in AXES))
+    _flags(verb, (item for item in items if item.name in AXES), several=True)
+    _knobs(verb, several=True)
+
+
+
+def _study(verbs: Any) -> None:
+    """As distill, with lists of what the study compares."""
+    from kd.experiments import data_efficiency
+    from kd.experiments.plan import Request
+
+    verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
+        "study": {"choices": list(data_efficiency.STUDIES), "metavar": "NAME",
+                  "help": " ".join(f"{name}: {question}" for name, question in data_efficiency.STUDIES.items())},
+        **MANY,
+        "--out": {"metavar": "DIR", "help": "Write the figure, the table and the numbers there."},
+        "--show": {"metavar": "ID", "help": "Train nothing: what any sweep with shares of the data came to."},
+        "--fractions": {"type": _list(float), "metavar": "V,…", "help": "Shares of the training images (default "
+                        + ",".join(f"{one:g}" for one in data_efficiency.FRACTIONS) + ")."},
+        "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
+                      f"(default {','.join(data_efficiency.METHODS)})."}})
+    _flags(verb, (item for item in fields(Request) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
+           defaults=data_efficiency.DEFAULTS)
+    _knobs(verb)
+
+
+
+def _list(kind: type) -> Callable[[str], list[Any]]:
+    """Reads values parted by commas."""
+    def read(text: str) -> list[Any]:
+        try:
+            return [kind(word.strip()) for word in text.split(",") if word.strip()]
+        except ValueError:
+            what = "whole numbers" if kind is int else "numbers"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what} parted by commas") from None
+    return read
+
+
+
+def _knobs(verb: Any, several: bool = False) -> None:
+    """One flag per hyper-parameter that any method has."""
+    from kd.methods import METHODS
+
+    meanings: dict[str, list[str]] = {}
+    for name in METHODS:
+        for knob, facts in METHODS[name].info.knobs.items():
+            meanings.setdefault(knob, []).append(f"{name}: {facts.help} Default {facts.default:g}.")
+    for knob, texts in meanings.items():
+        verb.add_argument("--" + knob.replace("_", "-"), dest=f"knob_{knob}", type=_list(float) if several else float,
+                          metavar="V,…" if several else knob.upper(), help=" ".join(texts).replace("%", "%%"))

@@ -1,0 +1,62 @@
+"""Training and computing in this process, with progress on stderr."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kd.cli.progress import Epochs as Epochs
+from kd.cli.progress import Phases
+from kd.cli.progress import tell as tell
+from kd.errors import UsageError
+from kd.jobs.queue import execute, one_per_machine
+from kd.jobs.tasks import Task
+from kd.metrics import mask_statistics
+from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
+
+Result = dict[str, Any]
+
+
+
+def train_here(runs: Iterable[Run], store: Store) -> None:
+    """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
+    for run in runs:
+        if run.status == FINISHED:
+            tell(f"{run.id}: finished before, used again")
+            warn(run)
+            continue
+        if run.status in (QUEUED, RUNNING):
+            raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
+        with run.lock(), one_per_machine(run), Epochs(run):
+            run.clear_cancel()
+            status = execute(run, store)
+        if status != FINISHED:
+            raise UsageError(f"{run.id} {status}. {run.reason}".strip())
+        warn(run)
+
+
+
+def warn(run: Run) -> None:
+    """Say it where the masks of a finished run explain nothing."""
+    if told := mask_statistics.collapse(run.summary):
+        tell(f"{run.id}: {told}")
+
+
+
+def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
+    """Carry out a task in this process. Raises UsageError when it does not finish."""
+    if wanted.state.active:
+        raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
+    with wanted.lock(), Phases(wanted):
+        wanted.clear_cancel()
+        wanted.request(args or {})
+        with one_per_machine(wanted):
+            status = execute(wanted, store)
+    if status != FINISHED:
+        raise UsageError(f"{wanted.id} {status}. {wanted.state.reason}".strip())
+
+
+
+def brief(run: Run) -> Result:
+    """What `train` and `distill` say of a run."""
+    summary = run.summary or {}
+    keys = ("accuracy", "macro_f1", "parameters", "flops", "seconds")
+    return {"run": run.id, "status": run.status, **{key: summary[key] for key in keys if key in summary}}
