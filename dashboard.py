@@ -5,11 +5,12 @@ import streamlit as st
 from kd.experiments import demo
 from kd.jobs.queue import queue
 from kd.store.runs import INTERRUPTED
-from pages.parts import cards, chrome, links, listing
-from pages.parts.cards import Trial
-from pages.parts.common import store, usage_errors
-from pages.parts.listing import Entry
-from pages.parts.polling import polled
+from pages.parts.home import cards
+from pages.parts.home.cards import Trial
+from pages.parts.shared import layout, links, run_list
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.polling import polled
+from pages.parts.shared.run_list import Entry
 
 CARDS = 6
 LIVE = 4  # a sweep queues dozens
@@ -17,8 +18,8 @@ LIVE = 4  # a sweep queues dozens
 
 def main() -> None:
     """Draw the page: one click for a newcomer; what trains and what came of it for everybody else."""
-    chrome.page("Home")
-    entries = listing.entries(store())
+    layout.page("Home")
+    entries = run_list.entries(store())
     trials = cards.trials(entries, store())
     st.title("KD Lens", anchor=False)
     st.markdown("Distil a large image classifier into a small one, and see whether the small one still looks at the "
@@ -89,11 +90,11 @@ def running(entries: list[Entry]) -> None:
     ids = [entry.run.id for entry in entries if entry.active]
     if ids:
         st.subheader("In training", anchor=False)
-        polled(_running, chrome.POLL)(ids)
+        polled(_running, layout.POLL)(ids)
 
 
 def _running(ids: list[str]) -> None:
-    entries = listing.entries(store())
+    entries = run_list.entries(store())
     if [entry.run.id for entry in entries if entry.active and entry.run.id in ids] != ids:
         st.rerun()  # one has ended: the cards below change too
     shown: set[str] = set()

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from pages.parts import address
-from pages.parts.chrome import page
-from pages.parts.common import store, usage_errors
+from pages.parts.compare import url_state
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.layout import page
 
 page("Compare")
 
@@ -16,11 +16,11 @@ def main() -> None:
     if not students:
         _nothing_yet()
         return
-    address.follow()
+    url_state.follow()
     with st.skeleton(height=400):
         # torch: seconds, the first time
-        from pages.parts import comparing
-    comparing.compare_page(students)
+        from pages.parts.compare import page as compare_page
+    compare_page.compare_page(students)
 
 
 def _nothing_yet() -> None:

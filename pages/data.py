@@ -6,9 +6,12 @@ import streamlit as st
 
 from kd import datasets
 from kd.datasets import Dataset
-from pages.parts import chooser, chrome, links, samples
-from pages.parts.common import CHART, plain, store, tick, tidy, usage_errors
+from pages.parts.data import dataset_picker, gallery
 from pages.parts.decoded_cache import decoded_cache
+from pages.parts.shared import layout, links
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain, tick
+from pages.parts.shared.theme import CHART, tidy
 
 OPENED = "data_opened"
 SHADES = {"train": "#2A788E", "val": "#7AD151", "test": "#414487"}  # viridis: apart also in grey
@@ -16,17 +19,17 @@ SHADES = {"train": "#2A788E", "val": "#7AD151", "test": "#414487"}  # viridis: a
 
 def main() -> None:
     """Draw the page."""
-    chrome.page("Data")
+    layout.page("Data")
     st.title("Data", anchor=False)
     with usage_errors():
-        chosen = chooser.choose(store().places)
+        chosen = dataset_picker.choose(store().places)
         if chosen:
             data = opened(*chosen)
             overview(data)
             counts(data)
             reading(data)
             st.subheader("Images", anchor=False)
-            samples.browse(data)
+            gallery.browse(data)
     decoded_cache()
 
 

@@ -4,9 +4,9 @@ import streamlit as st
 
 from kd.experiments.plan import Request
 from kd.store.groups import Trio
-from pages.parts import live
-from pages.parts.chrome import page
-from pages.parts.common import store, usage_errors
+from pages.parts.distill import progress
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.layout import page
 
 NEW, FOLLOW = ("New distillation", "Progress and result")
 LINK = "distil_link"  # the query string as this page last left it: any other comes from a link or the back button
@@ -31,7 +31,7 @@ def main() -> None:
         _new()
     else:
         _write_link(trio.student.id)
-        live.live(trio)
+        progress.live(trio)
 
 
 def _follow_link() -> None:
@@ -53,8 +53,8 @@ def _shown() -> Trio | None:
     runs = store()
     asked = st.session_state.get("distil_run")
     if asked and (asked in runs or asked == st.query_params.get("run")):
-        return live.find(runs, asked)
-    return live.latest(runs)
+        return progress.find(runs, asked)
+    return progress.latest(runs)
 
 
 def _write_link(student: str) -> None:
@@ -69,10 +69,10 @@ def _new() -> None:
     """Form on the left; on the right what comes of it, and the button."""
     with st.skeleton(height=500):
         # torch and timm: seconds, the first time
-        from pages.parts import distill_form, preview
+        from pages.parts.distill import form, preview
     left, right = st.columns(2, gap="medium")
     with left, usage_errors():
-        request = distill_form.form()
+        request = form.form()
         if request is None:
             return
         with right, usage_errors():

@@ -6,12 +6,13 @@ from kd.evaluation.report import Row
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.groups import control_of
 from kd.store.runs import Run
-from pages.parts.chrome import page
-from pages.parts.common import percent, store, usage_errors
-from pages.parts.evaluate_cases import gallery
-from pages.parts.evaluate_scores import Scores, latency, scored, scores
-from pages.parts.evaluate_tables import download
-from pages.parts.listing import data_name
+from pages.parts.evaluate.cases import gallery
+from pages.parts.evaluate.scores import Scores, latency, scored, scores
+from pages.parts.evaluate.tables import download
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import percent
+from pages.parts.shared.layout import page
+from pages.parts.shared.run_list import data_name
 
 RUN = "evaluate_run"
 LINK = "evaluate_link"  # the run that this page last wrote into the address: another comes from a link
@@ -89,7 +90,7 @@ def _further(student: Run, found: Scores) -> list[Row]:
     """Each part stands on its own: what one lacks must not hide the others. Gives the rows that were added."""
     with st.skeleton(height=300):
         # torch: seconds, the first time
-        from pages.parts.evaluate_judged import judged
+        from pages.parts.evaluate.explanations import judged
     chosen, rows = None, list[Row]()
     with usage_errors():
         chosen, rows = judged(student, found)

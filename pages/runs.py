@@ -7,10 +7,13 @@ import streamlit as st
 
 from kd.jobs.queue import queue
 from kd.store.runs import INTERRUPTED, RUNNING, STATUSES
-from pages.parts import chrome, details, listing, progress
-from pages.parts.common import STATUS_WORDS, plain, store, usage_errors
-from pages.parts.listing import Entry
-from pages.parts.polling import polled
+from pages.parts.runs import details
+from pages.parts.shared import layout, run_list, run_progress
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain
+from pages.parts.shared.polling import polled
+from pages.parts.shared.run_list import Entry
+from pages.parts.shared.theme import STATUS_WORDS
 
 LONG = 8  # lines of the queue that are shown without scrolling
 RUN, CLICKED = "runs_run", "runs_clicked"
@@ -32,9 +35,9 @@ COLUMNS = {
 
 def main() -> None:
     """Draw the page."""
-    chrome.page("Runs")
+    layout.page("Runs")
     st.title("Runs", anchor=False)
-    entries = listing.entries(store())
+    entries = run_list.entries(store())
     if not entries:
         empty()
         return
@@ -42,7 +45,7 @@ def main() -> None:
     waiting(entries)
     chosen = filtered(entries)
     live = [entry.run.id for entry in entries if entry.active]
-    polled(table, chrome.POLL if live else None)([entry.run.id for entry in chosen], live)
+    polled(table, layout.POLL if live else None)([entry.run.id for entry in chosen], live)
     selected(entries)
 
 
@@ -63,7 +66,7 @@ def interrupted(entries: list[Entry]) -> None:
     with st.container(border=True):
         st.markdown(f":material/pause_circle: **{'One run was' if one else f'{len(broken)} runs were'} interrupted.** "
                     "Each goes on from its last full epoch and ends as if nothing had happened.")
-        st.caption(plain(" · ".join(f"{entry.title} on {listing.data_name(entry.spec)}" for entry in broken[:6])))
+        st.caption(plain(" · ".join(f"{entry.title} on {run_list.data_name(entry.spec)}" for entry in broken[:6])))
         with usage_errors():
             if st.button("Resume" if one else f"Resume all {len(broken)}", type="primary", key="resume-all",
                          icon=":material/resume:"):
@@ -85,7 +88,7 @@ def waiting(entries: list[Entry]) -> None:
         for number, run_id in enumerate(mine, 1):
             with st.container(horizontal=True, vertical_alignment="center"):
                 entry = active[run_id]
-                st.markdown(f"{number}. {entry.title} on {plain(listing.data_name(entry.spec))}", width="content")
+                st.markdown(f"{number}. {entry.title} on {plain(run_list.data_name(entry.spec))}", width="content")
                 if st.button("Cancel", key=f"cancel-waiting-{run_id}", type="tertiary", icon=":material/close:"):
                     queue(store().places).cancel(entry.run)
                     st.rerun()
@@ -98,12 +101,12 @@ def filtered(entries: list[Entry]) -> list[Entry]:
     with st.container(horizontal=True, vertical_alignment="top"):
         present = [status for status in STATUSES if any(entry.status == status for entry in entries)]
         wanted = st.pills("Status", present, selection_mode="multi", key="status", bind="query-params")
-        sets = sorted({listing.data_name(entry.spec) for entry in entries})
+        sets = sorted({run_list.data_name(entry.spec) for entry in entries})
         data = st.selectbox("Data set", sets, index=None, placeholder="All", key="set", bind="query-params", width=176)
         text = st.text_input("Search", key="find", bind="query-params", width=176, icon=":material/search:",
                              placeholder="model, method, run …")
     return [entry for entry in entries
-            if (not wanted or entry.status in wanted) and (not data or listing.data_name(entry.spec) == data)
+            if (not wanted or entry.status in wanted) and (not data or run_list.data_name(entry.spec) == data)
             and all(word in _words(entry) for word in (text or "").lower().split())]
 
 
@@ -116,7 +119,7 @@ def table(ids: list[str], live: list[str]) -> None:
     """The runs of these ids. A click on a row opens it below; redrawn while some of `live` are not done."""
     if st.session_state.pop(CLICKED, False):
         st.rerun()  # the run is drawn outside this fragment
-    entries = listing.entries(store())
+    entries = run_list.entries(store())
     if [entry.run.id for entry in entries if entry.active and entry.run.id in live] != live:
         st.rerun()
     shown = [entry for entry in entries if entry.run.id in ids]
@@ -148,8 +151,8 @@ def as_frame(entries: list[Entry]) -> pd.DataFrame:
 
 def _row(entry: Entry) -> dict[str, object]:
     spec, summary, run = entry.spec, entry.summary, entry.run
-    now = f" {progress.share(run) * 100:.0f} %" if entry.status == RUNNING else ""
-    return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": listing.data_name(spec),
+    now = f" {run_progress.share(run) * 100:.0f} %" if entry.status == RUNNING else ""
+    return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": run_list.data_name(spec),
             "Model": spec.model_label, "Method": spec.method, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
             "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
@@ -184,7 +187,7 @@ def _follow_link(known: set[str]) -> None:
 
 
 def _name(entry: Entry) -> str:
-    return f"{entry.title} · {listing.data_name(entry.spec)} · {entry.spec.method} · {entry.run.id[-10:]}"
+    return f"{entry.title} · {run_list.data_name(entry.spec)} · {entry.spec.method} · {entry.run.id[-10:]}"
 
 
 main()

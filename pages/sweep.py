@@ -6,10 +6,11 @@ from kd.experiments.data_efficiency import LESS_DATA
 from kd.experiments.sweep import Sweep, find, planned, sweeps
 from kd.experiments.sweep.progress import standing
 from kd.store.runs import Store
-from pages.parts import sweep_live
-from pages.parts.chrome import page
-from pages.parts.common import plain, store, usage_errors
-from pages.parts.sweep_result import result
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain
+from pages.parts.shared.layout import page
+from pages.parts.sweep import progress
+from pages.parts.sweep.result import result
 
 NEW, FOLLOW = ("New sweep", "Progress and result")
 FREE = "free"
@@ -80,8 +81,8 @@ def _follow(known: list[Sweep]) -> None:
     sweep = by_id[st.session_state[CHOSEN]]
     _write_link(sweep.id)
     if len(known) == 1:
-        st.subheader(plain(sweep_live.title(sweep, planned(sweep, store()))), anchor=False)
-    now = sweep_live.live(sweep)
+        st.subheader(plain(progress.title(sweep, planned(sweep, store()))), anchor=False)
+    now = progress.live(sweep)
     result(sweep, now)
 
 
@@ -90,35 +91,35 @@ def _latest(known: list[Sweep], runs: Store) -> Sweep:
 
 
 def _label(sweep: Sweep) -> str:
-    return f"{sweep_live.title(sweep, planned(sweep, store()))} · {sweep.id[-4:]}"
+    return f"{progress.title(sweep, planned(sweep, store()))} · {sweep.id[-4:]}"
 
 
 def _new() -> None:
     """Form on the left; on the right what comes of it, and the button."""
     with st.skeleton(height=500):
         # torch and timm: seconds, the first time
-        from pages.parts import study_form, sweep_form, sweep_preview
+        from pages.parts.sweep import data_efficiency_form, form, preview
     kind = st.segmented_control("Kind", list(KINDS), default=FREE, required=True, key=KIND, persist_state="session",
                                 format_func=KINDS.__getitem__, label_visibility="collapsed")
     left, right = st.columns(2, gap="medium")
     with left, usage_errors():
-        sweep = study_form.form() if kind == LESS_DATA else sweep_form.form()
+        sweep = data_efficiency_form.form() if kind == LESS_DATA else form.form()
         if sweep is None:
             return
         with right, usage_errors():
-            sweep_preview.combinations(sweep)
+            preview.combinations(sweep)
             above = st.container()
             word = "study" if kind == LESS_DATA else "sweep"
             if st.button(f"Start the {word}", type="primary", icon=":material/grid_on:", width="stretch"):
                 _start(sweep)
             with above:  # last, because it takes seconds for models that have not been timed yet
-                sweep_preview.demanded(sweep)
+                preview.demanded(sweep)
 
 
 def _start(sweep: Sweep) -> None:
     """Plan all runs, queue what has not finished, and follow them."""
     with st.spinner("Planning the runs"):
-        sweep_live.start(sweep)
+        progress.start(sweep)
     st.query_params.from_dict({"sweep": sweep.id})  # the next script run follows this link
     st.rerun()
 

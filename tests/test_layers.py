@@ -52,7 +52,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def part(module: str) -> str:
-    """`kd.datasets.base` is of the part `datasets`, `pages.parts.chrome` of `pages`."""
+    """`kd.datasets.base` is of the part `datasets`, `pages.parts.shared.layout` of `pages`."""
     words = module.split(".")
     return words[1] if words[0] == "kd" and len(words) > 1 else words[0]
 

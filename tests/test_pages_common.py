@@ -10,8 +10,9 @@ from test_pages_home import words
 
 from kd.paths import PROJECT
 from kd.store.runs import STATUSES
-from pages.parts import pictures
-from pages.parts.common import STATUS, STATUS_WORDS, count, ending, plain, tick
+from pages.parts.shared import images
+from pages.parts.shared.format import count, ending, plain, tick
+from pages.parts.shared.theme import STATUS, STATUS_WORDS
 
 ODD = "*mild* $x$ <b>2 mm</b> :red[a] _b_"
 ALIKE = [f"Non-proliferative diabetic retinopathy, {grade}" for grade in ("mild", "moderate", "severe")]
@@ -64,10 +65,10 @@ def test_odd_class_names_reach_the_page_whole(tmp_path):
 
 def test_a_mosaic_keeps_its_tiles_and_is_see_through_between_them():
     large, small = np.full((4, 4, 3), 200, np.uint8), np.full((2, 2, 3), 50, np.uint8)
-    whole = pictures.mosaic([[large, large], [small]])
-    assert whole.shape == (4 + 2 + pictures.GAP, 8 + pictures.GAP, 4)
+    whole = images.mosaic([[large, large], [small]])
+    assert whole.shape == (4 + 2 + images.GAP, 8 + images.GAP, 4)
     assert (whole[..., 3] == 255).sum() == 2 * 16 + 4
     assert (whole[:4, -4:, :3] == 200).all()
     assert (whole[-2:, :2, :3] == 50).all()
-    assert pictures.fitted(small, 6).shape == (6, 6, 3)
-    assert pictures.png(whole).startswith(b"\x89PNG")
+    assert images.fitted(small, 6).shape == (6, 6, 3)
+    assert images.png(whole).startswith(b"\x89PNG")

@@ -17,7 +17,9 @@ from kd.paths import PROJECT, Places
 from kd.store.groups import Trio
 from kd.store.predictions import LOST, answers, pick
 from kd.store.runs import Store
-from pages.parts import comparing, picker
+from pages.parts.compare import image_picker
+from pages.parts.compare import page as compare_page
+from pages.parts.shared import dataset_info
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
 def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
-    comparing.compared.clear()
+    compare_page.compared.clear()
 
 
 def page(warm: bool = False, **address: str) -> AppTest:
@@ -144,7 +146,7 @@ def test_the_filter_offers_the_images_that_only_the_teacher_got_right(trio):
 def test_moving_the_opacity_blends_again_and_asks_no_model(trio, monkeypatch):
     at = page(run=trio.student.id)
     before = pictures(at)
-    monkeypatch.setattr(comparing, "compare", lambda *_: pytest.fail("the models were asked again"))
+    monkeypatch.setattr(compare_page, "compare", lambda *_: pytest.fail("the models were asked again"))
     at.slider(key="compare_opacity").set_value(1.0).run()
     after = pictures(at)
     assert not at.error
@@ -217,8 +219,8 @@ def test_a_data_set_that_is_gone_is_said_and_an_upload_still_works(trio, monkeyp
     def gone(*_: object) -> None:
         raise UsageError("It is gone.")
 
-    picker.opened.clear()
-    monkeypatch.setattr(picker, "open_dataset", gone)
+    dataset_info.opened.clear()
+    monkeypatch.setattr(image_picker, "open_dataset", gone)
     assert "It is gone" in page(run=trio.student.id).error[0].value
     buffer = io.BytesIO()
     Image.new("L", (40, 40), 90).save(buffer, "PNG")

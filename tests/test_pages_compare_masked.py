@@ -15,7 +15,7 @@ from kd.inspection.compare import compare
 from kd.paths import Places
 from kd.store.groups import Trio
 from kd.store.runs import Store
-from pages.parts import comparing
+from pages.parts.compare import page as compare_page
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def plain(trained: Trio) -> Trio:
 def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
-    comparing.compared.clear()
+    compare_page.compared.clear()
 
 
 def captions(at: AppTest) -> list[str]:

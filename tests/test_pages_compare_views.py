@@ -19,7 +19,7 @@ from kd.jobs.queue import Queue, queue
 from kd.paths import Places
 from kd.store.groups import Trio
 from kd.store.runs import Store
-from pages.parts import comparing
+from pages.parts.compare import page as compare_page
 
 # The mask, which an ordinary student has not, is looked for in test_pages_compare_masked.
 INSTANT = [name for name in offered([]) if EXPLAINERS[name].facts.cost == "instant"]
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
 def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
-    comparing.compared.clear()
+    compare_page.compared.clear()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from kd.datasets import open_dataset
 from kd.datasets.cache import cached_sets
 from kd.errors import UsageError
 from kd.paths import PROJECT, default_places
-from pages.parts import uploads
+from pages.parts.data import uploads
 
 SMALL = "phantom-brain:count=40"
 

@@ -19,7 +19,7 @@ from kd.methods import METHODS
 from kd.store import probe_images
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
-from pages.parts import fields
+from pages.parts.shared import fields
 
 page = partial(open_page, "pages/distill.py")
 

@@ -240,10 +240,10 @@ def test_posthoc_without_the_mask_is_said_before_it_is_queued(idle, masked):  # 
 def _numbers(student: str) -> None:
     import streamlit as st
 
-    from pages.parts.common import store
-    from pages.parts.evaluate_judged import judged
-    from pages.parts.evaluate_scores import latency, scored, scores
-    from pages.parts.evaluate_tables import as_csv
+    from pages.parts.evaluate.explanations import judged
+    from pages.parts.evaluate.scores import latency, scored, scores
+    from pages.parts.evaluate.tables import as_csv
+    from pages.parts.shared.context import store
 
     run = store()[student]
     found = scored({"teacher": store()[run.spec.teacher], "student": run})

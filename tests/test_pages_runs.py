@@ -171,8 +171,8 @@ def test_a_running_run_is_asked_to_stop(idle):  # noqa: F811
 def asked(run_id: str) -> AppTest:
     """The dialog's content on a page of its own, because AppTest cannot press buttons in dialogs."""
     def script(run_id: str) -> None:
-        from pages.parts.common import store
-        from pages.parts.details import ask
+        from pages.parts.runs.details import ask
+        from pages.parts.shared.context import store
 
         if run_id in store():
             ask(store()[run_id])

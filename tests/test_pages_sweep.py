@@ -20,7 +20,7 @@ from kd.jobs.queue import queue
 from kd.paths import PROJECT
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
-from pages.parts import sweep_live
+from pages.parts.sweep import progress
 
 PROTOCOL = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repeats": 3}
 
@@ -291,7 +291,7 @@ def test_titles_name_the_teacher_also_where_it_is_a_run():
     cells = plan(SWEEP, store)
     done(store[cells[0].teacher], 6, 0.9)
     other = Sweep(replace(SWEEP.base, teacher=cells[0].teacher), {"alpha": (0.4, 0.7)})
-    assert sweep_live.title(other, plan(other, store)) == "phantom-brain · test_resnet · α 0.4, 0.7"
+    assert progress.title(other, plan(other, store)) == "phantom-brain · test_resnet · α 0.4, 0.7"
 
 
 def test_a_long_queue_does_not_flood_the_other_pages(idle):  # noqa: F811

@@ -10,7 +10,7 @@ from kd.store.files import write_json
 from kd.store.row_files import folder_size
 from kd.store.runs import Run, Store
 from kd.training.teacher import cache
-from pages.parts import lessons_view
+from pages.parts.distill import teacher_cache
 
 USAGE = {"hits": 87, "misses": 13, "computed": 0, "bytes": 41_000_000, "disabled": ""}
 BEFORE = {"kept": 87, "missing": 13, "share": 0.87, "taught": 0, "bytes": 41_000_000, "live": False, "why": ""}
@@ -31,7 +31,7 @@ def fill(teacher: Run) -> int:
     ({"hits": 0, "misses": 0, "bytes": 0, "disabled": "the disk is small"},
      "Teacher cache: 0 % hits, 0 B · new outputs are not cached: the disk is small")])
 def test_in_words(changes, text):
-    assert lessons_view.describe({**USAGE, **changes}) == text
+    assert teacher_cache.describe({**USAGE, **changes}) == text
 
 
 @pytest.mark.parametrize(("event", "values"), [("teacher_cache", USAGE), ("lessons", BEFORE)])

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from kd.datasets import cache
-from pages.parts.common import size, store, usage_errors
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import size
 
 
 def decoded_cache() -> None:

@@ -1,0 +1,86 @@
+"""Explainers that take long: computed on the queue, kept with the runs, shown from then on."""
+
+from dataclasses import asdict
+
+import streamlit as st
+
+from kd.explainers import EXPLAINERS
+from kd.inspection.compare import Comparison, Part
+from kd.inspection.saved import Wanted, load, seated
+from kd.jobs import tasks
+from kd.jobs.queue import queue
+from kd.store.runs import FAILED, FINISHED
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.shared.context import store
+from pages.parts.shared.polling import polled
+
+TASK = "explain"
+POLL = 1.0  # seconds between two looks while something is computed
+PATIENCE = {"seconds": "some seconds", "minutes": "a minute or more"}
+
+
+def instant(name: str) -> bool:
+    """Whether an explainer answers within a page's patience."""
+    return EXPLAINERS[name].facts.cost == "instant"
+
+
+def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> Comparison:
+    """The comparison by this explainer once all its maps have been computed; until then as it is, and the way there."""
+    title = EXPLAINERS[explainer].facts.title
+    if chosen.number is None:
+        st.info(f"{title} takes long, so it is computed in the background and kept with the run, as an upload is not. "
+                "Choose a test image for it. Grad-CAM is shown.", icon=":material/info:")
+        return comparison
+    wanted = Wanted(explainer, chosen.number, comparison.target, stage)
+    found = {part.role: kept for part in comparison.parts if (kept := load(part.cam.run, wanted, chosen.image))}
+    missing = [part for part in comparison.parts if part.role not in found]
+    if not missing:
+        return seated(comparison, found)
+    with st.container(border=True):
+        if any(_state(part).active for part in missing):
+            polled(_computing, POLL)(missing, wanted)
+        else:
+            _offer(missing, wanted, title)
+    return comparison
+
+
+def _state(part: Part) -> tasks.TaskState:
+    return tasks.status(part.cam.run, TASK)
+
+
+def _offer(missing: list[Part], wanted: Wanted, title: str) -> None:
+    """The one next step."""
+    patience = PATIENCE[EXPLAINERS[wanted.explainer].facts.cost]
+    st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and kept; until then "
+                "Grad-CAM is shown.")
+    for part in missing:
+        state = _state(part)
+        if state.state == FAILED and dict(state.args) == asdict(wanted):
+            st.error(f"{part.role.capitalize()}: {state.reason}", icon=":material/error:")
+    unfinished = [part.role for part in missing if part.cam.run.status != FINISHED]
+    models = f"{len(missing)} model{'s' if len(missing) > 1 else ''}"
+    st.button(f"Compute for {models}", type="primary", icon=":material/hourglass_top:", disabled=bool(unfinished),
+              on_click=_ask, args=(missing, wanted))
+    if unfinished:
+        st.caption(f"This needs finished runs: {' and '.join(unfinished)} have not finished yet.")
+
+
+def _ask(missing: list[Part], wanted: Wanted) -> None:
+    for part in missing:
+        queue(store().places).ask(part.cam.run, TASK, asdict(wanted))
+
+
+def _cancel(missing: list[Part]) -> None:
+    for part in reversed(missing):
+        queue(store().places).cancel(tasks.task(part.cam.run, TASK))
+
+
+def _computing(missing: list[Part], wanted: Wanted) -> None:
+    """Progress of every model, read off the run folders; once all have ended the page is drawn anew."""
+    states = {part.role: _state(part) for part in missing}
+    if not any(state.active for state in states.values()):
+        st.rerun()
+    for role, state in states.items():
+        words = state.phase or (state.state if state.active else "done")
+        st.progress(min(1.0, max(0.0, state.share)), text=f"{role.capitalize()} · {words}")
+    st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(missing,))

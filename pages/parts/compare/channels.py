@@ -1,0 +1,68 @@
+"""The channels that carry the decision, with their own maps."""
+
+import streamlit as st
+
+from kd.inspection import colour_scale
+from kd.inspection.compare import Comparison
+from kd.inspection.layers import VIEWS, Hierarchy, StageView
+from pages.parts.compare import roles, url_state
+from pages.parts.compare.costs import takeaway
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.compare.maps import told
+from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress
+from pages.parts.shared import links
+from pages.parts.shared.format import plain
+from pages.parts.shared.images import colour_bar
+
+
+def channels(comparison: Comparison, chosen: Chosen) -> None:
+    """A fragment: other colours or another layer are drawn without asking anything else."""
+    st.fragment(_channels)(comparison, chosen)
+
+
+def _channels(comparison: Comparison, chosen: Chosen) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(f"What carries “{plain(comparison.target)}”", anchor=False, width="content")
+        told(VIEWS["channels"].class_specific)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        part = roles.pick(comparison)
+        read = roles.layers(part, comparison, chosen)
+        view = _stage(read)
+        dressed = dress(chosen)
+    _tiles(view, dressed)
+    st.caption(f"{VIEWS['channels'].seeing} {_sum(read, view)}")
+    takeaway(comparison, {"Layers": lambda: read.picture(dressed.opacity, dressed.colormap)},
+             lambda: {"image": read.image, **read.arrays()}, read.to_json)
+    url_state.renew()
+
+
+def _stage(read: Hierarchy) -> StageView:
+    """Counted from the end in the address, so that it means the same for a deeper model."""
+    offered = tuple(range(-len(read.stages), 0))
+    links.valid("compare_channels_of", offered, -1)
+    chosen = st.selectbox("Layer", offered, key="compare_channels_of", persist_state="session", width=170,
+                          format_func=lambda place: read.stages[place].stage_map.label.capitalize())
+    return read.stages[chosen]
+
+
+def _tiles(view: StageView, dressed: Dress) -> None:
+    """One scale: the channels of one layer are features of one kind."""
+    scale = colour_scale.common([one.map.values for one in view.channels])
+    with st.grid(min_column_width=130, gap="small"):
+        bare(dressed)
+        for number, one in enumerate(view.channels):
+            with st.container(gap="xxsmall"):
+                draw(Tile(one.map, f"Channel {one.number} · {one.contribution:+.2g}",
+                          f"Channel {one.number} adds {one.contribution:.2g}", scale), dressed, f"channel-{number}")
+    if scale is not None:
+        colour_bar(dressed.colormap, f"{scale.low:.2g}", f"{scale.high:.2g}")
+
+
+def _sum(read: Hierarchy, view: StageView) -> str:
+    """What the channels shown add, and all."""
+    shown, every = sum(one.contribution for one in view.channels), float(view.contributions.sum())
+    told = (f"These {len(view.channels)} of {len(view.contributions)} channels add {shown:+.2g} to the score; "
+            f"all together {every:+.2g}{', because others speak against' if every < shown else ''}.")
+    if read.bias is not None and view is read.stages[-1]:
+        told += f" With the class's bias of {read.bias:+.2g} that is the model's score."
+    return told

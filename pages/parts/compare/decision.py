@@ -1,0 +1,138 @@
+"""The decision as it forms: what each layer alone would answer, and how well its read-out does in general."""
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from kd.inspection.compare import Comparison, Part
+from kd.inspection.layers import VIEWS, Hierarchy
+from kd.jobs import tasks
+from kd.jobs.queue import queue
+from kd.roles import COLOURS, CONTROL, TEACHER
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
+from pages.parts.compare import roles, url_state
+from pages.parts.compare.costs import takeaway
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.compare.maps import told
+from pages.parts.shared.context import store
+from pages.parts.shared.format import percent, plain, tick
+from pages.parts.shared.polling import polled
+from pages.parts.shared.theme import CHART, tidy
+
+TASK = "readouts"
+POLL = 1.0  # seconds between two looks while they are fitted
+MOST = 6  # classes with a line of their own
+HUES = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#8A8F94", "#9A6324")  # after Okabe and Ito; the target has its own
+
+
+def decision(comparison: Comparison, chosen: Chosen) -> None:
+    """The whole view."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader("How the decision forms", anchor=False, width="content")
+        told(VIEWS["decision"].class_specific)
+    part = roles.pick(comparison)
+    url_state.renew()
+    if tasks.status(part.cam.run, TASK).active:
+        polled(_fitting, POLL)(part.cam.run)
+        return
+    read = roles.layers(part, comparison, chosen)
+    if read.decision is None:
+        _missing(part)
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _forming(read, chosen.truth, COLOURS[part.role])
+    with right:
+        _accuracies(read)
+    takeaway(comparison, {"Layers": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
+
+
+def _missing(part: Part) -> None:
+    """The one next step where a run has no read-outs."""
+    run, state = part.cam.run, tasks.status(part.cam.run, TASK)
+    st.markdown(f"{VIEWS['decision'].seeing} The read-outs of the {part.role} have not been fitted yet: one pass over "
+                "its training images, once. It is done in the background.")
+    if state.state == FAILED:
+        st.error(state.reason or "It failed without a reason.", icon=":material/error:")
+    elif state.state in (CANCELLED, INTERRUPTED):
+        st.caption(f"The last attempt was {state.state}.")
+    finished = run.status == FINISHED
+    st.button("Try again" if state.state == FAILED else "Fit the read-outs", type="primary", disabled=not finished,
+              icon=":material/stacked_line_chart:", on_click=_ask, args=(run,))
+    if not finished:
+        st.caption(f"The {part.role} is {run.status}. Its read-outs can be fitted once it has finished.")
+
+
+def _ask(run: Run) -> None:
+    queue(store().places).ask(run, TASK)
+
+
+def _cancel(run: Run) -> None:
+    queue(store().places).cancel(tasks.task(run, TASK))
+
+
+def _fitting(run: Run) -> None:
+    """Progress, read off the run's folder; once it has ended the page is drawn anew."""
+    state = tasks.status(run, TASK)
+    if not state.active:
+        st.rerun()
+    waits = state.state == QUEUED
+    st.progress(min(1.0, max(0.0, state.share)),
+                text=state.phase or ("waiting for what trains or computes before it" if waits else "starting"))
+    st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run,))
+
+
+def _forming(read: Hierarchy, truth: str | None, tint: str) -> None:
+    """A line per class over the layers; what the model itself says comes last."""
+    assert read.decision is not None, "asked only where there are read-outs"
+    ticks = [*(f"Layer {view.number + 1}" for view in read.stages), "The model"]
+    shown = _shown(read)
+    rest = iter(HUES)
+    figure = go.Figure([_line(read, number, ticks, truth, tint if number == read.target else next(rest))
+                        for number in shown])
+    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
+    st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_decision",
+                    alt="Probability of each class after each layer, and by the model")
+    st.caption(f"{_settled(read)} {VIEWS['decision'].seeing}" + (" ✓ marks the true class." if truth else "")
+               + (f" The {MOST} likeliest of {len(read.classes)} classes." if len(read.classes) > MOST else ""))
+
+
+def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
+    assert read.decision is not None, "asked only where there are read-outs"
+    name = tick(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
+    target = number == read.target
+    return go.Scatter(x=ticks, y=list(read.decision[:, number]), name=f"<b>{name}</b>" if target else name,
+                      mode="lines+markers", line={"color": hue, "width": 4 if target else 1.5},
+                      hovertemplate="%{y:.1%}")
+
+
+def _shown(read: Hierarchy) -> list[int]:
+    """The likeliest classes at any layer, always with the target, in their own order."""
+    assert read.decision is not None, "asked only where there are read-outs"
+    likely = read.decision.max(axis=0)
+    likely[read.target] = 2.0
+    return sorted((-likely).argsort(kind="stable")[:MOST].tolist())
+
+
+def _settled(read: Hierarchy) -> str:
+    answer = plain(read.classes[read.predicted])
+    if read.settled is None:
+        return f"The model answers “{answer}”; its last layer's read-out answers otherwise."
+    return (f"From layer {read.settled + 1} on every read-out answers “{answer}”, as the model does. The model can be "
+            "less sure than they are: they learn from the labels alone.")
+
+
+def _accuracies(read: Hierarchy) -> None:
+    """How often each layer's read-out is right on the test set, beside the model and chance."""
+    facts = read.accuracies
+    assert facts is not None, "read-outs come with them"
+    ticks = [f"Layer {stage['stage'] + 1}" for stage in facts["stages"]]
+    figure = go.Figure(go.Bar(x=ticks, y=[stage["test_accuracy"] for stage in facts["stages"]], name="read-out",
+                              marker_color=COLOURS[CONTROL], hovertemplate="%{y:.1%}"))
+    for name, dash in (("model", "solid"), ("chance", "dot")):
+        share = facts[name]["test_accuracy"]
+        figure.add_scatter(x=ticks, y=[share] * len(ticks), name=f"{name} {percent(share)}", mode="lines",
+                           line={"dash": dash, "color": COLOURS[TEACHER], "width": 2}, hovertemplate="%{y:.1%}")
+    figure.update_yaxes(range=[0, 1.08], tickformat=".0%")
+    st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_readouts",
+                    alt="Test accuracy of each layer's read-out, of the model, and by chance")
+    st.caption(f"Right answers over {facts['images']['test']:,} test images. {facts['protocol']} {facts['paper']}.")

@@ -1,0 +1,169 @@
+"""The compare page: the comparison of one image, with its tabs."""
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd.explainers import EXPLAINERS
+from kd.inspection.compare import CAM, Comparison, compare, offered
+from kd.inspection.model_pool import open_subject
+from kd.paths import Places
+from kd.roles import OTHERS
+from kd.store.files import modified
+from kd.store.runs import Run, Store
+from pages.parts.compare import background, channels, decision, maps, url_state
+from pages.parts.compare.costs import costs, probabilities
+from pages.parts.compare.image_picker import Chosen, pick_image
+from pages.parts.shared import links
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import ending, percent
+from pages.parts.shared.run_list import data_name
+
+PREDICTED = ""  # stands for whatever class the teacher predicts
+VIEWS = {url_state.MAPS: "Maps", url_state.DECISION: "Decision as it forms", url_state.CHANNELS: "Channels"}
+PLACES = ("last", "last but one", "last but two", "last but three", "last but four", "last but five")
+
+
+def compare_page(students: list[Run]) -> None:
+    """What to compare on above, what the models see below."""
+    with usage_errors():
+        left, middle, right = st.columns([5, 3, 3])
+        with left:
+            student = _student(students)
+        with middle:
+            target = _target(student)
+        with right:
+            others = _beside(student, students)
+        chosen = None
+        with usage_errors():
+            chosen = pick_image(student)
+        explainer, stage = CAM, -1
+        if chosen is not None:
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+                _view()
+                runs = [store()[student.spec.teacher], student, *others]
+                explainer, stage = _explainer(runs), _stage(runs)
+        url_state.write(student, chosen.number if chosen is not None else None)
+        if chosen is not None:
+            with st.spinner("Asking the models"):
+                asked = explainer if background.instant(explainer) else CAM
+                comparison = compared(str(store().places.root), student.id, _stamp(student, *others), chosen.digest,
+                                      target, asked, stage, tuple(other.id for other in others), chosen.image)
+            if explainer != asked and st.session_state["compare_view"] == url_state.MAPS:
+                comparison = background.seat(comparison, chosen, explainer, stage)
+            show(comparison, chosen, st.session_state["compare_view"])
+
+
+def _student(students: list[Run]) -> Run:
+    by_id = {run.id: run for run in students}
+    links.valid("compare_run", tuple(by_id), students[0].id)
+    chosen = st.selectbox("Student", list(by_id), format_func=lambda run_id: label(by_id[run_id]), key="compare_run",
+                          persist_state="session", filter_mode="contains")
+    return by_id[chosen]
+
+
+def label(run: Run) -> str:
+    """Data, teacher, student, and how well it does, the latter only once it is known."""
+    spec, summary = run.spec, run.summary
+    score = percent(summary["accuracy"]) if summary else run.status
+    runs = store()
+    teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
+    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {spec.method} · {score} · {run.id[-4:]}"
+
+
+def _short(run: Run) -> str:
+    score = percent(run.summary["accuracy"]) if run.summary else run.status
+    return f"{run.spec.model_label} · {run.spec.method} · {score} · {run.id[-4:]}"
+
+
+def _target(student: Run) -> str | None:
+    """The class that is asked about; None for the teacher's own prediction."""
+    classes = (store()[student.spec.teacher].summary or {}).get("classes", [])
+    links.valid("compare_target", tuple(classes), PREDICTED)
+    chosen = st.selectbox("Target class", (PREDICTED, *classes), key="compare_target", persist_state="session",
+                          format_func=lambda name: name or "the teacher's prediction",
+                          help="Class-specific maps show what speaks for this class.")
+    return chosen or None
+
+
+def _beside(student: Run, students: list[Run]) -> list[Run]:
+    """Further students of the same pictures at the same size; nothing is offered where there are none."""
+    spec = student.spec
+    by_id = {run.id: run for run in students if run.id != student.id and run.spec.data == spec.data
+             and run.spec.data_fingerprint == spec.data_fingerprint and run.spec.image_size == spec.image_size}
+    named = st.session_state.get("compare_beside", [])
+    st.session_state["compare_beside"] = [run_id for run_id in named if run_id in by_id][:len(OTHERS)]
+    if not by_id:
+        return []
+    chosen = st.multiselect("Beside it", list(by_id), format_func=lambda run_id: _short(by_id[run_id]),
+                            key="compare_beside", max_selections=len(OTHERS), persist_state="session",
+                            placeholder="no other student", filter_mode="contains",
+                            help="Up to three further students of the same pictures at the same size.")
+    return [by_id[run_id] for run_id in chosen]
+
+
+def _view() -> None:
+    links.valid("compare_view", url_state.VIEWS, url_state.MAPS)
+    st.segmented_control("View", url_state.VIEWS, format_func=VIEWS.__getitem__, key="compare_view", required=True,
+                         persist_state="session")
+
+
+def _explainer(runs: list[Run]) -> str:
+    """Only the maps ask: the other views explain in their own way."""
+    names = offered(runs)
+    links.valid("compare_explainer", names, CAM)
+    if st.session_state["compare_view"] != url_state.MAPS:
+        return str(st.session_state["compare_explainer"])
+    return st.selectbox("Explainer", names, format_func=_explained, width=230, key="compare_explainer",
+                        persist_state="session", filter_mode="contains") or CAM
+
+
+def _explained(name: str) -> str:
+    return EXPLAINERS[name].facts.title + ("" if background.instant(name) else " · slow")
+
+
+def _stage(runs: list[Run]) -> int:
+    """Counted from the end, because teacher and student differ in depth."""
+    depth = min(len(PLACES), *(len(open_subject(run).model.stages) for run in runs))
+    places = tuple(-1 - place for place in range(depth))
+    links.valid("compare_stage", places, -1)
+    if st.session_state["compare_view"] != url_state.MAPS:
+        return int(st.session_state["compare_stage"])
+    if EXPLAINERS[st.session_state["compare_explainer"]].facts.grid != "stage":
+        return -1  # its map lies on the picture
+    return st.selectbox("Stage", places, format_func=lambda stage: PLACES[-1 - stage], width=150,
+                        key="compare_stage", persist_state="session",
+                        help="Counted from the end of each model. An earlier one has a finer grid and sees less.") or -1
+
+
+def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
+    """Changes when a student's weights or its state do."""
+    return tuple((run.status, modified(run.weights)) for run in runs)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
+             explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
+    """The comparison, kept for who comes back to it; `digest` stands for the picture."""
+    runs = Store(Places(Path(root)))
+    return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
+                   others=[runs[other] for other in others])
+
+
+def show(comparison: Comparison, chosen: Chosen, view: str) -> None:
+    """Draw everything that belongs to one comparison."""
+    for note in comparison.notes:
+        st.info(note, icon=":material/info:")
+    draw = {url_state.MAPS: _maps, url_state.DECISION: decision.decision, url_state.CHANNELS: channels.channels}
+    draw[view](comparison, chosen)
+
+
+def _maps(comparison: Comparison, chosen: Chosen) -> None:
+    maps.maps(comparison, chosen)
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        probabilities(comparison, chosen.truth)
+    with right:
+        costs(comparison)

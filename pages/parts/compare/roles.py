@@ -1,0 +1,57 @@
+"""Who plays in a comparison: names, colours, and the choice of one whose layers are read."""
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd.inspection.compare import Comparison, Part
+from kd.inspection.layers import Hierarchy, read
+from kd.inspection.linear_probes import FACTS
+from kd.paths import Places
+from kd.roles import MARKS, STUDENT
+from kd.store.files import modified
+from kd.store.runs import Run, Store
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.shared import links
+from pages.parts.shared.context import store
+from pages.parts.shared.format import percent
+
+TOP = 8  # channels named per stage
+
+
+def who(comparison: Comparison) -> str:
+    """Which run is behind each name, in a line of Markdown."""
+    return " · ".join(f"{MARKS[part.role]} {part.role.capitalize()}: {_described(part.cam.run)}"
+                      for part in comparison.parts)
+
+
+def _described(run: Run) -> str:
+    score = f", {percent(run.summary['accuracy'])}" if run.summary else ""
+    method = f" by {run.spec.method}" if run.spec.teacher else ""
+    return f"{run.spec.model_label}{method}{score}"
+
+
+def pick(comparison: Comparison) -> Part:
+    """Let a person choose whose layers are read; by default the student's."""
+    roles = tuple(part.role for part in comparison.parts)
+    links.valid("compare_of", roles, STUDENT)
+    role = st.segmented_control("Of", roles, required=True, key="compare_of", format_func=str.capitalize,
+                                label_visibility="collapsed", persist_state="session")
+    return next(part for part in comparison.parts if part.role == role)
+
+
+def layers(part: Part, comparison: Comparison, chosen: Chosen) -> Hierarchy:
+    """The part's run read stage by stage, about the class that the comparison asks about."""
+    run = part.cam.run
+    readouts = run.path / FACTS
+    stamp = (run.status, modified(run.weights), modified(readouts))
+    with st.spinner("Reading the layers"):
+        return _layers(str(store().places.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _layers(root: str, run: str, stamp: tuple[str, int, int], digest: str, target: str,
+            _image: NDArray[np.uint8]) -> Hierarchy:
+    return read(Store(Places(Path(root)))[run], _image, target, top=TOP, repeats=3)

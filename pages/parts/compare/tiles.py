@@ -1,0 +1,118 @@
+"""Heat maps over a picture: how they are dressed, and one tile of them, with its values under the pointer."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd.inspection.colour_scale import Scale
+from kd.inspection.explain import HeatMap
+from kd.inspection.overlay import SIGNED, overlay
+from kd.models.receptive_field import Box
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.shared.images import MAPS, boxed, enlarge, outline, png
+from pages.parts.shared.theme import CHART
+
+HOVERED = 64  # places a side: a finer grid is averaged before its values go to the browser
+TRANSPARENT = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Dress:
+    """How every map on the page is drawn. mask: the evidence to outline, or None. values: under the pointer."""
+
+    image: NDArray[np.uint8]
+    opacity: float
+    colormap: str
+    mask: NDArray[np.uint8] | None
+    values: bool
+
+
+def dress(chosen: Chosen) -> Dress:
+    """The controls: opacity in the open, the rest on demand."""
+    opacity = st.slider("Opacity", 0.0, 1.0, 0.5, 0.05, key="compare_opacity", persist_state="session", width=180)
+    with st.popover("Appearance", icon=":material/palette:"):
+        colormap = st.selectbox("Colours", MAPS, key="compare_colours", persist_state="session")
+        values = st.toggle("Values under the pointer", key="compare_values", persist_state="session",
+                           help="The raw value of each place of the map's own grid.")
+        marked = chosen.mask is not None and st.toggle("Outline the evidence", key="compare_outline",
+                                                       persist_state="session")
+    return Dress(chosen.image, opacity, colormap or MAPS[0], chosen.mask if marked else None, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One map. scale: None for the map's own range. signed: around 0. box: pixels to frame. alt: for who cannot see."""
+
+    map: HeatMap
+    caption: str
+    alt: str
+    scale: Scale | None = None
+    signed: bool = False
+    box: Box | None = None
+    values: NDArray[np.float32] | None = None  # instead of the map's own
+
+
+def bare(dressed: Dress) -> None:
+    """The picture without a map."""
+    picture(dressed.image, dressed, "Picture", "The picture without a heat map")
+
+
+def picture(pixels: NDArray[np.uint8], dressed: Dress, caption: str, alt: str) -> None:
+    """A picture [S, S, 3] like the one that is compared on, with the evidence where that is outlined."""
+    st.image(png(outline(enlarge(pixels), dressed.mask)), caption=caption, width="stretch", output_format="PNG",
+             alt=alt)
+
+
+def draw(tile: Tile, dressed: Dress, key: str) -> None:
+    """The picture under one map; a blank map leaves it as it is, and says so."""
+    blank = tile.map.blank and tile.scale is None
+    caption = tile.caption + (" · blank" if tile.map.blank else "")
+    pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
+    if dressed.values:
+        st.plotly_chart(_pointed(_values(tile), pixels), config=CHART, key=key, alt=tile.alt)
+        st.caption(caption, text_alignment="center")
+    else:
+        st.image(pixels, caption=caption, width="stretch", output_format="PNG",
+                 alt=tile.alt + (", blank" if blank else ""))
+
+
+def _values(tile: Tile) -> NDArray[np.float32]:
+    return tile.map.values if tile.values is None else tile.values
+
+
+def _painted(tile: Tile, dressed: Dress, blank: bool) -> NDArray[np.uint8]:
+    large = enlarge(dressed.image)
+    if blank:
+        return large
+    heat = tile.scale(_values(tile)) if tile.scale else tile.map.scaled
+    return overlay(large, heat, dressed.opacity, SIGNED if tile.signed else dressed.colormap)
+
+
+def _pointed(values: NDArray[np.float32], picture: bytes) -> go.Figure:
+    """The finished picture as the background of an invisible heat map that knows the values."""
+    step = -(-max(values.shape) // HOVERED)
+    shown = _averaged(values, step)
+    rows, columns = shown.shape
+    figure = go.Figure(go.Heatmap(
+        z=np.round(shown, 6), colorscale=TRANSPARENT, showscale=False,
+        hovertemplate=f"row %{{y}}, column %{{x}}: %{{z:.3g}}{f'<br>mean of {step}×{step}' if step > 1 else ''}"
+                      "<extra></extra>"))
+    source = "data:image/png;base64," + base64.b64encode(picture).decode()
+    figure.add_layout_image(source=source, xref="x", yref="y", x=-0.5, y=-0.5, sizex=columns, sizey=rows,
+                            sizing="stretch", layer="below")
+    figure.update_xaxes(visible=False, fixedrange=True, range=[-0.5, columns - 0.5], constrain="domain")
+    figure.update_yaxes(visible=False, fixedrange=True, range=[rows - 0.5, -0.5], scaleanchor="x",
+                        scaleratio=columns / rows, constrain="domain")
+    return figure.update_layout(height=180, margin={"l": 0, "r": 0, "t": 0, "b": 0}, dragmode=False,
+                                plot_bgcolor="rgba(0,0,0,0)")
+
+
+def _averaged(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Means of step × step places; the rim that does not fill a block is left to its last whole one."""
+    rows, columns = (side // step * step for side in values.shape)
+    blocks = values[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)

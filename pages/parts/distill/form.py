@@ -1,0 +1,222 @@
+"""The form of a distillation: every choice with its meaning, the few that matter first."""
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+
+from kd import datasets, models
+from kd.errors import UsageError
+from kd.experiments.plan import EXPLAINER, Request
+from kd.methods import METHODS, check
+from kd.models.timm_info import timm_info
+from kd.store.runs import FINISHED, Run
+from pages.parts.shared import fields
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.dataset_info import looked
+from pages.parts.shared.fields import choice, key, knob, number, slider
+from pages.parts.shared.format import ending, percent, plain
+
+TRAIN, REUSE = ("Train one", "Use a finished run")
+STUDENTS = {"plain": "Plain", "truncated": "Truncated", "timm": "timm model"}
+STUDENT_HELP = {
+    "plain": "A chain of convolutions, as in KD-FMV. Every layer is a map to look at.",
+    "truncated": "The teacher's own first stages with a new classifier.",
+    "timm": "Any convolutional timm model.",
+}
+MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "depth", "width", "method",
+        "method_args", "epochs", "seeds")
+
+
+def form() -> Request | None:
+    """Draw the form and return what it says, not yet checked; None when it has shown that there is no such data set.
+
+    Raises UsageError for a path that is missing.
+    """
+    values: dict[str, Any] = {}
+    for draw in (data_fields, teacher_fields, _student, _method):
+        with st.container(border=True):
+            values |= draw(values)
+    with st.expander("More settings", icon=":material/tune:"):
+        values |= _fine(values)
+        values |= more_fields(values, (*MAIN, *EXPLAINER))
+    require_paths(values)
+    return Request(**values) if there(values["data"]) else None
+
+
+def require_paths(values: Mapping[str, Any]) -> None:
+    """Raise UsageError where weights shall come from a file and its path is missing."""
+    for name in ("teacher_weights", "student_weights"):
+        if values.get(name) == "":
+            raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
+
+
+def there(data: str) -> bool:
+    """Whether there is such a data set."""
+    try:
+        return bool(looked(data))
+    except UsageError:
+        return False
+
+
+def data_fields(_: dict[str, Any]) -> dict[str, Any]:
+    """Data set and working size."""
+    found = {entry.reference: entry.title for entry in datasets.available(store().places)}
+    chosen = st.session_state.setdefault(key("data"), Request().data)
+    options = [*found, *([chosen] if chosen and chosen not in found else [])]
+    left, right = st.columns([3, 1])
+    data = left.selectbox("Data set", options, key=key("data"), accept_new_options=True,
+                          format_func=lambda name: found.get(name) or ending(name, 30), persist_state="session",
+                          filter_mode="contains",
+                          help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
+                               "take options, as in phantom-brain:count=400,difficulty=0.3") or Request().data
+    with right:
+        size = number("image_size")
+    with usage_errors():
+        about = looked(data)
+        st.caption(f"{about.images:,} images in {len(about.classes)} classes: "
+                   f"{plain(', '.join(about.classes))}")
+    return {"data": data, "image_size": int(size)}
+
+
+def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """A model to train first, or a finished run."""
+    st.markdown("**Teacher**")
+    ready = _ready(values["data"])
+    way = TRAIN
+    if ready:
+        way = st.segmented_control("Teacher", (TRAIN, REUSE), default=TRAIN, required=True, key=key("teacher_way"),
+                                   label_visibility="collapsed", persist_state="session")
+    if way == REUSE and ready:
+        by_id = {run.id: run for run in ready}
+        run_id = st.selectbox("Finished run", list(by_id), format_func=lambda one: _run_label(by_id[one]),
+                              key=key("teacher_run"), persist_state="session",
+                              help="It is used as it is; working size and data set are then its own.")
+        return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
+    left, right = st.columns(2)
+    with left:
+        teacher = backbone("teacher", Request().teacher)
+    with right:
+        start = fields.weights("teacher_weights")
+    return {"teacher": teacher, "teacher_weights": start}
+
+
+def _ready(data: str) -> list[Run]:
+    """Finished runs of this data set that learnt from the labels, latest first."""
+    try:
+        wanted = looked(data).fingerprint
+    except UsageError:
+        return []
+    return [run for run in store() if not run.spec.teacher and run.spec.data_fingerprint == wanted
+            and run.status == FINISHED]
+
+
+def _run_label(run: Run) -> str:
+    summary = run.summary or {}
+    return f"{run.spec.model_label} · {percent(summary.get('accuracy'))} · {run.spec.image_size} px · {run.id[-4:]}"
+
+
+def backbone(name: str, default: str) -> str:
+    """One of timm's convolutional models."""
+    place = f"distil_{name}_model"
+    st.session_state.setdefault(place, default)
+    return st.selectbox("timm model", _names(), key=place, filter_mode="contains", persist_state="session",
+                        help="Type a part of a name to search all convolutional models that timm has.") or default
+
+
+@st.cache_data(show_spinner=False)
+def _names() -> list[str]:
+    return [entry.name for entry in models.search("")]
+
+
+def _student(values: dict[str, Any]) -> dict[str, Any]:
+    st.markdown("**Student**")
+    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key=key("student_kind"),
+                                format_func=STUDENTS.__getitem__, label_visibility="collapsed",
+                                persist_state="session") or "plain"
+    st.caption(STUDENT_HELP[kind])
+    left, right = st.columns(2)
+    if kind == "timm":
+        with left:
+            name = backbone("student", "mobilenetv3_small_050")
+        with right:
+            return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
+    with left:
+        depth = slider("depth", stages(values["teacher"]) if kind == "truncated" else None)
+    with right:
+        if kind == "plain":
+            return {"student": kind, "depth": depth, "width": number("width")}
+        own = ("teacher",) if finished(values["teacher"]) else ()
+        return {"student": kind, "depth": depth, "student_weights": fields.weights("student_weights", own)}
+
+
+def finished(teacher: str) -> bool:
+    """Whether the teacher is a run, whose weights a student can start from."""
+    return teacher in store()
+
+
+def stages(teacher: str) -> int | None:
+    """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
+    runs = store()
+    with suppress(UsageError):
+        parts = timm_info(runs[teacher].spec.model if teacher in runs else teacher)
+        return len(parts.taps) - parts.stem
+    return None
+
+
+def _method(values: dict[str, Any]) -> dict[str, Any]:
+    st.markdown("**Distillation**")
+    known = [name for name in METHODS if METHODS[name].needs_teacher]
+    name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].info.title, key=key("method"),
+                        persist_state="session", help=Request.__dataclass_fields__["method"].metadata["help"])
+    facts = METHODS[name].info
+    st.caption(f"{facts.summary} ({facts.paper})")
+    if caveat := check(name, _classes(values["data"])):
+        st.warning(caveat, icon=":material/warning:")
+    with st.grid(3, min_column_width=140):
+        args = _knobs(name)
+        epochs, seeds = number("epochs"), number("seeds")
+    return {"method": name, "method_args": args, "epochs": epochs, "seeds": seeds}
+
+
+def _knobs(method: str, fine: bool = False) -> dict[str, float]:
+    """The method's own settings; fine: those instead that most people leave alone."""
+    return {name: knob(method, name, about) for name, about in METHODS[method].info.knobs.items()
+            if about.fine == fine}
+
+
+def _fine(values: dict[str, Any]) -> dict[str, Any]:
+    """The rest of what is the method's: its fine settings, and the explainer that it trains."""
+    method = METHODS[values["method"]]
+    if not method.needs_mask_net and not any(one.fine for one in method.info.knobs.values()):
+        return {}
+    st.caption(method.info.title)
+    with st.grid(3, min_column_width=150):
+        explainer = {name: _setting(name) for name in EXPLAINER if method.needs_mask_net}
+        args = {**values["method_args"], **_knobs(values["method"], fine=True)}
+    st.caption("Training")
+    return {"method_args": args, **explainer}
+
+
+def _classes(data: str) -> int:
+    """How many classes a data set has; 0 where there is none, which has been said then."""
+    with suppress(UsageError):
+        return len(looked(data).classes)
+    return 0
+
+
+def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
+                methods: Collection[str] = ()) -> dict[str, Any]:
+    """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
+    an explainer is asked about where one of them trains one."""
+    idle = {"teacher_epochs"} if values["teacher"] in store() else set()
+    if not any(METHODS[name].needs_mask_net for name in methods):
+        idle.update(EXPLAINER)
+    rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
+    with st.grid(3, min_column_width=150):
+        return {name: _setting(name) for name in rest}
+
+
+def _setting(name: str) -> Any:
+    return choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name)

@@ -1,0 +1,103 @@
+"""What an explained student is shown of one picture per class, epoch by epoch; and where that explains nothing."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kd.inspection.overlay import colour
+from kd.metrics import mask_statistics
+from kd.store import probe_images
+from kd.store.files import modified
+from kd.store.runs import Run
+from pages.parts.shared.format import percent, plain
+from pages.parts.shared.images import GAP, fitted, mosaic, png
+
+TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in the strip below
+
+
+def collapsed(runs: Sequence[Run]) -> None:
+    """Warn where the masks of finished runs explain nothing."""
+    for run in runs:
+        if told := mask_statistics.collapse(run.summary):
+            seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
+            st.warning(plain(seed + told), icon=":material/visibility_off:")
+
+
+def mask_view(run: Run, names: Sequence[str]) -> None:
+    """Draw the masks of all probe pictures; a slider chooses the epoch. names: of the classes. Nothing before the first
+    epoch, or for a student without an explainer."""
+    kept = (run.summary or {}).get("best_epoch")
+    changed = modified(run.path / "probes")
+    found = _seen(run, changed) if run.spec.explainer_depth and changed else None
+    if found is None:
+        return
+    labels, epochs = found
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.markdown("**What the student is shown**", width="content")
+        epoch = _epoch(run, epochs, kept)
+    with st.grid(2, min_column_width=260, gap="small"):
+        for number, label in enumerate(labels):
+            name = names[label] if label < len(names) else f"class {label}"
+            picture, area = _picture(str(run.path), number, epoch, epochs[-1], _stamp(run, epoch))
+            if picture:
+                st.image(picture, caption=f"{plain(name)} · {percent(area)} shown", width="stretch",
+                         output_format="PNG", alt=f"{name}: picture, mask, and what the mask leaves")
+    strip = [str(one + 1) for one in probe_images.spread(epochs, STRIP)]
+    st.caption(f"After epoch {epoch + 1}: a validation picture, its mask (white is shown), and what the student sees."
+               + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
+               + ("" if kept is None else f" The weights of epoch {kept + 1} are kept."))
+
+
+def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
+    """The epoch to show: the newest, as they come, and at the end the kept one, until somebody chooses another."""
+    if len(epochs) == 1:
+        return epochs[0]
+    chosen = f"mask-epoch-{run.id}"
+    following = epochs[-1] if kept is None else kept
+    # A slider for every epoch. One that is moved by the program is moved back by a browser that has not heard of it
+    # yet, which looks like somebody's choice.
+    place = f"{chosen}-{epochs[-1]}-{kept}"
+
+    def choose() -> None:
+        found = st.session_state[place]
+        st.session_state[chosen] = None if found == following else found
+
+    shown = st.session_state.get(chosen)
+    return st.select_slider("Epoch", epochs, shown if shown in epochs else following, key=place, on_change=choose,
+                            format_func=lambda one: str(one + 1), width=280)
+
+
+@lru_cache(maxsize=64)
+def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
+    """(labels of the pictures, epochs), looked up anew when the folder has `changed`: polls are many."""
+    watched, epochs = probe_images.images(run), probe_images.epochs(run)
+    return (watched[1].tolist(), epochs) if watched and epochs and probe_images.masks(run) is not None else None
+
+
+def _stamp(run: Run, epoch: int) -> int:
+    """A run that was deleted and trained again has other masks under the same name."""
+    return modified(run.path / "probes" / f"{epoch:04d}.npz")
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tuple[bytes, float]:
+    """(picture, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
+    PNG, since every element costs at every poll. Empty where the run has been deleted since it was looked at."""
+    run = Run(Path(path))
+    watched, fill, found = probe_images.images(run), probe_images.fill(run), probe_images.masks(run, epoch)
+    if watched is None or fill is None or found is None:
+        return b"", 0.0
+    image, mask = watched[0][number], found[number]
+    rows = [[fitted(image, TILE), _grey(mask, TILE), fitted(probe_images.left(image, fill[number], mask), TILE)]]
+    if newest:
+        small = (3 * TILE + 2 * GAP - (STRIP - 1) * GAP) // STRIP
+        rows.append([_grey(one, small) for _, one in probe_images.forming(run, number, STRIP)])
+    return png(mosaic(rows)), float(mask.astype(float).mean())
+
+
+def _grey(mask: NDArray[np.float16], side: int) -> NDArray[np.uint8]:
+    return colour(mask, side, "gray")

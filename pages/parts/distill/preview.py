@@ -1,0 +1,88 @@
+"""Beside the form: what the student will be, what it saves, and what training will ask of this machine."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kd.datasets import DataRef
+from kd.experiments.estimate import Forecast, forecast
+from kd.experiments.plan import Request, specs
+from kd.models import cost
+from kd.spec import RunSpec
+from pages.parts.shared.context import store
+from pages.parts.shared.dataset_info import looked
+from pages.parts.shared.format import count, rough, size, times, unbroken
+
+Specs = tuple[RunSpec, RunSpec, RunSpec]
+
+
+def student_preview(request: Request) -> tuple[Specs, DataRef]:
+    """Check the request, draw the student's layers and its cost beside the teacher's. Raises UsageError."""
+    about = looked(request.data)
+    planned = specs(request, store(), about)
+    teacher, _, student = planned
+    classes = len(about.classes)
+    large, small = cost.cost(teacher, classes), cost.cost(student, classes)
+    rows, above = cost.layers(student, classes), cost.layers(teacher, classes)
+    masking = cost.mask_cost(student, classes)
+    st.table([
+        _total("Teacher", teacher, large, above),
+        _total("Student", student, small, rows),
+        *([_explainer(masking)] if masking else []),
+        {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
+         "FLOPs": times(large.flops, small.flops), "Sees": ""},
+    ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
+    with st.container(height=320 if len(rows) > 7 else "content", border=False):
+        st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
+                 alt="The student's layers")
+    st.caption("Sees: side of the square of the picture that one cell of the last grid depends on (receptive field); "
+               f"behind an explainer, of the masked picture. FLOPs of one picture at {student.image_size} px.")
+    return planned, about
+
+
+def _total(role: str, spec: RunSpec, price: cost.Cost, rows: Sequence[cost.LayerRow]) -> dict[str, str]:
+    return {"": f"{role} · {spec.model_label}", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
+            "Sees": _field(rows[-1]) if rows else "–"}
+
+
+def _explainer(price: cost.Cost) -> dict[str, str]:
+    """A row of its own for what stands in front of the student's layers: it is in none of these."""
+    return {"": "of that, explainer (U-Net)", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
+            "Sees": ""}
+
+
+def _layer(row: cost.LayerRow) -> dict[str, str]:
+    cells = {"Layer": row.name, "Channels": count(row.channels), "Grid": f"{row.grid}×{row.grid}",
+             "Parameters": count(row.parameters), "FLOPs": count(row.flops), "Sees": _field(row)}
+    return {name: unbroken(text) for name, text in cells.items()}
+
+
+def _field(row: cost.LayerRow) -> str:
+    return f"{row.receptive_field} px" if row.receptive_field else "–"
+
+
+def demands(planned: Specs, about: DataRef, seeds: int = 1) -> None:
+    """Time, memory and disk of all seeds, with how they were found."""
+    with st.spinner("Estimating the time"):
+        found = forecast(planned, about, store(), seeds)
+    for warning in found.warnings:
+        st.warning(warning, icon=":material/warning:")
+    time = f"about {rough(found.seconds)}" if found.seconds else "nothing left to train"
+    st.markdown(f":material/timer: **{time}** · memory ≈ {size(found.memory)}{_free(found.memory_free)} · "
+                f"disk ≈ {size(found.disk)}{_free(found.disk_free)}")
+    st.caption("  \n".join(_lines(found)))
+
+
+def _free(free: int | None) -> str:
+    return "" if free is None else f" of {size(free)} free"
+
+
+def _lines(found: Forecast) -> list[str]:
+    bases: dict[str, list[str]] = {}
+    for need in found.needs:
+        time = "" if need.finished else f" {rough(need.seconds)}"
+        role = f"{need.runs} {need.role}s" if need.runs > 1 else need.role
+        bases.setdefault(need.basis, []).append(f"{role}{time}")
+    lines = [f"{', '.join(roles).capitalize()}: {basis}." for basis, roles in bases.items()]
+    return [*lines, f"For about {found.images:,} training images. Decoding a new data set and waiting for other runs "
+            "come on top."]

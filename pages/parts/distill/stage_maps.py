@@ -1,0 +1,60 @@
+"""The student's stage maps of one picture per class, as they are after its newest epoch."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+
+from kd.inspection.overlay import colour
+from kd.store import probe_images
+from kd.store.files import modified
+from kd.store.groups import Trio
+from kd.store.runs import Run
+from pages.parts.shared.images import png
+
+TILE = 128  # pixels a side
+
+
+def probe_view(trio: Trio) -> None:
+    """Draw the newest maps of one probe picture; a control chooses the class."""
+    changed = modified(trio.student.path / "probes")
+    found = _newest(trio.student, changed) if changed else None
+    if found is None:
+        st.caption("The student's maps of one picture per class appear after its first epoch.")
+        return
+    names = (trio.teacher.summary or {}).get("classes") or []
+    labels = [names[label] if label < len(names) else f"class {label}" for label in found[0]]
+    chosen = st.selectbox("What the student's layers respond to", range(len(labels)), format_func=labels.__getitem__,
+                          key=f"probe-{trio.student.id}")
+    epoch = found[1]
+    number = chosen if chosen is not None and chosen < len(labels) else 0
+    with st.grid(min_column_width=84, gap="xsmall"):
+        for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
+            st.image(picture, caption=caption, width="stretch", output_format="PNG", alt=caption)
+    st.caption(f"After epoch {epoch + 1}. Channel averages, each by its own range: not class-specific.")
+
+
+@lru_cache(maxsize=64)
+def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
+    """(labels of the pictures, newest epoch), looked up anew when the folder has `changed`: polls are many."""
+    watched, newest = probe_images.images(run), probe_images.latest(run)
+    return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
+
+
+def _stamp(run: Run, epoch: int) -> int:
+    """A run that was deleted and trained again has other maps under the same name."""
+    return modified(run.path / "probes" / f"{epoch:04d}.npz")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, bytes]]:
+    run = Run(Path(path))
+    watched, newest = probe_images.images(run), probe_images.latest(run)
+    if watched is None or newest is None:  # deleted since it was looked at
+        return []
+    tiles = [("picture", png(watched[0][number]))]
+    for stage, maps in enumerate(newest[1]):
+        heat = probe_images.scaled(maps[number])
+        blank = "" if heat.any() else " · blank"
+        tiles.append((f"{stage + 1} · {heat.shape[0]}×{heat.shape[1]}{blank}", png(colour(heat, TILE, "viridis"))))
+    return tiles

@@ -1,0 +1,74 @@
+"""Where a distillation stands: a row for the teacher, one for all controls and one for all students."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kd.roles import MARKS, ROLES
+from kd.store.groups import Series
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
+from pages.parts.shared import run_progress
+from pages.parts.shared.format import count, duration, percent
+from pages.parts.shared.theme import STATUS
+
+# What the row of several runs is called after: the first of these that one of them is in.
+TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)
+
+
+def series_view(series: Series) -> None:
+    """Draw a row per role; errors once each: what fails one run for want of data fails the next as well."""
+    controls, students = zip(*series.pairs, strict=True)
+    with st.container(border=True, gap="small"):
+        told: set[str] = set()
+        for role, runs in zip(ROLES, ([series.teacher], controls, students), strict=True):
+            _row(role, runs, series)
+            for run in runs:
+                if run.reason and run.reason not in told:
+                    st.error(run.reason, icon=":material/error:")
+                told.add(run.reason)
+
+
+def _row(role: str, runs: Sequence[Run], series: Series) -> None:
+    statuses = [run.status for run in runs]
+    status = next(one for one in TELLING if one in statuses)
+    icon, colour = STATUS[status]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        name = role.capitalize() + ("s" if len(runs) > 1 else "")
+        st.markdown(f"{MARKS[role]} **{name}** · {runs[0].spec.model_label}", width="content")
+        st.badge(status, icon=icon, color=colour)
+        st.caption(_of_all(runs, statuses) if len(runs) > 1 else words(runs[0], status), width="content")
+    if RUNNING in statuses:
+        st.progress(run_progress.of_all(runs))
+
+
+def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
+    """`1 of 3 finished · seed 1: epoch 4 of 8 …`."""
+    done = f"{statuses.count(FINISHED)} of {len(runs)} finished"
+    for wanted in (RUNNING, FAILED):
+        if wanted in statuses:
+            run = runs[statuses.index(wanted)]
+            return f"{done} · seed {run.spec.seed}: {words(run, wanted)}"
+    return done
+
+
+def words(run: Run, status: str) -> str:
+    """How far a run is, or what it came to."""
+    if status == FINISHED:
+        summary = run.summary or {}
+        return f"{percent(summary.get('accuracy'))} on test · trained in {duration(summary.get('seconds'))}"
+    if status == RUNNING:
+        return _running(run)
+    if status == PLANNED:
+        return "not started"
+    done = len(run.epochs())
+    if status == QUEUED:
+        return "waits its turn" + (f" · goes on after epoch {done}" if done else "")
+    return f"after {done} of {run.spec.epochs} epochs" if done else "before its first epoch ended"
+
+
+def _running(run: Run) -> str:
+    now = run.progress
+    if not now.get("steps"):
+        return run_progress.words(run)
+    speed = f" · {count(round(now['images_per_second']))} images/s" if now.get("images_per_second") else ""
+    return f"epoch {now['epoch'] + 1} of {now['epochs']}{speed} · {run_progress.words(run)}"

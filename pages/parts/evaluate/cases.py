@@ -1,0 +1,83 @@
+"""Pictures worth a look, each with the way to its comparison."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from kd.evaluation.explanation_store import AGREEMENT, Choice, least_agreeing, read
+from kd.evaluation.report import KINDS, NUMBER, ImageCase, Score, case, cases, paired
+from kd.roles import MARKS, STUDENT, TEACHER
+from kd.store.runs import Run
+from pages.parts.evaluate.tables import figure
+from pages.parts.shared import links
+from pages.parts.shared.context import store
+from pages.parts.shared.dataset_info import opened
+from pages.parts.shared.format import percent
+from pages.parts.shared.images import tile
+
+SHOWN = 12
+KIND = "evaluate_kind"
+LEAST = "least agreement"
+View = dict[str, str]
+
+
+def gallery(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+    """A kind of case to choose, and its pictures. chosen: the explanations that are shown above."""
+    st.subheader("Cases", anchor=False)
+    kinds = (*KINDS, LEAST)
+    links.valid(KIND, kinds, KINDS[0])
+    kind = st.pills("Which", kinds, key=KIND, required=True, persist_state="session", label_visibility="collapsed")
+    if not paired(found[TEACHER], found[STUDENT]):
+        st.markdown("Teacher and student were tested on different pictures, so there are no cases of both.")
+    elif kind == LEAST:
+        _least(student, found, chosen)
+    else:
+        picked, total = cases(kind or KINDS[0], found[TEACHER], found[STUDENT], SHOWN)
+        _pictures(student, picked, {}, {})
+        st.caption(f"{len(picked)} of {total:,}, those first of which the student is surest. Each opens in Compare."
+                   if picked else "There is no such picture in the test set.")
+
+
+def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+    """Where teacher and student look at the most different places."""
+    least = least_agreeing(store(), student, chosen, SHOWN) if chosen else {}
+    if not least:
+        st.markdown("Judge the explanations above, with agreement among the parts, to see on which pictures teacher "
+                    "and student look at different places.")
+        return
+    picked = [case(number, found[TEACHER], found[STUDENT]) for number in least]
+    assert chosen, "there are cases only of a choice"
+    view = {"explainer": chosen.explainer, "stage": str(chosen.stage)}
+    _pictures(student, picked, {number: f"Spearman {value:.2f}".replace("-", "−")
+                               for number, value in least.items()}, view)
+    chance = least_chance(student, chosen)
+    st.caption("The lowest Spearman correlation of teacher's and student's maps"
+               + ("" if chance is None else f"; by chance it is {figure(chance, NUMBER)} on average")
+               + ". Each opens in Compare with the same explainer.")
+
+
+def least_chance(student: Run, chosen: Choice) -> float | None:
+    """What the same two models' maps of different pictures agree by, on average."""
+    found = read(store(), student, chosen)
+    return found[AGREEMENT]["maps"][STUDENT]["all"]["spearman"]["chance"] if found and found[AGREEMENT] else None
+
+
+def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], view: View) -> None:
+    """A tile per case. beside: a line more for each, by the picture's number. view: how Compare opens it."""
+    if not picked:
+        return
+    spec = student.spec
+    test = opened(spec.data, spec.image_size, store().places.root).test
+    with st.grid("auto", min_column_width=170, gap="small"):
+        for one in picked:
+            with st.container(border=True, gap="xsmall"):
+                st.image(tile(test, one.index, False), width="stretch", output_format="JPEG",
+                         alt=f"Test picture {one.name}, truly {one.truth}")
+                st.markdown(f"truly **{one.truth}**")
+                st.caption("  \n".join([*_answers(one), *filter(None, [beside.get(one.index, "")])]))
+                links.compare(student.id, image=str(one.index), **view)
+
+
+def _answers(one: ImageCase) -> list[str]:
+    return [f"{MARKS[role]} {answer} {percent(sure)}" for role, answer, sure in
+            ((TEACHER, one.teacher, one.teacher_sure), (STUDENT, one.student, one.student_sure))]

@@ -1,0 +1,97 @@
+"""Charts of what models answered: calibration, recall, confusions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from kd.evaluation.report import Alike, Row, Score
+from kd.roles import COLOURS
+from pages.parts.shared.theme import tidy
+
+STRONG = 0.55  # of a hue: from here on white writing reads better
+LEAST, MOST = 5, 18  # sizes of points
+NEUTRAL = "#8A8F94"
+ALIKE = "#CC79A7"  # neither the teacher's nor the student's: it is both
+
+
+def short(name: str, most: int = 16) -> str:
+    """A class name that fits an axis."""
+    return name if len(name) <= most else name[:most - 1] + "…"
+
+
+def whiskers(rows: Sequence[Row]) -> dict[str, object]:
+    """The intervals as plotly's error bars."""
+    return {"type": "data", "array": [row.reach[1] for row in rows], "arrayminus": [row.reach[0] for row in rows],
+            "thickness": 1, "width": 3, "color": NEUTRAL}
+
+
+def reliability_chart(found: Mapping[str, Score]) -> go.Figure:
+    """A point per bin of confidence; where they should lie is dotted."""
+    figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", hoverinfo="skip",
+                                  line={"dash": "dot", "color": NEUTRAL, "width": 1.5}))
+    for role, one in found.items():
+        bins = [item for item in one.reliability.to_json() if item["count"]]
+        counts = [item["count"] for item in bins]
+        figure.add_scatter(
+            x=[item["confidence"] for item in bins], y=[item["accuracy"] for item in bins], customdata=counts,
+            mode="lines+markers", name=role, line={"color": COLOURS[role], "width": 2},
+            marker={"size": np.interp(np.sqrt(counts), [0, np.sqrt(max(counts, default=1))], [LEAST, MOST])},
+            hovertemplate="right %{y:.0%} of %{customdata} at %{x:.0%}")
+    figure.update_xaxes(title="confidence", tickformat=".0%", range=[0, 1.04])
+    figure.update_yaxes(title="right", tickformat=".0%", range=[-0.04, 1.06])
+    return tidy(figure, 340).update_layout(hovermode="closest")
+
+
+def recall_chart(found: Mapping[str, Score]) -> go.Figure:
+    """A group of bars per class."""
+    figure = go.Figure()
+    for role, one in found.items():
+        figure.add_bar(x=[row.measure for row in one.recall], y=[row.value for row in one.recall], name=role,
+                       marker_color=COLOURS[role], error_y=whiskers(one.recall), hovertemplate="%{y:.1%}")
+    chance = next(iter(found.values())).recall[0].chance
+    figure.add_hline(y=chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
+    names = next(iter(found.values())).classes
+    figure.update_xaxes(tickvals=names, ticktext=[short(name) for name in names])
+    figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.06])
+    return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
+
+
+def confusion_chart(one: Score) -> go.Figure:
+    """Counts in the cells, coloured by share of the true class, in the model's own hue."""
+    hover = [[f"truly {truth}, answered {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
+              for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
+    return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
+                   f"{one.role.capitalize()} · {one.run.spec.model_label}", hover)
+
+
+def alike_chart(shared: Alike) -> go.Figure:
+    """Counts of the same wrong answer."""
+    hover = [[f"truly {truth}, both answered {answer}: {shared.counts[row, column]} "
+              f"(expected {shared.expected[row, column]:.1f})" for column, answer in enumerate(shared.classes)]
+             for row, truth in enumerate(shared.classes)]
+    return _matrix(shared.counts, shared.relative, _fading(ALIKE), shared.classes, "Teacher and student",
+                   hover)
+
+
+def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[str, ...], title: str,
+            hover: list[list[str]]) -> go.Figure:
+    names = [short(name, 12) for name in classes]
+    places = list(range(len(classes)))
+    figure = go.Figure(go.Heatmap(z=colour, x=places, y=places, colorscale=scale, zmin=0, zmax=1, showscale=False,
+                                  xgap=2, ygap=2, hovertext=hover, hovertemplate="%{hovertext}<extra></extra>"))
+    for row, column in np.ndindex(*text.shape):
+        # The theme's own writing on pale cells; plotly would choose by a colour that it takes for opaque.
+        strong = {"color": "white"} if colour[row, column] > STRONG else {}
+        figure.add_annotation(x=column, y=row, text=str(text[row, column]), showarrow=False, font=strong)
+    ticks = {"tickvals": places, "ticktext": names, "showgrid": False}
+    figure.update_xaxes(title="answer", tickangle=-35, **ticks)
+    figure.update_yaxes(title="truth", autorange="reversed", **ticks)
+    height = 170 + 34 * len(classes)
+    return tidy(figure, height).update_layout(hovermode="closest", title={"text": title, "font": {"size": 14}})
+
+
+def _fading(hue: str) -> list[list]:
+    """From transparent, so that an empty cell has the page's own ground, light or dark."""
+    red, green, blue = (int(hue[start:start + 2], 16) for start in (1, 3, 5))
+    return [[0, f"rgba({red},{green},{blue},0)"], [1, f"rgba({red},{green},{blue},1)"]]

@@ -1,0 +1,172 @@
+"""How good the explanations are over the test set, each number beside what chance gives."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from kd.evaluation.explanation_rows import GAIN, OVER, absent, rows, spread
+from kd.evaluation.explanation_store import (
+    AGREEMENT,
+    COST,
+    FAITHFULNESS,
+    LOCALISATION,
+    POSTHOC,
+    SECTIONS,
+    Choice,
+    cast,
+    choices,
+    read,
+    values,
+)
+from kd.evaluation.report import Row, Score
+from kd.explainers import EXPLAINERS
+from kd.store.runs import Run
+from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
+from pages.parts.evaluate.posthoc import posthoc
+from pages.parts.evaluate.request import STAGES, asked, asking
+from pages.parts.evaluate.tables import beside_chance, between, side_by_side
+from pages.parts.shared import links
+from pages.parts.shared.context import store
+from pages.parts.shared.theme import CHART
+
+CHOICE, SEEN = "evaluate_choice", "evaluate_seen"
+SPREAD = "spearman"
+UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
+
+
+def judged(student: Run, found: Mapping[str, Score]) -> tuple[Choice | None, list[Row]]:
+    """Form, progress and results; the choice shown, and its rows for the table to take away."""
+    st.subheader("Explanations", anchor=False)
+    known = choices(student)
+    if not known:
+        st.markdown("Do the student's heat maps agree with the teacher's more than by chance, lie on the evidence, "
+                    "show what the model uses, and what do they cost? This has not been judged for this student yet.")
+    busy = asking(student, first=not known)
+    if not known:
+        return None, []
+    chosen = _choose(student, known)
+    result = read(store(), student, chosen)
+    if result is None:
+        st.info("The weights or the data have changed since this was judged. Judge it again.",
+                icon=":material/history:")
+        return None, []
+    made = rows(result)
+    if not made and not busy:
+        st.caption("Nothing of this choice has been finished yet.")
+    _show(student, chosen, result, made, found)
+    return chosen, made
+
+
+def _choose(student: Run, known: list[Choice]) -> Choice:
+    """What was judged last comes first."""
+    by_folder = {one.folder: one for one in known}
+    newest, ended = asked(student)
+    if newest and (student.id, ended) != st.session_state.get(SEEN):
+        st.session_state[SEEN] = (student.id, ended)
+        st.session_state[CHOICE] = newest.folder
+    links.valid(CHOICE, tuple(by_folder), known[0].folder)
+    return by_folder[st.selectbox("Judged", list(by_folder), key=CHOICE, persist_state="session", width=420,
+                                  format_func=lambda folder: _named(by_folder[folder]))]
+
+
+def _named(choice: Choice) -> str:
+    title = EXPLAINERS[choice.explainer].facts.title if choice.explainer in EXPLAINERS else choice.explainer
+    stage = STAGES.get(choice.stage, f"number {choice.stage}")
+    return f"{title} · {stage} stage · {f'{choice.limit:,}' if choice.limit else 'all'} pictures"
+
+
+def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
+    of = {section: [row for row in made if row.section == section] for section in
+          (*SECTIONS, GAIN, OVER)}
+    names = _names(result)
+    views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of, names),
+             LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION], names),
+             POSTHOC: lambda: posthoc(result[POSTHOC], of[POSTHOC], of[OVER]),
+             FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS], names),
+             COST: lambda: _cost(result[COST], of[COST], found, names)}
+    if result["notes"]:
+        st.caption(" ".join(result["notes"]))
+    there = [section for section in SECTIONS if result[section]]
+    for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
+        with tab:
+            views[section]()
+    if missing := absent(result):
+        st.caption(f"Not judged with these weights and data: {', '.join(missing)}.")
+
+
+def _names(result: Mapping[str, Any]) -> dict[str, str]:
+    """The models' names: their roles, with their explainers where these differ."""
+    models = result["models"]
+    differ = len({one["explainer"] for one in models.values()}) > 1
+    titles = {role: EXPLAINERS[one["explainer"]].facts.title.replace("-", UNBROKEN) for role, one in models.items()}
+    return {role: f"{role}, {title}" if differ else role for role, title in titles.items()}
+
+
+def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]],
+               names: Names) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.plotly_chart(excess_chart(of[AGREEMENT], names), config=CHART, key="evaluate_excess",
+                        alt="Agreement above chance by measure and model")
+    with right:
+        stored = values(student, chosen, AGREEMENT, cast(store(), student))
+        if stored:
+            chances = {row.role: row.chance for row in of[AGREEMENT] if row.measure.startswith("Spearman")}
+            st.plotly_chart(spread_chart(spread(stored, SPREAD), chances, names), config=CHART, key="evaluate_spread",
+                            alt="Distribution of the rank correlation over the test pictures")
+    beside_chance(of[AGREEMENT], names, "Centred map")
+    gain = next((row for row in of[GAIN] if row.measure.startswith("Spearman")), None)
+    if gain:
+        st.markdown(f"Distilling changed the agreement above chance (Spearman) by **{between(gain)}** against the "
+                    "control; a range that leaves out 0 tells.")
+    pupils = result["maps"].values()
+    grids = " and ".join(sorted({"×".join(map(str, one["grid"])) for one in pupils}))
+    coarse = " That is so coarse that a handful of cells decide: read an earlier stage too." \
+        if any(one["coarse"] for one in pupils) else ""
+    blank = ", ".join(f"{one['blank']} with {role}" for role, one in result["maps"].items() if one["blank"])
+    st.caption(f"Maps of the class that the teacher answers, compared at {grids} cells.{coarse} Chance: the same two "
+               f"models on {result['rounds']} different pictures each. Above chance: positive is more alike, under "
+               "every measure; in brackets 95 % bootstrap intervals."
+               + (f" Left out because a map is blank: {blank}." if blank else ""))
+
+
+def _localisation(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
+    if not made:
+        st.caption(next(iter(result.values())).get("reason", "No test picture comes with a mask."))
+        return
+    beside_chance(made, names, "Centred map", "Area")
+    some = next(iter(result.values()))
+    st.caption(f"Maps of the true class against the evidence drawn in {some['images']:,} pictures. Area: the "
+               "evidence's share of the picture, which a map without preference scores. Pointing game: is the "
+               "brightest cell's middle on the evidence? The best threshold is chosen on these pictures, so it "
+               "flatters a little.")
+
+
+def _faithfulness(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        kind = st.segmented_control("Curve", ("deletion", "insertion"), key="evaluate_curve", required=True,
+                                    default="deletion", label_visibility="collapsed")
+        st.plotly_chart(curve_chart(result, kind, names), config=CHART, key="evaluate_curves",
+                        alt=f"Probability of the answer along the {kind} curve")
+    with right:
+        st.plotly_chart(sanity_chart(result, names), config=CHART, key="evaluate_sanity",
+                        alt="Correlation of maps with those of the trained model as layers are scrambled")
+    beside_chance(made, names, "Centred map", "Random map")
+    masked = any(own["sanity"]["rows"][-1]["down_to"] == "explainer" for own in result.values())
+    st.caption("Maps of each model's own answer. Insertion: area under the probability while the brightest pixels come "
+               "back into a blurred picture; deletion: while they are taken away; dotted: a random map. ROAD: what "
+               "taking out the darkest pixels first saves. Above chance: against a random map, positive is better "
+               "under every measure. Upper right: a map that shows what was learnt must lose its likeness to itself "
+               "as layers, from the head down, are scrambled; dotted: the likeness of maps of different pictures."
+               + (" Last comes the explainer of the explained student: its mask hangs on nothing else." if masked
+                  else ""))
+
+
+def _cost(result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score], names: Names) -> None:
+    side_by_side(made, found, names=names)
+    protocol = result["protocol"]
+    st.caption(f"Per picture, in batches of {protocol['batch']} pictures of {protocol['image_size']} px on "
+               f"{protocol['device']} with {protocol['threads']} thread(s), models taken in turn after one uncounted "
+               f"turn: median (least–most). Mean execution time as in KD-FMV. torch {protocol['torch']}.")

@@ -1,0 +1,117 @@
+"""Asking for a judgement of the explanations: what to judge, and how far the queue has come with it."""
+
+import streamlit as st
+
+from kd.evaluation.explanation_store import (
+    AGREEMENT,
+    COST,
+    FAITHFULNESS,
+    LOCALISATION,
+    MASK,
+    POSTHOC,
+    SECTIONS,
+    STAND_IN,
+    Choice,
+    cast,
+    require_mask,
+)
+from kd.explainers import EXPLAINERS
+from kd.jobs import tasks
+from kd.jobs.queue import queue
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
+from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.polling import polled
+
+TASK = "appraisal"
+POLL = 1.0  # seconds between two looks while it is computed
+LIMIT = 200  # pictures: minutes for all that is instant, and intervals of a few points
+STAGES = {-1: "the last", -2: "the last but one", -3: "the last but two"}
+PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
+         POSTHOC: "post-hoc agreement of the mask (slow)", FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
+PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
+
+
+def asking(student: Run, first: bool) -> bool:
+    """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
+    state = tasks.status(student, TASK)
+    if state.active:
+        polled(_computing, POLL)(student)
+        return True
+    if state.state == FAILED:
+        st.error(state.reason or "It failed without a reason.", icon=":material/error:")
+    elif state.state in (CANCELLED, INTERRUPTED):
+        st.caption(f"The last judgement was {state.state}. What it had finished is kept; judge again to go on.")
+    if first:
+        _form(student)
+    else:
+        with st.expander("Judge again, or by another explainer", icon=":material/add:"):
+            _form(student)
+    return False
+
+
+def asked(student: Run) -> tuple[Choice | None, float]:
+    """The choice asked for last whose computation has finished, and when it ended."""
+    state = tasks.status(student, TASK)
+    args = state.args
+    if state.state != FINISHED or not args.get("explainers"):
+        return None, 0.0
+    return Choice(args["explainers"][0], args["stage"], args["limit"], args["seed"]).of(student), state.ended
+
+
+def _form(student: Run) -> None:
+    """For an explained student the mask is offered and chosen, first because what is first is shown first."""
+    masked = any(run.spec.explainer_depth for run in cast(store(), student).values())
+    explained = bool(student.spec.explainer_depth)
+    offered = [name for name in EXPLAINERS if masked or name != MASK]
+    sections = [section for section in SECTIONS if explained or section != POSTHOC]
+    kind = f"{masked:d}{explained:d}"  # what is offered differs: each has widgets, and a memory, of its own
+    with st.form("evaluate_judge"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            names = st.multiselect("Explainers", offered, default=[MASK, STAND_IN] if explained else [STAND_IN],
+                                   key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
+            stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
+                                 help="Counted from the end of each model. An earlier one has a finer grid.")
+            limit = st.number_input("Test pictures", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
+                                    help="At most so many, drawn per class; 0 for all of them.")
+        parts = st.pills("Parts", sections, selection_mode="multi", key=f"evaluate_parts_{kind}",
+                         default=[section for section in sections if section != FAITHFULNESS],
+                         format_func=PARTS.__getitem__)
+        pressed = st.form_submit_button("Judge the explanations", type="primary", icon=":material/rule:")
+        st.caption("Computed in the background, behind what trains, and kept with the run. Faithfulness asks each "
+                   "model dozens of times about every picture"
+                   + (", post-hoc agreement the teacher alone." if explained else "."))
+    if pressed:
+        with usage_errors():
+            _ask(student, names, list(parts), int(stage), int(limit))
+
+
+def _title(name: str) -> str:
+    facts = EXPLAINERS[name].facts
+    return facts.title + PATIENCE[facts.cost]
+
+
+def _ask(student: Run, names: list[str], parts: list[str], stage: int, limit: int) -> None:
+    if not names or not parts:
+        st.warning("Choose at least one explainer and one part.", icon=":material/info:")
+        return
+    require_mask(cast(store(), student), names, POSTHOC in parts)
+    queue(store().places).ask(student, TASK, {"explainers": names, "stage": stage, "limit": limit, "seed": 0,
+                                              **{part.replace("-", ""): part in parts for part in SECTIONS}})
+    st.rerun()
+
+
+def _computing(student: Run) -> None:
+    """Read off the run's folder; once it has ended the page is drawn anew."""
+    state = tasks.status(student, TASK)
+    if not state.active:
+        st.rerun()
+    waits = state.state == QUEUED
+    with st.container(border=True):
+        st.progress(min(1.0, max(0.0, state.share)), text=state.phase or (
+            "waiting for what trains or computes before it" if waits else "starting"))
+        st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(student,), key="evaluate_cancel",
+                  help="Stops within a batch. Parts that are finished are kept.")
+
+
+def _cancel(student: Run) -> None:
+    queue(store().places).cancel(tasks.task(student, TASK))

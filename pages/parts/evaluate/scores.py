@@ -1,0 +1,115 @@
+"""Teacher, control and student in numbers: one table to read and to take away, calibration, recall, confusions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from kd.evaluation.explanation_rows import latencies, rows
+from kd.evaluation.explanation_store import COST, choices, read
+from kd.evaluation.report import Row, Score, confused_alike, paired, score, together
+from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
+from kd.store.files import modified
+from kd.store.groups import Series
+from kd.store.runs import Run, Store
+from pages.parts.evaluate.charts import alike_chart, confusion_chart, recall_chart, reliability_chart
+from pages.parts.evaluate.tables import side_by_side
+from pages.parts.shared.result_summary import verdict
+from pages.parts.shared.theme import CHART
+
+Scores = dict[str, Score]
+
+
+def scored(cast: dict[str, Run]) -> Scores:
+    """The verdict on everybody who was tested, by role."""
+    found = {role: _scored(role, str(run.path), _changed(run)) for role, run in cast.items()}
+    return {role: one for role, one in found.items() if one is not None}
+
+
+def _changed(run: Run) -> tuple[int, ...]:
+    paths = (run.path / "predictions.npz", run.path / "summary.json")
+    return tuple(map(modified, paths))
+
+
+@st.cache_data(max_entries=32, show_spinner="Reading the answers")
+def _scored(role: str, path: str, changed: tuple[int, ...]) -> Score | None:
+    return score(role, Run(Path(path)))
+
+
+def scores(found: Scores, latency: Sequence[Row]) -> list[Row]:
+    """The first block, all that the stored answers tell; its rows, for the table to take away.
+
+    latency: of a forward pass, where it was measured.
+    """
+    _verdict(found)
+    made = [row for one in found.values() for row in one.rows]
+    alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
+             for row in together(found[TEACHER], other)]
+    side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Chance")
+    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap) "
+               "that count pictures of one person as independent. Chance: always answering the commonest class; for "
+               "AUROC, guessing. AUROC: mean over the classes, each against the rest. ECE: expected calibration error "
+               "in 15 bins of confidence, 0 is best. FLOPs: multiply-adds counted as two. "
+               + ("" if latency else "Latency is measured with the cost of explanations, below."))
+    _calibration(found)
+    _confusions(found, alike)
+    return [*made, *alike]
+
+
+def latency(runs: Store, student: Run) -> list[Row]:
+    """Of a forward pass of each model, as it was measured with the cost of some explanations; else nothing."""
+    for choice in choices(student):
+        found = read(runs, student, choice)
+        if found and found[COST]:
+            return latencies(rows(found))
+    return []
+
+
+def _verdict(found: Scores) -> None:
+    if all(role in found for role in ROLES):
+        teacher, control, student = (found[role].run for role in ROLES)
+        st.markdown(verdict(Series(teacher, ((control, student),))))
+    elif CONTROL not in found:
+        st.caption("There is no finished control (the same student without a teacher), so what distilling bought "
+                   "cannot be told.")
+
+
+def _calibration(found: Scores) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Calibration", anchor=False)
+        st.plotly_chart(reliability_chart(found), config=CHART, key="evaluate_reliability",
+                        alt="How often answers of one confidence were right, per model")
+        st.caption("A point per bin of confidence, larger where more pictures are. On the dotted line, answers given "
+                   "with 80 % confidence are right 80 % of the time; below it, a model is too sure of itself.")
+    with right:
+        st.subheader("Recall per class", anchor=False)
+        st.plotly_chart(recall_chart(found), config=CHART, key="evaluate_recall",
+                        alt="Share of each class's pictures that each model found")
+        st.caption("Share of a class's pictures that were found, with 95 % Wilson intervals. Dotted: guessing.")
+
+
+def _confusions(found: Scores, alike: list[Row]) -> None:
+    st.subheader("Confusions", anchor=False)
+    with st.grid(len(found), min_column_width=260):
+        for role, one in found.items():
+            st.plotly_chart(confusion_chart(one), config=CHART, key=f"evaluate_confusion_{role}",
+                            alt=f"Counts of answers of the {role} by true class")
+    st.caption("Pictures by true class (rows) and answer (columns); colour is the share of the true class.")
+    if not paired(found[TEACHER], found[STUDENT]):
+        st.caption("Teacher and student were tested on different pictures: their errors cannot be set side by side.")
+        return
+    shared = confused_alike(found[TEACHER], found[STUDENT])
+    st.markdown("**Confused alike**")
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.plotly_chart(alike_chart(shared), config=CHART, key="evaluate_alike",
+                        alt="Counts of pictures on which teacher and student give the same wrong answer")
+    with right:
+        most = shared.most()
+        st.markdown("\n".join(f"- **{one.truth}** taken for **{one.answer}** by both: {one.count} "
+                              f"(expected {one.expected:.1f})" for one in most)
+                    or "On no picture do teacher and student give the same wrong answer.")
+        side_by_side(alike, found, "Expected")
+    st.caption("Expected: if they erred independently of each other within each true class, at their own rates. "
+               "Divergence: Kullback-Leibler of the answers; 0 where they are the same.")

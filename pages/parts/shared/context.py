@@ -1,0 +1,32 @@
+"""The run store of a page, and errors shown in place."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from kd.errors import UsageError
+from kd.store.runs import Store
+
+
+def store() -> Store:
+    """The runs under this installation's root; cheap, made anew for every script run."""
+    return Store()
+
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Show what goes wrong in the block in place: a UsageError in its own words, anything else in short.
+
+    The traceback of anything else goes to the server's log. Streamlit's own control flow (rerun, stop) passes.
+    """
+    try:
+        yield
+    except UsageError as error:
+        st.error(str(error), icon=":material/error:")
+    except Exception as error:
+        logging.getLogger("kd_lens").exception("a page failed")
+        st.error(f"Something went wrong inside the program ({type(error).__name__}). The server's log has the details.",
+                 icon=":material/bug_report:")

@@ -1,0 +1,27 @@
+"""What the files of a data set say of it, remembered for a moment: no image is decoded."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from kd import datasets
+from kd.datasets import DataRef, open_dataset
+from kd.datasets.base import Dataset
+from kd.paths import Places
+from pages.parts.shared.context import store
+
+
+def looked(reference: str) -> DataRef:
+    """The data set that a reference names. Raises UsageError when there is none of this name."""
+    return _looked(reference, store().places.root)
+
+
+@st.cache_data(ttl=20, max_entries=16, show_spinner=False)
+def _looked(reference: str, root: Path) -> DataRef:
+    return datasets.inspect(reference, Places(root))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the data set")
+def opened(reference: str, size: int, root: Path) -> Dataset:
+    """A data set at one size. Its pictures are memory maps: keeping it costs little."""
+    return open_dataset(reference, size, Places(root))

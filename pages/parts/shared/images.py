@@ -1,0 +1,103 @@
+"""Pictures and heat maps on their way to the screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from kd.datasets import Split
+from kd.inspection.overlay import colour
+
+if TYPE_CHECKING:
+    from kd.models.receptive_field import Box  # imports torch, which not every page needs
+
+LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
+MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
+OUTLINE = (0, 255, 255)
+GAP = 8  # pixels between the pictures of a mosaic
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels [H, W, 3], or 4 with an opacity, as a PNG file's content; `st.image` makes a JPEG of it unless told
+    `output_format="PNG"`."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At least LEAST pixels high, shape kept."""
+    if pixels.shape[0] >= LEAST:
+        return pixels
+    width = round(pixels.shape[1] * LEAST / pixels.shape[0])
+    return np.asarray(Image.fromarray(pixels).resize((width, LEAST), Image.Resampling.BICUBIC))
+
+
+def fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A square picture at so many pixels a side."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def mosaic(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Rows of square pictures [side, side, 3], each row of one size, as one [H, W, 4] with see-through gaps."""
+    sides = [row[0].shape[0] for row in rows]
+    width = max(len(row) * (side + GAP) - GAP for row, side in zip(rows, sides, strict=True))
+    whole = np.zeros((sum(sides) + GAP * (len(rows) - 1), width, 4), np.uint8)
+    top = 0
+    for row, side in zip(rows, sides, strict=True):
+        for number, picture in enumerate(row):
+            left = number * (side + GAP)
+            whole[top:top + side, left:left + side] = np.dstack([picture, np.full((side, side), 255, np.uint8)])
+        top += side + GAP
+    return whole
+
+
+def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """The picture with the border of a mask (0 or 255, any size) drawn on it."""
+    if mask is None:
+        return pixels
+    grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
+    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(3))) != np.asarray(grown)
+    drawn = pixels.copy()
+    drawn[edge] = OUTLINE
+    return drawn
+
+
+def boxed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:
+    """The picture with a rectangle drawn on it. side: of the picture that the box counts its pixels in."""
+    if box is None:
+        return pixels
+    grown = pixels.shape[0] / side
+    corners = [round(edge * grown) for edge in (box.left, box.top, box.right, box.bottom)]
+    picture = Image.fromarray(pixels)
+    # Dark around light: seen on every colour map.
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = corners[0], corners[1], corners[2] - 1, corners[3] - 1
+    draw.rectangle((left, top, right, bottom), outline=(0, 0, 0), width=5)
+    draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=OUTLINE, width=3)
+    return np.asarray(picture)
+
+
+def colour_bar(colormap: str, low: str = "low", high: str = "high") -> None:
+    """The legend, from the lowest to the highest value."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+        st.caption(low, width="content")
+        st.image(_bar(colormap), width=160, output_format="PNG", alt=f"colour bar {colormap}, from {low} to {high}")
+        st.caption(high, width="content")
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _bar(colormap: str) -> bytes:
+    return png(colour(np.linspace(0, 1, 160)[None].repeat(12, axis=0), (12, 160), colormap))
+
+
+def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
+    """One image, its evidence outlined where that is asked for and known."""
+    mask = split.evidence[number] if masks and split.evidence is not None else None
+    return outline(enlarge(split.images[number]), mask)

@@ -1,0 +1,66 @@
+"""All runs as the pages show them: each read once, with its role and status."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kd.roles import CONTROL, STUDENT, TEACHER
+from kd.spec import RunSpec
+from kd.store.groups import control_spec
+from kd.store.runs import QUEUED, RUNNING, Run, Store
+from pages.parts.shared.format import role
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run as it was when the page looked. summary: empty until it has finished."""
+
+    run: Run
+    spec: RunSpec
+    role: str
+    status: str
+    summary: dict[str, Any]
+
+    @property
+    def active(self) -> bool:
+        """Queued or in training, in whichever process."""
+        return self.status in (QUEUED, RUNNING)
+
+    @property
+    def created(self) -> datetime:
+        """When the run was planned, local time."""
+        return datetime.fromtimestamp(self.run.planned_at)
+
+    @property
+    def title(self) -> str:
+        """Role and model: `student plain5`."""
+        return f"{self.role} {self.spec.model_label}"
+
+
+def entries(store: Store) -> list[Entry]:
+    """Every run of the store, latest first."""
+    found = list(store)
+    roles = _roles([run.spec for run in found])
+    return [Entry(run, run.spec, roles[run.spec.id], run.status, run.summary or {}) for run in found]
+
+
+def active(store: Store) -> list[Entry]:
+    """Runs queued or in training, the one in training first, then as they were planned."""
+    found = [entry for entry in entries(store) if entry.active]
+    return sorted(found, key=lambda entry: (entry.status != RUNNING, entry.created))
+
+
+def data_name(spec: RunSpec) -> str:
+    """The data set in a word or two: a phantom's name, or the folder's or file's."""
+    name, _, _ = spec.data.partition(":")
+    return name if name.startswith("phantom") else Path(spec.data).name
+
+
+def _roles(specs: list[RunSpec]) -> dict[str, str]:
+    """Role by run id. A control differs from its student by method and teacher only."""
+    students = [spec for spec in specs if spec.teacher]
+    teachers = {spec.teacher for spec in students}
+    controls = {control_spec(spec).id for spec in students}
+    return {spec.id: STUDENT if spec.teacher else CONTROL if spec.id in controls
+            else TEACHER if spec.id in teachers else role(spec) for spec in specs}

@@ -1,0 +1,44 @@
+"""Colours, icons and chart style: one per role and status on every page."""
+
+from typing import Literal
+
+import plotly.graph_objects as go
+
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING
+
+# Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
+TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
+
+
+
+Badge = Literal["blue", "gray", "green", "orange", "red"]
+
+
+
+STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
+    PLANNED: (":material/event:", "gray"), QUEUED: (":material/schedule:", "gray"),
+    RUNNING: (":material/play_circle:", "blue"), FINISHED: (":material/check_circle:", "green"),
+    FAILED: (":material/error:", "red"), CANCELLED: (":material/cancel:", "gray"),
+    INTERRUPTED: (":material/pause_circle:", "orange"),
+}
+
+
+
+# Where only plain text can stand, as in the cells of a table.
+STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished",
+                FAILED: "✕ failed", CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
+
+
+
+def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
+    """The same quiet dress for every chart: legend on top, no frame, room for labels."""
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None,
+                              "traceorder": "normal"})
+    figure.update_xaxes(automargin=True, zeroline=False)
+    figure.update_yaxes(automargin=True, zeroline=False)
+    return figure
+
+
+
+CHART = {"displayModeBar": False, "scrollZoom": False}  # plotly's toolbar only distracts here

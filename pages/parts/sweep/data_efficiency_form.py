@@ -1,0 +1,70 @@
+"""The form of the prepared study of less data: few choices, and the rest as in every sweep."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, less_data
+from kd.experiments.data_efficiency import METHODS as USUAL
+from kd.experiments.sweep import Sweep
+from kd.methods import METHODS
+from pages.parts.distill import form as distill_form
+from pages.parts.distill.form import MAIN
+from pages.parts.shared import fields
+from pages.parts.shared.fields import label
+from pages.parts.sweep import form as sweep_form
+from pages.parts.sweep.form import LISTED, SHARES
+
+OWN = ("stretch",)  # has a switch here
+
+
+def form() -> Sweep | None:
+    """Draw the form and return the study it asks for, its cells not yet checked; None when there is no such data set.
+
+    Raises UsageError for an empty list, for fewer than two shares, and for a value that is no number or out of range.
+    """
+    st.markdown(f"**{STUDIES[LESS_DATA]}** Control and students learn from smaller and smaller shares of the training "
+                "images, under one teacher that may have seen them all.")
+    values: dict[str, Any] = {}
+    with st.container(border=True):
+        values |= distill_form.data_fields(values)
+    with st.container(border=True):
+        values |= distill_form.teacher_fields(values)
+    with st.container(border=True):
+        fixed, axes = sweep_form.student(values, "study", one=True)
+    with st.container(border=True):
+        methods, shares = _compared()
+        fixed |= _training()
+    with st.expander("More settings", icon=":material/tune:"):
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN), methods)
+    distill_form.require_paths({**values, **fixed})
+    if not distill_form.there(values["data"]):
+        return None
+    found = less_data({**values, **fixed}, methods, shares)
+    return Sweep(found.base, {**found.axes, **axes})
+
+
+def _compared() -> tuple[Sequence[str], Sequence[float]]:
+    st.markdown("**Comparison**")
+    known = [name for name in METHODS if METHODS[name].needs_teacher]
+    methods = st.multiselect("Methods", known, default=[name for name in USUAL if name in known], key="study_methods",
+                             persist_state="session", format_func=lambda name: METHODS[name].info.title, wrap=True,
+                             help="Each beside the same control, with its own usual settings.")
+    shares = sweep_form.several("data_fraction", SHARES, FRACTIONS, float, place="study_shares",
+                                help="Shares of the training images. Smaller ones lie within larger ones; classes keep "
+                                     "their proportions, and people stay whole.")
+    return methods, shares
+
+
+def _training() -> dict[str, Any]:
+    with st.grid(2, min_column_width=150):
+        epochs = fields.number("epochs")
+        st.session_state.setdefault("study_seeds", DEFAULTS["seeds"])
+        seeds = st.number_input(label("seeds"), 1, 50, key="study_seeds", persist_state="session",
+                                help=fields.SETTINGS["seeds"].metadata["help"])
+    st.session_state.setdefault("study_stretch", DEFAULTS["stretch"] == 1)
+    equal = st.toggle("As many steps for every share", key="study_stretch", persist_state="session",
+                      help="Fewer images are gone over more often. Off: as many passes for all, so that students of "
+                           "few images are also those who hardly trained.")
+    return {"epochs": epochs, "seeds": seeds, "stretch": float(equal)}

@@ -1,0 +1,132 @@
+"""The form of a sweep: data and teacher as for one distillation, and lists where several values take turns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from kd.errors import UsageError
+from kd.experiments.plan import Request
+from kd.experiments.sweep import Sweep
+from kd.methods import METHODS
+from pages.parts.distill import form as distill_form
+from pages.parts.distill.form import MAIN, STUDENT_HELP, STUDENTS
+from pages.parts.shared import fields
+from pages.parts.shared.fields import label
+
+TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
+DEPTHS, WIDTHS, EPOCHS, SHARES = (3, 5, 7), (8, 16, 32), (10, 20, 50, 100), (0.1, 0.25, 0.5, 1.0)
+LISTED = ("data_fraction",)  # has a list here, and a single field among a distillation's further settings
+
+
+def form() -> Sweep | None:
+    """Draw the form and return what it says, its combinations not yet checked; None when there is no such data set.
+
+    Raises UsageError for an empty list, and for a value that is no number or out of range.
+    """
+    values: dict[str, Any] = {}
+    with st.container(border=True):
+        values |= distill_form.data_fields(values)
+    with st.container(border=True):
+        values |= distill_form.teacher_fields(values)
+    with st.container(border=True):
+        fixed, axes = student(values)
+    with st.container(border=True):
+        axes |= _method()
+    with st.container(border=True):
+        axes |= _recipe(values)
+    with st.expander("More settings", icon=":material/tune:"):
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
+    distill_form.require_paths({**values, **fixed})
+    return Sweep(Request(**values, **fixed), axes) if distill_form.there(values["data"]) else None
+
+
+def student(values: dict[str, Any], place: str = "sweep", one: bool = False
+            ) -> tuple[dict[str, Any], dict[str, Sequence[Any]]]:
+    """What all students share, and the lists that make their shapes. place: where the widgets keep their values. one:
+    propose a single shape."""
+    st.markdown("**Student**" if one else "**Students**")
+    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key=f"{place}_student_kind",
+                                format_func=STUDENTS.__getitem__, label_visibility="collapsed",
+                                persist_state="session") or "plain"
+    st.caption(STUDENT_HELP[kind])
+    if kind == "timm":
+        name = distill_form.backbone("student", "mobilenetv3_small_050")
+        return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
+    left, right = st.columns(2)
+    usual = Request()
+    if kind == "plain":
+        with left:
+            depths = several("depth", range(1, 13), (usual.depth,) if one else DEPTHS, place=f"{place}_depth")
+        with right:
+            widths = several("width", WIDTHS, (usual.width,), place=f"{place}_width")
+        return {"student": kind}, {"depth": depths, "width": widths}
+    stages = distill_form.stages(values["teacher"]) or 5
+    with left:
+        depths = several("depth", range(1, stages + 1), (stages,) if one else range(1, stages + 1),
+                         place=f"{place}_stages")
+    finished = ("teacher",) if distill_form.finished(values["teacher"]) else ()
+    with right:
+        return {"student": kind, "student_weights": fields.weights("student_weights", finished)}, {"depth": depths}
+
+
+def _method() -> dict[str, Sequence[Any]]:
+    """Methods, and every setting that one of them has."""
+    st.markdown("**Distillation**")
+    known = [name for name in METHODS if METHODS[name].needs_teacher]
+    chosen = st.multiselect("Methods", known, default=["kd"], key="sweep_method", persist_state="session",
+                            format_func=lambda name: METHODS[name].info.title, wrap=True,
+                            help="Each with every value below that it knows; what it lacks makes no cells for it.")
+    axes: dict[str, Sequence[Any]] = {"method": chosen}
+    knobs: dict[str, list[str]] = {}
+    for method in chosen:
+        for name in METHODS[method].info.knobs:
+            knobs.setdefault(name, []).append(method)
+    with st.grid(2, min_column_width=130):
+        for name, methods in knobs.items():
+            axes[name] = _knob(name, methods)
+    return axes
+
+
+def _knob(name: str, methods: list[str]) -> Sequence[float]:
+    """A method's own setting. Proposed: what KD-FMV tries, the methods' defaults, half and double of these."""
+    facts = [METHODS[method].info.knobs[name] for method in methods]
+    defaults = {one.default for one in facts}
+    proposed = {*TRIED.get(name, ()), *defaults, *(value * by for value in defaults for by in (0.5, 2))}
+    low, high = min(one.low for one in facts), max(one.high for one in facts)
+    meaning = "  \n".join(f"{METHODS[method].info.title}: {one.help} Default {one.default:g}."
+                          for method, one in zip(methods, facts, strict=True))
+    whose = "" if len(methods) > 1 or name in TRIED else f" ({methods[0]})"
+    # Another set of methods has other defaults, so its choice is kept apart.
+    place = f"sweep_{name}" if name in TRIED else f"sweep_{name}_{'_'.join(methods)}"
+    return several(name, sorted(value for value in proposed if low <= value <= high),
+                    TRIED.get(name, sorted(defaults)), float, help=meaning, whose=whose, place=place)
+
+
+def _recipe(values: dict[str, Any]) -> dict[str, Sequence[Any]]:
+    """Lists of what is not of the student or the method, and the seeds."""
+    st.markdown("**Training**")
+    with st.grid(3, min_column_width=150):
+        values["seeds"] = fields.number("seeds")
+        return {"epochs": several("epochs", EPOCHS, (Request().epochs,)),
+                "data_fraction": several("data_fraction", SHARES, (1.0,), float)}
+
+
+def several(name: str, proposed: Sequence[float], default: Sequence[float], kind: type = int, help: str = "",
+             whose: str = "", place: str = "") -> Sequence[Any]:
+    """A list of numbers: some of those proposed, or others typed in. Raises UsageError for what is no number."""
+    place = place or f"sweep_{name}"
+    st.session_state.setdefault(place, [f"{value:g}" for value in default])
+    options = list(dict.fromkeys([*(f"{value:g}" for value in proposed), *st.session_state[place]]))
+    texts = st.multiselect(label(name) + whose, options, key=place, accept_new_options=True, persist_state="session",
+                           wrap=True,
+                           help=help or fields.SETTINGS[name].metadata["help"], placeholder="choose or type")
+    # A list that was typed or pasted as one is one.
+    return list(dict.fromkeys(_number(name, part, kind) for text in texts for part in text.split(",") if part.strip()))
+
+
+def _number(name: str, text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{label(name)}: {text!r} is not a {'whole ' if kind is int else ''}number.") from None
