@@ -4,7 +4,7 @@ import re
 
 import pytest
 from small import distilled
-from test_commands import run
+from test_cli_verbs import run
 
 from kd.paths import Places
 from kd.store.runs import Store

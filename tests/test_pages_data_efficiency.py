@@ -4,9 +4,9 @@ import pytest
 from made_sweep import SWEEP, made
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
+from test_experiments_data_efficiency import SETTINGS, answered
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_sweep import charts, labels, page, press
-from test_study import SETTINGS, answered
 
 from kd.experiments.data_efficiency import less_data
 from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
