@@ -3,8 +3,6 @@
 import os
 import sys
 
-from kd.cli.parser import parser
-
 if not __package__:  # a launcher ran the folder, as in `fabric run kd train`: Python looks for modules inside of it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -19,6 +17,7 @@ def main(words: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
     compute.wait_without_spinning()
     compute.hold_memory()
+    from kd.cli.parser import parser
     from kd.cli.verbs import as_text, run_verb
     from kd.jobs.follower import train_along
 

@@ -12,7 +12,7 @@ def test_one_image_per_class_and_the_newest_maps():
     assert probe_images.latest(run) is None
     images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
     split = Split(images, np.array([2, 0, 2, 1, 0]), tuple("abcde"))
-    chosen = probe_images.store_images(run, split)
+    chosen = probe_images.store_images(run, split.images, split.labels)
     stored, labels = probe_images.images(run)
     assert labels.tolist() == [0, 1, 2]
     assert np.array_equal(stored, images[[1, 3, 0]])

@@ -30,7 +30,7 @@ class _Part(NamedTuple):
 
     start: int
     logits: Tensor
-    masks: masks.BatchStatistics | None
+    masks: mask_statistics.BatchStatistics | None
 
 
 def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:

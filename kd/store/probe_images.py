@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.datasets.base import Split
 from kd.store.files import write_bytes
 from kd.store.runs import Run
 
 
-def store_images(run: Run, val: Split) -> NDArray[np.uint8]:
+def store_images(run: Run, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Pick the first validation image of each class, keep them with the run, and return them [P, S, S, 3]."""
-    pick = [int(np.flatnonzero(val.labels == label)[0]) for label in np.unique(val.labels)]
-    _save(run.path / "probes" / "images.npz", images=val.images[pick], labels=val.labels[pick])
-    return np.asarray(val.images[pick])
+    pick = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
+    _save(run.path / "probes" / "images.npz", images=images[pick], labels=labels[pick])
+    return np.asarray(images[pick])
 
 
 def store_fill(run: Run, fill: NDArray[np.uint8]) -> None:

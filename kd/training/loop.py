@@ -28,9 +28,10 @@ from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
 from kd.torch_utils import compute
-from kd.training import checkpoint, distributed, precision, watch
+from kd.training import checkpoint, distributed, watch
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import Progress
+from kd.training.precision import precision_of
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
 from kd.version import VERSION
@@ -109,7 +110,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
 
 def _fabric(spec: RunSpec) -> Fabric:
     """Device, precision and processes. What `fabric run` was told of these holds."""
-    precision: Any = precision.precision_of(spec)
+    precision: Any = precision_of(spec)
     try:
         fabric = Fabric(**distributed.fabric_choice({"accelerator": spec.device, "precision": precision}))
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:

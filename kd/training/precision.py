@@ -1,6 +1,7 @@
 """The arithmetic precision that a run's `auto` stands for on this machine."""
 
 from kd.spec import RunSpec
+from kd.torch_utils.compute import precision
 
 
 def precision_of(spec: RunSpec) -> str:

@@ -17,7 +17,7 @@ from kd.store.runs import Run
 
 def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
     """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
-    images = probe_images.store_images(run, val)
+    images = probe_images.store_images(run, val.images, val.labels)
     if isinstance(model, MaskedStudent):
         with torch.inference_mode():
             pictures = to_tensor(images, device)
