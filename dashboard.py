@@ -65,7 +65,7 @@ def demo_button(kind: str) -> None:
     """Queue the demo's three runs; those that are there already are not repeated."""
     if st.button("Start the demo", type=kind, icon=":material/play_arrow:"):  # type: ignore[arg-type]
         with usage_errors(), st.spinner("Preparing the demo …"):
-            added = queue(store().places).submit(demo.plan(store()).runs)
+            added = queue(store().paths).submit(demo.plan(store()).runs)
             if not added:
                 st.toast("The demo has been started already: it is below.", icon=":material/info:")
                 return

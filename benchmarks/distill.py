@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Pair, Found]:
     """Measure as the command line says, print, and return the results."""
     parser = _flags()
     args = parser.parse_args(arguments)
-    compute.hold_memory()  # as programs that train do; the plain way cannot be kept from gaining by it
+    compute.tune_malloc()  # as programs that train do; the plain way cannot be kept from gaining by it
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.finish:

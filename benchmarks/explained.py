@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ratios import Call, Ratio, ratios
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 from kd.explainers import EXPLAINERS
 from kd.models import build
 from kd.models.base import Classifier
@@ -41,10 +41,10 @@ class Beside:
 
 def student(size: int) -> RunSpec:
     """The explained student that the dashboard proposes."""
-    chosen = Request()
+    chosen = DistillSpec()
     return RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
-                   explainer_depth=chosen.explainer_depth, explainer_width=chosen.explainer_width,
-                   explainer_fill=chosen.explainer_fill)
+                   mask_net_depth=chosen.mask_net_depth, mask_net_width=chosen.mask_net_width,
+                   mask_fill=chosen.mask_fill)
 
 
 def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches: Sequence[int]) -> list[Beside]:
@@ -54,7 +54,9 @@ def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches:
 
 def _beside(name: str, size: int, batch: int, rounds: int) -> Beside:
     about, theirs = student(size), RunSpec(model=name, image_size=size)
-    teacher, both, alone = (build(spec, CLASSES).eval().requires_grad_(False) for spec in (theirs, about, about.alone))
+    teacher, both, alone = (
+        build(spec, CLASSES).eval().requires_grad_(False) for spec in (theirs, about, about.without_mask_net)
+    )
     images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     targets = _look(teacher, images).logits.argmax(dim=1)
     calls: dict[tuple[str, str], Call] = {BOTH: lambda: _look(both, images),

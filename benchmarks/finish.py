@@ -18,7 +18,7 @@ from kd.datasets import fingerprint, open_dataset, resolve
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.metrics import classification
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
 from kd.training import loop
@@ -32,19 +32,19 @@ def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: 
     Raises UsageError when the set is no folder, or the teacher is unknown or not of this set.
     """
     home = Store()
-    folder, teacher = Path(resolve(reference, home.places)), home[teacher_run]
+    folder, teacher = Path(resolve(reference, home.paths)), home[teacher_run]
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of class folders, whose files the plain way could read.")
     with tempfile.TemporaryDirectory() as root:
-        store = Store(Places(Path(root)))
+        store = Store(Paths(Path(root)))
         shutil.copytree(teacher.path, store.path / teacher.id,
                         ignore=shutil.ignore_patterns(DIRECTORY, STALE, "tasks", ".*"))
-        spec = RunSpec(data=str(folder), data_fingerprint=fingerprint(str(folder), store.places), method="kd",
+        spec = RunSpec(data=str(folder), data_fingerprint=fingerprint(str(folder), store.paths), method="kd",
                        image_size=teacher.spec.image_size, teacher=teacher.id, epochs=epochs, batch_size=batch,
                        threads=threads, device="cpu")
         rows = [("ours, first of this teacher", *timed(partial(ours, spec, store))),
                 ("ours, second of this teacher", *timed(partial(ours, replace(spec, seed=1), store)))]
-        data = open_dataset(str(folder), spec.image_size, store.places)
+        data = open_dataset(str(folder), spec.image_size, store.paths)
         exact = replace(spec, precision="32-true")
         rows += [(named(count), *timed(partial(plain, exact, store, data, folder, count))) for count in workers]
     return table(f"{teacher.spec.model_label} → {spec.model_label} on {folder.name}: {len(data.train)} images of "
@@ -73,7 +73,9 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
     best, state = -1.0, {}
     for epoch in range(spec.epochs):
         batches = (Batch(images, target, number, number) for images, target in loader)
-        loop._epoch(step, teacher.batches(batches), loop._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs)
+        loop._train_epoch(
+            step, teacher.batches(batches), loop._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs
+        )
         score = accuracy(step.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
         if score > best:
             best, state = score, copy.deepcopy(step.model.state_dict())

@@ -20,7 +20,7 @@ import torch
 from numpy.lib import format as npy
 
 from kd.datasets import fingerprint, open_dataset
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
 from kd.training.loop import train
@@ -72,13 +72,13 @@ class Watch:
 
 def rows(count: int, size: int, epochs: int, batch: int, root: Path) -> Iterator[tuple[str, dict[str, float], float]]:
     """(moment, megabytes by kind, images/s where any) from before the set is opened to the end of training."""
-    path, store = root / "noise.npz", Store(Places(root))
+    path, store = root / "noise.npz", Store(Paths(root))
     write_set(path, {"train": count, "val": HELD_OUT, "test": HELD_OUT}, size)
     yield "before", resident(), 0
     began = time.perf_counter()
-    open_dataset(str(path), size, store.places)
+    open_dataset(str(path), size, store.paths)
     yield "decoded", resident(), (count + 2 * HELD_OUT) / (time.perf_counter() - began)
-    spec = RunSpec(data=str(path), data_fingerprint=fingerprint(str(path), store.places), image_size=size, depth=2,
+    spec = RunSpec(data=str(path), data_fingerprint=fingerprint(str(path), store.paths), image_size=size, depth=2,
                    width=4, epochs=epochs, batch_size=batch, device="cpu", threads=torch.get_num_threads())
     watch = Watch(count // batch)
     train(store.create(spec), store, watch)

@@ -23,13 +23,15 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.serving import FLAGS, Server, browser_path
-from kd.experiments.plan import Request, plan
-from kd.paths import Places
+from kd.experiments.plan import DistillSpec, plan_first_seed
+from kd.paths import Paths
 from kd.store.runs import RUNNING, Run, Store
 from kd.torch_utils.compute import cores
 
 THREADS = max(1, cores() - 1)  # as while somebody looks, also where nobody does: else that would be compared
-REQUEST = Request(data="phantom-brain:count=2000", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS)
+REQUEST = DistillSpec(
+    data="phantom-brain:count=2000", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS
+)
 VIEWERS = (0, 1, 8)
 APP = "[data-testid=stApp]"
 # Types one letter and resolves with the milliseconds until the script has started and ended again.
@@ -189,8 +191,8 @@ def measured(server: Server, folder: Path, quick: bool,
              viewers: bool) -> tuple[list[str], list[Watch], int, int]:
     """Rows of the first table, unless only viewers are wanted; what viewers cost, in so many rounds of so many
     seconds."""
-    store = Store(Places(server.root))
-    teacher = plan(REQUEST, store).teacher
+    store = Store(Paths(server.root))
+    teacher = plan_first_seed(REQUEST, store).teacher
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_unhurried(folder), args=list(FLAGS))
         lines = [] if viewers else reruns(browser, server, "idle", quick)

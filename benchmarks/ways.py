@@ -23,7 +23,7 @@ from kd.evaluation import predict
 from kd.methods import TeacherOutputs
 from kd.methods import build as build_method
 from kd.models import build, weights
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
@@ -89,9 +89,9 @@ class Scene:
     """A store of its own below `root` with drawn files in it, and teachers that count as trained."""
 
     def __init__(self, root: Path, count: int) -> None:
-        self.store = Store(Places(root))
+        self.store = Store(Paths(root))
         self.files = draw_files(root, count)
-        self.digest = fingerprint(str(self.files), self.store.places)
+        self.digest = fingerprint(str(self.files), self.store.paths)
 
     def spec(self, **settings: Any) -> RunSpec:
         """Of a run on the drawn files."""
@@ -99,7 +99,7 @@ class Scene:
 
     def data(self, size: int) -> Dataset:
         """The drawn files at one size, decoded once."""
-        return open_dataset(str(self.files), size, self.store.places)
+        return open_dataset(str(self.files), size, self.store.paths)
 
     def teacher(self, name: str, size: int) -> Run:
         """A run with random weights: an answer takes as long whatever it is."""

@@ -16,13 +16,13 @@ from kd.training import distributed
 def main(words: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 with one sentence on stderr when the user can mend it, 130 on Ctrl-C."""
     compute.wait_without_spinning()
-    compute.hold_memory()
+    compute.tune_malloc()
     from kd.cli.parser import parser
     from kd.cli.verbs import as_text, run_verb
-    from kd.jobs.follower import train_along
+    from kd.jobs.follower import follow
 
-    if distributed.following():
-        return train_along()
+    if distributed.is_worker():
+        return follow()
     try:
         args = parser().parse_args(words)
         result = run_verb(args)
@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
               file=sys.stderr)
         return 130
     finally:
-        distributed.dismiss()
+        distributed.release_workers()
     return 0
 
 

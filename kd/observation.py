@@ -8,7 +8,7 @@ from kd.errors import unknown
 from kd.losses import attention_map
 
 
-class Drawing(NamedTuple):
+class MaskSampling(NamedTuple):
     """How an explained student draws masks in training.
 
     temperature: of the concrete relaxation, above 0; towards 0 each place is shown or not. samples: masks per picture.
@@ -20,7 +20,7 @@ class Drawing(NamedTuple):
     joint: float
 
 
-class Drawn(NamedTuple):
+class MaskSamples(NamedTuple):
     """What an explained student drew in training, R masks per picture.
 
     scores: log-odds [B, h, w] that a place is shown. shown, rest: what the masks leave of the first half of the batch,
@@ -50,7 +50,7 @@ class Observation(NamedTuple):
     stages: tuple[Tensor, ...]
     cams: Tensor | None = None
     mask: Tensor | None = None
-    drawn: Drawn | None = None
+    mask_samples: MaskSamples | None = None
 
 
 def stage_map(features: Tensor) -> Tensor:

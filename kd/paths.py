@@ -8,7 +8,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """The folders under one root; they are made when first written to."""
 
     root: Path
@@ -27,8 +27,8 @@ class Places:
         return self.data / ".cache"
 
 
-def default_places() -> Places:
+def default_paths() -> Paths:
     """The folders under the directory that KD_LENS_ROOT names; without it those of the checkout that this code runs
     from, or, where it is installed without one, under the working directory."""
     checkout = PROJECT if (PROJECT / "pyproject.toml").exists() else Path()
-    return Places(Path(os.environ.get("KD_LENS_ROOT") or checkout).resolve())
+    return Paths(Path(os.environ.get("KD_LENS_ROOT") or checkout).resolve())

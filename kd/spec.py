@@ -43,10 +43,10 @@ class RunSpec:
     width: int = setting(16, "plain: channels of the first layer, doubled each time the picture is halved.",
                          low=4, high=128)
     base: str = setting("", "truncated: the timm model whose first stages are kept.")
-    explainer_depth: int = setting(0, "Halvings of the U-Net that lays a mask over the picture before the model sees "
+    mask_net_depth: int = setting(0, "Halvings of the U-Net that lays a mask over the picture before the model sees "
                                    "it (MED-TEX); 0 for none.", low=0, high=5)
-    explainer_width: int = setting(8, "Channels of that U-Net's first layer.", low=4, high=64)
-    explainer_fill: str = setting("mean", "What stands where the mask hides the picture: mean (the mean image of the "
+    mask_net_width: int = setting(8, "Channels of that U-Net's first layer.", low=4, high=64)
+    mask_fill: str = setting("mean", "What stands where the mask hides the picture: mean (the mean image of the "
                                   "training set) or blur (the picture itself, blurred).", choices=("mean", "blur"))
     pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
                               ".safetensors or .pth file.")
@@ -94,10 +94,10 @@ class RunSpec:
         """The model in a few letters: `plain5`, `resnet18-first3`, `densenet121`; `explained-plain5` behind a mask."""
         names = {"plain": f"plain{self.depth}" + ("" if self.width == 16 else f"w{self.width}"),
                  "truncated": f"{self.base}-first{self.depth}"}
-        return ("explained-" if self.explainer_depth else "") + names.get(self.model, self.model)
+        return ("explained-" if self.mask_net_depth else "") + names.get(self.model, self.model)
 
     @cached_property
-    def alone(self) -> Self:
+    def without_mask_net(self) -> Self:
         """The same model without an explainer in front of it."""
         rest: dict[str, Any] = {item.name: item.default for item in fields(self)
                                 if item.name.startswith("explainer_")}

@@ -22,7 +22,7 @@ def main() -> None:
     layout.page("Data")
     st.title("Data", anchor=False)
     with usage_errors():
-        chosen = dataset_picker.choose(store().places)
+        chosen = dataset_picker.choose(store().paths)
         if chosen:
             data = opened(*chosen)
             overview(data)
@@ -49,7 +49,7 @@ def opened(reference: str, size: int) -> Dataset:
             slot.progress(min(1.0, share), text=f"{phase} · {told} %")
 
     with st.spinner("Opening the data set …", show_time=True):
-        data = datasets.open_dataset(reference, size, store().places, tell)
+        data = datasets.open_dataset(reference, size, store().paths, tell)
     slot.empty()
     st.session_state[OPENED] = (key, data)
     return data

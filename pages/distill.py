@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kd.experiments.plan import Request
-from kd.store.groups import Trio
+from kd.experiments.plan import DistillSpec
+from kd.store.groups import Distillation
 from pages.parts.distill import progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.layout import page
@@ -48,7 +48,7 @@ def _follow_link() -> None:
         st.session_state["distil_view"] = NEW
 
 
-def _shown() -> Trio | None:
+def _shown() -> Distillation | None:
     """The distillation to follow: the one asked for, else the one under way, else the last. Raises UsageError."""
     runs = store()
     asked = st.session_state.get("distil_run")
@@ -84,14 +84,14 @@ def _new() -> None:
                 preview.demands(planned, about, request.seeds)
 
 
-def _start(request: Request) -> None:
+def _start(request: DistillSpec) -> None:
     """Plan the runs of all seeds, queue what has not finished, and follow them."""
-    from kd.experiments.plan import series
+    from kd.experiments.plan import plan_runs
     from kd.jobs.queue import queue
 
-    planned = series(request, store())
-    queue(store().places).submit(planned.runs)
-    st.query_params.from_dict({"run": planned.trios[0].student.id})  # the next script run follows this link
+    planned = plan_runs(request, store())
+    queue(store().paths).submit(planned.runs)
+    st.query_params.from_dict({"run": planned.distillations[0].student.id})  # the next script run follows this link
     st.rerun()
 
 

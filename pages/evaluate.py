@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.evaluation.report import Row
+from kd.evaluation.report import MetricRow
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.groups import control_of
 from kd.store.runs import Run
@@ -86,14 +86,14 @@ def _cast(student: Run) -> dict[str, Run]:
     return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student}
 
 
-def _further(student: Run, found: Scores) -> list[Row]:
+def _further(student: Run, found: Scores) -> list[MetricRow]:
     """Each part stands on its own: what one lacks must not hide the others. Gives the rows that were added."""
     with st.skeleton(height=300):
         # torch: seconds, the first time
-        from pages.parts.evaluate.explanations import judged
-    chosen, rows = None, list[Row]()
+        from pages.parts.evaluate.explanations import explanation_section
+    chosen, rows = None, list[MetricRow]()
     with usage_errors():
-        chosen, rows = judged(student, found)
+        chosen, rows = explanation_section(student, found)
     with usage_errors():
         gallery(student, found, chosen)
     return rows

@@ -71,14 +71,14 @@ def interrupted(entries: list[Entry]) -> None:
             if st.button("Resume" if one else f"Resume all {len(broken)}", type="primary", key="resume-all",
                          icon=":material/resume:"):
                 for entry in broken:
-                    queue(store().places).resume(entry.run)
+                    queue(store().paths).resume(entry.run)
                 st.rerun()
 
 
 def waiting(entries: list[Entry]) -> None:
     """The queue in its order."""
     active = {entry.run.id: entry for entry in entries if entry.active}
-    mine = [run.id for run in queue(store().places).waiting if run.id in active]
+    mine = [run.id for run in queue(store().paths).waiting if run.id in active]
     foreign = [run_id for run_id, entry in active.items() if run_id not in mine and entry.status != RUNNING]
     if not mine and not foreign:
         return
@@ -90,7 +90,7 @@ def waiting(entries: list[Entry]) -> None:
                 entry = active[run_id]
                 st.markdown(f"{number}. {entry.title} on {plain(run_list.data_name(entry.spec))}", width="content")
                 if st.button("Cancel", key=f"cancel-waiting-{run_id}", type="tertiary", icon=":material/close:"):
-                    queue(store().places).cancel(entry.run)
+                    queue(store().paths).cancel(entry.run)
                     st.rerun()
         for run_id in foreign:
             st.caption(f"{active[run_id].title}: queued by another program")

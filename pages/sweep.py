@@ -3,8 +3,8 @@
 import streamlit as st
 
 from kd.experiments.data_efficiency import LESS_DATA
-from kd.experiments.sweep import Sweep, find, planned, sweeps
-from kd.experiments.sweep.progress import standing
+from kd.experiments.sweep import Sweep, find, planned_cells, sweeps
+from kd.experiments.sweep.progress import sweep_status
 from kd.store.runs import Store
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
@@ -81,17 +81,17 @@ def _follow(known: list[Sweep]) -> None:
     sweep = by_id[st.session_state[CHOSEN]]
     _write_link(sweep.id)
     if len(known) == 1:
-        st.subheader(plain(progress.title(sweep, planned(sweep, store()))), anchor=False)
+        st.subheader(plain(progress.title(sweep, planned_cells(sweep, store()))), anchor=False)
     now = progress.live(sweep)
     result(sweep, now)
 
 
 def _latest(known: list[Sweep], runs: Store) -> Sweep:
-    return next((one for one in known if standing(planned(one, runs), runs).active), known[0])
+    return next((one for one in known if sweep_status(planned_cells(one, runs), runs).active), known[0])
 
 
 def _label(sweep: Sweep) -> str:
-    return f"{progress.title(sweep, planned(sweep, store()))} · {sweep.id[-4:]}"
+    return f"{progress.title(sweep, planned_cells(sweep, store()))} · {sweep.id[-4:]}"
 
 
 def _new() -> None:
@@ -113,7 +113,7 @@ def _new() -> None:
             if st.button(f"Start the {word}", type="primary", icon=":material/grid_on:", width="stretch"):
                 _start(sweep)
             with above:  # last, because it takes seconds for models that have not been timed yet
-                preview.demanded(sweep)
+                preview.estimated(sweep)
 
 
 def _start(sweep: Sweep) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from kd.spec import RunSpec
 from kd.store.files import write_bytes, write_json
-from kd.store.groups import Series
+from kd.store.groups import Replicates
 from kd.store.runs import Run, Store
 
 CLASSES = ["glioma", "meningioma", "none", "pituitary"]
@@ -57,7 +57,7 @@ def trio(store: Store, data: str = "phantom-brain", done: bool = True, seed: int
     return teacher, control, student
 
 
-def series(store: Store, seeds: int = 3, done: int = 3) -> Series:
+def series(store: Store, seeds: int = 3, done: int = 3) -> Replicates:
     """A distillation repeated with so many seeds, the first `done` of them finished; students err on 12, 16, 20 of 120,
     controls on 18, 20, 22."""
     teacher, control, student = trio(store, done=False)
@@ -68,4 +68,4 @@ def series(store: Store, seeds: int = 3, done: int = 3) -> Series:
     for seed, (first, second) in enumerate(pairs[:done]):
         finish(epochs(first, 8), 18 + 2 * seed)
         finish(epochs(second, 8, ("hard", "soft")), 12 + 4 * seed)
-    return Series(teacher, tuple(pairs))
+    return Replicates(teacher, tuple(pairs))

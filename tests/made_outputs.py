@@ -3,7 +3,7 @@
 import torch
 
 from kd.methods import METHODS, Method, build
-from kd.observation import Drawn, Observation, select_output
+from kd.observation import MaskSamples, Observation, select_output
 
 TARGET = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 OURS = ((4, 8), (6, 4))  # (channels, side) of each stage of a student, and of its teacher
@@ -23,24 +23,24 @@ def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool
 
     side, half = stages[-1][1], samples * ((batch + 1) // 2)
     seen = Observation(some(classes), tuple(some(c, s, s) for c, s in stages), some(classes, side, side))
-    drawn = Drawn(some(3, 3), some(3, 2, 2, count=half), some(3, 2, 2, count=half),
+    drawn = MaskSamples(some(3, 3), some(3, 2, 2, count=half), some(3, 2, 2, count=half),
                   some(classes, count=(samples + 1) * batch))
-    return seen._replace(drawn=drawn)
+    return seen._replace(mask_samples=drawn)
 
 
 def leaves(seen: Observation) -> tuple[torch.Tensor, ...]:
-    return seen.logits, *seen.stages, seen.cams, *seen.drawn
+    return seen.logits, *seen.stages, seen.cams, *seen.mask_samples
 
 
 def of_leaves(seen: Observation, parts: tuple[torch.Tensor, ...]) -> Observation:
     """The observation with other leaves."""
-    logits, *stages, cams = parts[:-len(seen.drawn)]
-    return Observation(logits, tuple(stages), cams, drawn=Drawn(*parts[-len(seen.drawn):]))
+    logits, *stages, cams = parts[:-len(seen.mask_samples)]
+    return Observation(logits, tuple(stages), cams, mask_samples=MaskSamples(*parts[-len(seen.mask_samples):]))
 
 
 def answers(student: Observation) -> torch.Tensor:
     """Logits [N·B, K] of all that a student behind an explainer was shown."""
-    return torch.cat([student.logits, student.drawn.answers])
+    return torch.cat([student.logits, student.mask_samples.answers])
 
 
 def ready(name: str, student: Observation, teacher: Observation, **args: float) -> Method:
@@ -53,11 +53,11 @@ def ready(name: str, student: Observation, teacher: Observation, **args: float) 
 
 def outputs(method: Method, teacher: Observation, student: Observation | None = None) -> dict[str, torch.Tensor]:
     """The outputs that a method needs, and those of its live queries where there is a student to make the images."""
-    asked = {name: answer(teacher, student.drawn, name) for name in method.live_queries} if student else {}
+    asked = {name: answer(teacher, student.mask_samples, name) for name in method.live_queries} if student else {}
     return {**{name: select_output(teacher, name) for name in method.teacher_outputs}, **asked}
 
 
-def answer(teacher: Observation, drawn: Drawn, name: str) -> torch.Tensor:
+def answer(teacher: Observation, drawn: MaskSamples, name: str) -> torch.Tensor:
     """A made-up teacher on what was drawn of its pictures: the brighter that is, the surer it says the same."""
     pictures, said = getattr(drawn, name), teacher.logits.detach()
     own = halves(said)[name]

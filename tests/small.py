@@ -1,10 +1,10 @@
 """Small real runs for tests: drawn phantoms, a narrow student, one of timm's test-sized models."""
 
-from kd.experiments.plan import Request, plan
+from kd.experiments.plan import DistillSpec, plan_first_seed
 from kd.jobs.queue import execute
 from kd.methods import METHODS
 from kd.spec import RunSpec
-from kd.store.groups import Trio
+from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
 DATA = "phantom-brain:count=60"
@@ -22,25 +22,25 @@ def spec(**changes) -> RunSpec:
     return RunSpec(**{**values, **changes})
 
 
-def request(**changes) -> Request:
+def request(**changes) -> DistillSpec:
     """A distillation of a few seconds."""
     values = {"data": DATA, "teacher": "test_resnet", "depth": 2, "width": 4, "epochs": 2, "image_size": SIZE,
               "batch_size": 8, "views": 3}
-    return Request(**{**values, **changes})
+    return DistillSpec(**{**values, **changes})
 
 
 def trained(store: Store, **changes) -> Run:
     """A finished run."""
     run = store.create(spec(**changes))
     status = execute(run, store)
-    assert status == "finished", run.reason
+    assert status == "finished", run.failure_reason
     return run
 
 
-def distilled(store: Store, **changes) -> Trio:
+def distilled(store: Store, **changes) -> Distillation:
     """A finished teacher, control and student."""
-    trio = plan(request(**changes), store)
+    trio = plan_first_seed(request(**changes), store)
     for run in trio.runs:
         status = execute(run, store)
-        assert status == "finished", run.reason
+        assert status == "finished", run.failure_reason
     return trio

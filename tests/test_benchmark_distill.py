@@ -74,7 +74,7 @@ def test_a_missed_goal_is_said():
 
 
 def test_whole_distillations_are_compared(scene, monkeypatch):
-    monkeypatch.setenv("KD_LENS_ROOT", str(scene.store.places.root))
+    monkeypatch.setenv("KD_LENS_ROOT", str(scene.store.paths.root))
     said = finish.compare(str(scene.files), scene.teacher("test_resnet", 32).id, 1, 8, (0,), threads=1)
     for name in ("ours, first", "ours, second", named(0)):
         [row] = [line for line in said.splitlines() if line.startswith(name)]

@@ -89,4 +89,4 @@ def test_a_missed_goal_of_the_explained_student_is_said():
 
 def test_the_explained_student_is_the_one_that_a_person_is_offered():
     about = explained.student(96)
-    assert (about.model, about.depth, about.explainer_depth, about.image_size) == ("plain", 5, 3, 96)
+    assert (about.model, about.depth, about.mask_net_depth, about.image_size) == ("plain", 5, 3, 96)

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import memory
 from kd.datasets import open_dataset
-from kd.paths import Places
+from kd.paths import Paths
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
@@ -25,6 +25,6 @@ def test_growth_is_taken_from_before_the_training():
 
 def test_a_written_set_can_be_opened(tmp_path):
     memory.write_set(tmp_path / "noise.npz", {"train": 40, "val": 8, "test": 8}, 32)
-    data = open_dataset(str(tmp_path / "noise.npz"), 32, Places(tmp_path))
+    data = open_dataset(str(tmp_path / "noise.npz"), 32, Paths(tmp_path))
     assert [len(split) for split in data.splits.values()] == [40, 8, 8]
     assert data.train.images.std() > 50

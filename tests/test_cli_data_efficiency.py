@@ -6,7 +6,7 @@ from made_sweep import SWEEP, made
 from small import DATA
 from test_cli_verbs import run
 
-from kd.experiments.data_efficiency import less_data
+from kd.experiments.data_efficiency import data_efficiency
 from kd.experiments.sweep import Sweep, sweeps
 from kd.store.runs import Store
 
@@ -48,7 +48,7 @@ def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
     _, result, _ = run(capsys, *SMALL, "--json", "--methods", "kd,dkd", "--stretch", "0")
     settings = {"data": DATA, "teacher": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 8, "views": 3,
                 "depth": 2, "width": 4, "explainer_depth": 1, "stretch": 0.0}
-    assert result["sweep"] == less_data(settings, ("kd", "dkd")).id
+    assert result["sweep"] == data_efficiency(settings, ("kd", "dkd")).id
     assert result["axes"] == {"method": ["kd", "dkd"], "data_fraction": [0.1, 0.25, 0.5, 1.0]}
 
 

@@ -114,7 +114,7 @@ def test_what_another_program_trains_is_left_to_it(capsys, monkeypatch):
     train_as_told(monkeypatch, {})
     store = Store()
     busy = runs(plan(SWEEP, store), store)[-1]
-    queue = jobs_queue.Queue(store.places)
+    queue = jobs_queue.Queue(store.paths)
     monkeypatch.setattr(queue, "_start", lambda: None)
     queue.submit([busy])
     verb.train_all(SWEEP, store)

@@ -8,7 +8,7 @@ from small import DATA
 
 from kd.__main__ import main
 from kd.datasets import open_dataset
-from kd.paths import default_places
+from kd.paths import default_paths
 
 SMALL = ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
 
@@ -99,7 +99,7 @@ def test_datasets_and_models_for_people_and_for_programs(capsys):
 
 
 def test_decoded_images_are_shown_and_cleared(capsys):
-    open_dataset(DATA, 32, default_places())
+    open_dataset(DATA, 32, default_paths())
     _, before, _ = run(capsys, "datasets", "--json")
     assert 0 < before["decoded_cache"]["bytes"] < before["decoded_cache"]["quota"] == 20 * 10**9
     _, _, told = run(capsys, "datasets")

@@ -6,7 +6,7 @@ import pytest
 from small import distilled
 from test_cli_verbs import run
 
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 
 NUMBERS = {"explainer", "model", "kept", "left", "shown"}
@@ -16,7 +16,7 @@ NUMBERS = {"explainer", "model", "kept", "left", "shown"}
 def made(tmp_path_factory) -> tuple[str, str, str]:
     """The store's root, and the ids of an explained student and its teacher."""
     root = tmp_path_factory.mktemp("explained")
-    trio = distilled(Store(Places(root)), method="medtex")
+    trio = distilled(Store(Paths(root)), method="medtex")
     return str(root), trio.student.id, trio.teacher.id
 
 

@@ -11,7 +11,7 @@ from made_sets import make_folder, make_npz, make_zip
 from kd import datasets
 from kd.datasets import DatasetEntry, available, fingerprint, open_dataset, resolve
 from kd.errors import UsageError
-from kd.paths import Places, default_places
+from kd.paths import Paths, default_paths
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 REAL = {
@@ -21,8 +21,8 @@ REAL = {
 
 
 @pytest.fixture
-def places() -> Places:
-    made = default_places()
+def paths() -> Paths:
+    made = default_paths()
     made.data.mkdir(parents=True)
     return made
 
@@ -69,35 +69,35 @@ def test_every_kind_gives_the_same_answers(tmp_path: Path) -> None:
         assert data.describe()["counts"]["test"] == data.test.counts(2)
 
 
-def test_names_below_the_data_folder_need_no_path_and_no_ending(places: Places) -> None:
-    make_folder(places.data / "mine", PARTS)
-    make_zip(places.data / "packed.zip", places.data / "mine")
-    make_npz(places.data / "arrays.npz", {"train": 20})
+def test_names_below_the_data_folder_need_no_path_and_no_ending(paths: Paths) -> None:
+    make_folder(paths.data / "mine", PARTS)
+    make_zip(paths.data / "packed.zip", paths.data / "mine")
+    make_npz(paths.data / "arrays.npz", {"train": 20})
     files = {"mine": "mine", "packed": "packed.zip", "arrays": "arrays.npz", "arrays.npz": "arrays.npz"}
     for name, file in files.items():
-        assert resolve(name, places) == str(places.data / file)
-        assert open_dataset(name, 32, places).reference == str(places.data / file)
+        assert resolve(name, paths) == str(paths.data / file)
+        assert open_dataset(name, 32, paths).reference == str(paths.data / file)
 
 
-def test_paths_are_looked_for_from_here_first(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for root in (tmp_path, places.data):
+def test_paths_are_looked_for_from_here_first(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for root in (tmp_path, paths.data):
         make_folder(root / "mine", PARTS)
     monkeypatch.chdir(tmp_path)
-    assert resolve("mine", places) == resolve("./mine/", places) == str(tmp_path / "mine")
+    assert resolve("mine", paths) == resolve("./mine/", paths) == str(tmp_path / "mine")
 
 
-def test_phantom_references_have_one_spelling(places: Places) -> None:
-    assert resolve(" phantom-brain: seed=1, count=80 ", places) == "phantom-brain:count=80,seed=1"
+def test_phantom_references_have_one_spelling(paths: Paths) -> None:
+    assert resolve(" phantom-brain: seed=1, count=80 ", paths) == "phantom-brain:count=80,seed=1"
 
 
 @pytest.mark.parametrize(("reference", "words"), [
     ("phantom-brian", "Did you mean 'phantom-brain'"), ("min", "Did you mean 'mine'"), ("", "no data set ''"),
     ("/no/such/place", "Give the path of a folder"), ("a\0b", "no data set"), ("x" * 5000, "no data set"),
 ])
-def test_what_is_not_there_is_said_with_the_way_out(places: Places, reference: str, words: str) -> None:
-    make_folder(places.data / "mine", PARTS)
+def test_what_is_not_there_is_said_with_the_way_out(paths: Paths, reference: str, words: str) -> None:
+    make_folder(paths.data / "mine", PARTS)
     with pytest.raises(UsageError, match=words):
-        resolve(reference, places)
+        resolve(reference, paths)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -106,25 +106,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         open_dataset(str(tmp_path / "x.tar"), 32)
 
 
-def test_available_lists_phantoms_and_then_what_lies_there(places: Places) -> None:
-    make_folder(places.data / "brain_scans", PARTS)
-    make_folder(places.data / "brain_scans_masks", PARTS)
-    make_zip(places.data / "packed.zip", places.data / "brain_scans")
-    make_zip(places.data / "packed_masks.zip", places.data / "brain_scans")
-    make_npz(places.data / "arrays/a.npz", {"train": 20})
-    (places.data / ".cache/x").mkdir(parents=True)
-    (places.data / "README.md").write_text("not a set")
-    found = available(places)
+def test_available_lists_phantoms_and_then_what_lies_there(paths: Paths) -> None:
+    make_folder(paths.data / "brain_scans", PARTS)
+    make_folder(paths.data / "brain_scans_masks", PARTS)
+    make_zip(paths.data / "packed.zip", paths.data / "brain_scans")
+    make_zip(paths.data / "packed_masks.zip", paths.data / "brain_scans")
+    make_npz(paths.data / "arrays/a.npz", {"train": 20})
+    (paths.data / ".cache/x").mkdir(parents=True)
+    (paths.data / "README.md").write_text("not a set")
+    found = available(paths)
     phantoms, rest = found[:len(datasets.phantoms.PHANTOMS)], found[len(datasets.phantoms.PHANTOMS):]
     assert {entry.kind for entry in phantoms} == {"phantom"}
-    assert rest == [DatasetEntry(str(places.data / "arrays/a.npz"), "A", "npz"),
-                    DatasetEntry(str(places.data / "brain_scans"), "Brain scans", "folder"),
-                    DatasetEntry(str(places.data / "packed.zip"), "Packed", "zip")]
-    assert all(resolve(entry.reference, places) == entry.reference for entry in found)
+    assert rest == [DatasetEntry(str(paths.data / "arrays/a.npz"), "A", "npz"),
+                    DatasetEntry(str(paths.data / "brain_scans"), "Brain scans", "folder"),
+                    DatasetEntry(str(paths.data / "packed.zip"), "Packed", "zip")]
+    assert all(resolve(entry.reference, paths) == entry.reference for entry in found)
 
 
 def test_nothing_there_is_only_phantoms() -> None:
-    assert {entry.kind for entry in available(default_places())} == {"phantom"}
+    assert {entry.kind for entry in available(default_paths())} == {"phantom"}
 
 
 def test_opening_needs_no_torch() -> None:
@@ -134,27 +134,27 @@ def test_opening_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_how_many_images_a_share_takes_with_and_without_the_decoded_set(places: Places) -> None:
-    make_folder(places.data / "scans", {"train/a": 30, "train/b": 10, "test/a": 4, "test/b": 4})
-    digest = fingerprint("scans", places)
-    reckoned = [datasets.images_taken(digest, 32, share, (25, 8), places) for share in (0.01, 0.25, 0.5, 1.0)]
+def test_how_many_images_a_share_takes_with_and_without_the_decoded_set(paths: Paths) -> None:
+    make_folder(paths.data / "scans", {"train/a": 30, "train/b": 10, "test/a": 4, "test/b": 4})
+    digest = fingerprint("scans", paths)
+    reckoned = [datasets.images_taken(digest, 32, share, (25, 8), paths) for share in (0.01, 0.25, 0.5, 1.0)]
     assert reckoned == [2, 6 + 2, 13 + 4, 33]
-    data = open_dataset("scans", 32, places)
+    data = open_dataset("scans", 32, paths)
     counts = data.train.counts(2)
     assert counts == [25, 8]
     for share in (0.01, 0.25, 0.5, 1.0):
         taken = len(datasets.take_fraction(data.train, share, 2))
-        assert datasets.images_taken(digest, 32, share, counts, places) == taken
+        assert datasets.images_taken(digest, 32, share, counts, paths) == taken
 
 
-def test_whole_patients_are_counted_where_the_set_is_decoded(places: Places) -> None:
-    make_folder(places.data / "patients", {"train/a": 12, "train/b": 12, "test/a": 4, "test/b": 4})
+def test_whole_patients_are_counted_where_the_set_is_decoded(paths: Paths) -> None:
+    make_folder(paths.data / "patients", {"train/a": 12, "train/b": 12, "test/a": 4, "test/b": 4})
     rows = [f"{part}/{label}/p{index:03d}.png,{label}{part}{index // 4}" for part, count in (("train", 12), ("test", 4))
             for label in "ab" for index in range(count)]
-    (places.data / "patients" / "groups.csv").write_text("\n".join(["file,group", *rows]))
-    data = open_dataset("patients", 32, places)
+    (paths.data / "patients" / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    data = open_dataset("patients", 32, paths)
     assert data.train.groups is not None
     counts = data.train.counts(2)
-    found = datasets.images_taken(data.fingerprint, 32, 0.4, counts, places)
+    found = datasets.images_taken(data.fingerprint, 32, 0.4, counts, paths)
     assert found == len(datasets.take_fraction(data.train, 0.4, 2))
     assert found % 4 == 0

@@ -9,7 +9,7 @@ from PIL import Image
 from kd.datasets import open_dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError
-from kd.paths import default_places
+from kd.paths import default_paths
 
 SIDE = 12
 NUMBERS = np.arange(40) % 2
@@ -22,7 +22,7 @@ def images(count=40, channels=(3,)):
 
 
 def opened(arrays, size=SIDE):
-    return open_dataset(arrays.save(default_places()), size)
+    return open_dataset(arrays.save(default_paths()), size)
 
 
 def brightness(split):
@@ -70,13 +70,13 @@ def test_labels_may_be_names():
 
 def test_the_same_arrays_are_one_file_and_others_another(own_root):
     one, again = Arrays(images(), NUMBERS), Arrays(images(), NUMBERS.tolist())
-    paths = {one.save(default_places()), again.save(default_places())}
+    paths = {one.save(default_paths()), again.save(default_paths())}
     assert len(paths) == 1
     brighter = images()
     brighter[0] += 1
     others = [Arrays(brighter, NUMBERS), Arrays(images(), 1 - NUMBERS), Arrays(images(), NUMBERS, classes=["a", "b"]),
               Arrays(images(), NUMBERS, groups=NUMBERS), Arrays(images(), NUMBERS, split=["train"] * 40)]
-    assert len({*paths, *(each.save(default_places()) for each in others)}) == 6
+    assert len({*paths, *(each.save(default_paths()) for each in others)}) == 6
     assert sorted(path.suffix for path in (own_root / "data").iterdir()) == [".npz"] * 6
 
 

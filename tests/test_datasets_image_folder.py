@@ -10,7 +10,7 @@ from kd.datasets import open_dataset
 from kd.datasets.image_folder import folder
 from kd.datasets.image_folder.folder import folder_digest, open_folder, scan
 from kd.errors import UsageError
-from kd.paths import Places, default_places
+from kd.paths import Paths, default_paths
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 
@@ -34,7 +34,7 @@ def test_hidden_files_and_others_are_ignored_and_counted(tmp_path: Path) -> None
     found = scan(root)
     assert len(found.images) == 16
     assert found.ignored == 4
-    assert "4 hidden files" in open_folder(root, Places(tmp_path)).report.notes[0]
+    assert "4 hidden files" in open_folder(root, Paths(tmp_path)).report.notes[0]
 
 
 def test_difficult_names_work(tmp_path: Path) -> None:
@@ -171,17 +171,17 @@ def test_an_empty_class_in_test_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_of_content_and_not_of_place(tmp_path: Path) -> None:
-    places = default_places()
+    paths = default_paths()
     one, two = (make_folder(tmp_path / name, PARTS) for name in ("one", "two"))
-    assert folder_digest(one, places) == folder_digest(two, places)
+    assert folder_digest(one, paths) == folder_digest(two, paths)
     (two / "notes.txt").write_text("no image")
-    assert folder_digest(one, places) == folder_digest(two, places)
+    assert folder_digest(one, paths) == folder_digest(two, paths)
 
 
 @pytest.mark.parametrize("change", ["content", "name", "image", "class", "groups", "facts", "mask"])
 def test_whatever_is_learned_from_changes_the_digest(tmp_path: Path, change: str) -> None:
-    root, places = make_folder(tmp_path / "s", PARTS), default_places()
-    before = folder_digest(root, places)
+    root, paths = make_folder(tmp_path / "s", PARTS), default_paths()
+    before = folder_digest(root, paths)
     {"content": lambda: make_image(root / "train/a/p000.png", 77),
      "name": lambda: (root / "train/a/p000.png").rename(root / "train/a/q.png"),
      "image": lambda: make_image(root / "train/a/new.png"),
@@ -189,7 +189,7 @@ def test_whatever_is_learned_from_changes_the_digest(tmp_path: Path, change: str
      "groups": lambda: (root / "groups.csv").write_text("file,group\n"),
      "facts": lambda: (root / "dataset.json").write_text("{}"),
      "mask": lambda: make_mask(tmp_path / "s_masks/train/a/p000.png")}[change]()
-    assert folder_digest(root, places) != before
+    assert folder_digest(root, paths) != before
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:

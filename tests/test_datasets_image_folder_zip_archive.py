@@ -12,7 +12,7 @@ from kd.datasets import open_dataset
 from kd.datasets.image_folder import zip_archive
 from kd.datasets.image_folder.zip_archive import archive_digest, scan
 from kd.errors import UsageError
-from kd.paths import default_places
+from kd.paths import default_paths
 
 PARTS = {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2}
 
@@ -158,10 +158,10 @@ def test_what_is_no_zip_is_said(tmp_path: Path, content: bytes) -> None:
 
 
 def test_the_digest_follows_the_zip_and_its_masks(tmp_path: Path) -> None:
-    path, places = make_set(tmp_path), default_places()
-    first = archive_digest(path, places)
+    path, paths = make_set(tmp_path), default_paths()
+    first = archive_digest(path, paths)
     make_mask(tmp_path / "m/test/a/p000.png")
     make_zip(tmp_path / "s_masks.zip", tmp_path / "m")
-    second = archive_digest(path, places)
+    second = archive_digest(path, paths)
     add(path, "train/a/new.png", make_image(tmp_path / "e.png").read_bytes())
-    assert len({first, second, archive_digest(path, places)}) == 3
+    assert len({first, second, archive_digest(path, paths)}) == 3

@@ -9,7 +9,7 @@ from made_sets import make_npz
 from kd.datasets import open_dataset
 from kd.datasets.medmnist import CLASSES, medmnist_digest, open_medmnist
 from kd.errors import UsageError
-from kd.paths import default_places
+from kd.paths import default_paths
 
 COUNTS = {"train": 20, "val": 4, "test": 6}
 
@@ -59,14 +59,14 @@ def test_missing_parts_are_cut_from_train(tmp_path: Path) -> None:
 def test_known_files_have_class_names(tmp_path: Path, stem: str) -> None:
     names = CLASSES[stem.lower().split("_")[0]]
     path = make_npz(tmp_path / f"{stem}.npz", dict.fromkeys(COUNTS, 3 * len(names)), classes=len(names))
-    assert open_medmnist(path, default_places()).classes == names
+    assert open_medmnist(path, default_paths()).classes == names
 
 
 @pytest.mark.parametrize(("stem", "flip"), [("pneumoniamnist", False), ("organamnist", False), ("bloodmnist", True)])
 def test_images_with_a_side_are_not_mirrored(tmp_path: Path, stem: str, flip: bool) -> None:
     count = len(CLASSES[stem])
     path = make_npz(tmp_path / f"{stem}.npz", dict.fromkeys(COUNTS, 3 * count), classes=count)
-    assert open_medmnist(path, default_places()).info.flip is flip
+    assert open_medmnist(path, default_paths()).info.flip is flip
 
 
 def test_other_files_number_the_classes_they_have(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_damaged_bytes_are_said(tmp_path: Path) -> None:
 
 
 def test_the_digest_follows_content_and_the_name_that_decides_the_classes(tmp_path: Path) -> None:
-    places = default_places()
+    paths = default_paths()
     one, same = (make_npz(tmp_path / name / "x.npz", COUNTS) for name in ("a", "b"))
     known = make_npz(tmp_path / "pneumoniamnist.npz", COUNTS)
-    assert medmnist_digest(one, places) == medmnist_digest(same, places) != medmnist_digest(known, places)
-    assert medmnist_digest(one, places) != medmnist_digest(make_npz(one, {**COUNTS, "val": 5}), places)
+    assert medmnist_digest(one, paths) == medmnist_digest(same, paths) != medmnist_digest(known, paths)
+    assert medmnist_digest(one, paths) != medmnist_digest(make_npz(one, {**COUNTS, "val": 5}), paths)
 
 
 def test_the_real_file_opens(shared: Path) -> None:

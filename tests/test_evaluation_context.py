@@ -12,10 +12,10 @@ from small import DATA
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import context as module
-from kd.evaluation.context import Bench
-from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
+from kd.evaluation.context import EvalContext
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
 from kd.explainers import EXPLAINERS
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 
 
@@ -26,13 +26,13 @@ def nothing(share):
 @pytest.fixture
 def make(own_root):
     """A bench of teacher, control and explained student with random weights, for a choice and sections."""
-    store = Store(Places(own_root))
-    data = open_dataset(DATA, 32, store.places)
+    store = Store(Paths(own_root))
+    data = open_dataset(DATA, 32, store.paths)
     teacher = made(store, replace(TEACHER, data=DATA), data.classes)
     runs = {"teacher": teacher, "control": made(store, replace(CONTROL, data=DATA), data.classes),
             "student": made(store, replace(student_spec(teacher), data=DATA, method="medtex", method_args={},
                                            explainer_depth=2, explainer_width=4), data.classes)}
-    return lambda name, *kinds, pulse=nothing: Bench(runs, data, Choice(name, limit=8), pulse, set(kinds))
+    return lambda name, *kinds, pulse=nothing: EvalContext(runs, data, EvalKey(name, limit=8), pulse, set(kinds))
 
 
 def test_each_model_is_asked_by_what_it_has(make):
@@ -57,7 +57,7 @@ def test_a_map_is_made_once_for_all_sections(make, monkeypatch):
         asked.update(zip([image.tobytes() for image in images], targets.tolist(), strict=True))
         return original(explainer, model, images, targets, stage, progress)
 
-    original = module.explain_all
+    original = module.explain_batchwise
     monkeypatch.setattr(module, "explain_all", count)
     bench = make("grad-cam", AGREEMENT, LOCALISATION, FAITHFULNESS)
     for kind in (LOCALISATION, AGREEMENT, FAITHFULNESS, LOCALISATION):
@@ -72,7 +72,7 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
         asked.append((explainer, stage, len(images)))
         return original(explainer, model, images, targets, stage, progress)
 
-    original = module.explain_all
+    original = module.explain_batchwise
     monkeypatch.setattr(module, "explain_all", note)
     bench = make("mask", POSTHOC)
     bench.heat("teacher", AGREEMENT, "grad-cam", -1)
@@ -86,9 +86,9 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
 def test_models_and_answers_are_handed_on_to_the_next_choice(make):
     first = make("mask", LOCALISATION)
     first.answers("student")
-    second = Bench(first.runs, first.data, Choice("grad-cam", limit=8), nothing, {LOCALISATION}, first)
+    second = EvalContext(first.runs, first.data, EvalKey("grad-cam", limit=8), nothing, {LOCALISATION}, first)
     assert second.model("student") is first.model("student")
-    assert second.answers("student") is first.answers("student")
+    assert second.logits("student") is first.answers("student")
 
 
 def test_evidence_is_drawn_where_the_set_says_so(make):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kd.evaluation.explanation_rows import MAPS, OVER, absent, latencies, rows, spread
+from kd.evaluation.explanation_rows import MAPS, MASK_VS_OTHERS, latencies, missing_sections, rows, spread
 from kd.evaluation.report import SECONDS
 from kd.explanation_metrics import posthoc
 
@@ -54,7 +54,7 @@ def test_what_was_not_computed_is_left_out():
 
 
 def test_rows_name_the_explainer_that_was_used():
-    by_models = [row for row in rows(FOUND) if row.section not in ("post-hoc", OVER)]
+    by_models = [row for row in rows(FOUND) if row.section not in ("post-hoc", MASK_VS_OTHERS)]
     assert {row.of for row in by_models} == {"mask"}  # the teacher has no masks to be scored by
     teacher = {**FOUND, "localisation": {"teacher": FOUND["localisation"]["student"]}}
     assert [row.of for row in rows(teacher) if row.section == "localisation"] == ["grad-cam"]
@@ -67,7 +67,7 @@ def test_posthoc_stands_beside_a_random_map_and_the_mask_beside_every_other():
     left = made["mask", "decision left on the rest ↓"]
     assert (left.value, left.chance, left.excess) == (1 - 0.9, 0.6, 0.3)
     assert made["random", "decision kept on the marked part"].excess is None
-    over = {(row.of, row.measure): row for row in rows(FOUND) if row.section == OVER}
+    over = {(row.of, row.measure): row for row in rows(FOUND) if row.section == MASK_VS_OTHERS}
     assert over["grad-cam", "pointing game"].value == 0.35
     assert {name for name, _ in over} == {"grad-cam", "centre", "random"}
     assert all((row.chance, row.role) == (0.0, "student") for row in over.values())
@@ -79,8 +79,10 @@ def test_every_map_of_the_posthoc_agreement_has_a_name():
 
 def test_only_what_a_choice_can_have_is_missed():
     without = {**FOUND, "post-hoc": None, "cost": None}
-    assert {"post-hoc", "cost"} <= set(absent(without))
-    assert "post-hoc" not in absent({**without, "sections": ["agreement", "localisation", "faithfulness", "cost"]})
+    assert {"post-hoc", "cost"} <= set(missing_sections(without))
+    assert "post-hoc" not in missing_sections(
+        {**without, "sections": ["agreement", "localisation", "faithfulness", "cost"]}
+    )
 
 
 def test_latency_is_the_forward_pass():

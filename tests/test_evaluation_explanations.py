@@ -10,35 +10,35 @@ from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import explanation_store, predict
-from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.evaluation.explanations import appraise
-from kd.experiments.plan import plan
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
+from kd.evaluation.explanations import evaluate_explanations
+from kd.experiments.plan import plan_first_seed
 from kd.explainers import EXPLAINERS
-from kd.explanation_metrics.sanity_checks import explain_all
+from kd.explanation_metrics.sanity_checks import explain_batchwise
 from kd.jobs.queue import execute
 from kd.jobs.tasks import TASKS
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.files import write_json
-from kd.store.groups import Trio
+from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory) -> tuple[Store, Trio]:
+def made_once(tmp_path_factory) -> tuple[Store, Distillation]:
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("trio")
-    store = Store(Places(root))
+    store = Store(Paths(root))
     return store, distilled(store)
 
 
 @pytest.fixture(scope="module")
-def explained_once(made_once) -> Trio:
+def explained_once(made_once) -> Distillation:
     """A student behind a mask, beside the same teacher and control."""
     store = made_once[0]
-    trio = plan(request(method="medtex"), store)
+    trio = plan_first_seed(request(method="medtex"), store)
     assert trio.runs[:2] == made_once[1].runs[:2]
-    assert execute(trio.student, store) == "finished", trio.student.reason
+    assert execute(trio.student, store) == "finished", trio.student.failure_reason
     return trio
 
 
@@ -57,7 +57,7 @@ def explained(explained_once) -> Run:
     return forgotten(explained_once)
 
 
-def forgotten(trio: Trio) -> Run:
+def forgotten(trio: Distillation) -> Run:
     """The student, with nothing appraised yet."""
     for run in trio.runs:
         for path in sorted(run.path.glob("appraisals/*/*")):
@@ -67,7 +67,7 @@ def forgotten(trio: Trio) -> Run:
 
 def test_a_student_is_judged_with_teacher_and_control(store, student):
     told = []
-    found = appraise(store, student, faithfulness=True, limit=8,
+    found = evaluate_explanations(store, student, faithfulness=True, limit=8,
                      progress=lambda phase, share: told.append((phase, share)))
     json.dumps(found, allow_nan=False)
     one = found["explainers"]["grad-cam"]
@@ -85,18 +85,18 @@ def test_a_student_is_judged_with_teacher_and_control(store, student):
 
 
 def test_what_is_stored_is_not_computed_again_and_stays_with_its_run(store, student, monkeypatch):
-    first = appraise(store, student, limit=8)
+    first = evaluate_explanations(store, student, limit=8)
     teacher = store[student.spec.teacher]
-    assert explanation_store.read(store, teacher, Choice(limit=8))["localisation"]["model"] == (
+    assert explanation_store.load_all(store, teacher, EvalKey(limit=8))["localisation"]["model"] == (
         first["explainers"]["grad-cam"]["localisation"]["teacher"])
     monkeypatch.setattr(predict, "load", lambda *_: pytest.fail("a model was loaded"))
-    assert appraise(store, student, limit=8) == first
+    assert evaluate_explanations(store, student, limit=8) == first
     with pytest.raises(pytest.fail.Exception):
-        appraise(store, student, limit=9)
+        evaluate_explanations(store, student, limit=9)
 
 
 def test_changed_weights_are_judged_anew(store, student):
-    before = appraise(store, student, localisation=False, limit=8)
+    before = evaluate_explanations(store, student, localisation=False, limit=8)
     content = student.weights.read_bytes()
     try:
         model = predict.load(student, 4)
@@ -106,24 +106,26 @@ def test_changed_weights_are_judged_anew(store, student):
         from kd.models import weights
 
         weights.save(model, student.weights)
-        assert explanation_store.read(store, student, Choice(limit=8)) is None
-        after = appraise(store, student, localisation=False, limit=8)
+        assert explanation_store.load_all(store, student, EvalKey(limit=8)) is None
+        after = evaluate_explanations(store, student, localisation=False, limit=8)
     finally:
         student.weights.write_bytes(content)
     assert after["explainers"]["grad-cam"]["agreement"] != before["explainers"]["grad-cam"]["agreement"]
 
 
 def test_values_per_image_are_those_of_the_maps(store, student):
-    appraise(store, student, limit=8, cost=False)
-    found = explanation_store.values(student, Choice(limit=8), AGREEMENT, explanation_store.cast(store, student))
-    data = open_dataset(DATA, 32, store.places)
+    evaluate_explanations(store, student, limit=8, cost=False)
+    found = explanation_store.load_arrays(
+        student, EvalKey(limit=8), AGREEMENT, explanation_store.compared_runs(store, student)
+    )
+    data = open_dataset(DATA, 32, store.paths)
     images = np.asarray(data.test.images[found["index"]])
     assert [data.test.names[number] for number in found["index"]] == found["names"].tolist()
     teacher, mine = (predict.load(run, 4) for run in (store[student.spec.teacher], student))
     asked = predict.predict(teacher, data.test)[found["index"]].argmax(axis=1)
     from kd.metrics.agreement import map_agreement
 
-    (left, no_left), (right, no_right) = (explain_all(EXPLAINERS["grad-cam"], model, images, asked)
+    (left, no_left), (right, no_right) = (explain_batchwise(EXPLAINERS["grad-cam"], model, images, asked)
                                           for model in (teacher, mine))
     expected = map_agreement(left, right, no_left, no_right).values
     for name, values in expected.items():
@@ -131,19 +133,19 @@ def test_values_per_image_are_those_of_the_maps(store, student):
 
 
 def test_localisation_asks_about_the_true_class_of_images_with_evidence(store, student):
-    appraise(store, student, agreement=False, cost=False)
-    found = explanation_store.values(student, Choice().of(student), LOCALISATION, {"student": student})
-    data = open_dataset(DATA, 32, store.places)
+    evaluate_explanations(store, student, agreement=False, cost=False)
+    found = explanation_store.load_arrays(student, EvalKey().of(student), LOCALISATION, {"student": student})
+    data = open_dataset(DATA, 32, store.paths)
     told = np.flatnonzero([mask.any() for mask in data.test.evidence])
     assert np.array_equal(np.flatnonzero(np.isfinite(found["area"])), told)
-    said = explanation_store.read(store, student, Choice())["localisation"]["student"]
+    said = explanation_store.load_all(store, student, EvalKey())["localisation"]["student"]
     assert said["images"] == len(told)
     assert set(said["per_class"]) == {data.classes[label] for label in data.test.labels[told]}
 
 
 def test_a_run_without_teacher_is_judged_alone_and_says_so(store, student):
     teacher = store[student.spec.teacher]
-    found = appraise(store, teacher, ("grad-cam", "stage-maps"), limit=8)
+    found = evaluate_explanations(store, teacher, ("grad-cam", "stage-maps"), limit=8)
     for one in found["explainers"].values():
         assert one["agreement"] is None
         assert list(one["localisation"]) == list(one["cost"]["models"]) == ["model"]
@@ -151,14 +153,14 @@ def test_a_run_without_teacher_is_judged_alone_and_says_so(store, student):
 
 
 def test_a_run_agrees_with_its_twin_perfectly(own_root):
-    store = Store(Places(own_root))
+    store = Store(Paths(own_root))
     spec = RunSpec(**{**CONTROL.to_json(), "data": DATA, "image_size": 32})
-    classes = open_dataset(DATA, 32, store.places).classes
+    classes = open_dataset(DATA, 32, store.paths).classes
     teacher = made(store, spec, classes)
     twin = made(store, student_spec_of(teacher), classes)
     for run in (teacher, twin):
         write_json(run.path / "evaluation.json", {"images": 12})
-    maps = appraise(store, twin, localisation=False, cost=False)["explainers"]["grad-cam"]["agreement"]
+    maps = evaluate_explanations(store, twin, localisation=False, cost=False)["explainers"]["grad-cam"]["agreement"]
     student = maps["maps"]["student"]
     assert student["all"]["spearman"]["value"]["mean"] == pytest.approx(1)
     assert student["all"]["distance"]["value"]["mean"] == pytest.approx(0, abs=1e-9)
@@ -181,39 +183,39 @@ def test_a_stopped_computation_keeps_what_it_had_and_goes_on(store, student):
         seen.append(phase)
 
     with pytest.raises(Stopped):
-        appraise(store, student, faithfulness=True, limit=8, progress=progress,
+        evaluate_explanations(store, student, faithfulness=True, limit=8, progress=progress,
                  should_stop=lambda: any("faithfulness" in phase for phase in seen))
-    found = explanation_store.read(store, student, Choice(limit=8))
+    found = explanation_store.load_all(store, student, EvalKey(limit=8))
     assert found["agreement"] and found["localisation"] and found["faithfulness"] is None
-    assert appraise(store, student, faithfulness=True, limit=8)["explainers"]["grad-cam"][FAITHFULNESS]
+    assert evaluate_explanations(store, student, faithfulness=True, limit=8)["explainers"]["grad-cam"][FAITHFULNESS]
 
 
 def test_models_are_left_as_they_were_on_disk_and_no_part_files_remain(store, student):
     before = student.weights.read_bytes()
-    appraise(store, student, faithfulness=True, limit=8)
+    evaluate_explanations(store, student, faithfulness=True, limit=8)
     assert student.weights.read_bytes() == before
     assert not list(student.path.rglob("*.part"))
 
 
 def test_bad_wishes_are_named(store, student):
     with pytest.raises(UsageError, match="Did you mean 'grad-cam'"):
-        appraise(store, student, ("gradcam",))
+        evaluate_explanations(store, student, ("gradcam",))
     with pytest.raises(UsageError, match="no stage 9"):
-        appraise(store, student, stage=9)
+        evaluate_explanations(store, student, stage=9)
     unfinished = store.create(RunSpec(data=DATA, image_size=32, seed=77))
     with pytest.raises(UsageError, match="not finished"):
-        appraise(store, unfinished)
+        evaluate_explanations(store, unfinished)
 
 
 def test_the_queue_knows_it(store, student):
     TASKS["appraisal"](store, student, {"limit": 8, "explainers": ["stage-maps"], "cost": False},
                        lambda phase, share: None, lambda: False)
-    assert explanation_store.read(store, student, Choice("stage-maps", limit=8))["agreement"]
+    assert explanation_store.load_all(store, student, EvalKey("stage-maps", limit=8))["agreement"]
 
 
 def test_an_explained_student_is_judged_by_its_mask_and_the_others_by_grad_cam(store, explained):
     told = []
-    found = appraise(store, explained, ("mask",), faithfulness=True, posthoc=True, limit=8,
+    found = evaluate_explanations(store, explained, ("mask",), faithfulness=True, posthoc=True, limit=8,
                      progress=lambda phase, share: told.append((phase, share)))
     json.dumps(found, allow_nan=False)
     one = found["explainers"]["mask"]
@@ -233,16 +235,17 @@ def test_an_explained_student_is_judged_by_its_mask_and_the_others_by_grad_cam(s
 
 
 def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explained):
-    said = appraise(store, explained, ("mask",), agreement=False, localisation=False, cost=False, posthoc=True,
-                    limit=8)["explainers"]["mask"][POSTHOC]
+    said = evaluate_explanations(
+        store, explained, ("mask",), agreement=False, localisation=False, cost=False, posthoc=True, limit=8
+    )["explainers"]["mask"][POSTHOC]
     assert list(said["maps"]) == ["mask-soft", "mask", "grad-cam", "layer-cam", "gradient-shap", "centre", "random"]
     assert set(said["maps"]["mask"]["over"]) == {"grad-cam", "layer-cam", "gradient-shap", "centre", "random"}
     assert set(said["blank"]) == {"grad-cam", "layer-cam", "gradient-shap"}
-    runs = explanation_store.cast(store, explained)
-    told = explanation_store.values(explained, Choice("mask", limit=8), POSTHOC,
+    runs = explanation_store.compared_runs(store, explained)
+    told = explanation_store.load_arrays(explained, EvalKey("mask", limit=8), POSTHOC,
                              {role: runs[role] for role in ("teacher", "student")})
     assert said["maps"]["grad-cam"]["kept"]["mean"] == pytest.approx(told["grad-cam_kept"].mean())
-    data = open_dataset(DATA, 32, store.places)
+    data = open_dataset(DATA, 32, store.paths)
     with torch.no_grad():
         masks = predict.load(explained, 4).predict_mask(to_tensor(np.asarray(data.test.images[told["index"]])))
     assert told["shown"] == pytest.approx(masks.mean(dim=(1, 2)).numpy(), abs=1e-5)
@@ -250,7 +253,9 @@ def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explain
 
 
 def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_images(store, explained):
-    one = appraise(store, explained, ("mask",), agreement=False, cost=False, posthoc=True)["explainers"]["mask"]
+    one = evaluate_explanations(store, explained, ("mask",), agreement=False, cost=False, posthoc=True)["explainers"][
+        "mask"
+    ]
     beside = one[POSTHOC]["evidence"]
     assert set(beside["scores"]) == {"mask", "grad-cam", "layer-cam"}
     assert set(beside["over"]) == {"grad-cam", "layer-cam"}
@@ -258,9 +263,11 @@ def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_imag
         for score in ("pointing", "energy"):
             expected = one["localisation"][role]["scores"][score]["value"]  # computed in other batches
             assert beside["scores"][name][score] == pytest.approx(expected, abs=1e-4)
-    runs = explanation_store.cast(store, explained)
+    runs = explanation_store.compared_runs(store, explained)
     mask, cam = (
-        explanation_store.values(runs[role], Choice(name).of(explained), LOCALISATION, {role: runs[role]})["energy"]
+        explanation_store.load_arrays(runs[role], EvalKey(name).of(explained), LOCALISATION, {role: runs[role]})[
+            "energy"
+        ]
         for role, name in (("student", "mask"), ("teacher", "grad-cam"))
     )
     assert beside["over"]["grad-cam"]["energy"]["n"] == np.isfinite(mask - cam).sum()
@@ -270,18 +277,22 @@ def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_imag
 
 def test_grad_cam_of_the_others_is_shared_between_the_choices(store, explained, monkeypatch):
     told = []
-    appraise(store, explained, ("mask", "grad-cam"), limit=8, agreement=False, cost=False,
+    evaluate_explanations(store, explained, ("mask", "grad-cam"), limit=8, agreement=False, cost=False,
              progress=lambda phase, _: told.append(phase))
     assert list(dict.fromkeys(told))[1:] == [
         "Grad-CAM: localisation of the teacher", "Grad-CAM: localisation of the control",
         "Mask: localisation of the student", "Grad-CAM: localisation of the student"]
     monkeypatch.setattr(predict, "load", lambda *_: pytest.fail("a model was loaded"))
     teacher = store[explained.spec.teacher]
-    assert appraise(store, teacher, limit=8, agreement=False, cost=False)["explainers"]["grad-cam"]["localisation"]
+    assert evaluate_explanations(store, teacher, limit=8, agreement=False, cost=False)["explainers"]["grad-cam"][
+        "localisation"
+    ]
 
 
 def test_what_is_not_of_the_mask_needs_no_mask(store, explained):
-    one = appraise(store, explained, ("grad-cam",), limit=8, localisation=False, cost=False)["explainers"]["grad-cam"]
+    one = evaluate_explanations(store, explained, ("grad-cam",), limit=8, localisation=False, cost=False)["explainers"][
+        "grad-cam"
+    ]
     assert "gain" in one["agreement"]
     assert (one["notes"], one[POSTHOC]) == ([], None)
 
@@ -289,7 +300,7 @@ def test_what_is_not_of_the_mask_needs_no_mask(store, explained):
 def test_a_mask_that_nobody_has_is_refused(store, student):
     for names, posthoc in ((("mask",), False), (("grad-cam",), True)):
         with pytest.raises(UsageError, match="has no mask to judge"):
-            appraise(store, student, names, posthoc=posthoc)
+            evaluate_explanations(store, student, names, posthoc=posthoc)
 
 
 def test_posthoc_agreement_may_be_stopped_in_the_middle(store, explained):
@@ -299,6 +310,6 @@ def test_posthoc_agreement_may_be_stopped_in_the_middle(store, explained):
         seen.append((phase, share))
 
     with pytest.raises(Stopped):
-        appraise(store, explained, ("mask",), posthoc=True, limit=8, progress=progress,
+        evaluate_explanations(store, explained, ("mask",), posthoc=True, limit=8, progress=progress,
                  should_stop=lambda: len([phase for phase, _ in seen if "post-hoc" in phase]) > 3)
-    assert explanation_store.read(store, explained, Choice("mask", limit=8))[POSTHOC] is None
+    assert explanation_store.load_all(store, explained, EvalKey("mask", limit=8))[POSTHOC] is None

@@ -7,7 +7,7 @@ from kd.errors import UsageError
 from kd.evaluation import predict
 from kd.metrics import classification
 from kd.spec import RunSpec
-from kd.store.predictions import answers
+from kd.store.predictions import load
 from kd.store.runs import Store
 
 
@@ -29,7 +29,7 @@ def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):
     run = store.create(RunSpec(data=str(root), image_size=32))
     test = predict.data_of(run, store).test
     predict.record(run, np.zeros((len(test), 2), np.float32), test)
-    found = answers(run)
+    found = load(run)
     assert found is not None
     assert found.groups == test.groups
     assert 1 < len(set(found.groups)) < len(found.names)

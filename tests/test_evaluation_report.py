@@ -5,15 +5,15 @@ import pytest
 from fabricate import CLASSES, trio
 
 from kd.errors import UsageError
-from kd.evaluation.report import ALIKE, SURE, cases, confused_alike, paired, score, together, wilson
-from kd.store.predictions import LOST
+from kd.evaluation.report import ALIKE, SURE, agreement_rows, image_cases, model_report, paired, shared_errors, wilson
+from kd.store.predictions import STUDENT_WRONG
 from kd.store.runs import Store
 
 
 @pytest.fixture
 def scored():
     teacher, control, student = trio(Store())
-    return [score(role, run) for role, run in (("teacher", teacher), ("control", control), ("student", student))]
+    return [model_report(role, run) for role, run in (("teacher", teacher), ("control", control), ("student", student))]
 
 
 def value(one, measure: str):
@@ -35,7 +35,7 @@ def test_scores_of_six_wrong_in_120_with_their_chance(scored):
 
 def test_a_run_without_answers_has_no_score():
     teacher, *_ = trio(Store(), done=False)
-    assert score("teacher", teacher) is None
+    assert model_report("teacher", teacher) is None
 
 
 def test_wilson_has_a_width_where_all_are_hit():
@@ -46,7 +46,7 @@ def test_wilson_has_a_width_where_all_are_hit():
 
 
 def test_shared_errors_stand_beside_what_independence_gives(scored):
-    alike = {row.measure: row for row in together(scored[0], scored[2])}
+    alike = {row.measure: row for row in agreement_rows(scored[0], scored[2])}
     assert alike["same answer as the teacher"].value == pytest.approx(114 / 120)
     assert alike["wrong in the same way"].value == pytest.approx(6 / 120)
     # Per class 30 pictures; the teacher errs on 2, 2, 1, 1 of them and the student on 3 each, always the same way.
@@ -56,7 +56,7 @@ def test_shared_errors_stand_beside_what_independence_gives(scored):
 
 
 def test_confused_alike_counts_the_same_wrong_answers_only(scored):
-    shared = confused_alike(scored[0], scored[2])
+    shared = shared_errors(scored[0], scored[2])
     assert shared.counts.sum() == 6
     assert not np.diag(shared.counts).any()
     assert not np.diag(shared.expected).any()
@@ -67,28 +67,28 @@ def test_confused_alike_counts_the_same_wrong_answers_only(scored):
 
 def test_cases_are_the_right_pictures(scored):
     teacher, _, student = scored
-    lost, total = cases(LOST, teacher, student)
+    lost, total = image_cases(STUDENT_WRONG, teacher, student)
     assert (sorted(one.index for one in lost), total) == (list(range(6, 12)), 6)
     assert all(one.teacher == one.truth != one.student for one in lost)
-    assert cases(SURE, teacher, student)[1] == 12
-    alike, _ = cases(ALIKE, teacher, student, count=3)
+    assert image_cases(SURE, teacher, student)[1] == 12
+    alike, _ = image_cases(ALIKE, teacher, student, count=3)
     assert len(alike) == 3
     assert all(one.teacher == one.student != one.truth for one in alike)
     with pytest.raises(UsageError, match="nonsense"):
-        cases("nonsense", teacher, student)
+        image_cases("nonsense", teacher, student)
 
 
 def test_the_surest_errors_come_first(scored):
     teacher, _, student = scored
     student.probabilities[:12] = 0.1
     student.probabilities[np.arange(12), student.answers.predicted[:12]] = np.linspace(0.4, 0.9, 12)
-    picked, _ = cases(SURE, teacher, student, count=2)
+    picked, _ = image_cases(SURE, teacher, student, count=2)
     assert [one.index for one in picked] == [11, 10]
 
 
 def test_other_pictures_are_not_paired(scored):
     assert paired(scored[0], scored[2])
     teacher, *_ = trio(Store(), seed=3)
-    other = score("teacher", teacher)
+    other = model_report("teacher", teacher)
     object.__setattr__(other.answers, "names", tuple(f"else-{number}" for number in range(120)))
     assert not paired(scored[0], other)

@@ -10,11 +10,11 @@ from PIL import Image
 from small import DATA, request
 
 from kd.errors import UsageError
-from kd.experiments.data_efficiency import DEFAULTS, less_data
-from kd.experiments.data_efficiency.curves import Study, studies
-from kd.experiments.data_efficiency.figure import SHADES, draw, places, reach, style
+from kd.experiments.data_efficiency import DEFAULTS, data_efficiency
+from kd.experiments.data_efficiency.curves import LearningCurves, learning_curves
+from kd.experiments.data_efficiency.figure import SHADES, draw, paths, reach, style
 from kd.experiments.data_efficiency.report import as_csv, lines, rows, sentence, to_json
-from kd.experiments.plan import specs
+from kd.experiments.plan import plan_specs
 from kd.experiments.sweep import Sweep, plan, runs
 from kd.experiments.sweep import request as cell_request
 from kd.experiments.sweep.results import table
@@ -46,16 +46,16 @@ def answered(store: Store, sweep: Sweep, seeds: int = 2, controls: bool = True) 
             done(store[student], STUDENT[method][share] + 2 * seed, 0.8)
 
 
-def read(store: Store, sweep: Sweep) -> Study:
-    [study] = studies(sweep, table(sweep, store), store)
+def read(store: Store, sweep: Sweep) -> LearningCurves:
+    [study] = learning_curves(sweep, table(sweep, store), store)
     return study
 
 
 def test_it_is_a_sweep_of_methods_and_shares_with_one_control_and_teacher(store):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     assert sweep == Sweep(request(**SETTINGS, stretch=1.0), {"method": ("kd", "medtex"),
                                                              "data_fraction": (0.1, 0.25, 0.5, 1.0)})
-    assert less_data({**SETTINGS, "seeds": 3}) == less_data({name: value for name, value in SETTINGS.items()
+    assert data_efficiency({**SETTINGS, "seeds": 3}) == data_efficiency({name: value for name, value in SETTINGS.items()
                                                              if name != "seeds"})
     cells = plan(sweep, store)
     assert len({cell.teacher for cell in cells}) == 1
@@ -73,19 +73,19 @@ def test_it_is_a_sweep_of_methods_and_shares_with_one_control_and_teacher(store)
 @pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.5), ()])
 def test_one_share_is_no_study(fractions):
     with pytest.raises(UsageError, match="at least two shares"):
-        less_data(SETTINGS, fractions=fractions)
+        data_efficiency(SETTINGS, fractions=fractions)
 
 
 def test_too_many_passes_are_refused_before_anything_is_made(store):
     with pytest.raises(UsageError, match=r"0\.1 with stretch 1 makes 1500 passes of 150; a run has 1000 at most"):
-        plan(less_data({**SETTINGS, "epochs": 150}), store)
+        plan(data_efficiency({**SETTINGS, "epochs": 150}), store)
     assert not list(store)
-    assert specs(cell_request(less_data({**SETTINGS, "epochs": 150, "stretch": 0.0}),
-                              plan(less_data(SETTINGS), store)[0]), store)
+    assert plan_specs(cell_request(data_efficiency({**SETTINGS, "epochs": 150, "stretch": 0.0}),
+                              plan(data_efficiency(SETTINGS), store)[0]), store)
 
 
 def test_every_number_of_a_point(store):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     study = read(store, sweep)
     assert [(curve.name, curve.role) for curve in study.curves] == [("control", "control"), ("kd", "student"),
@@ -99,16 +99,16 @@ def test_every_number_of_a_point(store):
     assert point.accuracy.values == pytest.approx((80 / 120, 78 / 120))
     assert point.interval.mean == pytest.approx(79 / 120)
     assert point.interval.low == pytest.approx(79 / 120 - 1.96 * (0.658 * 0.342 / 120) ** 0.5, abs=0.02)
-    assert point.bought.points == pytest.approx(100 * 20 / 120)
-    assert point.behind.points == pytest.approx(-100 * 16 / 120)
-    assert control.points[0].bought is None
-    assert control.points[-1].behind.points == 0
+    assert point.vs_control.points == pytest.approx(100 * 20 / 120)
+    assert point.vs_teacher.points == pytest.approx(-100 * 16 / 120)
+    assert control.points[0].vs_control is None
+    assert control.points[-1].vs_teacher.points == 0
     assert [curve.enough.fraction for curve in study.curves] == [0.5, 0.25, 0.5]
 
 
 def test_nothing_is_said_of_shares_below_one_that_is_still_to_come(store):
     """With 25 % medtex may be worse yet, however well it does with 10 %."""
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     kd = read(store, sweep).curves[1]
     assert replace(kd, points=(kd.points[0], *kd.points[2:])).enough.fraction == 0.5
@@ -116,14 +116,14 @@ def test_nothing_is_said_of_shares_below_one_that_is_still_to_come(store):
 
 
 def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     study = read(store, sweep)
     few = [replace(one, low=None, high=None, people=1) for curve in study.curves for point in curve.points
-           for one in (point.behind,)]
+           for one in (point.vs_teacher,)]
     curves = tuple(replace(curve, points=tuple(
         replace(point, interval=replace(point.interval, low=None, high=None), behind=few[0],
-                bought=point.bought and few[0]) for point in curve.points)) for curve in study.curves)
+                bought=point.vs_control and few[0]) for point in curve.points)) for curve in study.curves)
     alone = replace(study, curves=curves, people=1)
     assert "better" not in sentence(alone) and "worse" not in sentence(alone)
     assert sentence(alone).endswith("These are too few people to tell a gain from luck.")
@@ -132,7 +132,7 @@ def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
 
 
 def test_the_sentence_says_where_it_helps_and_where_not(store):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     said = sentence(read(store, sweep))
     assert said.startswith("On 120 test images, on average over 2 seeds: kd is better than the control with 10 % "
@@ -147,7 +147,7 @@ def test_the_sentence_says_where_it_helps_and_where_not(store):
 def test_where_the_control_needs_no_more_data_nothing_is_claimed(store, monkeypatch):
     monkeypatch.setitem(CONTROL, 0.1, 25)
     monkeypatch.setitem(CONTROL, 0.25, 25)
-    sweep = less_data({**SETTINGS, "seeds": 1}, ["kd"])
+    sweep = data_efficiency({**SETTINGS, "seeds": 1}, ["kd"])
     answered(store, sweep, 1)
     said = sentence(read(store, sweep))
     assert ", with one seed: kd is worse than the control" in said
@@ -155,11 +155,11 @@ def test_where_the_control_needs_no_more_data_nothing_is_claimed(store, monkeypa
 
 
 def test_as_far_as_it_has_come(store):
-    sweep = less_data(SETTINGS, ["kd"])
+    sweep = data_efficiency(SETTINGS, ["kd"])
     rows_of = plan(sweep, store)
-    assert studies(sweep, table(sweep, store), store) == []
+    assert learning_curves(sweep, table(sweep, store), store) == []
     done(store[rows_of[0].teacher], 6, 0.95)
-    assert studies(sweep, table(sweep, store), store) == []
+    assert learning_curves(sweep, table(sweep, store), store) == []
     done(store[rows_of[0].pairs[0][0]], 60, 0.7)
     study = read(store, sweep)
     assert [len(curve.points) for curve in study.curves] == [1, 0]
@@ -177,16 +177,16 @@ def test_as_far_as_it_has_come(store):
 def test_any_sweep_over_shares_is_read_with_a_study_for_each_control(store):
     sweep = Sweep(replace(SWEEP.base, seeds=1), {"depth": (2, 3), "alpha": (0.4, 0.7), "data_fraction": (0.5, 1.0)})
     made(store, sweep, 1)
-    found = studies(sweep, table(sweep, store), store)
+    found = learning_curves(sweep, table(sweep, store), store)
     assert [study.title for study in found] == ["depth 2", "depth 3"]
     assert [curve.name for curve in found[0].curves] == ["control", "kd, alpha 0.4", "kd, alpha 0.7"]
     assert found[0].curves[0].points[0].passes == SWEEP.base.epochs
-    assert studies(SWEEP, table(SWEEP, store) if made(store) else [], store) == []
+    assert learning_curves(SWEEP, table(SWEEP, store) if made(store) else [], store) == []
     assert len(list(csv.DictReader(io.StringIO(as_csv(sweep, found, table(sweep, store), store))))) == 12
 
 
 def test_tables_have_every_point_and_what_it_is_not_for(store):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     study = read(store, sweep)
     assert len(rows(study)) == len(lines(study)) == 12
@@ -203,7 +203,7 @@ def test_tables_have_every_point_and_what_it_is_not_for(store):
 
 
 def test_the_figure_is_a_picture_with_room_for_all(store, tmp_path):
-    sweep = less_data(SETTINGS)
+    sweep = data_efficiency(SETTINGS)
     answered(store, sweep)
     study = read(store, sweep)
     (tmp_path / "study.png").write_bytes(draw(study))
@@ -215,7 +215,7 @@ def test_the_figure_is_a_picture_with_room_for_all(store, tmp_path):
     assert high > study.teacher_accuracy
     assert len({style(study, curve) for curve in study.curves}) == 3
     assert style(study, study.students[0])[0] == SHADES[0]
-    spots = [places(study, curve) for curve in study.curves]
+    spots = [paths(study, curve) for curve in study.curves]
     assert spots[0][0] < spots[1][0] == 0 < spots[2][0] < 0.5
 
 

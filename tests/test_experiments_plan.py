@@ -6,9 +6,17 @@ from small import DATA, distilled, request, spec, trained
 
 from kd import datasets
 from kd.errors import UsageError
-from kd.experiments.plan import Request, caveat, passes, plan, series, single, specs
+from kd.experiments.plan import (
+    DistillSpec,
+    epochs_for_fraction,
+    method_warning,
+    plan_first_seed,
+    plan_runs,
+    plan_single_run,
+    plan_specs,
+)
 from kd.spec import RunSpec
-from kd.store.groups import control_of, control_spec, series_of, trio_of
+from kd.store.groups import control_of, control_spec, distillation_of, replicates_of
 from kd.store.runs import Store
 
 
@@ -18,7 +26,7 @@ def store():
 
 
 def test_student_and_control_differ_in_method_and_teacher_only(store):
-    teacher, control, student = specs(request(), store)
+    teacher, control, student = plan_specs(request(), store)
     assert replace(student, method="supervised", method_args={}, teacher="") == control
     assert student.teacher == teacher.id
     assert student.method_args == {"alpha": 0.1, "temperature": 4.0}
@@ -26,41 +34,41 @@ def test_student_and_control_differ_in_method_and_teacher_only(store):
 
 
 def test_planning_twice_finds_the_same_runs(store):
-    assert plan(request(), store) == plan(request(), store)
+    assert plan_first_seed(request(), store) == plan_first_seed(request(), store)
     assert len(list(store)) == 3
 
 
 def test_the_control_and_trio_of_a_student_are_found_again(store):
-    trio = plan(request(), store)
+    trio = plan_first_seed(request(), store)
     assert control_of(store, trio.student) == trio.control
-    assert trio_of(store, trio.student) == trio
+    assert distillation_of(store, trio.student) == trio
     assert control_of(store, trio.teacher) is None
     store.delete(trio.control.id)
-    assert trio_of(store, trio.student) is None
+    assert distillation_of(store, trio.student) is None
 
 
 def test_a_series_repeats_control_and_student_under_the_teacher_of_the_first_seed(store):
-    made = series(request(seed=5, seeds=3), store)
-    assert made.trios[0] == plan(request(seed=5), store)
+    made = plan_runs(request(seed=5, seeds=3), store)
+    assert made.distillations[0] == plan_first_seed(request(seed=5), store)
     assert [run.spec.seed for run in made.runs] == [5, 5, 5, 6, 6, 7, 7]
     assert [run.spec.method for run in made.runs] == ["supervised", *["supervised", "kd"] * 3]
     assert {student.spec.teacher for _, student in made.pairs} == {made.teacher.id}
     for control, student in made.pairs:
         assert control_of(store, student) == control
-    assert series(request(seed=5, seeds=4), store).pairs[:3] == made.pairs
+    assert plan_runs(request(seed=5, seeds=4), store).pairs[:3] == made.pairs
     assert len(list(store)) == 9
 
 
 def test_the_series_of_a_student_is_found_again_without_other_settings_or_teachers(store):
-    made = series(request(seeds=3), store)
-    plan(request(depth=3), store)
-    plan(request(seed=1), store)  # trains a teacher of its own
-    for trio in made.trios:
-        assert series_of(store, trio.student) == made
-    assert series_of(store, made.pairs[0][0]) is None
+    made = plan_runs(request(seeds=3), store)
+    plan_first_seed(request(depth=3), store)
+    plan_first_seed(request(seed=1), store)  # trains a teacher of its own
+    for trio in made.distillations:
+        assert replicates_of(store, trio.student) == made
+    assert replicates_of(store, made.pairs[0][0]) is None
     store.delete(made.pairs[1][0].id)
-    assert series_of(store, made.trios[0].student).pairs == (made.pairs[0], made.pairs[2])
-    assert series_of(store, made.trios[1].student) is None
+    assert replicates_of(store, made.distillations[0].student).pairs == (made.pairs[0], made.pairs[2])
+    assert replicates_of(store, made.distillations[1].student) is None
 
 
 @pytest.mark.parametrize("seeds", [0, 51, 1.5])
@@ -71,7 +79,7 @@ def test_how_many_seeds_there_can_be(seeds):
 
 def test_a_finished_run_can_teach_again(store):
     first = distilled(store)
-    again = plan(request(teacher=first.teacher.id, depth=3), store)
+    again = plan_first_seed(request(teacher=first.teacher.id, depth=3), store)
     assert again.teacher == first.teacher
     assert again.student != first.student
 
@@ -79,20 +87,20 @@ def test_a_finished_run_can_teach_again(store):
 def test_a_teacher_of_an_older_version_is_not_copied(store):
     first = distilled(store, epochs=1)
     older = first.teacher.path.rename(first.teacher.path.with_name("older-teacher"))
-    again = plan(request(epochs=1, teacher=older.name), store)
+    again = plan_first_seed(request(epochs=1, teacher=older.name), store)
     assert again.teacher.path == older
     assert again.student.spec.teacher == "older-teacher"
 
 
 def test_a_teacher_of_other_data_or_size_is_refused(store):
-    teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.places))
+    teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.paths))
     with pytest.raises(UsageError, match="trained on other pictures"):
-        specs(request(teacher=teacher.id, data="phantom-brain:count=80"), store)
+        plan_specs(request(teacher=teacher.id, data="phantom-brain:count=80"), store)
     with pytest.raises(UsageError, match="Set the image size to 32"):
-        specs(request(teacher=teacher.id, image_size=48), store)
+        plan_specs(request(teacher=teacher.id, image_size=48), store)
     unfinished = store.create(spec(seed=9))
     with pytest.raises(UsageError, match="not finished"):
-        specs(request(teacher=unfinished.id), store)
+        plan_specs(request(teacher=unfinished.id), store)
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -108,7 +116,7 @@ def test_a_teacher_of_other_data_or_size_is_refused(store):
 ])
 def test_what_cannot_be_is_refused_before_anything_is_made(store, change, words):
     with pytest.raises(UsageError, match=words):
-        plan(request(**change), store)
+        plan_first_seed(request(**change), store)
     assert list(store) == []
 
 
@@ -126,45 +134,45 @@ def test_timm_student(store):
 @pytest.mark.parametrize(("fraction", "stretch", "epochs"), [
     (1.0, 1.0, 2), (0.25, 0.0, 2), (0.25, 0.5, 4), (0.25, 1.0, 8), (0.3, 1.0, 7)])
 def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fraction, stretch, epochs):
-    teacher, control, student = specs(request(data_fraction=fraction, stretch=stretch), store)
+    teacher, control, student = plan_specs(request(data_fraction=fraction, stretch=stretch), store)
     assert (teacher.epochs, teacher.data_fraction) == (2, 1.0)
     assert (control.epochs, student.epochs) == (epochs, epochs)
     assert control.data_fraction == fraction
 
 
 def test_more_passes_than_a_run_can_have_are_refused(store):
-    assert passes(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
+    assert epochs_for_fraction(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
     with pytest.raises(UsageError, match="makes 1010 passes of 101; a run has 1000 at most"):
-        specs(request(epochs=101, data_fraction=0.1, stretch=1.0), store)
+        plan_specs(request(epochs=101, data_fraction=0.1, stretch=1.0), store)
 
 
 def test_every_field_of_the_form_has_help():
-    for item in fields(Request):
+    for item in fields(DistillSpec):
         assert item.metadata["help"].endswith("."), item.name
 
 
 def test_single_gives_small_students_large_steps(store):
-    plain = single({"data": DATA, "model": "plain"}, store)
-    large = single({"data": DATA, "model": "test_resnet"}, store)
+    plain = plan_single_run({"data": DATA, "model": "plain"}, store)
+    large = plan_single_run({"data": DATA, "model": "test_resnet"}, store)
     assert plain.learning_rate > large.learning_rate
-    assert single({"data": DATA, "model": "plain", "learning_rate": 0.01}, store).learning_rate == 0.01
-    assert single({"data": DATA, "model": "timm:test_resnet"}, store) == large
+    assert plan_single_run({"data": DATA, "model": "plain", "learning_rate": 0.01}, store).learning_rate == 0.01
+    assert plan_single_run({"data": DATA, "model": "timm:test_resnet"}, store) == large
     assert isinstance(large, RunSpec)
 
 
 def test_an_explained_student_has_the_control_of_the_bare_one(store):
-    teacher, control, student = specs(request(method="medtex", explainer_depth=2), store)
-    assert (student.explainer_depth, control.explainer_depth, teacher.explainer_depth) == (2, 0, 0)
-    assert control == specs(request(), store)[1] == control_spec(student)
+    teacher, control, student = plan_specs(request(method="medtex", explainer_depth=2), store)
+    assert (student.mask_net_depth, control.mask_net_depth, teacher.mask_net_depth) == (2, 0, 0)
+    assert control == plan_specs(request(), store)[1] == control_spec(student)
 
 
 def test_methods_on_two_classes_are_refused_or_explained(store):
-    make_folder(store.places.data / "two", {"a": 8, "b": 8})
-    two = datasets.inspect("two", store.places)
-    assert caveat(request(data="two"), two) == ""
-    assert "two classes" in caveat(request(data="two", method="dkd"), two)
-    assert caveat(request(method="dkd"), datasets.inspect(DATA, store.places)) == ""
-    assert specs(request(data="two", method="dkd"), store)[2].method == "dkd"
+    make_folder(store.paths.data / "two", {"a": 8, "b": 8})
+    two = datasets.inspect("two", store.paths)
+    assert method_warning(request(data="two"), two) == ""
+    assert "two classes" in method_warning(request(data="two", method="dkd"), two)
+    assert method_warning(request(method="dkd"), datasets.inspect(DATA, store.paths)) == ""
+    assert plan_specs(request(data="two", method="dkd"), store)[2].method == "dkd"
     with pytest.raises(UsageError, match="cannot be had on two classes"):
-        specs(request(data="two", method="kd-standardised"), store)
+        plan_specs(request(data="two", method="kd-standardised"), store)
     assert not list(store)

@@ -5,18 +5,28 @@ import json
 import numpy as np
 import pytest
 
-from kd.experiments.results import BETTER, WITHIN_CHANCE, WORSE, Spread, between, difference, outcome, rows, sentence
+from kd.experiments.results import (
+    BETTER,
+    WITHIN_CHANCE,
+    WORSE,
+    SeedScores,
+    between,
+    difference,
+    distillation_result,
+    rows,
+    sentence,
+)
 from kd.spec import RunSpec
 from kd.store.files import write_json
-from kd.store.groups import Series
-from kd.store.predictions import Answers
+from kd.store.groups import Replicates
+from kd.store.predictions import Predictions
 from kd.store.runs import Run, Store
 
 
-def right(pattern: list[int] | np.ndarray, people: list[str] | None = None) -> Answers:
+def right(pattern: list[int] | np.ndarray, people: list[str] | None = None) -> Predictions:
     """Answers to images of class 0, right where the pattern is 1."""
     predicted = 1 - np.asarray(pattern)
-    return Answers(predicted, np.zeros_like(predicted), tuple(map(str, range(len(predicted)))),
+    return Predictions(predicted, np.zeros_like(predicted), tuple(map(str, range(len(predicted)))),
                    tuple(people) if people else None)
 
 
@@ -24,7 +34,7 @@ def test_a_model_does_not_differ_from_itself():
     one = right([1, 0, 1, 1, 0])
     found = difference([one, one], [one, one])
     assert (found.points, found.low, found.high) == (0, 0, 0)
-    assert found.by_seed == Spread((0.0, 0.0))
+    assert found.by_seed == SeedScores((0.0, 0.0))
     assert found.verdict == WITHIN_CHANCE
 
 
@@ -110,9 +120,9 @@ def test_without_the_people_the_interval_promises_too_much():
 
 
 def test_spread_over_seeds():
-    found = Spread((0.8, 0.9, 0.7))
+    found = SeedScores((0.8, 0.9, 0.7))
     assert (found.mean, found.sd, found.n) == (pytest.approx(0.8), pytest.approx(0.1), 3)
-    assert Spread((0.8,)).sd is None
+    assert SeedScores((0.8,)).sd is None
 
 
 LABELS = np.zeros(40, int)
@@ -131,22 +141,22 @@ def finished(store: Store, wrong: int, people: bool = False, **settings) -> Run:
     return run
 
 
-def made(wrong: list[tuple[int, int]], people: bool = False) -> Series:
+def made(wrong: list[tuple[int, int]], people: bool = False) -> Replicates:
     """A series whose teacher got 4 of 40 wrong, and control and student of each seed so many."""
     store = Store()
     teacher = finished(store, 4, people, model="resnet10t")
-    return Series(teacher, tuple(
+    return Replicates(teacher, tuple(
         (finished(store, first, people, seed=seed),
          finished(store, second, people, seed=seed, method="kd", teacher=teacher.id))
         for seed, (first, second) in enumerate(wrong)))
 
 
 def test_outcome_of_one_seed():
-    found = outcome(made([(20, 8)]))
+    found = distillation_result(made([(20, 8)]))
     assert found is not None
     assert [arm.role for arm in found.arms] == ["teacher", "control", "student"]
-    assert (found.student.lighter, found.student.smaller) == (100, 100)
-    assert (found.student.gain, found.kept.points, found.bought.points) == pytest.approx((-10, -10, 30))
+    assert (found.student.flops_ratio, found.student.params_ratio) == (100, 100)
+    assert (found.student.gain, found.vs_teacher.points, found.vs_control.points) == pytest.approx((-10, -10, 30))
     assert (found.student.accuracy.sd, found.seeds, found.left_out) == (None, (0,), 0)
     assert sentence(found).startswith("On 40 test images the student is 10.0 points below its teacher (−")
     assert "30.0 points above the control (+" in sentence(found)
@@ -154,7 +164,7 @@ def test_outcome_of_one_seed():
 
 
 def test_outcome_over_seeds_keeps_validation_apart():
-    found = outcome(made([(20, 8), (16, 12), (12, 16)], people=True))
+    found = distillation_result(made([(20, 8), (16, 12), (12, 16)], people=True))
     assert found is not None
     _, control, student = found.arms
     assert student.accuracy.values == pytest.approx((0.8, 0.7, 0.6))
@@ -162,8 +172,8 @@ def test_outcome_over_seeds_keeps_validation_apart():
     assert student.macro_f1.mean == pytest.approx(0.35)
     assert student.val_macro_f1.mean == pytest.approx(0.175)
     assert control.accuracy.mean == pytest.approx(0.6)
-    assert found.bought.by_seed.values == pytest.approx((30, 10, -10))
-    assert (found.bought.points, found.bought.people) == (pytest.approx(10), 10)
+    assert found.vs_control.by_seed.values == pytest.approx((30, 10, -10))
+    assert (found.vs_control.points, found.vs_control.people) == (pytest.approx(10), 10)
     assert "40 test images of 10 people the student is, on average over 3 seeds," in sentence(found)
     assert [row["seed"] for row in rows(found)] == ["0", "1", "2", "all"]
     assert rows(found)[-1]["student"] == "70.0 ± 10.0"
@@ -172,11 +182,11 @@ def test_outcome_over_seeds_keeps_validation_apart():
 def test_a_seed_that_has_not_finished_is_left_out_and_counted():
     series = made([(20, 8), (20, 30)])
     (series.pairs[1][0].path / "summary.json").unlink()
-    found = outcome(series)
+    found = distillation_result(series)
     assert found is not None
     assert (found.seeds, found.left_out, found.student.accuracy.n) == ((0,), 1, 1)
     (series.teacher.path / "summary.json").unlink()
-    assert outcome(series) is None
+    assert distillation_result(series) is None
 
 
 def test_a_seed_tested_on_other_images_is_left_out():
@@ -184,7 +194,7 @@ def test_a_seed_tested_on_other_images_is_left_out():
     with np.load(series.pairs[0][1].path / "predictions.npz") as stored:
         changed = {**stored, "names": stored["names"][::-1]}
     np.savez(series.pairs[0][1].path / "predictions.npz", **changed)
-    found = outcome(series)
+    found = distillation_result(series)
     assert found is not None
     assert (found.seeds, found.left_out) == ((1,), 1)
 
@@ -195,7 +205,7 @@ def test_a_seed_tested_on_other_images_is_left_out():
     ((40, 0), "100.0 points above the control (+100.0 to +100.0)"),
     ((0, 40), "100.0 points below the control (−100.0 to −100.0)")])
 def test_the_sentence_claims_no_more_than_the_interval(wrong, words):
-    found = outcome(made([wrong]))
+    found = distillation_result(made([wrong]))
     assert found is not None
     assert words in sentence(found)
-    assert ("within chance" in words) == (found.bought.verdict == WITHIN_CHANCE)
+    assert ("within chance" in words) == (found.vs_control.verdict == WITHIN_CHANCE)

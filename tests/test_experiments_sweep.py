@@ -5,12 +5,12 @@ import pytest
 from small import request
 
 from kd.errors import UsageError
-from kd.experiments.plan import series as plan_series
-from kd.experiments.sweep import Sweep, cells, find, path, plan, planned, runs, sweeps, work
+from kd.experiments.plan import plan_runs as plan_series
+from kd.experiments.sweep import Sweep, cells, find, path, plan, planned_cells, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import request as cell_request
 from kd.methods import METHODS
-from kd.methods.base import MethodFacts
-from kd.methods.logits import SoftTargets
+from kd.methods.base import MethodInfo
+from kd.methods.logits import KD
 from kd.store.files import write_json
 from kd.store.runs import FAILED, Store
 
@@ -24,8 +24,8 @@ def store():
 def bare(monkeypatch):
     """A second method, with one setting of its own and without alpha and temperature."""
 
-    class Bare(SoftTargets):
-        info = MethodFacts("Bare", "", "For a test.", {"tau": replace(SoftTargets.info.knobs["alpha"], high=9.0)})
+    class Bare(KD):
+        info = MethodInfo("Bare", "", "For a test.", {"tau": replace(KD.info.hyperparameters["alpha"], high=9.0)})
 
         def __init__(self, tau: float = 0.1) -> None:
             super().__init__()
@@ -123,7 +123,7 @@ def test_cells_share_teacher_and_controls(store):
     assert len({cell.teacher for cell in found}) == 1
     series = plan_series(cell_request(one, found[4]), store)
     assert found[4].pairs == tuple((control.id, student.id) for control, student in series.pairs)
-    assert planned(one, store) == found
+    assert planned_cells(one, store) == found
     assert plan(one, store) == found
     assert len(list(store)) == 29
 
@@ -135,7 +135,7 @@ def test_lengths_of_training_share_the_longest_trained_teacher(store):
 
 
 def test_training_order_shows_every_cell_early(store):
-    todo = work(sweep(depth=(2, 3), alpha=(0.4, 0.7)), store)
+    todo = unfinished_runs(sweep(depth=(2, 3), alpha=(0.4, 0.7)), store)
     kinds = ["teacher" if run.spec.model != "plain" else run.spec.method for run in todo]
     assert kinds == ["teacher", *(["supervised"] * 2 + ["kd"] * 4) * 2]
     assert [run.spec.seed for run in todo] == [0] * 7 + [1] * 6
@@ -143,13 +143,13 @@ def test_training_order_shows_every_cell_early(store):
 
 def test_work_is_what_has_not_finished(store):
     one = sweep(alpha=(0.4, 0.7))
-    todo = work(one, store)
+    todo = unfinished_runs(one, store)
     finish(todo[0])
     todo[1].log(FAILED, reason="no luck")
-    assert work(one, store) == todo[1:]
+    assert unfinished_runs(one, store) == todo[1:]
     store.delete(todo[-1].id)
-    assert len(runs(planned(one, store), store)) == len(todo) - 1
-    assert work(one, store) == todo[1:]  # planned again
+    assert len(runs(planned_cells(one, store), store)) == len(todo) - 1
+    assert unfinished_runs(one, store) == todo[1:]  # planned again
 
 
 def test_sweeps_are_found_again_and_are_no_runs(store):
@@ -176,7 +176,7 @@ def test_a_sweep_of_a_version_with_fewer_settings_is_the_same_sweep(store):
     write_json(older, values)
     path(store, one.id).unlink()
     assert sweeps(store) == [one]
-    assert planned(one, store) == cells
+    assert planned_cells(one, store) == cells
     assert plan(one, store) == cells  # into the same file
     assert list(older.parent.glob("*.json")) == [older]
 
@@ -184,7 +184,7 @@ def test_a_sweep_of_a_version_with_fewer_settings_is_the_same_sweep(store):
 def test_a_sweep_file_that_cannot_be_read_is_passed_over(store):
     one = sweep(alpha=(0.4, 0.7))
     with pytest.raises(UsageError, match="has not been planned"):
-        planned(one, store)
+        planned_cells(one, store)
     plan(one, store)
     later = json.loads(path(store, one.id).read_text())
     later["sweep"]["base"]["colour"] = "red"

@@ -2,9 +2,9 @@ import pytest
 from made_sweep import SWEEP, made
 from small import request
 
-from kd.experiments.estimate import Forecast, Need
+from kd.experiments.estimate import ResourceEstimate, RunEstimate
 from kd.experiments.sweep import Sweep
-from kd.experiments.sweep.estimate import demands
+from kd.experiments.sweep.estimate import estimate_sweep
 from kd.store.runs import Store
 
 
@@ -22,16 +22,16 @@ def asked(monkeypatch):
     def forecast(specs, data, store):
         calls.append(specs)
         assert (len(data.classes), data.images) == (4, 60)
-        needs = [Need(role, seconds, "as told", False, teacher_seconds=passes) for role, seconds, passes in
+        needs = [RunEstimate(role, seconds, "as told", False, teacher_seconds=passes) for role, seconds, passes in
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
-        return Forecast(tuple(needs), 42, 0, None, 0, 0)
+        return ResourceEstimate(tuple(needs), 42, 0, None, 0, 0)
 
     monkeypatch.setattr("kd.experiments.estimate.forecast", forecast)
     return calls
 
 
 def test_what_cells_share_is_counted_once(store, asked):
-    found = demands(SWEEP, store)
+    found = estimate_sweep(SWEEP, store)
     assert (found.cells, found.runs, found.finished) == (4, 1 + 2 * 2 + 4 * 2, 0)
     assert found.seconds == 100 + 4 * 10 + 8 * 20 + 7
     assert len(asked) == 2  # one of a depth: alpha and seed change nothing
@@ -40,14 +40,14 @@ def test_what_cells_share_is_counted_once(store, asked):
 
 def test_what_has_finished_costs_nothing(store, asked):
     made(store, seeds=1)
-    found = demands(SWEEP, store)
+    found = estimate_sweep(SWEEP, store)
     assert (found.runs, found.finished) == (13, 7)
     assert found.seconds == 2 * 10 + 4 * 20 + 7
     made(store)
-    assert demands(SWEEP, store).seconds == 0
+    assert estimate_sweep(SWEEP, store).seconds == 0
 
 
 def test_a_real_forecast_of_it(store):
-    found = demands(Sweep(request(), {"alpha": (0.4, 0.7)}), store)
+    found = estimate_sweep(Sweep(request(), {"alpha": (0.4, 0.7)}), store)
     assert found.runs == 4
     assert found.seconds > 0

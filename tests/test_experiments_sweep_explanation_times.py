@@ -20,7 +20,7 @@ def train(store, count):
     """Plan the sweep and train its first runs: teacher, the two controls, the students."""
     found = runs(plan(SWEEP, store), store)[:count]
     for run in found:
-        assert execute(run, store) == "finished", run.reason
+        assert execute(run, store) == "finished", run.failure_reason
     return found
 
 

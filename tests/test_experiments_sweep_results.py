@@ -4,7 +4,7 @@ import io
 import pytest
 from made_sweep import SWEEP, WRONG, done, made
 
-from kd.experiments.sweep import Sweep, plan, planned
+from kd.experiments.sweep import Sweep, plan, planned_cells
 from kd.experiments.sweep.explanation_times import Times, _path
 from kd.experiments.sweep.results import (
     DELETED,
@@ -148,4 +148,4 @@ def test_an_axis_that_means_nothing_to_a_cell_is_empty_in_the_csv(store):
     plan(one, store)
     lines = list(csv.DictReader(io.StringIO(as_csv(one, table(one, store), store))))
     assert [line["depth"] for line in lines] == ["2", "3", ""]
-    assert len(planned(one, store)) == 3
+    assert len(planned_cells(one, store)) == 3

@@ -24,7 +24,7 @@ from small_models import (
 )
 
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, scale
+from kd.explainers import EXPLAINERS, ExplainerInfo, Maps, scale
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_facts_say_what_one_sees(explainer):
     assert facts.title
     assert "arXiv" in facts.paper
     assert facts.seeing.endswith(".")
-    for name, kind in get_type_hints(ExplainerFacts).items():
+    for name, kind in get_type_hints(ExplainerInfo).items():
         assert not get_args(kind) or getattr(facts, name) in get_args(kind)
     assert explainer.__doc__
 

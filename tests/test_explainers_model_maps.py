@@ -5,7 +5,7 @@ import torch
 from small_models import EVERY, SIDE, TARGETS, Deep, Small, assert_same, explained, made, pictures, portrait
 
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, suited
+from kd.explainers import EXPLAINERS, explainer_for
 from kd.explainers.gradient_cams import GradCam, gradients_from_image, gradients_of_head
 
 OTHERS = [name for name in EXPLAINERS if name != "mask"]
@@ -13,14 +13,14 @@ OTHERS = [name for name in EXPLAINERS if name != "mask"]
 
 @pytest.mark.parametrize("name", list(EXPLAINERS))
 def test_grad_cam_stands_in_for_a_mask_that_is_not_there_and_for_nothing_else(name):
-    assert suited(name, made(explained)) == name
-    assert suited(name, made(Small)) == ("grad-cam" if name == "mask" else name)
+    assert explainer_for(name, made(explained)) == name
+    assert explainer_for(name, made(Small)) == ("grad-cam" if name == "mask" else name)
 
 
 def test_an_unknown_explainer_is_named_whatever_the_model():
     for model in (made(explained), made(Small)):
         with pytest.raises(UsageError, match="Did you mean 'mask'"):
-            suited("masks", model)
+            explainer_for("masks", model)
 
 
 def test_the_mask_of_a_model_without_one_is_refused_in_words():
@@ -45,7 +45,7 @@ def test_every_other_explainer_explains_a_student_behind_a_mask(name):
     before = portrait(model)
     for stage, grid in ((0, 16), (-1, 4)):
         maps = explainer(model, images, TARGETS[:2], stage)
-        side = grid if explainer.facts.grid == "stage" else SIDE
+        side = grid if explainer.info.grid == "stage" else SIDE
         assert maps.values.shape == (2, side, side)
         assert torch.isfinite(maps.values).all()
         assert not maps.blank.all()

@@ -72,16 +72,17 @@ def judge(mask, maps=None, teacher=None, **changes):
 def test_a_mask_of_ones_keeps_every_decision_and_leaves_that_on_the_fill():
     found = judge(torch.ones(SIDE, SIDE))
     assert found.area == pytest.approx(np.ones(COUNT))
-    assert all(kept.all() for kept in found.kept.values())
-    assert not any(left.any() for left in found.left.values())  # on darkness the watcher answers the other class
+    assert all(kept.all() for kept in found.same_on_mask.values())
+    # on darkness the watcher answers the other class
+    assert not any(left.any() for left in found.same_off_mask.values())
     dark = posthoc(Watcher(), Shows(torch.ones(SIDE, SIDE)), pictures(bright=False), {})
-    assert all(left.all() for left in dark.left.values())
+    assert all(left.all() for left in dark.same_off_mask.values())
 
 
 def test_a_mask_of_zeros_shows_the_fill_only():
     found = judge(torch.zeros(SIDE, SIDE))
-    assert not any(kept.any() for kept in found.kept.values())
-    assert all(left.all() for left in found.left.values())
+    assert not any(kept.any() for kept in found.same_on_mask.values())
+    assert all(left.all() for left in found.same_off_mask.values())
     assert found.area.max() == 0
 
 
@@ -96,8 +97,8 @@ def test_the_mask_of_what_the_teacher_looks_at_is_perfect_and_better_than_random
     beside = np.broadcast_to(elsewhere().numpy(), (COUNT, SIDE, SIDE))
     found = judge(square(), {"grad-cam": beside})
     for name in (SOFT, MASK):
-        assert found.kept[name].all() and not found.left[name].any()
-    assert not found.kept["grad-cam"].any() and found.left["grad-cam"].all()
+        assert found.same_on_mask[name].all() and not found.same_off_mask[name].any()
+    assert not found.same_on_mask["grad-cam"].any() and found.same_off_mask["grad-cam"].all()
     said = found.to_json()
     assert said["area"]["mean"] == pytest.approx(1 / 16)
     for other in (RANDOM, "grad-cam", CENTRE):
@@ -113,13 +114,13 @@ def test_the_mask_of_what_the_teacher_looks_at_is_perfect_and_better_than_random
 
 def test_a_map_that_says_nothing_is_as_good_as_random():
     found = judge(square(), {"grad-cam": np.zeros((COUNT, 3, 3), np.float32)})
-    assert np.array_equal(found.kept["grad-cam"], found.kept[RANDOM])
-    assert np.array_equal(found.left["grad-cam"], found.left[RANDOM])
+    assert np.array_equal(found.same_on_mask["grad-cam"], found.same_on_mask[RANDOM])
+    assert np.array_equal(found.same_off_mask["grad-cam"], found.same_off_mask[RANDOM])
 
 
 def test_the_soft_mask_is_shown_as_it_is():
     found = judge(square(0.3))
-    assert not found.kept[SOFT].any()  # too dark to be bright: the cut mask shows a third of the square in full
+    assert not found.same_on_mask[SOFT].any()  # too dark to be bright: the cut mask shows a third of the square in full
     assert found.area == pytest.approx(np.full(COUNT, 0.3 / 16))
 
 
@@ -174,11 +175,11 @@ def test_a_result_does_not_hang_on_the_batches_and_is_seeded(monkeypatch):
     whole, again, other = judge(half, maps), judge(half, maps), judge(half, maps, seed=1)
     monkeypatch.setattr(module, "BATCH", 3)
     parts = judge(half, maps)
-    assert 0 < whole.kept[RANDOM].sum() < COUNT
+    assert 0 < whole.same_on_mask[RANDOM].sum() < COUNT
     for name, flags in whole.arrays().items():
         assert np.array_equal(flags, again.arrays()[name]), name
         assert np.array_equal(flags, parts.arrays()[name]), name
-    assert not np.array_equal(whole.kept[RANDOM], other.kept[RANDOM])
+    assert not np.array_equal(whole.same_on_mask[RANDOM], other.same_on_mask[RANDOM])
 
 
 def test_differences_are_paired_and_people_are_drawn_whole():

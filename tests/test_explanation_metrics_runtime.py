@@ -27,7 +27,7 @@ def test_cost_has_its_protocol_for_every_model():
 
 
 def test_a_slow_explainer_is_run_once_on_few_pictures():
-    name = next(name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "minutes")
+    name = next(name for name in EXPLAINERS if EXPLAINERS[name].info.cost == "minutes")
     told = []
     said = execution({"student": build_untrained(CONTROL, 3).eval()}, {"student": EXPLAINERS[name]},
                      np.stack([picture(), picture(1)]), {"student": np.zeros(2, np.int64)}, progress=told.append)

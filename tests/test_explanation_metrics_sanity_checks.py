@@ -11,14 +11,14 @@ from kd.errors import Stopped
 from kd.evaluation import predict
 from kd.explainers import EXPLAINERS
 from kd.explanation_metrics.localisation import localisation, masked
-from kd.explanation_metrics.sanity_checks import explain_all, levels, sanity, scrambled
+from kd.explanation_metrics.sanity_checks import explain_batchwise, layer_groups, randomisation_test, randomise_weights
 from kd.models import build_untrained
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
 
 MODELS = {"plain": RunSpec(model="plain", depth=3, width=4, image_size=32),
-          "explained": RunSpec(model="plain", depth=3, width=4, image_size=32, explainer_depth=2, explainer_width=4),
+          "explained": RunSpec(model="plain", depth=3, width=4, image_size=32, mask_net_depth=2, mask_net_width=4),
           "truncated": RunSpec(model="truncated", base="resnet10t", depth=2, image_size=32),
           "timm": RunSpec(model="test_resnet", image_size=32)}
 
@@ -29,7 +29,7 @@ def model(request):
 
 
 def test_levels_hold_every_used_parameter_once_from_the_head_to_the_picture(model):
-    found = levels(model, 32)
+    found = layer_groups(model, 32)
     assert [name for name, _ in found] == ["head", *(stage.name for stage in reversed(model.stages)),
                                            *["explainer"] * model.has_mask]
     names = [name for _, members in found for name in members]
@@ -39,8 +39,8 @@ def test_levels_hold_every_used_parameter_once_from_the_head_to_the_picture(mode
 
 def test_a_scrambled_copy_differs_only_where_it_should(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    members = levels(model, 32)[1][1]
-    copied = scrambled(model, members, seed=1)
+    members = layer_groups(model, 32)[1][1]
+    copied = randomise_weights(model, members, seed=1)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), f"{key} of the model itself"
     for key, value in copied.named_parameters():
@@ -51,16 +51,18 @@ def test_a_scrambled_copy_differs_only_where_it_should(model):
         else:
             assert torch.equal(value, old)
     assert not copied.training and not any(value.requires_grad for value in copied.parameters())
-    again = scrambled(model, members, seed=1)
+    again = randomise_weights(model, members, seed=1)
     assert all(torch.equal(*pair) for pair in zip(copied.parameters(), again.parameters(), strict=True))
 
 
 def test_maps_of_many_pictures_are_those_of_each():
     model = build_untrained(MODELS["plain"], 3).eval()
     images, targets = np.stack([picture(seed) for seed in range(11)]), np.arange(11) % 3
-    maps, blank = explain_all(EXPLAINERS["grad-cam"], model, images, targets)
+    maps, blank = explain_batchwise(EXPLAINERS["grad-cam"], model, images, targets)
     for number in (0, 7, 10):
-        alone, _ = explain_all(EXPLAINERS["grad-cam"], model, images[number:number + 1], targets[number:number + 1])
+        alone, _ = explain_batchwise(
+            EXPLAINERS["grad-cam"], model, images[number : number + 1], targets[number : number + 1]
+        )
         assert maps[number] == pytest.approx(alone[0], abs=1e-5)
     assert maps.shape[0] == len(blank) == 11
 
@@ -68,9 +70,9 @@ def test_maps_of_many_pictures_are_those_of_each():
 def test_of_signed_maps_only_what_speaks_for_the_class_is_kept():
     model = build_untrained(MODELS["plain"], 3).eval()
     images, targets = np.stack([picture(seed) for seed in range(3)]), np.zeros(3, np.int64)
-    name = next(name for name in EXPLAINERS if EXPLAINERS[name].facts.signed
-                and EXPLAINERS[name].facts.cost == "instant")
-    maps, blank = explain_all(EXPLAINERS[name], model, images, targets)
+    name = next(name for name in EXPLAINERS if EXPLAINERS[name].info.signed
+                and EXPLAINERS[name].info.cost == "instant")
+    maps, blank = explain_batchwise(EXPLAINERS[name], model, images, targets)
     raw = EXPLAINERS[name](model, torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255,
                            torch.from_numpy(targets)).values.numpy()
     assert (maps[~blank][raw[~blank] < 0] == 0).all()
@@ -83,7 +85,7 @@ def test_it_stops_between_batches():
 
     model = build_untrained(MODELS["plain"], 3).eval()
     with pytest.raises(Stopped):
-        sanity(EXPLAINERS["grad-cam"], model, picture()[None], np.zeros(1, np.int64), progress=stop)
+        randomisation_test(EXPLAINERS["grad-cam"], model, picture()[None], np.zeros(1, np.int64), progress=stop)
 
 
 class Seen:
@@ -92,10 +94,10 @@ class Seen:
     STAGE = 1  # 16 x 16 cells: at 64 px the last stage's four by four are larger than the lesions
 
     def __init__(self, root):
-        store = Store(Places(root))
+        store = Store(Paths(root))
         run = trained(store, data="phantom-brain:count=400,difficulty=0", image_size=64, depth=4, width=8, epochs=6,
                       batch_size=16, views=5, learning_rate=4e-3)
-        data = open_dataset(run.spec.data, run.spec.image_size, store.places)
+        data = open_dataset(run.spec.data, run.spec.image_size, store.paths)
         told = masked(data.test, np.arange(len(data.test)))
         self.accuracy = run.summary["accuracy"]
         self.model = predict.load(run, len(data.classes)).requires_grad_(False)
@@ -104,12 +106,12 @@ class Seen:
         self.classes = data.classes
 
     def located(self, model):
-        maps, blank = explain_all(EXPLAINERS["grad-cam"], model, self.images, self.labels, self.STAGE)
+        maps, blank = explain_batchwise(EXPLAINERS["grad-cam"], model, self.images, self.labels, self.STAGE)
         found = localisation(maps, blank, self.masks)
         return found, found.to_json(self.labels, self.classes)
 
     def without_learning(self, seed):
-        return scrambled(self.model, [name for name, _ in self.model.named_parameters()], seed)
+        return randomise_weights(self.model, [name for name, _ in self.model.named_parameters()], seed)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_a_trained_models_maps_hit_the_evidence_and_a_scrambled_ones_do_not(seen
 
 def test_scrambling_stage_by_stage_takes_the_map_to_chance(seen):
     few = slice(0, 24)
-    said = sanity(EXPLAINERS["layer-cam"], seen.model, seen.images[few], seen.labels[few], Seen.STAGE)
+    said = randomisation_test(EXPLAINERS["layer-cam"], seen.model, seen.images[few], seen.labels[few], Seen.STAGE)
     steps = [row["spearman"]["mean"] for row in said["rows"]]
     assert said["rows"][0]["down_to"] == "head"
     assert said["rows"][-1]["parameters"] == len(list(seen.model.parameters()))

@@ -20,7 +20,7 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.inspection.compare import compare, offered
 from kd.inspection.explain import explain
-from kd.inspection.model_pool import ModelPool, open_subject
+from kd.inspection.model_pool import ModelPool, load_model
 from kd.store.files import write_json
 from kd.store.runs import Store
 
@@ -33,23 +33,23 @@ def store():
 def test_all_are_asked_about_the_class_that_the_teacher_predicts(store):
     teacher, control, student = made_trio(store)
     found = compare(store, student, picture(), repeats=1)
-    chosen = int(open_subject(teacher).probabilities(picture()).argmax())
+    chosen = int(load_model(teacher).probabilities(picture()).argmax())
     assert found.target == CLASSES[chosen]
-    assert [part.cam.run for part in found.parts] == [teacher, control, student]
-    for part in found.parts:
-        alone = explain(part.cam.run, picture(), "grad-cam", target=chosen, repeats=1)
-        assert part.cam.target == chosen
-        assert np.array_equal(part.cam.maps[0].values, alone.maps[0].values)
-        assert np.array_equal(part.cam.probabilities, alone.probabilities)
+    assert [part.explanation.run for part in found.panels] == [teacher, control, student]
+    for part in found.panels:
+        alone = explain(part.explanation.run, picture(), "grad-cam", target=chosen, repeats=1)
+        assert part.explanation.target == chosen
+        assert np.array_equal(part.explanation.maps[0].values, alone.maps[0].values)
+        assert np.array_equal(part.explanation.probabilities, alone.probabilities)
 
 
 def test_the_hierarchy_has_every_stage_of_control_and_student(store):
     _, _, student = made_trio(store)
     found = compare(store, student, picture(), target="none", repeats=1)
-    assert found.teacher.hierarchy is None
+    assert found.teacher.stage_maps is None
     for part in (found.control, found.student):
-        alone = explain(part.cam.run, picture(), "stage-maps", stage=None, repeats=1)
-        for left, right in zip(part.hierarchy.maps, alone.maps, strict=True):
+        alone = explain(part.explanation.run, picture(), "stage-maps", stage=None, repeats=1)
+        for left, right in zip(part.stage_maps.maps, alone.maps, strict=True):
             assert np.array_equal(left.values, right.values)
     assert found.target == "none"
 
@@ -60,13 +60,13 @@ def test_ratios_set_teacher_beside_student(store):
     ratios = found.ratios()
     assert ratios["flops"] == teacher.summary["flops"] / student.summary["flops"]
     assert ratios["parameters"] == teacher.summary["parameters"] / student.summary["parameters"]
-    assert ratios["stage-maps"] == found.teacher.cam.timing.median / found.student.hierarchy.timing.median
+    assert ratios["stage-maps"] == found.teacher.explanation.timing.median / found.student.stage_maps.timing.median
 
 
 def test_a_student_whose_teacher_is_its_twin_shows_the_same_map(store):
     teacher = made(store, CONTROL)
     found = compare(store, made(store, student_spec(teacher)), picture(), repeats=1)
-    assert np.array_equal(found.teacher.cam.maps[0].values, found.student.cam.maps[0].values)
+    assert np.array_equal(found.teacher.explanation.maps[0].values, found.student.explanation.maps[0].values)
 
 
 def test_without_a_control_the_rest_is_shown_and_the_lack_is_said(store):
@@ -93,7 +93,7 @@ def test_classes_are_matched_by_name(store):
     teacher = made(store, TEACHER)
     turned = tuple(reversed(CLASSES))
     found = compare(store, made(store, student_spec(teacher), turned), picture(), target=0, repeats=1)
-    assert found.student.cam.classes[found.student.cam.target] == CLASSES[0]
+    assert found.student.explanation.classes[found.student.explanation.target] == CLASSES[0]
 
 
 def test_bad_targets_are_named(store):
@@ -112,10 +112,10 @@ def test_saved_files_hold_what_was_found(store, tmp_path):
     assert said["student"]["stage-maps"]["timing"]["n"] == 1
     assert said["teacher"]["grad-cam"]["class_specific"] is True
     with np.load(paths["maps.npz"]) as stored:
-        depth = len(found.student.hierarchy.maps)
+        depth = len(found.student.stage_maps.maps)
         assert len(stored.files) == 1 + 3 + 2 * depth
         last = f"student_stage-maps_layer{depth:02d}"
-        assert np.array_equal(stored[last], found.student.hierarchy.maps[-1].values)
+        assert np.array_equal(stored[last], found.student.stage_maps.maps[-1].values)
     assert paths["comparison.png"].read_bytes().startswith(b"\x89PNG")
     assert found.picture(0.2, "viridis") != found.picture(0.8, "viridis")
 
@@ -130,10 +130,10 @@ def test_an_unfinished_student_is_compared_and_said_to_be_unfinished(store):
 def test_another_explainer_and_stage_are_asked_of_all(store):
     _, _, student = made_trio(store)
     found = compare(store, student, picture(), repeats=1, explainer="stage-maps", stage=0)
-    for part in found.parts:
-        alone = explain(part.cam.run, picture(), "stage-maps", stage=0, repeats=1)
-        assert np.array_equal(part.cam.maps[0].values, alone.maps[0].values)
-    assert len(found.student.hierarchy.maps) > 1
+    for part in found.panels:
+        alone = explain(part.explanation.run, picture(), "stage-maps", stage=0, repeats=1)
+        assert np.array_equal(part.explanation.maps[0].values, alone.maps[0].values)
+    assert len(found.student.stage_maps.maps) > 1
     assert found.explainer == "stage-maps"
     assert found.picture().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="no stage 9"):
@@ -146,7 +146,7 @@ def test_further_students_stand_beside_it(store):
     teacher, _, student = made_trio(store)
     second = made(store, replace(student_spec(teacher), seed=7))
     found = compare(store, student, picture(), repeats=1, others=[second])
-    assert [part.role for part in found.parts] == ["teacher", "control", "student", "student 2"]
+    assert [part.role for part in found.panels] == ["teacher", "control", "student", "student 2"]
     assert found.to_json()["student 2"]["run"] == second.id
     assert "student 2_stage-maps_layer01" in found.arrays()
     assert found.picture().startswith(b"\x89PNG")
@@ -164,13 +164,13 @@ def test_further_students_must_be_few_and_of_the_same_classes(store):
 def test_an_explained_students_mask_is_always_asked_for(store):
     teacher, control, student = made_explained_trio(store)
     found = compare(store, student, picture(), repeats=1)
-    assert [part.cam.run for part in found.parts] == [teacher, control, student]
+    assert [part.explanation.run for part in found.panels] == [teacher, control, student]
     assert (found.explainer, found.explainers) == ("grad-cam", ("grad-cam",))
-    assert found.teacher.mask is found.control.mask is found.teacher.seen is found.control.shown is None
+    assert found.teacher.mask is found.control.mask is found.teacher.masked_image is found.control.mask_area is None
     alone = explain(student, picture(), "mask", repeats=1)
     assert np.array_equal(found.student.mask.maps[0].values, alone.maps[0].values)
-    assert found.student.shown == alone.maps[0].values.mean()
-    assert found.ratios()["mask"] == found.teacher.cam.timing.median / found.student.mask.timing.median
+    assert found.student.mask_area == alone.maps[0].values.mean()
+    assert found.ratios()["mask"] == found.teacher.explanation.timing.median / found.student.mask.timing.median
 
 
 def test_what_the_student_sees_is_the_picture_through_its_mask(store):
@@ -179,30 +179,30 @@ def test_what_the_student_sees_is_the_picture_through_its_mask(store):
     mask = found.student.mask.maps[0].values[..., None]
     assert 0.01 < mask.mean() < 0.99
     expected = 255 * (mask * (picture() / 255) + (1 - mask) * 0.5)  # the average of an untrained one is grey
-    assert np.abs(found.student.seen - expected).max() <= 0.51
+    assert np.abs(found.student.masked_image - expected).max() <= 0.51
     with torch.no_grad():
-        model = open_subject(student).model
-        logits = model.student(to_tensor(found.student.seen[None])).logits[0].softmax(0)
-    assert np.allclose(logits.numpy(), found.student.cam.probabilities, atol=0.02)
+        model = load_model(student).model
+        logits = model.student(to_tensor(found.student.masked_image[None])).logits[0].softmax(0)
+    assert np.allclose(logits.numpy(), found.student.explanation.probabilities, atol=0.02)
 
 
 def test_grad_cam_stands_in_where_a_model_has_no_mask_and_everything_says_so(store, tmp_path):
     _, _, student = made_explained_trio(store)
     found = compare(store, student, picture(), repeats=1, explainer="mask", target="none")
-    assert [part.cam.explainer for part in found.parts] == ["grad-cam", "grad-cam", "mask"]
+    assert [part.explanation.explainer for part in found.panels] == ["grad-cam", "grad-cam", "mask"]
     assert (found.explainer, found.explainers) == ("grad-cam", ("grad-cam", "mask"))
-    assert found.student.mask is found.student.cam, "it is not asked twice"
-    assert found.student.seen is not None
+    assert found.student.mask is found.student.explanation, "it is not asked twice"
+    assert found.student.masked_image is not None
     assert {"teacher_grad-cam_layer03", "control_grad-cam_layer02", "student_mask_picture", "student_seen"} < {
         *found.arrays()}
     assert "student_grad-cam_layer02" not in found.arrays()
     said = json.loads(found.save(tmp_path)["comparison.json"].read_text())
     assert (said["student"]["mask"]["class_specific"], said["teacher"]["grad-cam"]["class_specific"]) == (False, True)
-    assert said["student"]["shown"] == found.student.shown
+    assert said["student"]["shown"] == found.student.mask_area
     assert "shown" not in said["teacher"] and "grad-cam" not in said["student"] and "mask" not in said["teacher"]
-    assert said["teacher_to_student"]["mask"] == found.faster(found.student.cam)
+    assert said["teacher_to_student"]["mask"] == found.faster(found.student.explanation)
     assert "grad-cam" not in said["teacher_to_student"]
-    sheet = found.sheet()
+    sheet = found.figure_spec()
     assert [[tile.label for tile in row.leads] for row in sheet.rows] == [
         ["Grad-CAM · 4×4"], ["Grad-CAM · 8×8"], ["Mask · 32×32"]]
     assert sheet.notes[0].startswith("Grad-CAM, for “none”: Bright")
@@ -212,7 +212,7 @@ def test_grad_cam_stands_in_where_a_model_has_no_mask_and_everything_says_so(sto
 def test_the_figure_has_the_mask_beside_the_map_and_says_what_it_costs(store):
     _, _, student = made_explained_trio(store)
     found = compare(store, student, picture(), repeats=1)
-    sheet = found.sheet()
+    sheet = found.figure_spec()
     last = sheet.rows[-1]
     assert [tile.label for tile in last.leads] == ["Grad-CAM · 8×8", "Mask · 32×32"]
     assert np.array_equal(last.leads[1].heat, found.student.mask.maps[0].values), "0 is hidden and 1 shown, unscaled"
@@ -231,9 +231,9 @@ def test_the_mask_is_offered_only_where_a_model_has_one(store):
     with pytest.raises(UsageError, match="has a mask: .* Ask by grad-cam"):
         compare(store, plain, picture(), explainer="mask")
     beside = compare(store, plain, picture(), explainer="mask", others=[student], repeats=1)
-    assert [part.cam.explainer for part in beside.parts] == ["grad-cam", "grad-cam", "grad-cam", "mask"]
+    assert [part.explanation.explainer for part in beside.panels] == ["grad-cam", "grad-cam", "grad-cam", "mask"]
     assert "mask" not in beside.ratios()
-    assert any("student 2's mask" in note for note in beside.sheet().notes)
+    assert any("student 2's mask" in note for note in beside.figure_spec().notes)
 
 
 def test_masks_that_explain_nothing_are_said_to(store):
@@ -252,10 +252,10 @@ def test_a_mask_that_shows_everything_is_blank_and_hides_nothing(store):
     model.mask_net.score.bias.fill_(9.0)
     found = compare(store, student, picture(), repeats=1, pool=pool)
     assert found.student.mask.maps[0].blank
-    assert found.student.shown == 1.0
-    assert np.array_equal(found.student.seen, picture())
+    assert found.student.mask_area == 1.0
+    assert np.array_equal(found.student.masked_image, picture())
     model.mask_net.score.bias.fill_(float("nan"))
     broken = compare(store, student, picture(), repeats=1, pool=pool)
-    assert broken.student.shown is None
+    assert broken.student.mask_area is None
     json.dumps(broken.to_json(), allow_nan=False)
     assert broken.picture().startswith(b"\x89PNG")

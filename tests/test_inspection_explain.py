@@ -11,8 +11,8 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.explainers import EXPLAINERS
 from kd.inspection import figure
-from kd.inspection.explain import Question, explain, explain_together
-from kd.inspection.model_pool import ModelPool, open_subject
+from kd.inspection.explain import ExplainRequest, explain, explain_many
+from kd.inspection.model_pool import ModelPool, load_model
 from kd.store.runs import Store
 
 
@@ -31,7 +31,7 @@ def masked(run):
 def test_an_explanation_holds_the_explainers_own_map(run, masked, name):
     run = masked if name == "mask" else run
     found = explain(run, picture(), name, target="meningioma", repeats=1)
-    model = open_subject(run).model
+    model = load_model(run).model
     expected = EXPLAINERS[name](model, to_tensor(picture()[None]), torch.tensor([1]))
     [heat] = found.maps
     assert np.array_equal(heat.values, expected.values[0].numpy())
@@ -49,7 +49,7 @@ def test_the_default_target_is_the_predicted_class(run):
 
 def test_all_stages_come_in_their_order(run):
     found = explain(run, picture(), "stage-maps", stage=None, repeats=1)
-    model = open_subject(run).model
+    model = load_model(run).model
     assert [heat.stage for heat in found.maps] == list(range(len(model.stages)))
     assert [heat.name for heat in found.maps] == [stage.name for stage in model.stages]
     assert [heat.values.shape[0] for heat in found.maps] == [-(-32 // stage.reduction) for stage in model.stages]
@@ -90,10 +90,10 @@ def test_the_mask_of_one_run_that_has_none_is_refused_with_the_way_out(run):
 
 def test_asked_together_every_model_answers_by_what_suits_it(run, tmp_path):
     _, _, student = made_explained_trio(Store())
-    asked = [Question(open_subject(one), "mask", 0, stages) for one, stages in ((run, None), (student, None))]
-    cams, mask = explain_together(asked, picture(), 1)
+    asked = [ExplainRequest(load_model(one), "mask", 0, stages) for one, stages in ((run, None), (student, None))]
+    cams, mask = explain_many(asked, picture(), 1)
     assert (cams.explainer, mask.explainer) == ("grad-cam", "mask")
-    assert (len(cams.maps), len(mask.maps)) == (len(open_subject(run).model.stages), 1)
+    assert (len(cams.maps), len(mask.maps)) == (len(load_model(run).model.stages), 1)
     assert {*cams.arrays()} == {"grad-cam_layer01", "grad-cam_layer02", "grad-cam_layer03"}
     assert {*mask.arrays()} == {"mask_picture"}
     assert (cams.to_json()["explainer"], mask.to_json()["explainer"]) == ("grad-cam", "mask")
@@ -105,7 +105,7 @@ def test_asked_together_every_model_answers_by_what_suits_it(run, tmp_path):
 def test_eight_threads_equal_one(run, masked):
     store, pool = Store(), ModelPool(limit=1)  # so small that models are dropped and loaded again meanwhile
     runs = [run, made(store, CONTROL)]
-    quick = [name for name in EXPLAINERS if EXPLAINERS[name].facts.cost == "instant"]
+    quick = [name for name in EXPLAINERS if EXPLAINERS[name].info.cost == "instant"]
     work = [(runs[n % 2], n % 4, quick[n % len(quick)], n % 3) for n in range(32)]
 
     def one(job):
@@ -142,7 +142,7 @@ def test_a_diverged_model_gives_blank_maps_and_finite_json(run, masked, tmp_path
     for name in EXPLAINERS:
         asked = masked if name == "mask" else run
         found = explain(asked, picture(), name, target=0, repeats=1, pool=pool)
-        assert found.maps[0].blank == EXPLAINERS[name].facts.class_specific
+        assert found.maps[0].blank == EXPLAINERS[name].info.class_specific
         said = json.dumps(found.to_json(), allow_nan=False)
         assert json.loads(said)["probabilities"]["glioma"] is None
         assert found.save(tmp_path / name)["explanation.png"].exists()
@@ -171,9 +171,9 @@ def test_a_slow_explainer_runs_once_and_says_how_far_it_is(run):
 
 
 def test_several_slow_ones_share_the_progress(run):
-    subject, told = open_subject(run), []
+    subject, told = load_model(run), []
     names = ("occlusion", "grad-cam", "integrated-gradients")
-    answers = explain_together([Question(subject, name, 0) for name in names], picture(), 1, told.append)
+    answers = explain_many([ExplainRequest(subject, name, 0) for name in names], picture(), 1, told.append)
     assert [one.explainer for one in answers] == list(names)
     assert told == sorted(told)
     assert any(0.5 < share < 1 for share in told)

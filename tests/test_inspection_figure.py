@@ -7,19 +7,26 @@ import pytest
 from PIL import Image
 
 from kd.errors import UsageError
-from kd.inspection.figure import Bars, Row, Sheet, Tile, draw
+from kd.inspection.figure import ClassBars, FigureSpec, HeatmapTile, ModelRow, draw
 
 RANDOM = np.random.default_rng(0)
 
 
 def sheet(stages=3, classes=("yes", "no"), models=2, notes=("A note.",)):
     heat = RANDOM.random((6, 6))
-    tiles = tuple(Tile(f"layer {number + 1} · 6×6", heat) for number in range(stages))
-    rows = (Row("Teacher", "facts", (Tile("Grad-CAM", heat),), ()),
-            *(Row(f"Student {number}", "facts", (Tile("Grad-CAM", heat),), tiles) for number in range(models - 1)))
+    tiles = tuple(HeatmapTile(f"layer {number + 1} · 6×6", heat) for number in range(stages))
+    rows = (
+        ModelRow("Teacher", "facts", (HeatmapTile("Grad-CAM", heat),), ()),
+        *(
+            ModelRow(f"Student {number}", "facts", (HeatmapTile("Grad-CAM", heat),), tiles)
+            for number in range(models - 1)
+        ),
+    )
     share = np.full(len(classes), 1 / len(classes))
     image = RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8)
-    return Sheet(image, rows, classes, tuple(Bars(f"m{n}", share, "#2f4b7c") for n in range(models)), 0, notes, "times")
+    return FigureSpec(
+        image, rows, classes, tuple(ClassBars(f"m{n}", share, "#2f4b7c") for n in range(models)), 0, notes, "times"
+    )
 
 
 def pixels(png):

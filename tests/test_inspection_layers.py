@@ -12,7 +12,7 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.inspection import layers, linear_probes
-from kd.inspection.model_pool import ModelPool, open_subject
+from kd.inspection.model_pool import ModelPool, load_model
 from kd.models import receptive_field
 from kd.spec import RunSpec
 from kd.store.runs import Store
@@ -29,7 +29,7 @@ def run():
 
 
 def features_and_model(run, image):
-    model = open_subject(run).model
+    model = load_model(run).model
     with torch.no_grad():
         return model(to_tensor(image[None])), model
 
@@ -38,7 +38,7 @@ def features_and_model(run, image):
 class TestEveryKindOfModel:
     def test_maps_are_of_every_stage_and_sum_to_the_channels(self, spec):
         run, image = made(Store(), spec), picture(side=spec.image_size)
-        found = layers.read(run, image, target=1, repeats=1)
+        found = layers.read_layers(run, image, target=1, repeats=1)
         seen, model = features_and_model(run, image)
         assert [view.name for view in found.stages] == [stage.name for stage in model.stages]
         for view, features in zip(found.stages, seen.stages, strict=True):
@@ -50,7 +50,7 @@ class TestEveryKindOfModel:
     def test_the_field_is_geometrys_and_holds_the_peaks_centre(self, spec):
         run, image = made(Store(), spec), picture(side=spec.image_size)
         sides = receptive_field.receptive_fields(spec)
-        for view, side in zip(layers.read(run, image, target=0, repeats=1).stages, sides, strict=True):
+        for view, side in zip(layers.read_layers(run, image, target=0, repeats=1).stages, sides, strict=True):
             if view.weighted.blank:
                 assert view.peak is view.field is None
                 continue
@@ -70,7 +70,7 @@ def test_the_last_stage_is_exact_in_front_of_pooling_and_a_linear_layer(spec):
     seen, model = features_and_model(run, image)
     pooled = seen.stages[-1][0].mean(dim=(1, 2))
     for target in range(len(CLASSES)):
-        found = layers.read(run, image, target=target, repeats=1)
+        found = layers.read_layers(run, image, target=target, repeats=1)
         last = found.stages[-1]
         np.testing.assert_allclose(last.contributions, (model.pooled_linear.weight[target] * pooled).numpy(), rtol=1e-4,
                                    atol=1e-6)
@@ -81,7 +81,7 @@ def test_the_last_stage_is_exact_in_front_of_pooling_and_a_linear_layer(spec):
 
 @pytest.mark.parametrize("spec", HEADED, ids=lambda spec: spec.model)
 def test_no_exact_sum_is_claimed_behind_another_head(spec):
-    assert layers.read(made(Store(), spec), picture(side=spec.image_size), repeats=1).bias is None
+    assert layers.read_layers(made(Store(), spec), picture(side=spec.image_size), repeats=1).bias is None
 
 
 def test_a_field_away_from_the_rim_has_the_stages_full_size():
@@ -89,7 +89,7 @@ def test_a_field_away_from_the_rim_has_the_stages_full_size():
     run = made(Store(), spec)
     sides = receptive_field.receptive_fields(spec)
     inner = [(view, side) for seed in range(4)
-             for view, side in zip(layers.read(run, picture(seed, 96), repeats=1).stages, sides, strict=True)
+             for view, side in zip(layers.read_layers(run, picture(seed, 96), repeats=1).stages, sides, strict=True)
              if view.field and min(view.peak) > 2 and max(view.peak) < view.weighted.values.shape[0] - 3]
     assert inner
     for view, side in inner:
@@ -99,15 +99,15 @@ def test_a_field_away_from_the_rim_has_the_stages_full_size():
 def test_what_is_said_to_be_class_specific_is_and_the_rest_is_not(run):
     readouts = {"stage": lambda view: view.stage_map.values, "weighted": lambda view: view.weighted.values,
                 "channels": lambda view: view.contributions}
-    first, second = (layers.read(run, picture(), target=target, repeats=1) for target in (0, 1))
+    first, second = (layers.read_layers(run, picture(), target=target, repeats=1) for target in (0, 1))
     for name, look in readouts.items():
         same = all(np.array_equal(look(one), look(other))
                    for one, other in zip(first.stages, second.stages, strict=True))
-        assert same is not layers.VIEWS[name].class_specific, name
+        assert same is not layers.LAYER_PLOTS[name].class_specific, name
 
 
 def test_channels_are_the_largest_with_their_own_maps(run):
-    found = layers.read(run, picture(), top=3, repeats=1)
+    found = layers.read_layers(run, picture(), top=3, repeats=1)
     seen, _ = features_and_model(run, picture())
     for view, features in zip(found.stages, seen.stages, strict=True):
         numbers = [one.number for one in view.channels]
@@ -115,12 +115,12 @@ def test_channels_are_the_largest_with_their_own_maps(run):
         for one in view.channels:
             assert one.contribution == view.contributions[one.number]
             np.testing.assert_array_equal(one.map.values, features[0, one.number].numpy())
-    assert len(layers.read(run, picture(), top=999, repeats=1).stages[0].channels) == 8
+    assert len(layers.read_layers(run, picture(), top=999, repeats=1).stages[0].channels) == 8
 
 
 def test_an_early_contribution_is_what_the_gradient_says(run):
     """Scaling one channel of a stage by 1 + ε changes the logit by ε times its contribution."""
-    found = layers.read(run, picture(), target=2, repeats=1)
+    found = layers.read_layers(run, picture(), target=2, repeats=1)
     seen, model = features_and_model(run, picture())
     step = 1e-3
     for channel in range(8):
@@ -140,11 +140,11 @@ def test_the_decision_as_it_forms_ends_in_the_models_own():
     store = Store()
     run = trained(store)
     image = picture()
-    before = layers.read(run, image, repeats=1)
+    before = layers.read_layers(run, image, repeats=1)
     assert before.decision is None
     assert "no read-outs yet" in before.notes[0]
     readouts = linear_probes.fit(store, run)
-    found = layers.read(run, image, repeats=1)
+    found = layers.read_layers(run, image, repeats=1)
     seen, _ = features_and_model(run, image)
     assert found.decision.shape == (len(found.stages) + 1, 4)
     np.testing.assert_allclose(found.decision.sum(axis=1), 1)
@@ -157,18 +157,18 @@ def test_the_decision_as_it_forms_ends_in_the_models_own():
 
 @pytest.mark.parametrize(("answers", "stage"), [((1, 1, 1), 0), ((0, 1, 1), 1), ((1, 0, 1), 2), ((1, 1, 0), None)])
 def test_the_decision_has_settled_once_no_read_out_answers_otherwise(run, answers, stage):
-    found = layers.read(run, picture(), repeats=1)
-    assert found.settled is None  # without read-outs
+    found = layers.read_layers(run, picture(), repeats=1)
+    assert found.decided_at is None  # without read-outs
     views = tuple(replace(view, probabilities=np.eye(3)[answer])
                   for view, answer in zip((found.stages * 3)[:3], answers, strict=True))
     read = replace(found, stages=views, logits=np.array([0.0, 2.0, 1.0], np.float32))
-    assert read.settled == stage
+    assert read.decided_at == stage
 
 
 def test_nothing_of_the_model_is_changed(run):
-    model = open_subject(run).model
+    model = load_model(run).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    layers.read(run, picture(), repeats=1)
+    layers.read_layers(run, picture(), repeats=1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
@@ -181,7 +181,9 @@ def test_eight_threads_equal_one(run):
 
     def one(job):
         asked, seed, target = job
-        return layers.read(asked, picture(seed, asked.spec.image_size), target=target, repeats=1, pool=pool).arrays()
+        return layers.read_layers(
+            asked, picture(seed, asked.spec.image_size), target=target, repeats=1, pool=pool
+        ).arrays()
 
     expected = [one(job) for job in work]
     with ThreadPoolExecutor(8) as threads:
@@ -191,7 +193,7 @@ def test_eight_threads_equal_one(run):
 
 
 def test_saved_files_hold_what_was_found(run, tmp_path):
-    found = layers.read(run, picture(), target="meningioma", repeats=2)
+    found = layers.read_layers(run, picture(), target="meningioma", repeats=2)
     paths = found.save(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(paths)
     said = json.loads(paths["hierarchy.json"].read_text())
@@ -208,7 +210,7 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
 def test_a_diverged_model_is_blank_and_its_json_finite(run, tmp_path):
     pool = ModelPool()
     pool(run, len(CLASSES)).pooled_linear.weight.fill_(float("nan"))
-    found = layers.read(run, picture(), repeats=1, pool=pool)
+    found = layers.read_layers(run, picture(), repeats=1, pool=pool)
     assert all(view.weighted.blank and view.field is None for view in found.stages)
     assert not found.stages[0].stage_map.blank
     json.dumps(found.to_json(), allow_nan=False)
@@ -217,8 +219,10 @@ def test_a_diverged_model_is_blank_and_its_json_finite(run, tmp_path):
 
 def test_bad_choices_are_named(run):
     with pytest.raises(UsageError, match="class 'tumour'"):
-        layers.read(run, picture(), target="tumour")
+        layers.read_layers(run, picture(), target="tumour")
     with pytest.raises(UsageError, match="at least 1, not 0"):
-        layers.read(run, picture(), top=0)
-    assert "best weights so far" in layers.read(made(Store(), replace(TEACHER, seed=5), finished=False), picture(),
-                                                   repeats=1).notes[0]
+        layers.read_layers(run, picture(), top=0)
+    assert (
+        "best weights so far"
+        in layers.read_layers(made(Store(), replace(TEACHER, seed=5), finished=False), picture(), repeats=1).notes[0]
+    )

@@ -12,7 +12,7 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
 from kd.inspection import linear_probes
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 
 LEARNT = {"data": "phantom-brain:count=240,difficulty=0", "epochs": 15, "width": 8, "depth": 4, "learning_rate": 5e-3}
@@ -20,7 +20,7 @@ LEARNT = {"data": "phantom-brain:count=240,difficulty=0", "epochs": 15, "width":
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return Places(tmp_path_factory.mktemp("readout"))
+    return Paths(tmp_path_factory.mktemp("readout"))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_it_is_the_minimum_of_the_stated_problem(run, data):
         stages = model(to_tensor(data.train.images)).stages
     labels = torch.from_numpy(np.asarray(data.train.labels))
     for layer, features in zip(linear_probes.load(run).layers, stages, strict=True):
-        x = (linear_probes.pool(features).double() - layer.mean) * layer.gain
+        x = (linear_probes.global_average(features).double() - layer.mean) * layer.gain
         assert torch.allclose(x.mean(dim=0), torch.zeros_like(layer.mean), atol=1e-4)
         weight, bias = layer.weight.clone().requires_grad_(), layer.bias.clone().requires_grad_()
         loss = torch.nn.functional.cross_entropy(x @ weight.T + bias, labels)
@@ -121,12 +121,12 @@ def test_a_channel_that_never_changes_is_left_out_and_a_diverged_model_refused(p
     train[:, 1] = 5 + 1e-6 * train[:, 1]
     train[:, 2] += 4 * labels["train"]
     features = {"train": train, "val": torch.tensor([[0.0, 900.0, 0.0], [0.0, 5.0, 4.0]])}
-    found = linear_probes._read_out(0, "stage", features, labels, 2, lambda: False)
+    found = linear_probes._fit_probe(0, "stage", features, labels, 2, lambda: False)
     assert found.gain[1] == 0
     assert found.logits(features["val"]).argmax(dim=1).tolist() == [0, 1]
     features["train"][3, 0] = float("nan")
     with pytest.raises(UsageError, match="the run diverged"):
-        linear_probes._read_out(0, "stage", features, labels, 2, lambda: False)
+        linear_probes._fit_probe(0, "stage", features, labels, 2, lambda: False)
 
 
 def test_what_cannot_be_read_out_is_said(place):

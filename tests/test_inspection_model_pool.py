@@ -11,7 +11,7 @@ from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 from kd.errors import UsageError
 from kd.evaluation import predict
 from kd.inspection import model_pool
-from kd.inspection.model_pool import ModelPool, open_subject, shared_pool
+from kd.inspection.model_pool import ModelPool, load_model, shared_pool
 from kd.store.runs import Store
 
 
@@ -92,27 +92,27 @@ def test_a_failed_load_is_told_to_all_and_tried_again(loads, monkeypatch):
 def test_a_run_without_weights_says_the_way_out():
     run = Store().create(TEACHER)
     with pytest.raises(UsageError, match="no weights yet"):
-        open_subject(run)
+        load_model(run)
 
 
 def test_an_unfinished_run_is_taken_at_its_best_weights_and_says_so():
     run = made(Store(), TEACHER, finished=False)
     run.log("cancelled")
-    subject = open_subject(run)
+    subject = load_model(run)
     assert subject.classes == CLASSES
     assert "is cancelled, not finished" in subject.note
-    assert open_subject(made(Store(), CONTROL)).note == ""
+    assert load_model(made(Store(), CONTROL)).note == ""
 
 
 def test_a_run_that_does_not_say_its_classes_is_named():
     run = made(Store(), TEACHER, finished=False)
     (run.path / "events.jsonl").unlink()
     with pytest.raises(UsageError, match="which classes"):
-        open_subject(run)
+        load_model(run)
 
 
 def test_classes_go_by_name_and_by_number():
-    subject = open_subject(made(Store(), TEACHER))
+    subject = load_model(made(Store(), TEACHER))
     assert subject.class_number("none") == subject.class_number(2) == 2
     with pytest.raises(UsageError, match="Did you mean 'glioma'"):
         subject.class_number("gliom")
@@ -122,12 +122,12 @@ def test_classes_go_by_name_and_by_number():
 
 
 def test_probabilities_sum_to_one():
-    assert open_subject(made(Store(), TEACHER)).probabilities(picture()).sum() == pytest.approx(1)
+    assert load_model(made(Store(), TEACHER)).probabilities(picture()).sum() == pytest.approx(1)
 
 
 def test_an_empty_pool_is_used_and_not_taken_for_none():
     run, models = made(Store(), TEACHER), ModelPool()
-    assert open_subject(run, models).model is models(run, len(CLASSES))
+    assert load_model(run, models).model is models(run, len(CLASSES))
     assert len(models) == 1
 
 

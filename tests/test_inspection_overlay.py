@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kd.errors import UsageError
-from kd.inspection.overlay import COLORMAPS, SIGNED, colour, lookup, overlay, raise_to
+from kd.inspection.overlay import COLORMAPS, SIGNED, colour, lookup, overlay, upsample
 
 
 def picture(side=20):
@@ -23,13 +23,13 @@ def test_opacity_runs_from_the_picture_to_the_map():
 def test_raising_is_bilinear_and_keeps_the_place_and_the_range():
     heat = np.zeros((4, 4))
     heat[1, 2] = 1
-    raised = raise_to(heat, 16)
+    raised = upsample(heat, 16)
     assert raised.shape == (16, 16)
     assert raised.min() == 0
     assert 0.7 < raised.max() <= 1
     top, left = np.unravel_index(raised.argmax(), raised.shape)
     assert (top // 4, left // 4) == (1, 2)
-    ramp = raise_to(np.array([[0.0, 1.0]]), (1, 4))[0]
+    ramp = upsample(np.array([[0.0, 1.0]]), (1, 4))[0]
     assert ramp == pytest.approx([0, 0.25, 0.75, 1])
 
 

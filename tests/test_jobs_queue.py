@@ -7,7 +7,7 @@ import pytest
 from small import request, spec
 from streamlit.testing.v1 import AppTest
 
-from kd.experiments.plan import plan
+from kd.experiments.plan import plan_first_seed
 from kd.jobs import queue as jobs_queue
 from kd.paths import PROJECT
 from kd.store.runs import Store
@@ -23,7 +23,7 @@ def store():
 
 @pytest.fixture
 def queue(store):
-    queue = jobs_queue.Queue(store.places)
+    queue = jobs_queue.Queue(store.paths)
     yield queue
     queue.stop()
 
@@ -38,11 +38,11 @@ def wait_for(condition, seconds=30):
 
 
 def test_a_distillation_runs_to_its_end_in_order(store, queue):
-    trio = plan(request(), store)
+    trio = plan_first_seed(request(), store)
     assert queue.submit(trio.runs) == list(trio.runs)
     assert queue.join(120)
-    assert [run.status for run in trio.runs] == ["finished"] * 3, [run.reason for run in trio.runs]
-    ends = [run.last("epoch")["time"] for run in trio.runs]
+    assert [run.status for run in trio.runs] == ["finished"] * 3, [run.failure_reason for run in trio.runs]
+    ends = [run.last_event("epoch")["time"] for run in trio.runs]
     assert ends == sorted(ends)
     assert queue.submit(trio.runs) == []
 
@@ -62,7 +62,7 @@ def test_cancel_answers_between_batches_and_the_worker_lives_on(store, queue):
 
 
 def test_cancelling_a_teacher_cancels_those_who_wait_for_it(store, queue):
-    trio = plan(request(**LONG), store)
+    trio = plan_first_seed(request(**LONG), store)
     queue.submit(trio.runs)
     assert wait_for(lambda: trio.teacher.status == "running")
     assert [run.status for run in trio.runs[1:]] == ["queued", "queued"]
@@ -105,12 +105,12 @@ def test_common_disasters_have_a_way_out(error, words):
 
 
 def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
-    trio = plan(request(**LONG), store)
+    trio = plan_first_seed(request(**LONG), store)
     queue.submit(trio.runs)
     assert wait_for(lambda: len(trio.teacher.epochs()) >= 1)
     queue.stop()
     assert wait_for(lambda: trio.teacher.status == "interrupted")
-    again = jobs_queue.Queue(store.places)
+    again = jobs_queue.Queue(store.paths)
     # The first server still holds the queued ones; a process that ends lets them go.
     for _, lock in queue._waiting:
         lock.release()
@@ -151,7 +151,7 @@ def test_a_run_in_another_hand_is_not_queued_twice(store, queue):
     with run.lock():
         run.log("started")
         assert queue.submit([run]) == []
-    other = jobs_queue.Queue(store.places)
+    other = jobs_queue.Queue(store.paths)
     assert queue.submit([run]) == [run]
     assert other.submit([run]) == []
     assert queue.join(60)

@@ -15,7 +15,7 @@ from small import DATA, SIZE, spec, trained
 from kd.__main__ import main
 from kd.errors import UsageError
 from kd.jobs import ray_cluster
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -53,11 +53,11 @@ def students(store, **long):
 
 def flags(store):
     return ["--data", DATA, "--teacher", "test_resnet", "--depth", "2", "--width", "4", "--epochs", "1", "--views", "3",
-            "--image-size", str(SIZE), "--batch-size", "8", "--json", "--root", str(store.places.root)]
+            "--image-size", str(SIZE), "--batch-size", "8", "--json", "--root", str(store.paths.root)]
 
 
 def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_path):
-    store = Store(Places(tmp_path / "many"))
+    store = Store(Paths(tmp_path / "many"))
     runs = students(store, epochs=25)
     lost = when(runs[-1], 2, lambda pid: os.kill(pid, signal.SIGKILL))
     told = []
@@ -68,9 +68,9 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
     assert [len(placed[run.id]) for run in runs] == [1, 1, 1, 2], "taken up again once, the others never"
     assert len(runs[-1].epochs()) == len([event for event in runs[-1].events() if event["event"] == "epoch"])
     assert told[0] == f"[1/4] {runs[0].id} finished." and len(told) == 4
-    alone = Store(Places(tmp_path / "alone"))
+    alone = Store(Paths(tmp_path / "alone"))
     for run in runs:
-        assert run.last("started")["threads"] == 1
+        assert run.last_event("started")["threads"] == 1
         assert trained(alone, **run.spec.to_json()).weights.read_bytes() == run.weights.read_bytes(), run.id
     assert ray_cluster.train_all(runs, store) == {}, "what has finished is used again"
 
@@ -94,7 +94,7 @@ def test_a_sweep_has_the_numbers_of_one_without_ray(workers, tmp_path, capsys, m
     monkeypatch.setattr("kd.cli.sweep.time_explanations", lambda wanted, store: None)  # on this machine either way
     found = []
     for way in ([], ["--ray"]):
-        store = Store(Places(tmp_path / "-".join(["sweep", *way])))
+        store = Store(Paths(tmp_path / "-".join(["sweep", *way])))
         assert main(["sweep", *flags(store), "--alpha", "0.4,0.9", *way]) == 0
         found.append(json.loads(capsys.readouterr().out))
     for result in found:

@@ -7,11 +7,11 @@ from made_runs import TEACHER, made
 from small import request, spec, trained
 
 from kd.errors import Stopped, UsageError
-from kd.experiments.sweep import Sweep, work
+from kd.experiments.sweep import Sweep, unfinished_runs
 from kd.jobs import queue as jobs_queue
 from kd.jobs import tasks
 from kd.jobs.tasks import TASKS, TaskState, status, task
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 
 
@@ -27,7 +27,7 @@ def run(store):
 
 @pytest.fixture
 def queue(store):
-    queue = jobs_queue.Queue(store.places)
+    queue = jobs_queue.Queue(store.paths)
     yield queue
     queue.stop()
 
@@ -91,8 +91,8 @@ def test_asking_twice_while_it_lives_is_asking_once_and_afterwards_computes_anew
     queue.ask(run, "gate")
     assert wait_for(lambda: gate.came)
     assert queue.ask(run, "gate", {"other": 1}) == task(run, "gate")
-    other = jobs_queue.Queue(store.places)
-    other.ask(run, "gate")
+    other = jobs_queue.Queue(store.paths)
+    other.submit_task(run, "gate")
     assert other.tasks == []
     gate.open.set()
     assert queue.join(30)
@@ -145,7 +145,7 @@ def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, 
 def test_another_process_can_cancel(run, queue, gate):
     asked = queue.ask(run, "gate")
     assert wait_for(lambda: asked.status == "running")
-    jobs_queue.Queue(queue.store.places).cancel(asked)
+    jobs_queue.Queue(queue.store.paths).cancel(asked)
     assert queue.join(30)
     assert asked.status == "cancelled"
     assert not asked.cancel_requested()
@@ -178,17 +178,17 @@ def test_only_finished_runs_and_known_tasks(store, run, queue):
     unfinished = made(store, spec(), finished=False)
     with pytest.raises(UsageError, match="is planned, not finished"):
         queue.ask(unfinished, "readouts")
-    assert not task(unfinished, "readouts").held()
+    assert not task(unfinished, "readouts").is_locked()
     with pytest.raises(UsageError, match="Did you mean 'readouts'"):
         queue.ask(run, "readout")
     with pytest.raises(TypeError, match="not JSON serializable"):
         queue.ask(run, "readouts", {"images": np.zeros(2)})
     assert status(run, "readouts") == TaskState()
-    assert not task(run, "readouts").held()
+    assert not task(run, "readouts").is_locked()
 
 
 def _work_until_killed(root, run_id, ready):
-    store = Store(Places(root))
+    store = Store(Paths(root))
 
     def stall(store, run, args, progress, should_stop):
         progress("half way", 0.5)
@@ -196,16 +196,16 @@ def _work_until_killed(root, run_id, ready):
         threading.Event().wait(60)
 
     TASKS._members["gate"] = stall
-    queue = jobs_queue.Queue(store.places)
-    queue.ask(store[run_id], "gate", {"limit": 3})
-    queue.ask(store[run_id], "readouts")
+    queue = jobs_queue.Queue(store.paths)
+    queue.submit_task(store[run_id], "gate", {"limit": 3})
+    queue.submit_task(store[run_id], "readouts")
     queue.join(60)
 
 
 def test_a_killed_process_leaves_interrupted_tasks_that_can_be_asked_for_again(store, run, queue, gate):
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    other = context.Process(target=_work_until_killed, args=(store.places.root, run.id, ready))
+    other = context.Process(target=_work_until_killed, args=(store.paths.root, run.id, ready))
     other.start()
     assert ready.wait(60)
     assert wait_for(lambda: status(run, "readouts").state == "queued")
@@ -274,7 +274,7 @@ def arguments(name, store):
     if name != "sweep-times":
         return {}
     one = Sweep(request(epochs=1), {"alpha": (0.4, 0.7)})
-    control = work(one, store)[1]
+    control = unfinished_runs(one, store)[1]
     assert jobs_queue.execute(control, store) == "finished"
     return {"sweep": one.id}
 

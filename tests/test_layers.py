@@ -12,26 +12,29 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("version", "errors", "registry", "spec", "metrics", "timing", "places", "journal", "losses", "observation",
-     "overlay", "figure", "chance", "similarity", "agreement", "imputation", "scales", "masks", "progress", "roles",
-     "store", "torch_utils"),
-    ("datasets", "models", "methods", "runs", "arithmetic"),
-    ("views", "answers", "batches", "checkpoint", "probes"),
+    ("version", "errors", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
+     "observation"),
+    ("store", "torch_utils"),
+    ("metrics",),
+    ("datasets", "methods", "models"),
     ("explainers",),
-    ("criteria",),
-    ("evaluate", "pool", "training", "train", "inspection", "experiments", "forecast", "demo",
-     "sweep", "study", "readout", "hierarchy", "kept", "scorecard", "verdict", "repeats", "bench", "appraise",
-     "appraisals", "processes", "watch", "trials"),
-    ("jobs", "tasks", "cluster"),
-    ("commands", "__main__", "kd", "pages", "dashboard", "benchmarks"),
+    ("explanation_metrics",),
+    ("evaluation",),
+    ("inspection", "training"),
+    ("experiments",),
+    ("jobs",),
+    ("cli", "api"),
+    ("__main__", "kd", "pages", "dashboard", "benchmarks"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
-WITH_TORCH = ("datasets.tensors", "losses", "observation", "views", "models", "methods", "batches", "checkpoint",
-              "explainers", "evaluate", "pool", "train", "training.step", "training.teacher.cached_teacher",
-              "training.teacher.rows", "inspection", "forecast", "readout", "hierarchy", "kept", "criteria", "bench",
-              "imputation", "appraise", "torch_utils", "watch", "trials")
+WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops", "torch_utils.hooks",
+              "torch_utils.resize", "torch_utils.rng", "metrics.inpainting", "datasets.tensors", "models", "methods",
+              "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
+              "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
+              "training.loop", "training.step", "training.watch", "training.teacher.cached_teacher",
+              "training.teacher.rows", "experiments.estimate", "experiments.step_benchmark")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 
@@ -193,13 +196,13 @@ def test_functions_stay_short():
 
 
 def test_every_module_has_its_tests():
-    """`kd/x.py` has tests/test_x.py; `kd/p/x.py` has test_x.py, test_p_x.py or test_p.py."""
-    tests = {path.name for path in sources("tests")}
+    """`kd/p/x.py` has tests/test_p_x.py, or is tested with its package in tests/test_p.py; a topic may follow."""
+    tests = [path.stem for path in sources("tests")]
     missing = []
     for path in ENGINE:
         words = [word for word in path.with_suffix("").parts[1:] if word not in ("__init__", "__main__")]
-        names = {f"test_{'_'.join(words[first:last])}.py" for first in range(len(words))
-                 for last in range(first + 1, len(words) + 1)}
-        if words and not names & tests and len(tree(path).body) > 1:  # more than a docstring
-            missing.append(f"{path} has no test file: {' or '.join(sorted(names))}")
+        own, package = (f"test_{'_'.join(part)}" for part in (words, words[:-1]))
+        if words and len(tree(path).body) > 1 and not any(  # more than a docstring
+                name in (own, package) or name.startswith(f"{own}_") for name in tests):
+            missing.append(f"{path} has no test file: tests/{own}.py")
     fail_with(missing)

@@ -58,7 +58,7 @@ def test_gradients_agree_with_finite_differences(name):
         seen = of_leaves(student, parts)
         return sum(method(seen, outputs(method, teacher, seen), TARGET[:3], 0.05).values())
 
-    used = leaves(student) if method.needs_mask_net else leaves(student)[:-len(student.drawn)]
+    used = leaves(student) if method.needs_mask_net else leaves(student)[:-len(student.mask_samples)]
     assert torch.autograd.gradcheck(lambda *parts: loss(*parts, *leaves(student)[len(parts):]), used)
 
 
@@ -71,8 +71,8 @@ def test_a_method_uses_the_teacher_outputs_that_it_names_and_no_more(name):
     for missing in said:
         with pytest.raises(KeyError):
             method(student, {key: value for key, value in said.items() if key != missing}, TARGET, 1.0)
-    cams, drawn = student.cams if method.needs_cams else None, student.drawn if method.needs_mask_net else None
-    assert method(Observation(student.logits, student.stages, cams, drawn=drawn), said, TARGET, 1.0)
+    cams, drawn = student.cams if method.needs_cams else None, student.mask_samples if method.needs_mask_net else None
+    assert method(Observation(student.logits, student.stages, cams, mask_samples=drawn), said, TARGET, 1.0)
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -81,7 +81,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name):
     teacher = Observation(student.logits.detach(), tuple(maps.detach() for maps in student.stages),
                           student.cams.detach())
     if METHODS[name].needs_mask_net:  # it answers so whatever the mask leaves of a picture
-        student = student._replace(drawn=student.drawn._replace(answers=teacher.logits.repeat(2, 1).requires_grad_()))
+        student = student._replace(
+            mask_samples=student.mask_samples._replace(answers=teacher.logits.repeat(2, 1).requires_grad_())
+        )
     left = taught({key: term for key, term in terms(name, student, teacher).items() if key not in OF_THE_MASK})
     assert left.item() == pytest.approx(0, abs=1e-9)
     found = torch.autograd.grad(left, leaves(student), allow_unused=True)
@@ -111,13 +113,17 @@ def test_without_its_weight_only_the_labels_are_left(name):
 
 
 def same_answer_everywhere(seen):
-    return seen._replace(logits=seen.logits * 0 + 0.3, drawn=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3))
+    return seen._replace(logits=seen.logits * 0 + 0.3, mask_samples=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3))
 
 
 def nothing_seen(seen):
     scores, shown, rest, said = seen.drawn
-    return Observation(seen.logits, tuple(maps * 0 for maps in seen.stages), seen.cams * 0,
-                       drawn=seen.drawn._replace(scores=scores * 0, shown=shown * 0, rest=rest * 0, answers=said))
+    return Observation(
+        seen.logits,
+        tuple(maps * 0 for maps in seen.stages),
+        seen.cams * 0,
+        mask_samples=seen.drawn._replace(scores=scores * 0, shown=shown * 0, rest=rest * 0, answers=said),
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -107,7 +107,7 @@ def sp(weight):
 
 
 def medtex(rate, bottleneck, keep, remove, alpha, temperature, variation, **_):
-    drawn = STUDENT.drawn
+    drawn = STUDENT.mask_samples
     answers = np.concatenate([ZS, drawn.answers.numpy()])  # the mean mask's, the drawn one's, the random one's
     soft = np.mean([kl(softmax(ZT[n % 8], temperature), softmax(row, temperature)) for n, row in enumerate(answers)])
     shown, rest = (answer(TEACHER, drawn, name).numpy() for name in ("shown", "rest"))
@@ -224,19 +224,19 @@ def test_the_bottleneck_closes_over_a_share_of_the_schedule(progress, share):
 
 @pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
 def test_the_bottleneck_is_a_divergence_between_bernoullis(rate):
-    scores = STUDENT.drawn.scores
+    scores = STUDENT.mask_samples.scores
     expected = kl_divergence(Bernoulli(logits=scores), Bernoulli(torch.tensor(rate, dtype=torch.float64))).mean()
     found = terms("medtex", STUDENT, TEACHER, rate=rate, bottleneck=1.0)["bottleneck"]
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
-    as_the_prior = STUDENT.drawn._replace(scores=torch.full_like(scores, math.log(rate / (1 - rate))))
-    assert abs(terms("medtex", STUDENT._replace(drawn=as_the_prior), TEACHER, rate=rate)["bottleneck"]) < 1e-12
+    as_the_prior = STUDENT.mask_samples._replace(scores=torch.full_like(scores, math.log(rate / (1 - rate))))
+    assert abs(terms("medtex", STUDENT._replace(mask_samples=as_the_prior), TEACHER, rate=rate)["bottleneck"]) < 1e-12
 
 
 @pytest.mark.parametrize("score", [-80.0, 80.0])
 def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(score):
     scores = torch.full((8, 3, 3), score, requires_grad=True)  # single precision, as in training
     method = ready("medtex", STUDENT, TEACHER, rate=0.02, bottleneck=1.0)
-    seen = STUDENT._replace(drawn=STUDENT.drawn._replace(scores=scores))
+    seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
     found = method(seen, outputs(method, TEACHER, seen), TARGET)["bottleneck"]
     assert found.item() == pytest.approx(-math.log(0.02 if score > 0 else 0.98), rel=1e-5)
     assert torch.autograd.grad(found, scores)[0].isfinite().all()
@@ -265,18 +265,18 @@ def test_a_teacher_that_is_too_sure_of_itself_judges_the_mask_as_a_calm_one():
 
 
 def test_a_teacher_that_answers_the_same_of_what_is_shown_has_nothing_to_keep():
-    dark = STUDENT.drawn._replace(shown=torch.zeros_like(STUDENT.drawn.shown))
-    assert abs(terms("medtex", STUDENT._replace(drawn=dark), TEACHER)["keep"]) < 1e-12
+    dark = STUDENT.mask_samples._replace(shown=torch.zeros_like(STUDENT.mask_samples.shown))
+    assert abs(terms("medtex", STUDENT._replace(mask_samples=dark), TEACHER)["keep"]) < 1e-12
     assert terms("medtex", STUDENT, TEACHER)["keep"] > 0.01
 
 
 def test_more_masks_of_a_picture_are_averaged_with_its_own_answer():
     """Two masks, the second a copy of the first in all that was drawn: as one."""
-    one, drawn = STUDENT, STUDENT.drawn
+    one, drawn = STUDENT, STUDENT.mask_samples
     twice = drawn._replace(shown=drawn.shown.repeat(2, 1, 1, 1), rest=drawn.rest.repeat(2, 1, 1, 1),
                            answers=one.logits.repeat(3, 1))
-    alike = one._replace(drawn=drawn._replace(answers=one.logits.repeat(2, 1)))
-    found, expected = terms("medtex", one._replace(drawn=twice), TEACHER), terms("medtex", alike, TEACHER)
+    alike = one._replace(mask_samples=drawn._replace(answers=one.logits.repeat(2, 1)))
+    found, expected = terms("medtex", one._replace(mask_samples=twice), TEACHER), terms("medtex", alike, TEACHER)
     assert {key: term.item() for key, term in found.items()} == pytest.approx(
         {key: term.item() for key, term in expected.items()}, rel=1e-12)
 
@@ -284,7 +284,7 @@ def test_more_masks_of_a_picture_are_averaged_with_its_own_answer():
 def test_a_level_mask_has_no_variation_and_a_chequered_one_all_of_it():
     level, chequered = torch.zeros(8, 4, 4).double(), (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 200.0 - 100
     for scores, expected in ((level, 0.0), (chequered.double().expand(8, 4, 4), 2.0)):
-        seen = STUDENT._replace(drawn=STUDENT.drawn._replace(scores=scores))
+        seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
         assert terms("medtex", seen, TEACHER, variation=1.0)["variation"].item() == pytest.approx(expected)
 
 

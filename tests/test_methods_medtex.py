@@ -13,13 +13,13 @@ from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.evaluation import predict
-from kd.experiments.plan import plan
+from kd.experiments.plan import plan_first_seed
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep import plan as plan_sweep
 from kd.methods import METHODS
 from kd.models import build
 from kd.models.masked_student import MaskedStudent
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.groups import control_of
 from kd.store.runs import Store
 from kd.training.loop import train
@@ -36,19 +36,24 @@ def store():
 
 @pytest.fixture
 def teacher(store):
-    return made(store, spec(model="test_resnet"), open_dataset(DATA, 32, store.places).classes)
+    return made(store, spec(model="test_resnet"), open_dataset(DATA, 32, store.paths).classes)
 
 
 def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_student_alone(store):
     trio = distilled(store, method="medtex", **SMALL)
     about = trio.student.spec
-    assert (about.explainer_depth, about.explainer_width, about.explainer_fill) == (1, 4, "mean")
-    assert trio.control.spec == plan(request(method="kd"), store).control.spec == about.alone.from_json(
-        {**about.alone.to_json(), "method": "supervised", "method_args": {}, "teacher": ""})
+    assert (about.mask_net_depth, about.mask_net_width, about.mask_fill) == (1, 4, "mean")
+    assert (
+        trio.control.spec
+        == plan_first_seed(request(method="kd"), store).control.spec
+        == about.without_mask_net.from_json(
+            {**about.without_mask_net.to_json(), "method": "supervised", "method_args": {}, "teacher": ""}
+        )
+    )
     assert control_of(store, trio.student) == trio.control
     assert [set(event["terms"]) for event in trio.student.epochs()] == [TERMS] * 2
     model = predict.load(trio.student, 4)
-    train_images = open_dataset(DATA, 32, store.places).train.images
+    train_images = open_dataset(DATA, 32, store.paths).train.images
     expected = torch.from_numpy(train_images.mean(axis=0) / 255).permute(2, 0, 1).float()
     torch.testing.assert_close(model.mean_image, expected)
     with torch.no_grad():
@@ -67,7 +72,7 @@ def test_no_other_method_gets_an_explainer_by_itself_or_by_hand(store, teacher, 
     with pytest.raises(UsageError, match=f"method '{method}' would not train. Choose 'medtex', or set it to 0"):
         train(store.create(about), store)
     if METHODS[method].needs_teacher:
-        assert plan(request(method=method, explainer_depth=2), store).student.spec.explainer_depth == 0
+        assert plan_first_seed(request(method=method, explainer_depth=2), store).student.spec.mask_net_depth == 0
 
 
 def test_an_explainer_must_be_there_to_be_trained(store, teacher):
@@ -125,7 +130,7 @@ def test_it_trains_whatever_stands_behind_and_however_it_is_set(store, teacher, 
 
 def test_it_trains_on_two_classes(store, tmp_path):
     data = make_npz(tmp_path / "two.npz", {"train": 40, "val": 8, "test": 8}, shape=(28, 28))
-    teacher = made(store, spec(data=str(data)), open_dataset(str(data), 32, store.places).classes)
+    teacher = made(store, spec(data=str(data)), open_dataset(str(data), 32, store.paths).classes)
     run = trained(store, data=str(data), method="medtex", teacher=teacher.id, **SMALL)
     assert all(event["terms"]["remove"] > 0 for event in run.epochs())
 
@@ -151,7 +156,7 @@ def found(tmp_path):
         {"train": 240, "val": 48, "test": 60}.items())}
     np.savez(tmp_path / "discs.npz", **{f"{part}_images": one.images for part, one in parts.items()},
              **{f"{part}_labels": one.labels.astype(np.uint8)[:, None] for part, one in parts.items()})
-    store = Store(Places(tmp_path))
+    store = Store(Paths(tmp_path))
     recipe = {"data": str(tmp_path / "discs.npz"), "image_size": 32, "batch_size": 16, "views": 0, "threads": 1,
               "precision": "32-true", "depth": 3}
     teacher = trained(store, **recipe, width=8, epochs=4)

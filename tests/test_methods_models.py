@@ -13,7 +13,7 @@ from kd.methods import build as build_method
 from kd.models import build, stage_shapes
 from kd.models.weights import load
 from kd.observation import select_output
-from kd.paths import Places
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
 from kd.training.loop import Stopped, train
@@ -67,8 +67,8 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
 @pytest.fixture(scope="module")
 def school(tmp_path_factory):
     """A store with a finished teacher."""
-    store = Store(Places(tmp_path_factory.mktemp("school")))
-    return store, trained(store, model="test_resnet", data_fingerprint=datasets.fingerprint(DATA, store.places))
+    store = Store(Paths(tmp_path_factory.mktemp("school")))
+    return store, trained(store, model="test_resnet", data_fingerprint=datasets.fingerprint(DATA, store.paths))
 
 
 def student_of(school, name, **changes):

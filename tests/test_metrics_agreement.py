@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from kd.metrics.agreement import class_agreement, divergence, gain, map_agreement
-from kd.metrics.bootstrap import centred
+from kd.metrics.agreement import class_agreement, divergence, gain_vs_control, map_agreement
+from kd.metrics.bootstrap import centre_gaussian
 from kd.metrics.map_similarity import MEASURES
 
 
@@ -38,7 +38,7 @@ def test_unrelated_maps_are_at_chance_under_every_measure():
 
 
 def test_a_shared_centre_bias_is_no_agreement():
-    biased = [0.7 * centred(7, 7) + 0.3 * smooth(seed) for seed in (3, 4)]
+    biased = [0.7 * centre_gaussian(7, 7) + 0.3 * smooth(seed) for seed in (3, 4)]
     said = map_agreement(*biased, NONE, NONE).to_json(~NONE)["all"]["spearman"]
     assert said["value"]["mean"] > 0.6
     assert abs(said["excess"]["mean"]) < 0.05
@@ -74,9 +74,9 @@ def test_the_gain_is_of_the_one_that_is_nearer():
     teacher = smooth(7)
     near, far = map_agreement(teacher, 0.5 * teacher + 0.5 * smooth(8), NONE, NONE), map_agreement(
         teacher, smooth(9), NONE, NONE)
-    said = gain(near, far)
+    said = gain_vs_control(near, far)
     assert all(said[name]["low"] > 0 for name in MEASURES)
-    assert gain(near, near)["spearman"] == {"mean": 0, "low": 0, "high": 0, "n": 60}
+    assert gain_vs_control(near, near)["spearman"] == {"mean": 0, "low": 0, "high": 0, "n": 60}
 
 
 def test_answers_by_hand():

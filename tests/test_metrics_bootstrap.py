@@ -1,44 +1,44 @@
 import numpy as np
 import pytest
 
-from kd.metrics.bootstrap import centred, derangements, interval, stratified, whiskers
+from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, derangements, error_bars, stratified_sample
 
 
 def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():
     rng = np.random.default_rng(0)
-    found = [interval(rng.normal(3.0, 1.0, 40), seed=trial) for trial in range(200)]
+    found = [bootstrap_ci(rng.normal(3.0, 1.0, 40), seed=trial) for trial in range(200)]
     assert 0.88 <= np.mean([one.low <= 3.0 <= one.high for one in found]) <= 0.99
 
 
 def test_values_of_one_person_count_once():
     copies, people = np.repeat(np.arange(10.0), 20), [f"p{n}" for n in np.repeat(np.arange(10), 20)]
-    honest, naive = interval(copies, people), interval(copies)
+    honest, naive = bootstrap_ci(copies, people), bootstrap_ci(copies)
     assert honest.mean == naive.mean == 4.5
     assert honest.high - honest.low > 3 * (naive.high - naive.low)
 
 
 def test_nan_is_left_out_and_nothing_gives_nothing():
     five = np.array([2.0, np.nan, 2.0, 2.0, 2.0, 2.0])
-    assert interval(five).to_json() == {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 5}
-    assert interval(np.array([np.nan])).to_json() == {"mean": None, "low": None, "high": None, "n": 0}
+    assert bootstrap_ci(five).to_json() == {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 5}
+    assert bootstrap_ci(np.array([np.nan])).to_json() == {"mean": None, "low": None, "high": None, "n": 0}
 
 
 @pytest.mark.parametrize(("values", "groups"), [(range(4), None), (range(40), ["one"] * 40),
                                                 (range(40), list("abcd") * 10)])
 def test_of_so_few_there_is_a_mean_and_no_interval(values, groups):
     """A bootstrap over one person has no width at all, and would be sure of everything."""
-    found = interval(np.array(values, float), groups)
+    found = bootstrap_ci(np.array(values, float), groups)
     assert found.mean == pytest.approx(np.mean(values)) and found.n == len(values)
     assert (found.low, found.high) == (None, None)
-    assert whiskers(found.mean, found.low, found.high) == (0, 0)
+    assert error_bars(found.mean, found.low, found.high) == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_interval_leaves_out_its_own_mean(seed):
     values = np.repeat(np.random.default_rng(seed).random(1), 7)
-    found = interval(values)
+    found = bootstrap_ci(values)
     assert found.low <= found.mean <= found.high
-    assert min(whiskers(found.mean, found.low, found.high)) >= 0
+    assert min(error_bars(found.mean, found.low, found.high)) >= 0
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(2, 1), (3, 2), (20, 5)])
@@ -58,17 +58,17 @@ def test_one_image_has_no_other():
 
 
 def test_the_centred_map_is_brightest_in_the_middle_and_even_on_both_sides():
-    found = centred(9, 5)
+    found = centre_gaussian(9, 5)
     assert np.unravel_index(found.argmax(), found.shape) == (4, 2)
     assert np.allclose(found, found[::-1, ::-1])
 
 
 def test_a_draw_keeps_the_classes_shares():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
-    found = stratified(labels, 20, seed=1)
+    found = stratified_sample(labels, 20, seed=1)
     assert np.bincount(labels[found]).tolist() == [12, 6, 2]
     assert np.array_equal(found, np.sort(found))
-    assert np.array_equal(found, stratified(labels, 20, seed=1))
-    assert not np.array_equal(found, stratified(labels, 20, seed=2))
-    assert len(stratified(labels, 0)) == len(stratified(labels, 1000)) == 100
-    assert set(labels[stratified(labels, 2)]) == {0, 1, 2}
+    assert np.array_equal(found, stratified_sample(labels, 20, seed=1))
+    assert not np.array_equal(found, stratified_sample(labels, 20, seed=2))
+    assert len(stratified_sample(labels, 0)) == len(stratified_sample(labels, 1000)) == 100
+    assert set(labels[stratified_sample(labels, 2)]) == {0, 1, 2}

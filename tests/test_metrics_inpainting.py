@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kd.metrics.inpainting import impute
+from kd.metrics.inpainting import inpaint
 
 
 def pictures(count=2, side=40, channels=3):
@@ -22,7 +22,7 @@ def test_filled_in_as_pytorch_grad_cam_does_it(share):
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
     images, keep = pictures(), holes(share)
-    mine = impute(images, keep)
+    mine = inpaint(images, keep)
     for image, mask, filled in zip(images, keep, mine, strict=True):
         theirs = NoisyLinearImputer(noise=0)(image, mask.float())
         assert float((filled - theirs).abs().max()) < 4e-3  # a grey level; the noise that is added has 1e-2
@@ -32,14 +32,14 @@ def test_grey_pictures_are_solved_once_and_alike():
     grey = pictures(channels=1).expand(-1, 3, -1, -1)
     almost = grey.clone()
     almost[:, 2, 0, 0] += 1e-6
-    assert float((impute(grey, holes(0.5)) - impute(almost, holes(0.5))).abs().max()) < 4e-3
-    assert impute(grey, holes(0.5)).shape == grey.shape
+    assert float((inpaint(grey, holes(0.5)) - inpaint(almost, holes(0.5))).abs().max()) < 4e-3
+    assert inpaint(grey, holes(0.5)).shape == grey.shape
 
 
 def test_what_is_kept_stays_and_flat_stays_flat():
     images, keep = pictures(), holes(0.7)
     kept = keep[:, None].expand_as(images)
-    assert torch.equal(impute(images, keep)[kept], images[kept])
-    assert torch.allclose(impute(torch.full((2, 3, 40, 40), 0.3), keep), torch.tensor(0.3), atol=1e-3)
-    assert torch.equal(impute(images, torch.ones_like(keep)), images)
-    assert torch.isfinite(impute(images, torch.zeros_like(keep))).all()
+    assert torch.equal(inpaint(images, keep)[kept], images[kept])
+    assert torch.allclose(inpaint(torch.full((2, 3, 40, 40), 0.3), keep), torch.tensor(0.3), atol=1e-3)
+    assert torch.equal(inpaint(images, torch.ones_like(keep)), images)
+    assert torch.isfinite(inpaint(images, torch.zeros_like(keep))).all()

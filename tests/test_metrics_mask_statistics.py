@@ -6,11 +6,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from kd.metrics.mask_statistics import ALIKE, EMPTY, OPEN, Report, Tally, collapse
+from kd.metrics.mask_statistics import ALIKE, CLOSED, OPEN, MaskAccumulator, MaskStatistics, collapse_warning
 
 
-def report(*batches: np.ndarray) -> Report:
-    tally = Tally()
+def report(*batches: np.ndarray) -> MaskStatistics:
+    tally = MaskAccumulator()
     for masks in batches:
         tally.add(masks)
     found = tally.report()
@@ -28,24 +28,24 @@ def test_a_report_is_what_all_pairs_say_whatever_the_batches():
     areas = masks.mean(axis=(1, 2))
     for batches in ([masks], [masks[:4], masks[4:]], list(masks[:, None])):
         found = report(*batches)
-        assert found.alike == pytest.approx(np.mean(pairs), abs=1e-6)
+        assert found.mean_correlation == pytest.approx(np.mean(pairs), abs=1e-6)
         assert (found.area, found.area_sd) == pytest.approx((areas.mean(), areas.std()), abs=1e-6)
-        assert found.typical == pytest.approx(np.median(areas), abs=1e-6)
+        assert found.median_area == pytest.approx(np.median(areas), abs=1e-6)
 
 
 def test_no_masks_have_no_report():
-    assert Tally().report() is None
+    assert MaskAccumulator().report() is None
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_level_masks_correlate_with_nothing_and_no_number_is_lost(level):
     found = report(np.full((4, 6, 6), level, np.float16))
-    assert found.alike is None
+    assert found.mean_correlation is None
     assert (found.area, found.area_sd) == (level, 0.0)
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["alike"] is None
     mixed = report(np.concatenate([np.full((4, 9, 9), level, np.float32), noise(2)]))
-    assert mixed.alike == pytest.approx(report(noise(2)).alike, abs=1e-6)
-    assert report(noise(1)).alike is None
+    assert mixed.mean_correlation == pytest.approx(report(noise(2)).mean_correlation, abs=1e-6)
+    assert report(noise(1)).mean_correlation is None
 
 
 @pytest.mark.parametrize(("masks", "said", "knob"), [
@@ -57,19 +57,19 @@ def test_a_collapse_is_said_with_the_knob_to_turn(masks, said, knob):
     found = report(masks.astype(np.float32))
     assert said in found.collapsed
     assert knob in found.collapsed
-    assert collapse({"mask": found.to_json()}) == found.collapsed
+    assert collapse_warning({"mask": found.to_json()}) == found.collapsed
 
 
 def test_masks_that_differ_between_pictures_have_not_collapsed():
     assert report(noise()).collapsed == ""
-    assert all(collapse(summary) == "" for summary in (None, {}, {"mask": report(noise()).to_json()}))
+    assert all(collapse_warning(summary) == "" for summary in (None, {}, {"mask": report(noise()).to_json()}))
 
 
 def test_the_edges_of_a_collapse():
-    assert Report(0.5, 0.1, OPEN, None).collapsed == ""
-    assert Report(0.5, 0.1, EMPTY, None).collapsed == ""
-    assert Report(0.5, 0.1, 0.5, ALIKE).collapsed == ""
-    assert Report(0.5, 0.1, 0.5, ALIKE + 0.01).collapsed
+    assert MaskStatistics(0.5, 0.1, OPEN, None).collapsed == ""
+    assert MaskStatistics(0.5, 0.1, CLOSED, None).collapsed == ""
+    assert MaskStatistics(0.5, 0.1, 0.5, ALIKE).collapsed == ""
+    assert MaskStatistics(0.5, 0.1, 0.5, ALIKE + 0.01).collapsed
 
 
 def test_a_few_pictures_of_another_kind_hide_no_collapse():

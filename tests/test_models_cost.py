@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd.errors import UsageError
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 from kd.models import build, cost
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter
@@ -51,18 +51,18 @@ def test_resnet18_costs_what_its_paper_says():
 @pytest.mark.parametrize("size", [64, 96, 224])
 @pytest.mark.parametrize("teacher", ["resnet18", "densenet121"])
 def test_explainer_and_student_take_less_than_a_tenth_of_the_teachers_flops(teacher, size):
-    chosen = Request()
+    chosen = DistillSpec()
     student = RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
-                      explainer_depth=chosen.explainer_depth, explainer_width=chosen.explainer_width)
+                      mask_net_depth=chosen.mask_net_depth, mask_net_width=chosen.mask_net_width)
     whole = cost.cost(student, classes=4).flops
-    assert cost.cost(student.alone, classes=4).flops < whole
+    assert cost.cost(student.without_mask_net, classes=4).flops < whole
     assert whole < 0.1 * cost.cost(RunSpec(model=teacher, image_size=size), classes=4).flops
 
 
 @pytest.mark.parametrize("fill", ["mean", "blur"])
 def test_what_stands_behind_the_explainer_costs_what_it_costs_alone(fill):
-    about = RunSpec(depth=3, width=4, image_size=48, explainer_depth=2, explainer_width=4, explainer_fill=fill)
-    model, alone = build(about, classes=3), cost.cost(about.alone, classes=3)
+    about = RunSpec(depth=3, width=4, image_size=48, mask_net_depth=2, mask_net_width=4, mask_fill=fill)
+    model, alone = build(about, classes=3), cost.cost(about.without_mask_net, classes=3)
     with torch.no_grad(), FlopCounter(model.mask_net) as net:
         model.eval().mask_net(torch.zeros(1, 3, 48, 48))
     with torch.no_grad(), FlopCounter(model) as hidden:
@@ -109,7 +109,7 @@ def test_an_explainer_has_its_own_cost_and_the_layers_keep_theirs(changes, fill)
 
 
 def test_blurring_what_is_hidden_costs_too():
-    mean, blur = (cost.mask_cost(RunSpec(explainer_depth=1, explainer_fill=fill), 4).flops for fill in ("mean", "blur"))
+    mean, blur = (cost.mask_cost(RunSpec(mask_net_depth=1, mask_fill=fill), 4).flops for fill in ("mean", "blur"))
     assert blur > mean
 
 

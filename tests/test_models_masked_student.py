@@ -14,7 +14,7 @@ from kd.errors import UsageError
 from kd.metrics.inpainting import blur
 from kd.models import build, build_untrained, masked_student, receptive_field, stage_shapes, weights
 from kd.models.masked_student import MaskedStudent, random_masks
-from kd.observation import Drawing
+from kd.observation import MaskSampling
 from kd.spec import RunSpec
 from kd.torch_utils.resize import upsample
 
@@ -22,7 +22,7 @@ SIZE, CLASSES = 48, 3
 STUDENTS = {"plain": {"depth": 3, "width": 4}, "truncated": {"model": "truncated", "base": "test_resnet", "depth": 2},
             "timm": {"model": "test_resnet"}, "another head": {"model": "test_convnext"}}
 FILLS = ("mean", "blur")
-DRAWING = Drawing(0.5, 1, 0.0)
+DRAWING = MaskSampling(0.5, 1, 0.0)
 
 
 def spec(student: str = "plain", **changes) -> RunSpec:
@@ -167,7 +167,7 @@ def test_every_way_of_asking_it_agrees_with_the_forward_pass(student):
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_student_begins_with_the_weights_that_it_begins_with_alone(student, start):
     about = spec(student, seed=7)
-    behind, bare = start(about, CLASSES), start(about.alone, CLASSES)
+    behind, bare = start(about, CLASSES), start(about.without_mask_net, CLASSES)
     found, expected = behind.student.state_dict(), bare.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -179,9 +179,9 @@ def test_the_student_begins_with_the_weights_that_it_begins_with_alone(student, 
 
 @pytest.mark.parametrize(("source", "student"), [("plain", "plain"), ("timm", "timm"), ("timm", "truncated")])
 def test_a_student_behind_an_explainer_starts_from_a_file_as_it_would_alone(tmp_path, source, student):
-    weights.save(build(spec(source, seed=3).alone, CLASSES), tmp_path / "trained.safetensors")
+    weights.save(build(spec(source, seed=3).without_mask_net, CLASSES), tmp_path / "trained.safetensors")
     about = spec(student, pretrained=str(tmp_path / "trained.safetensors"))
-    found, expected = build(about, CLASSES).student.state_dict(), build(about.alone, CLASSES).state_dict()
+    found, expected = build(about, CLASSES).student.state_dict(), build(about.without_mask_net, CLASSES).state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     fresh = build(replace(about, pretrained="none"), CLASSES).student.state_dict()
     assert any(not torch.equal(found[name], value) for name, value in fresh.items())
@@ -189,7 +189,7 @@ def test_a_student_behind_an_explainer_starts_from_a_file_as_it_would_alone(tmp_
 
 def test_the_weights_of_an_explained_run_do_not_fit_a_student_and_that_is_said(tmp_path):
     weights.save(made(), tmp_path / "explained.safetensors")
-    for about in (spec(pretrained=str(tmp_path / "explained.safetensors")), spec().alone):
+    for about in (spec(pretrained=str(tmp_path / "explained.safetensors")), spec().without_mask_net):
         with pytest.raises(UsageError, match="do not fit"):
             build(replace(about, pretrained=str(tmp_path / "explained.safetensors")), CLASSES)
 
@@ -236,10 +236,10 @@ def test_random_masks_show_any_share_and_prefer_no_place(size):
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     shares = masks.mean(dim=(1, 2)).sort().values
     assert (shares - torch.linspace(0, 1, 1000)).abs().max() < 0.05  # as even as 1,000 draws are
-    places = masks.mean(dim=0)
-    assert (places - 0.5).abs().max() < 0.08  # five standard errors of a fair coin
-    corners = places[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
-    assert corners == pytest.approx(places[size // 4:-size // 4, size // 4:-size // 4].mean().item(), abs=0.03)
+    paths = masks.mean(dim=0)
+    assert (paths - 0.5).abs().max() < 0.08  # five standard errors of a fair coin
+    corners = paths[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
+    assert corners == pytest.approx(paths[size // 4:-size // 4, size // 4:-size // 4].mean().item(), abs=0.03)
 
 
 def test_random_masks_are_blobs():
@@ -252,7 +252,7 @@ def grown(joint: float, student: str = "plain") -> list[torch.Tensor]:
     """What the student's answers under drawn masks ask of the explainer."""
     model = made(student)
     torch.manual_seed(3)
-    seen = model(pictures(), drawing=Drawing(0.5, 1, joint))
+    seen = model(pictures(), drawing=MaskSampling(0.5, 1, joint))
     loss = F.cross_entropy(torch.cat([seen.logits, seen.drawn.answers]), torch.tensor([0, 1, 2, 0] * 3))
     found = torch.autograd.grad(loss, list(model.mask_net.parameters()), allow_unused=True)
     return [torch.zeros(()) if one is None else one for one in found]
@@ -282,7 +282,7 @@ def test_all_of_it_is_the_gradient_through_the_drawn_mask():
 @pytest.mark.parametrize("samples", [1, 3])
 def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_student(part, samples):
     model = made()
-    seen = model(pictures(), drawing=Drawing(0.5, samples, 0.0))
+    seen = model(pictures(), drawing=MaskSampling(0.5, samples, 0.0))
     learnt = torch.autograd.grad(getattr(seen.drawn, part).square().sum(), list(model.mask_net.parameters()),
                                  retain_graph=True)
     assert all(one.isfinite().all() and one.abs().max() > 0 for one in learnt)
@@ -296,7 +296,7 @@ def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_
     monkeypatch.setattr(masked_student, "_blocks", lambda scores: torch.full_like(scores, 0.5))
     model, images = scored(made(), 200.0), pictures(count)
     with torch.no_grad():
-        seen = model(images, drawing=Drawing(0.5, samples, 0.0))
+        seen = model(images, drawing=MaskSampling(0.5, samples, 0.0))
         own = model.student(images).logits
     half = (count + 1) // 2
     assert torch.equal(seen.drawn.shown, images[:half].repeat(samples, 1, 1, 1))
@@ -353,7 +353,7 @@ def test_batch_norm_takes_one_batch_of_all_masks():
     model, images = made().train(), pictures()
     rows = []
     model.student.layers[0].register_forward_pre_hook(lambda _, given: rows.append(given[0].detach()))
-    model(images, drawing=Drawing(0.5, 2, 0.0))
+    model(images, drawing=MaskSampling(0.5, 2, 0.0))
     assert [len(one) for one in rows] == [4 * (1 + 2 + 1)]
     convolution, norm = next(model.student.layers[0].children()), model.student.layers[0][1]
     with torch.no_grad():
@@ -368,13 +368,13 @@ def test_batch_norm_takes_one_batch_of_all_masks():
 @pytest.mark.parametrize("student", ["plain", "truncated"])
 def test_its_stages_see_of_the_masked_picture_what_the_student_sees(student):
     about = spec(student)
-    assert receptive_field.receptive_fields(about) == receptive_field.receptive_fields(about.alone)
-    boxes = [receptive_field.receptive_field_of(one, 0, (1, 1)) for one in (about, about.alone)]
+    assert receptive_field.receptive_fields(about) == receptive_field.receptive_fields(about.without_mask_net)
+    boxes = [receptive_field.receptive_field_of(one, 0, (1, 1)) for one in (about, about.without_mask_net)]
     assert boxes[0] == boxes[1]
 
 
 def test_a_model_without_an_explainer_has_no_mask_and_says_so():
-    model = build(spec().alone, CLASSES)
+    model = build(spec().without_mask_net, CLASSES)
     assert not model.has_mask and made().has_mask
     with pytest.raises(UsageError, match="distilled with a mask network"):
         model.predict_mask(pictures())

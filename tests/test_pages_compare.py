@@ -13,9 +13,9 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import words
 
 from kd.errors import UsageError
-from kd.paths import PROJECT, Places
-from kd.store.groups import Trio
-from kd.store.predictions import LOST, answers, pick
+from kd.paths import PROJECT, Paths
+from kd.store.groups import Distillation
+from kd.store.predictions import STUDENT_WRONG, load, select_cases
 from kd.store.runs import Store
 from pages.parts.compare import image_picker
 from pages.parts.compare import page as compare_page
@@ -23,13 +23,13 @@ from pages.parts.shared import dataset_info
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """Teacher, control and student; trained once, because that takes seconds."""
-    return distilled(Store(Places(tmp_path_factory.mktemp("trained"))), depth=3)
+    return distilled(Store(Paths(tmp_path_factory.mktemp("trained"))), depth=3)
 
 
 @pytest.fixture
-def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+def trio(trained: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distillation]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
     compare_page.compared.clear()
@@ -101,7 +101,7 @@ def test_what_is_class_specific_is_said(trio):
 def test_the_target_is_the_teachers_prediction_unless_another_is_chosen(trio):
     at = page(run=trio.student.id, image="0")
     classes = trio.teacher.summary["classes"]
-    predicted = classes[answers(trio.teacher).predicted[0]]
+    predicted = classes[load(trio.teacher).predicted[0]]
     assert f"Where they look for “{predicted}”" in words(at)
     other = next(name for name in classes if name != predicted)
     at.selectbox(key="compare_target").set_value(other).run()
@@ -132,9 +132,9 @@ def test_next_previous_and_the_filter_walk_through_the_test_set(trio):
 
 
 def test_the_filter_offers_the_images_that_only_the_teacher_got_right(trio):
-    wanted = pick(LOST, answers(trio.teacher), answers(trio.student))
+    wanted = select_cases(STUDENT_WRONG, load(trio.teacher), load(trio.student))
     at = page(run=trio.student.id)
-    at.selectbox(key="compare_case").set_value(LOST).run()
+    at.selectbox(key="compare_case").set_value(STUDENT_WRONG).run()
     assert not at.exception
     if len(wanted):
         assert at.number_input(key="compare_image").value == wanted[0]
@@ -182,7 +182,7 @@ def test_times_stand_with_their_protocol_and_probabilities_with_the_truth(trio):
     assert sum("✓" in tick for tick in chart["data"][0]["y"]) == 1
 
 
-def upload(trio: Trio, content: bytes, name: str = "../../mine.png") -> AppTest:
+def upload(trio: Distillation, content: bytes, name: str = "../../mine.png") -> AppTest:
     at = page(run=trio.student.id)
     at.segmented_control(key="compare_source").set_value("Upload").run()
     at.file_uploader(key="compare_upload").set_value((name, content, "image/png")).run()
@@ -190,7 +190,7 @@ def upload(trio: Trio, content: bytes, name: str = "../../mine.png") -> AppTest:
     return at
 
 
-def files(trio: Trio) -> set[Path]:
+def files(trio: Distillation) -> set[Path]:
     return {path for path in trio.student.path.parents[1].rglob("*") if path.is_file()}
 
 

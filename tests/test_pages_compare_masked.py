@@ -12,27 +12,27 @@ from test_pages_home import words
 from kd.evaluation.predict import data_of
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import compare
-from kd.paths import Places
-from kd.store.groups import Trio
+from kd.paths import Paths
+from kd.store.groups import Distillation
 from kd.store.runs import Store
 from pages.parts.compare import page as compare_page
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """Teacher, control and explained student; trained once, because that takes seconds."""
-    return distilled(Store(Places(tmp_path_factory.mktemp("trained"))), depth=3, method="medtex", explainer_depth=2,
+    return distilled(Store(Paths(tmp_path_factory.mktemp("trained"))), depth=3, method="medtex", explainer_depth=2,
                      explainer_width=4)
 
 
 @pytest.fixture(scope="module")
-def plain(trained: Trio) -> Trio:
+def plain(trained: Distillation) -> Distillation:
     """An ordinary student of the same teacher."""
-    return distilled(Store(Places(trained.student.path.parents[1])), depth=3)
+    return distilled(Store(Paths(trained.student.path.parents[1])), depth=3)
 
 
 @pytest.fixture
-def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+def trio(trained: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distillation]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
     compare_page.compared.clear()
@@ -54,10 +54,10 @@ USUAL = ["Picture", "Teacher · Grad-CAM 1×1", "Control · Grad-CAM 4×4", "Stu
 def test_the_mask_and_what_it_leaves_stand_beside_the_maps(trio):
     at = page(run=trio.student.id, image="1")
     assert captions(at) == USUAL + MASKED
-    runs = Store(Places(trio.student.path.parents[1]))
+    runs = Store(Paths(trio.student.path.parents[1]))
     found = compare(runs, trio.student, data_of(trio.student, runs).test.images[1], repeats=1)
-    assert f"It shows **{found.student.shown:.1%}**".replace("%", " %") in words(at)
-    assert EXPLAINERS["mask"].facts.seeing in words(at)
+    assert f"It shows **{found.student.mask_area:.1%}**".replace("%", " %") in words(at)
+    assert EXPLAINERS["mask"].info.image_input in words(at)
     assert "replaced by the average training picture" in words(at)
 
 
@@ -90,7 +90,7 @@ def test_an_ordinary_student_has_none_and_is_not_offered_one(trio, plain):
     at = page(run=plain.student.id, explainer="mask")
     assert not at.error
     assert at.selectbox(key="compare_explainer").value == "grad-cam"
-    assert EXPLAINERS["mask"].facts.title not in at.selectbox(key="compare_explainer").options
+    assert EXPLAINERS["mask"].info.title not in at.selectbox(key="compare_explainer").options
     assert captions(at) == USUAL
     assert "explainer" not in at.query_params
     assert "mask" not in words(at)

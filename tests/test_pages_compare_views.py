@@ -16,38 +16,38 @@ from kd.inspection import linear_probes
 from kd.inspection.compare import offered
 from kd.jobs import tasks
 from kd.jobs.queue import Queue, queue
-from kd.paths import Places
-from kd.store.groups import Trio
+from kd.paths import Paths
+from kd.store.groups import Distillation
 from kd.store.runs import Store
 from pages.parts.compare import page as compare_page
 
 # The mask, which an ordinary student has not, is looked for in test_pages_compare_masked.
-INSTANT = [name for name in offered([]) if EXPLAINERS[name].facts.cost == "instant"]
+INSTANT = [name for name in offered([]) if EXPLAINERS[name].info.cost == "instant"]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """Teacher, control and student; trained once, because that takes seconds."""
-    return distilled(Store(Places(tmp_path_factory.mktemp("trained"))), depth=3)
+    return distilled(Store(Paths(tmp_path_factory.mktemp("trained"))), depth=3)
 
 
 @pytest.fixture
-def trio(trained: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+def trio(trained: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distillation]:
     monkeypatch.setenv("KD_LENS_ROOT", str(trained.student.path.parents[1]))
     yield trained
     compare_page.compared.clear()
 
 
 @pytest.fixture(scope="module")
-def second(trained: Trio) -> Trio:
+def second(trained: Distillation) -> Distillation:
     """Another student of the same pictures."""
-    return distilled(Store(Places(trained.student.path.parents[1])), depth=2)
+    return distilled(Store(Paths(trained.student.path.parents[1])), depth=2)
 
 
 @pytest.fixture
-def jobs(trio: Trio) -> Iterator[Queue]:
+def jobs(trio: Distillation) -> Iterator[Queue]:
     """The queue of this store, with nothing left in it afterwards."""
-    made = queue(Places(trio.student.path.parents[1]))
+    made = queue(Paths(trio.student.path.parents[1]))
     yield made
     assert made.join(60)
 
@@ -63,9 +63,9 @@ def choose(at: AppTest, kind: str, key: str, value: object) -> AppTest:
 def test_every_instant_explainer_is_shown_in_place(trio, name):
     at = page(run=trio.student.id, image="1", explainer=name)
     assert not at.error, [error.value for error in at.error]
-    title = EXPLAINERS[name].facts.title
+    title = EXPLAINERS[name].info.title
     assert f"Student · {title} 4×4" in {caption.removesuffix(" · blank") for caption in pictures(at)}
-    assert EXPLAINERS[name].facts.seeing in words(at)
+    assert EXPLAINERS[name].info.image_input in words(at)
 
 
 def test_an_earlier_stage_has_a_finer_grid(trio):

@@ -13,7 +13,7 @@ from test_pages_home import words
 from kd.datasets import open_dataset
 from kd.datasets.cache import cached_sets
 from kd.errors import UsageError
-from kd.paths import PROJECT, default_places
+from kd.paths import PROJECT, default_paths
 from pages.parts.data import uploads
 
 SMALL = "phantom-brain:count=40"
@@ -164,15 +164,15 @@ def test_pages_show_all_pictures_once():
 
 
 def test_decoded_images_are_cleared_but_for_those_shown():
-    places = default_places()
-    open_dataset("phantom-brain:count=60", 48, places)
+    paths = default_paths()
+    open_dataset("phantom-brain:count=60", 48, paths)
     at = page(data=SMALL, size="32")
     assert "Decoded-image cache: " in words(at)
-    assert len(cached_sets(places)) == 2
+    assert len(cached_sets(paths)) == 2
     at.button(key="clear_decoded_cache").click().run()
     assert not at.exception
     assert "in use stay" in at.toast[0].value
-    assert [one.reference for one in cached_sets(places)] == [SMALL]
+    assert [one.reference for one in cached_sets(paths)] == [SMALL]
 
 
 def test_the_set_goes_on_to_the_distil_page(monkeypatch):
@@ -196,7 +196,7 @@ def test_an_upload_is_kept_under_our_name_and_shown(archive):
     at.get("file_uploader")[0].upload("../../My Eyes (1).ZIP", archive)
     next(button for button in at.button if button.label == "Add").click().run()
     assert not at.error, at.error
-    kept = list(default_places().data.glob("*.zip"))
+    kept = list(default_paths().data.glob("*.zip"))
     assert [path.name[:10] for path in kept] == ["my-eyes-1-"]
     assert at.query_params["data"] == str(kept[0])
 
@@ -224,10 +224,10 @@ def test_other_kinds_of_files_are_refused(name):
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"PK\x03\x04 but nothing more"])
 def test_a_file_that_is_no_data_set_is_refused_and_not_kept(content):
     with pytest.raises(UsageError):
-        uploads.keep("set.zip", content, default_places())
-    assert not list(default_places().data.glob("*.zip"))
+        uploads.keep("set.zip", content, default_paths())
+    assert not list(default_paths().data.glob("*.zip"))
 
 
 def test_the_same_upload_twice_is_one_file(archive):
-    assert uploads.keep("a.zip", archive, default_places()) == uploads.keep("a.zip", archive, default_places())
-    assert io.BytesIO(archive).getvalue() == next(default_places().data.glob("*.zip")).read_bytes()
+    assert uploads.keep("a.zip", archive, default_paths()) == uploads.keep("a.zip", archive, default_paths())
+    assert io.BytesIO(archive).getvalue() == next(default_paths().data.glob("*.zip")).read_bytes()

@@ -8,8 +8,8 @@ from test_experiments_data_efficiency import SETTINGS, answered
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_sweep import charts, labels, page, press
 
-from kd.experiments.data_efficiency import less_data
-from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
+from kd.experiments.data_efficiency import data_efficiency
+from kd.experiments.sweep import Sweep, plan, planned_cells, runs, sweeps
 from kd.jobs.queue import queue
 from kd.store.runs import Store
 
@@ -47,9 +47,10 @@ def test_start_queues_the_same_sweep_that_the_command_line_makes(idle):  # noqa:
     press(at, "Start the study")
     store = Store()
     [sweep] = sweeps(store)
-    assert sweep == less_data({"data": DATA, "teacher": "test_resnet", "image_size": SIZE, "epochs": 2, "depth": 2,
-                               "seeds": 1}, ["medtex"])
-    assert [run.id for run in queue().waiting] == [run.id for run in runs(planned(sweep, store), store)]
+    assert sweep == data_efficiency(
+        {"data": DATA, "teacher": "test_resnet", "image_size": SIZE, "epochs": 2, "depth": 2, "seeds": 1}, ["medtex"]
+    )
+    assert [run.id for run in queue().waiting] == [run.id for run in runs(planned_cells(sweep, store), store)]
     assert at.query_params["sweep"] in (sweep.id, [sweep.id])
     assert "**0 of 4 cells** · 0 of 9 runs" in words(at)
 
@@ -82,7 +83,7 @@ def test_what_cannot_be_is_said_in_place(key, value, message):
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # noqa: F811
-    store, sweep = Store(), less_data(SETTINGS)
+    store, sweep = Store(), data_efficiency(SETTINGS)
     answered(store, sweep)
     at = page(warm, sweep=sweep.id)
     text = words(at)
@@ -107,11 +108,11 @@ def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # 
 
 
 def test_it_is_there_before_the_first_student(idle):  # noqa: F811
-    store, sweep = Store(), less_data({**SETTINGS, "seeds": 1}, ["kd"])
+    store, sweep = Store(), data_efficiency({**SETTINGS, "seeds": 1}, ["kd"])
     plan(sweep, store)
     assert "Accuracy and data" not in words(page(sweep=sweep.id))
     answered(store, sweep, 1)
-    for cell in planned(sweep, store):
+    for cell in planned_cells(sweep, store):
         (store[cell.pairs[0][1]].path / "summary.json").unlink()
     text = words(page(sweep=sweep.id))
     assert "So far: on 120 test images, with one seed:" in text

@@ -13,7 +13,7 @@ from small import DATA, SIZE, distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd.experiments.plan import EXPLAINER
+from kd.experiments.plan import MASK_NET_FIELDS
 from kd.jobs.queue import queue
 from kd.methods import METHODS
 from kd.store import probe_images
@@ -112,7 +112,7 @@ def drawn(at: AppTest) -> set[str]:
 
 def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     at = form()
-    own = {fields.key(name): fields.SETTINGS[name] for name in EXPLAINER}
+    own = {fields.key(name): fields.SETTINGS[name] for name in MASK_NET_FIELDS}
     assert not drawn(at) & set(own)
     at.selectbox(key="distil_method").set_value("medtex").run()
     assert set(own) <= drawn(at)
@@ -147,9 +147,9 @@ def test_distil_plans_an_explained_student_with_fine_settings_and_a_control_with
     at.selectbox(key="distil_explainer_fill").set_value("blur").run()
     press(at, "Distil")
     runs = {run.spec.method: run.spec for run in Store() if run.spec.model == "plain"}
-    assert (runs["medtex"].explainer_depth, runs["medtex"].explainer_fill) == (2, "blur")
+    assert (runs["medtex"].mask_net_depth, runs["medtex"].mask_fill) == (2, "blur")
     assert (runs["medtex"].method_args["samples"], runs["medtex"].method_args["rate"]) == (2, 0.1)
-    assert runs["supervised"].explainer_depth == 0
+    assert runs["supervised"].mask_net_depth == 0
 
 
 def test_two_classes_are_spoken_of_where_the_method_is_chosen(tmp_path):
@@ -269,7 +269,7 @@ def test_progress_is_read_off_the_folders_and_cancel_stops_all_three(idle):  # n
     queue().submit(runs)
     teacher = runs[0]
     epochs(teacher, 3)
-    teacher.report("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
+    teacher.write_progress("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
     at = page(run=runs[2].id)
     assert "epoch 4 of 8 · 321 images/s · 44 % · 17 s left" in words(at)
     assert "loss of the teacher" in at.get("plotly_chart")[0].proto.spec
@@ -310,7 +310,7 @@ def test_a_series_shows_three_rows_and_what_its_finished_seeds_came_to(idle):  #
     control, student = made.pairs[1]
     finish(epochs(control, 8), 20)
     student.log("started")
-    student.report("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
+    student.write_progress("training", epoch=3, epochs=8, step=5, steps=10, images_per_second=321.4, seconds_left=17.0)
     at = page(run=made.pairs[0][1].id)
     said = words(at)
     assert said.count(":blue[●]") == said.count(":gray[●]") == said.count(":orange[●]") == 1
@@ -384,14 +384,14 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     assert "mask area" in {trace["name"] for trace in traces}
     [slider] = at.select_slider
     assert (slider.options, slider.value) == (["1", "2"], 1)
-    probe_images.store_maps(student, 2, probe_images.latest(student)[1], np.zeros((4, SIZE, SIZE)))
+    probe_images.store_maps(student, 2, probe_images.latest_maps(student)[1], np.zeros((4, SIZE, SIZE)))
     at.run()
     assert at.select_slider[0].value == 2, "the newest is followed"
     assert at.select_slider[0].key != slider.key, "a browser that has not heard of it moves the old one, not this one"
     assert shown(at) == [f"{name} · 0.0 % shown" for name in ("glioma", "meningioma", "notumor", "pituitary")]
     at.select_slider[0].set_value(0).run()
     assert "After epoch 1:" in words(at)
-    probe_images.store_maps(student, 3, probe_images.latest(student)[1], np.ones((4, SIZE, SIZE)))
+    probe_images.store_maps(student, 3, probe_images.latest_maps(student)[1], np.ones((4, SIZE, SIZE)))
     at.run()
     assert at.select_slider[0].value == 0, "what was chosen stays"
     at.select_slider[0].set_value(3).run()

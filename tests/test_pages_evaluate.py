@@ -13,8 +13,8 @@ from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from kd.evaluation.report import KINDS
 from kd.jobs import tasks
 from kd.jobs.queue import execute, queue
-from kd.paths import PROJECT, Places
-from kd.store.groups import Trio
+from kd.paths import PROJECT, Paths
+from kd.store.groups import Distillation
 from kd.store.runs import CANCELLED, QUEUED, Store
 
 ARGS = {"explainers": ["grad-cam"], "stage": -2, "limit": 0, "seed": 0, "agreement": True, "localisation": True,
@@ -39,9 +39,9 @@ def asked(at: AppTest) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """Trained and judged once, because that takes seconds."""
-    store = Store(Places(tmp_path_factory.mktemp("judged")))
+    store = Store(Paths(tmp_path_factory.mktemp("judged")))
     trio = distilled(store, depth=3)
     task = tasks.task(trio.student, "appraisal")
     with task.lock():
@@ -52,7 +52,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Trio:
 
 
 @pytest.fixture
-def real(judged: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
+def real(judged: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distillation]:
     monkeypatch.setenv("KD_LENS_ROOT", str(judged.student.path.parents[1]))
     return judged
 
@@ -173,9 +173,9 @@ MASKED = {**ARGS, "explainers": ["mask"], "stage": -1, "faithfulness": False, "p
 
 
 @pytest.fixture(scope="module")
-def judged_mask(tmp_path_factory: pytest.TempPathFactory) -> Trio:
+def judged_mask(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """An explained student, judged by its mask."""
-    store = Store(Places(tmp_path_factory.mktemp("masked")))
+    store = Store(Paths(tmp_path_factory.mktemp("masked")))
     trio = distilled(store, method="medtex")
     task = tasks.task(trio.student, "appraisal")
     with task.lock():
@@ -186,7 +186,7 @@ def judged_mask(tmp_path_factory: pytest.TempPathFactory) -> Trio:
 
 
 @pytest.fixture
-def masked(judged_mask: Trio, monkeypatch: pytest.MonkeyPatch) -> Trio:
+def masked(judged_mask: Distillation, monkeypatch: pytest.MonkeyPatch) -> Distillation:
     monkeypatch.setenv("KD_LENS_ROOT", str(judged_mask.student.path.parents[1]))
     return judged_mask
 
@@ -240,7 +240,7 @@ def test_posthoc_without_the_mask_is_said_before_it_is_queued(idle, masked):  # 
 def _numbers(student: str) -> None:
     import streamlit as st
 
-    from pages.parts.evaluate.explanations import judged
+    from pages.parts.evaluate.explanations import explanation_section
     from pages.parts.evaluate.scores import latency, scored, scores
     from pages.parts.evaluate.tables import as_csv
     from pages.parts.shared.context import store
@@ -248,7 +248,7 @@ def _numbers(student: str) -> None:
     run = store()[student]
     found = scored({"teacher": store()[run.spec.teacher], "student": run})
     rows = scores(found, latency(store(), run))
-    st.code(as_csv([*rows, *judged(run, found)[1]]))
+    st.code(as_csv([*rows, *explanation_section(run, found)[1]]))
 
 
 def test_changed_weights_make_the_judgement_stale(real):

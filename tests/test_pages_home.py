@@ -83,7 +83,7 @@ def test_the_banner_says_on_every_page_how_far_the_run_is(idle):
     teacher, control, student = trio(Store(), done=False)
     queue().submit([teacher, control, student])
     teacher.log("started")
-    teacher.report("training", epoch=2, epochs=8, step=5, steps=10, images_per_second=100.0, seconds_left=130.0)
+    teacher.write_progress("training", epoch=2, epochs=8, step=5, steps=10, images_per_second=100.0, seconds_left=130.0)
     for page in ("", "pages/runs.py"):
         at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
         if page:

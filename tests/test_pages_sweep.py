@@ -13,7 +13,7 @@ from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
-from kd.experiments.sweep import Sweep, plan, planned, runs, sweeps
+from kd.experiments.sweep import Sweep, plan, planned_cells, runs, sweeps
 from kd.experiments.sweep.explanation_times import TASK, Times, _path, read
 from kd.jobs import tasks
 from kd.jobs.queue import queue
@@ -120,7 +120,7 @@ def test_start_plans_and_queues_every_run_and_follows_them(idle):  # noqa: F811
     [sweep] = sweeps(store)
     assert dict(sweep.axes) == {"depth": (2, 3), "alpha": (0.4, 0.7)}
     assert sweep.base.method_args == {"temperature": 5.0}
-    assert [run.id for run in queue().waiting] == [run.id for run in runs(planned(sweep, store), store)]
+    assert [run.id for run in queue().waiting] == [run.id for run in runs(planned_cells(sweep, store), store)]
     assert at.query_params["sweep"] in (sweep.id, [sweep.id])
     assert "**0 of 4 cells** · 0 of 7 runs" in words(at)
     assert "Next: teacher test_resnet · waiting for its turn" in words(at)
@@ -197,7 +197,7 @@ def test_a_running_sweep_says_where_it_is_and_can_be_cancelled_and_continued(idl
     left = [run for run in runs(cells, store) if run.status != FINISHED]
     queue().submit(left)
     left[0].log("started")
-    left[0].report("training", epoch=0, epochs=2, step=3, steps=4, images_per_second=99.0, seconds_left=10.0)
+    left[0].write_progress("training", epoch=0, epochs=2, step=3, steps=4, images_per_second=99.0, seconds_left=10.0)
     at = page()
     assert "Now: control plain2w4, seed 2 of 2 · 38 % · 10 s left" in words(at)
     assert "Time left, about: 6 min." in words(at)

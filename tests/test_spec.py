@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from kd.errors import UsageError
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 from kd.experiments.sweep import Sweep
 from kd.spec import RunSpec
 
 
 def test_round_trip_through_json():
     spec = RunSpec(method="kd", method_args={"temperature": 4, "alpha": 0.1}, teacher="t", image_size=64,
-                   explainer_depth=3, explainer_width=6, explainer_fill="blur")
+                   mask_net_depth=3, mask_net_width=6, mask_fill="blur")
     again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec
     assert again.id == spec.id
@@ -79,10 +79,10 @@ def test_equal_specs_have_equal_ids_however_their_numbers_were_written(given, pl
 
 
 def test_requests_and_sweeps_that_are_equal_are_written_alike():
-    assert json.dumps(asdict(Request(augmentation=1, epochs=np.int64(4)))) == json.dumps(
-        asdict(Request(augmentation=1.0, epochs=4)))
-    one = Sweep(Request(stretch=0), {"depth": (np.int64(3), 4.0), "alpha": (1, np.float32(0.5))})
-    other = Sweep(Request(), {"depth": (3, 4), "alpha": (0.5, 1.0)})
+    assert json.dumps(asdict(DistillSpec(augmentation=1, epochs=np.int64(4)))) == json.dumps(
+        asdict(DistillSpec(augmentation=1.0, epochs=4)))
+    one = Sweep(DistillSpec(equal_steps=0), {"depth": (np.int64(3), 4.0), "alpha": (1, np.float32(0.5))})
+    other = Sweep(DistillSpec(), {"depth": (3, 4), "alpha": (0.5, 1.0)})
     assert one == other and one.id == other.id
 
 
@@ -103,12 +103,12 @@ def test_labels_say_the_depth():
 
 
 def test_labels_say_that_a_student_stands_behind_an_explainer():
-    assert RunSpec(depth=7, explainer_depth=1).model_label == "explained-plain7"
-    assert RunSpec(model="densenet121", explainer_depth=3).id.startswith("phantom_brain-explained_densenet121-")
+    assert RunSpec(depth=7, mask_net_depth=1).model_label == "explained-plain7"
+    assert RunSpec(model="densenet121", mask_net_depth=3).id.startswith("phantom_brain-explained_densenet121-")
 
 
 def test_a_student_alone_is_the_same_without_an_explainer():
     bare = RunSpec(seed=3, depth=7)
     behind = replace(bare, explainer_depth=3, explainer_width=6, explainer_fill="blur")
-    assert behind.alone == bare.alone == bare
-    assert behind.alone.id == bare.id != behind.id
+    assert behind.without_mask_net == bare.without_mask_net == bare
+    assert behind.without_mask_net.id == bare.id != behind.id

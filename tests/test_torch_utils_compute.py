@@ -12,8 +12,8 @@ import torch
 from small import spec
 
 from kd.torch_utils import compute
-from kd.torch_utils.compute import computing_threads, cores, device, precision, set_threads, threads
-from kd.training.precision import precision_of
+from kd.torch_utils.compute import computing_threads, cores, precision, resolve_device, set_threads, threads
+from kd.training.precision import resolve_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,13 +46,13 @@ def test_a_torch_that_cannot_say_what_the_processor_has_computes_in_float32(proc
 @pytest.mark.parametrize("wanted", ["32-true", "bf16-mixed", "16-mixed"])
 def test_a_choice_of_ones_own_holds_everywhere(processor, wanted):
     processor()
-    assert precision(wanted, "cpu") == precision(wanted, "cuda") == precision_of(spec(precision=wanted)) == wanted
+    assert precision(wanted, "cpu") == precision(wanted, "cuda") == resolve_precision(spec(precision=wanted)) == wanted
 
 
 def test_depthwise_convolutions_stay_in_float32_on_a_processor(processor):
     processor("avx512_bf16")
-    assert precision_of(spec()) == "bf16-mixed"
-    assert precision_of(spec(model="mobilenetv3_small_050")) == "32-true"
+    assert resolve_precision(spec()) == "bf16-mixed"
+    assert resolve_precision(spec(model="mobilenetv3_small_050")) == "32-true"
 
 
 @pytest.mark.parametrize(("able", "chosen"), [(True, "bf16-mixed"), (False, "16-mixed")])
@@ -65,9 +65,9 @@ def test_a_gpu_takes_bfloat16_where_it_computes_in_it(processor, monkeypatch, ab
 
 def test_auto_is_the_device_that_is_there(processor, monkeypatch):
     processor()
-    assert device("auto") == "cpu"
+    assert resolve_device("auto") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device("auto") == device("cuda:1") == "cuda"
+    assert resolve_device("auto") == resolve_device("cuda:1") == "cuda"
 
 
 @pytest.mark.parametrize(("wanted", "recorded", "cores", "expected"), [

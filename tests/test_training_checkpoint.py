@@ -6,7 +6,7 @@ from kd.errors import UsageError
 from kd.spec import RunSpec
 from kd.store.runs import Store
 from kd.training import checkpoint
-from kd.training.checkpoint import Progress
+from kd.training.checkpoint import TrainState
 
 
 def pieces(seed):
@@ -21,9 +21,9 @@ def pieces(seed):
 def test_what_was_saved_comes_back():
     run = Store().create(RunSpec())
     model, method, optimizer, precision = pieces(0)
-    checkpoint.save(run, model, method, optimizer, precision, Progress(3, 1, (0.5, -0.2), 7.5))
+    checkpoint.save(run, model, method, optimizer, precision, TrainState(3, 1, (0.5, -0.2), 7.5))
     other, other_method, other_optimizer, _ = others = pieces(1)
-    assert checkpoint.restore(run, *others) == Progress(3, 1, (0.5, -0.2), 7.5)
+    assert checkpoint.restore(run, *others) == TrainState(3, 1, (0.5, -0.2), 7.5)
     assert torch.equal(other.weight, model.weight)
     assert torch.equal(other_method.weight, method.weight)
     moments = [optimizer.state_dict()["state"][0]["exp_avg"] for optimizer in (optimizer, other_optimizer)]
@@ -45,7 +45,7 @@ def test_the_gradient_scaler_goes_on_with_its_scale():
     fresh = precision.scaler.get_scale()
     overflow(precision)
     assert precision.scaler.get_scale() == fresh / 2
-    checkpoint.save(run, *before, precision, Progress(1))
+    checkpoint.save(run, *before, precision, TrainState(1))
     *after, resumed = pieces(1)
     checkpoint.restore(run, *after, resumed)
     assert resumed.scaler.get_scale() == fresh / 2
@@ -61,21 +61,21 @@ def test_a_state_without_a_scaler_meets_one_and_the_other_way_round(then, now):
     plugins = {"32-true": Precision, "16-mixed": lambda: MixedPrecision("16-mixed", "cpu"),
                "bf16-mixed": lambda: MixedPrecision("bf16-mixed", "cpu")}
     run = Store().create(RunSpec())
-    checkpoint.save(run, *pieces(0)[:3], plugins[then](), Progress(1))
-    assert checkpoint.restore(run, *pieces(1)[:3], plugins[now]()) == Progress(1)
+    checkpoint.save(run, *pieces(0)[:3], plugins[then](), TrainState(1))
+    assert checkpoint.restore(run, *pieces(1)[:3], plugins[now]()) == TrainState(1)
 
 
 def test_a_state_of_a_version_without_scalers_can_be_read():
     run = Store().create(RunSpec())
-    checkpoint.save(run, *pieces(0), Progress(1))
+    checkpoint.save(run, *pieces(0), TrainState(1))
     state = torch.load(run.resume_state, weights_only=True)
     del state["scaler"]
     torch.save(state, run.resume_state)
-    assert checkpoint.restore(run, *pieces(1)) == Progress(1)
+    assert checkpoint.restore(run, *pieces(1)) == TrainState(1)
 
 
 def test_nothing_saved_is_a_fresh_start():
-    assert checkpoint.restore(Store().create(RunSpec()), *pieces(0)) == Progress()
+    assert checkpoint.restore(Store().create(RunSpec()), *pieces(0)) == TrainState()
 
 
 def test_a_broken_file_is_said_in_words():

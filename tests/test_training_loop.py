@@ -14,7 +14,7 @@ from kd.torch_utils import compute
 from kd.torch_utils.compute import computing_threads
 from kd.training import loop as engine
 from kd.training.loop import Stopped, learning_rate, train
-from kd.training.precision import precision_of
+from kd.training.precision import resolve_precision
 
 
 @pytest.fixture
@@ -36,22 +36,22 @@ def test_a_finished_run_has_everything_its_folder_promises(store):
     assert summary["classes"] == ["glioma", "meningioma", "notumor", "pituitary"]
     assert run.evaluation["accuracy"] == summary["accuracy"]
     assert not run.resume_state.exists()
-    epoch, maps = probe_images.latest(run)
+    epoch, maps = probe_images.latest_maps(run)
     assert epoch == 1
     assert len(maps) == 2
-    started = run.last("started")
+    started = run.last_event("started")
     assert started["threads"] == torch.get_num_threads()
-    assert started["precision"] == summary["precision"] == precision_of(run.spec)
+    assert started["precision"] == summary["precision"] == resolve_precision(run.spec)
     assert [epoch["threads"] for epoch in run.epochs()] == [[started["threads"]]] * 2
     assert summary["threads"] == [started["threads"]]
     assert set(run.epochs()[0]["terms"]) == {"hard"}
 
 
 def test_the_same_spec_gives_the_same_weights_and_another_seed_does_not(tmp_path):
-    from kd.paths import Places
+    from kd.paths import Paths
 
-    one, two = (trained(Store(Places(tmp_path / name))) for name in ("one", "two"))
-    other = trained(Store(Places(tmp_path / "one")), seed=1)
+    one, two = (trained(Store(Paths(tmp_path / name))) for name in ("one", "two"))
+    other = trained(Store(Paths(tmp_path / "one")), seed=1)
     assert content(one) == content(two)
     assert content(one) != content(other)
 
@@ -63,10 +63,10 @@ def stop_after(batches):
 
 @pytest.mark.parametrize("batches", [1, 7, 12])
 def test_a_run_stopped_anywhere_resumes_to_the_same_weights(tmp_path, batches):
-    from kd.paths import Places
+    from kd.paths import Paths
 
-    whole = trained(Store(Places(tmp_path / "whole")), epochs=3)
-    broken = Store(Places(tmp_path / "broken"))
+    whole = trained(Store(Paths(tmp_path / "whole")), epochs=3)
+    broken = Store(Paths(tmp_path / "broken"))
     run = broken.create(spec(epochs=3))
     with pytest.raises(Stopped):
         train(run, broken, stop_after(batches))
@@ -99,11 +99,11 @@ def test_an_explained_student_says_what_its_masks_come_to(store):
     assert set(told) == {"area", "area_sd", "alike", "collapsed"}
     assert 0 <= told["area"] <= 1
     assert "stayed open" in told["collapsed"], "two epochs of a few steps close no mask"
-    assert probe_images.masks(trio.student).shape == probe_images.images(trio.student)[0].shape[:3]
-    assert [epoch for epoch, _ in probe_images.forming(trio.student, 0)] == [0, 1]
+    assert probe_images.load_masks(trio.student).shape == probe_images.load_images(trio.student)[0].shape[:3]
+    assert [epoch for epoch, _ in probe_images.maps_over_epochs(trio.student, 0)] == [0, 1]
     assert "mask" not in trio.control.summary
     assert "mask_area" not in trio.control.epochs()[0]
-    assert probe_images.masks(trio.control) is None
+    assert probe_images.load_masks(trio.control) is None
 
 
 def test_the_kept_epoch_is_the_best_on_validation(store):
@@ -206,7 +206,7 @@ def test_schedules_end_near_zero_and_peak_at_the_peak(schedule):
 
 def computed_on(monkeypatch):
     """On how many threads torch computes, noted at every epoch."""
-    seen, epoch = [], engine._epoch
+    seen, epoch = [], engine._train_epoch
 
     def noted(*args):
         seen.append(torch.get_num_threads())
@@ -220,7 +220,7 @@ def test_the_number_of_threads_is_chosen_once_and_recorded(store, monkeypatch):
     seen, asked = computed_on(monkeypatch), iter(range(2, 100))
     monkeypatch.setattr(compute, "cores", lambda: next(asked))  # another number at every look
     run = trained(store)
-    assert seen == [run.last("started")["threads"]] * 2
+    assert seen == [run.last_event("started")["threads"]] * 2
     assert run.summary["threads"] == [seen[0]]
     assert torch.get_num_threads() == 1
 

@@ -17,7 +17,7 @@ from kd.errors import Stopped, UsageError
 from kd.methods import METHODS
 from kd.models import build, weights
 from kd.models.base import Classifier
-from kd.observation import Drawing
+from kd.observation import MaskSampling
 from kd.spec import RunSpec
 from kd.store.row_files import folder_size
 from kd.store.runs import Store
@@ -39,7 +39,7 @@ def store():
 
 @pytest.fixture
 def data(store):
-    return open_dataset(DATA, SIZE, store.places)
+    return open_dataset(DATA, SIZE, store.paths)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ QUERYING = [name for name in WITH_TEACHER if METHODS[name]().live_queries]
 
 def drawn(method, size=4, samples=1):
     model = build(spec(method=method, **explainer_of(method)), 4).train()
-    return model(torch.rand(size, 3, SIZE, SIZE), drawing=Drawing(0.5, samples, 0.0))
+    return model(torch.rand(size, 3, SIZE, SIZE), drawing=MaskSampling(0.5, samples, 0.0))
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -320,7 +320,7 @@ def uncached(store, teacher, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setenv("KD_LENS_TEACHER_CACHE_GB", "0")
             run = trained(store, **{"method": "kd", "teacher": teacher.id, **STUDENT, **changes})
-        assert run.last("teacher_cache")["disabled"] == "KD_LENS_TEACHER_CACHE_GB is 0"
+        assert run.last_event("teacher_cache")["disabled"] == "KD_LENS_TEACHER_CACHE_GB is 0"
         assert not (teacher.path / cache.DIRECTORY).exists() or cache.find(teacher) is not None
         found = content(run)
         store.delete(run.id)
@@ -345,7 +345,7 @@ def test_a_student_has_the_same_weights_with_and_without_a_cache(store, teacher,
     for name, value in theirs.items():  # outputs from chunks of another order, whose rows may be rounded differently
         torch.testing.assert_close(ours[name], value, rtol=1e-2, atol=1e-3)
     assert passes == []
-    assert read.last("teacher_cache")["misses"] == 0
+    assert read.last_event("teacher_cache")["misses"] == 0
 
 
 def test_a_full_disk_and_a_kill_change_no_weight(store, teacher, uncached, monkeypatch):

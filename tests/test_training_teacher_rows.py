@@ -31,7 +31,7 @@ def store():
 
 @pytest.fixture
 def data(store):
-    return open_dataset(DATA, SIZE, store.places)
+    return open_dataset(DATA, SIZE, store.paths)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_passes_and_disk_are_estimated(store, teacher, data, monkeypatch):
     assert estimate(student(teacher, data_fraction=0.5), *about[1:]).passes == 42
     assert estimate(student(teacher, views=0, epochs=9), *about[1:]).passes == 42
     assert estimate(TEACHER, *about[1:]) == CacheEstimate(0, 0)
-    key = cache_key(teacher, about[0], data, CPU, precision.precision_of(about[0]))
+    key = cache_key(teacher, about[0], data, CPU, precision.resolve_precision(about[0]))
     images = key["images"]
     directory = cache.cache_dir(teacher, key)
     files = RowFiles(directory, {"logits": RowFormat((4,))}, write=True)

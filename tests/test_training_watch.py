@@ -22,32 +22,32 @@ def store():
 
 def watched(store, **changes):
     run = store.create(spec(**changes))
-    data = open_dataset(run.spec.data, SIZE, store.places)
+    data = open_dataset(run.spec.data, SIZE, store.paths)
     model = build(run.spec, len(data.classes)).eval()
-    images = watch.begin(run, model, data.val, CPU)
+    images = watch.start_tracking(run, model, data.val, CPU)
     seen = []
     model.register_forward_hook(lambda *_: seen.append(1))
-    watch.look(run, 0, model, images, CPU)
+    watch.record_maps(run, 0, model, images, CPU)
     assert len(seen) == 1, "one look at the model gives stages and mask"
     return run, model, images
 
 
 def test_an_ordinary_student_shows_its_stages(store):
     run, model, images = watched(store)
-    assert np.array_equal(probe_images.images(run)[0], images)
-    assert [len(maps) for maps in probe_images.latest(run)[1]] == [len(images)] * len(model.stages)
-    assert probe_images.masks(run) is None
-    assert probe_images.fill(run) is None
+    assert np.array_equal(probe_images.load_images(run)[0], images)
+    assert [len(maps) for maps in probe_images.latest_maps(run)[1]] == [len(images)] * len(model.stages)
+    assert probe_images.load_masks(run) is None
+    assert probe_images.load_fill(run) is None
 
 
 @pytest.mark.parametrize("fill", ["mean", "blur"])
 def test_of_an_explained_student_mask_and_fill_give_what_it_sees(store, fill):
     run, model, images = watched(store, explainer_depth=1, explainer_width=4, explainer_fill=fill)
-    masks, behind = probe_images.masks(run), probe_images.fill(run)
+    masks, behind = probe_images.load_masks(run), probe_images.load_fill(run)
     assert masks.shape == images.shape[:3]
-    assert len(probe_images.latest(run)[1]) == len(model.stages)
+    assert len(probe_images.latest_maps(run)[1]) == len(model.stages)
     with torch.no_grad():
         pictures = to_tensor(images)
         seen = model.apply_mask(pictures, model.predict_mask(pictures)).permute(0, 2, 3, 1).numpy() * 255
-    left = np.stack([probe_images.left(*one) for one in zip(images, behind, masks, strict=True)])
+    left = np.stack([probe_images.masked_images(*one) for one in zip(images, behind, masks, strict=True)])
     assert np.abs(left - seen).max() < 2

@@ -7,11 +7,11 @@ from typing import Any
 
 from kd.cli.run_here import Result
 from kd.cli.sweep import knobs, settings, train_all
-from kd.cli.verbs import tell
+from kd.cli.verbs import say
 from kd.errors import UsageError
-from kd.experiments.data_efficiency import FRACTIONS, LESS_DATA, METHODS, less_data
+from kd.experiments.data_efficiency import FRACTIONS, LESS_DATA, METHODS, data_efficiency
 from kd.experiments.data_efficiency import report as told
-from kd.experiments.data_efficiency.curves import FRACTION, Study, studies
+from kd.experiments.data_efficiency.curves import FRACTION, LearningCurves, learning_curves
 from kd.experiments.sweep import Sweep, find
 from kd.experiments.sweep.results import NOTICE, Row, table
 from kd.store.files import write_bytes
@@ -27,10 +27,10 @@ def study(args: Namespace, store: Store) -> Result:
     if not args.show:
         train_all(wanted, store, args.ray)
     rows = table(wanted, store)
-    found = studies(wanted, rows, store)
+    found = learning_curves(wanted, rows, store)
     for row in rows:
         if row.reason:
-            tell(f"Cell {row.cell.number}, {row.cell.title}: {row.reason}")
+            say(f"Cell {row.cell.number}, {row.cell.title}: {row.reason}")
     result = {"study": args.study, "sweep": wanted.id, **wanted.to_json(),
               "studies": [told.to_json(one) for one in found], "notice": NOTICE}
     _write(args, wanted, rows, found, result, store)
@@ -43,15 +43,17 @@ def _asked(args: Namespace) -> Sweep:
         raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
                          "study: --show ID; python -m kd sweep --show lists them.")
     values: dict[str, Any] = {**settings(args), "method_args": knobs(args)}
-    return less_data(values, args.methods or METHODS, args.fractions or FRACTIONS)
+    return data_efficiency(values, args.methods or METHODS, args.fractions or FRACTIONS)
 
 
-def _write(args: Namespace, wanted: Sweep, rows: list[Row], found: list[Study], result: Result, store: Store) -> None:
+def _write(
+    args: Namespace, wanted: Sweep, rows: list[Row], found: list[LearningCurves], result: Result, store: Store
+) -> None:
     """The table, and with `--out` also the numbers and a figure of each study."""
     out = Path(args.out) if args.out else None
     for file in filter(None, (args.csv and Path(args.csv), out and out / f"{LESS_DATA}.csv")):
         write_bytes(file, told.as_csv(wanted, found, rows, store).encode())
-        tell(f"Table: {file}")
+        say(f"Table: {file}")
     if out is None:
         return
     from kd.experiments.data_efficiency.figure import draw
@@ -60,13 +62,13 @@ def _write(args: Namespace, wanted: Sweep, rows: list[Row], found: list[Study], 
     for number, one in enumerate(found, 1):
         file = out / (f"{LESS_DATA}.png" if len(found) == 1 else f"{LESS_DATA}-{number}.png")
         write_bytes(file, draw(one))
-        tell(f"Figure: {file}")
+        say(f"Figure: {file}")
 
 
-def _as_text(found: list[Study]) -> Result:
+def _as_text(found: list[LearningCurves]) -> Result:
     """The table; what is said about it goes beside it."""
     for one in found:
-        tell(f"{one.title}: {told.sentence(one)}" if one.title else told.sentence(one))
-        tell(f"The {told.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
-        tell(f"In brackets: {told.brackets(one)}. {NOTICE}")
+        say(f"{one.title}: {told.sentence(one)}" if one.title else told.sentence(one))
+        say(f"The {told.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
+        say(f"In brackets: {told.interval_note(one)}. {NOTICE}")
     return {"studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in told.rows(one)]}

@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and flags; the specs' flags and their help are read off the dataclasses."""
-    from kd.experiments.plan import Request
+    from kd.experiments.plan import DistillSpec
     from kd.spec import RunSpec
 
     top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS))
     distill = _verb(verbs, "distill", "Train teacher, control and student.")
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
-    _flags(distill, (item for item in fields(Request) if item.name not in NOT_FLAGS))
+    _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS))
     _knobs(distill)
     _sweep(verbs)
     _study(verbs)
@@ -139,13 +139,13 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
 
 def _sweep(verbs: Any) -> None:
     """As distill, with lists."""
-    from kd.experiments.plan import Request
+    from kd.experiments.plan import DistillSpec
     from kd.experiments.sweep import AXES
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
         **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
                            "sweep; without ID, which there are."}})
-    items = [item for item in fields(Request) if item.name not in NOT_FLAGS]
+    items = [item for item in fields(DistillSpec) if item.name not in NOT_FLAGS]
     _flags(verb, (item for item in items if item.name not in AXES))
     _flags(verb, (item for item in items if item.name in AXES), several=True)
     _knobs(verb, several=True)
@@ -155,7 +155,7 @@ def _sweep(verbs: Any) -> None:
 def _study(verbs: Any) -> None:
     """As distill, with lists of what the study compares."""
     from kd.experiments import data_efficiency
-    from kd.experiments.plan import Request
+    from kd.experiments.plan import DistillSpec
 
     verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
         "study": {"choices": list(data_efficiency.STUDIES), "metavar": "NAME",
@@ -167,7 +167,7 @@ def _study(verbs: Any) -> None:
                         + ",".join(f"{one:g}" for one in data_efficiency.FRACTIONS) + ")."},
         "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
                       f"(default {','.join(data_efficiency.METHODS)})."}})
-    _flags(verb, (item for item in fields(Request) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
+    _flags(verb, (item for item in fields(DistillSpec) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
            defaults=data_efficiency.DEFAULTS)
     _knobs(verb)
 

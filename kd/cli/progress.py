@@ -7,7 +7,7 @@ from kd.jobs.tasks import Task
 from kd.store.runs import Run
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """A word for the person, never part of the result."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
@@ -21,7 +21,7 @@ class _Follower:
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        tell(self.heading)
+        say(self.heading)
         self.thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +47,7 @@ class Phases(_Follower):
     def _tell_new(self) -> None:
         phase = self.task.state.phase
         if phase not in ("", self.phase):
-            tell(f"  {phase}")
+            say(f"  {phase}")
         self.phase = phase
 
 
@@ -62,7 +62,7 @@ class Epochs(_Follower):
         events = self.run.events()
         for event in events[self.seen:]:
             if event["event"] == "epoch":
-                tell(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
+                say(f"  epoch {event['epoch'] + 1}/{self.run.spec.epochs}  loss {event['loss']:.3f}  "
                      f"val accuracy {event['val_accuracy']:.3f}  {event['images_per_second']:.0f} images/s"
                      + (f"  mask {100 * event['mask_area']:.0f} %" if "mask_area" in event else ""))
         self.seen = len(events)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd.cli.progress import Epochs as Epochs
 from kd.cli.progress import Phases
-from kd.cli.progress import tell as tell
+from kd.cli.progress import say as say
 from kd.errors import UsageError
 from kd.jobs.queue import execute, one_per_machine
 from kd.jobs.tasks import Task
@@ -20,7 +20,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
     """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
     for run in runs:
         if run.status == FINISHED:
-            tell(f"{run.id}: finished before, used again")
+            say(f"{run.id}: finished before, used again")
             warn(run)
             continue
         if run.status in (QUEUED, RUNNING):
@@ -29,15 +29,15 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             run.clear_cancel()
             status = execute(run, store)
         if status != FINISHED:
-            raise UsageError(f"{run.id} {status}. {run.reason}".strip())
+            raise UsageError(f"{run.id} {status}. {run.failure_reason}".strip())
         warn(run)
 
 
 
 def warn(run: Run) -> None:
     """Say it where the masks of a finished run explain nothing."""
-    if told := mask_statistics.collapse(run.summary):
-        tell(f"{run.id}: {told}")
+    if told := mask_statistics.collapse_warning(run.summary):
+        say(f"{run.id}: {told}")
 
 
 

@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 
 from kd import datasets
 from kd.cli.run_here import Result, compute_here, warn
-from kd.cli.verbs import Epochs, tell
+from kd.cli.verbs import Epochs, say
 from kd.errors import UsageError
-from kd.experiments.plan import Request, caveat
-from kd.experiments.results import Spread, between
-from kd.experiments.sweep import AXES, Sweep, find, planned, request, runs, sweeps, work
+from kd.experiments.plan import DistillSpec, method_warning
+from kd.experiments.results import SeedScores, between
+from kd.experiments.sweep import AXES, Sweep, find, planned_cells, request, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
 from kd.experiments.sweep.progress import place
@@ -42,7 +42,7 @@ def sweep(args: Namespace, store: Store) -> Result:
     rows = tables.table(wanted, store)
     if args.csv:
         write_bytes(Path(args.csv), tables.as_csv(wanted, rows, store).encode())
-        tell(f"Table: {args.csv}")
+        say(f"Table: {args.csv}")
     return as_json(wanted, rows, store) if args.json else _as_text(wanted, rows, store)
 
 
@@ -53,12 +53,12 @@ def _asked(args: Namespace) -> Sweep:
                          "sweep: --show, or --show ID.")
     values = settings(args)
     axes = {name: value for name, value in values.items() if name in AXES} | knobs(args)
-    return Sweep(Request(**{name: value for name, value in values.items() if name not in AXES}), axes)
+    return Sweep(DistillSpec(**{name: value for name, value in values.items() if name not in AXES}), axes)
 
 
 def settings(args: Namespace) -> dict[str, Any]:
     """The fields of Request that flags were given for."""
-    return {item.name: value for item in fields(Request) if (value := getattr(args, item.name, None)) is not None}
+    return {item.name: value for item in fields(DistillSpec) if (value := getattr(args, item.name, None)) is not None}
 
 
 def knobs(args: Namespace) -> dict[str, Any]:
@@ -73,27 +73,27 @@ def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
     ray: address of a Ray cluster that does it instead, empty for one of this machine's cores. Raises UsageError when
     the teacher does not finish, since nothing can learn without it.
     """
-    data = datasets.inspect(wanted.base.data, store.places)
-    todo = work(wanted, store, data)
-    cells = planned(wanted, store)
-    tell(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
+    data = datasets.inspect(wanted.base.data, store.paths)
+    todo = unfinished_runs(wanted, store, data)
+    cells = planned_cells(wanted, store)
+    say(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
     asked = {one.method: one for cell in cells if (one := request(wanted, cell))}
     for method, one in asked.items():
-        if told := caveat(one, data):
-            tell(f"{method}: {told}")
+        if told := method_warning(one, data):
+            say(f"{method}: {told}")
     try:
         if ray is not None:
-            ray_cluster.train_all(todo, store, ray, wanted.base.threads or 1, tell)
+            ray_cluster.train_all(todo, store, ray, wanted.base.threads or 1, say)
             teacher = store[cells[0].teacher]
             if teacher.status != FINISHED:
-                raise UsageError(f"The teacher {teacher.id} {teacher.status}. {teacher.reason}".strip())
+                raise UsageError(f"The teacher {teacher.id} {teacher.status}. {teacher.failure_reason}".strip())
             return
         with _claims(todo) as locks:
             for number, run in enumerate(todo, 1):
-                tell(f"[{number}/{len(todo)}] {place(run, cells)}")
+                say(f"[{number}/{len(todo)}] {place(run, cells)}")
                 _train(run, store, locks)
     except KeyboardInterrupt:
-        tell("Stopped. The same command goes on from here.")
+        say("Stopped. The same command goes on from here.")
         raise
 
 
@@ -104,7 +104,7 @@ def _train(run: Run, store: Store, locks: dict[str, FileLock]) -> None:
     else:
         try:
             with one_per_machine(run), Epochs(run):
-                status, reason = execute(run, store), run.reason
+                status, reason = execute(run, store), run.failure_reason
         finally:
             lock.release()
     if status == FINISHED:
@@ -112,7 +112,7 @@ def _train(run: Run, store: Store, locks: dict[str, FileLock]) -> None:
         return
     if not run.spec.teacher and any(run.id == other.spec.teacher for other in store):
         raise UsageError(f"The teacher {run.id} {status}. {reason}".strip())
-    tell(f"  {run.id} {status}. {reason}".rstrip())
+    say(f"  {run.id} {status}. {reason}".rstrip())
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def _claim(run: Run) -> FileLock | None:
 def time_explanations(wanted: Sweep, store: Store) -> None:
     """Measure what explaining costs, where an architecture has not been measured yet."""
     if timing.missing(wanted, store):
-        teacher = store[planned(wanted, store)[0].teacher]
+        teacher = store[planned_cells(wanted, store)[0].teacher]
         compute_here(task(teacher, timing.TASK), store, {"sweep": wanted.id})
 
 
@@ -160,14 +160,14 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """The table; what is said about it goes beside it."""
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
-        tell(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
+        say(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
              f"{tables.said(chosen)}")
     for row in rows:
         if row.reason:
-            tell(f"Cell {row.cell.number}: {row.reason}")
+            say(f"Cell {row.cell.number}: {row.reason}")
     if times := timing.read(store, wanted.id):
-        tell(times.words)
-    tell(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
+        say(times.words)
+    say(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
     return {"cells": [_line(row, row is chosen) for row in rows]}
 
 
@@ -176,7 +176,7 @@ def _line(row: Row, chosen: bool) -> Result:
     student = row.arm("student")
     numbers: dict[str, Any] = {}
     if student and row.outcome:
-        milliseconds, bought = row.milliseconds.get("student"), row.outcome.bought
+        milliseconds, bought = row.milliseconds.get("student"), row.outcome.vs_control
         numbers = {"val F1": _share(student.val_macro_f1), "test accuracy": _share(student.accuracy),
                    "test F1": _share(student.macro_f1),
                    "student − control": f"{bought.points:+.1f} ({between(bought)})".replace("-", "−"),
@@ -187,7 +187,7 @@ def _line(row: Row, chosen: bool) -> Result:
             "status": row.status + (" <- best" if chosen else "")}
 
 
-def _share(one: Spread) -> str:
+def _share(one: SeedScores) -> str:
     return f"{100 * one.mean:.1f}" + ("" if one.sd is None else f" ± {100 * one.sd:.1f}")
 
 

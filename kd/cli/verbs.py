@@ -10,13 +10,13 @@ import pandas as pd
 
 from kd import datasets
 from kd.cli.progress import Epochs as Epochs
-from kd.cli.progress import tell as tell
+from kd.cli.progress import say as say
 from kd.cli.run_here import Result, brief, compute_here, train_here, warn
 from kd.errors import UsageError
 from kd.jobs.tasks import task
-from kd.paths import Places
+from kd.paths import Paths
 from kd.roles import ROLES
-from kd.store.groups import Series
+from kd.store.groups import Replicates
 from kd.store.quota import GB
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
@@ -46,7 +46,7 @@ def demo(args: Namespace, store: Store) -> Result:
     train_here(trio.runs, store)
     out = Path(args.out or "out/demo")
     result = script.compare(trio.student, store, out)
-    tell(f"Comparison figure: {out / 'comparison.png'}")
+    say(f"Comparison figure: {out / 'comparison.png'}")
     return {**{part: brief(getattr(trio, part)) for part in ROLES}, "comparison": result}
 
 
@@ -54,14 +54,14 @@ def list_datasets(args: Namespace, store: Store) -> Result:
     from kd.datasets import cache
 
     if args.clear_cache:
-        cleared = cache.clear(store.places)
-        tell(f"Decoded images: {cleared.removed / GB:.3g} GB removed, {cleared.in_use / GB:.3g} GB in use stay")
-    used, allowed = cache.cached_bytes(store.places), cache.quota()
+        cleared = cache.clear(store.paths)
+        say(f"Decoded images: {cleared.removed / GB:.3g} GB removed, {cleared.in_use / GB:.3g} GB in use stay")
+    used, allowed = cache.cached_bytes(store.paths), cache.quota()
     found = {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
-                          for entry in datasets.available(store.places)]}
+                          for entry in datasets.available(store.paths)]}
     if args.json:
         return {**found, "decoded_cache": {"bytes": used, "quota": allowed}}
-    tell(f"Decoded images take {used / GB:.3g} GB of {allowed / GB:.3g} GB")
+    say(f"Decoded images take {used / GB:.3g} GB of {allowed / GB:.3g} GB")
     return found
 
 
@@ -75,9 +75,9 @@ def list_models(args: Namespace, store: Store) -> Result:
 
 
 def train(args: Namespace, store: Store) -> Result:
-    from kd.experiments.plan import single
+    from kd.experiments.plan import plan_single_run
 
-    run = store.create(single(_settings(args), store))
+    run = store.create(plan_single_run(_settings(args), store))
     train_here([run], store)
     return brief(run)
 
@@ -85,21 +85,21 @@ def train(args: Namespace, store: Store) -> Result:
 def distill(args: Namespace, store: Store) -> Result:
     from kd.experiments import plan as planning
 
-    request = planning.Request(**_settings(args))
-    data = datasets.inspect(request.data, store.places)
-    series = planning.series(request, store, data)
-    if caveat := planning.caveat(request, data):
-        tell(caveat)
+    request = planning.DistillSpec(**_settings(args))
+    data = datasets.inspect(request.data, store.paths)
+    series = planning.plan_runs(request, store, data)
+    if caveat := planning.method_warning(request, data):
+        say(caveat)
     train_here(series.runs, store)
-    first = {part: brief(getattr(series.trios[0], part)) for part in ROLES}
+    first = {part: brief(getattr(series.distillations[0], part)) for part in ROLES}
     return first if len(series.pairs) == 1 else _over_seeds(first, series, args.json)
 
 
-def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
+def _over_seeds(first: Result, series: Replicates, whole: bool) -> Result:
     """The first seed's runs, every seed's and their summary; for people the scores, a row per seed."""
     from kd.experiments import results
 
-    found = results.outcome(series)
+    found = results.distillation_result(series)
     if found is None:
         raise UsageError(f"The test answers of {series.teacher.id} or of every student are missing. Write them anew: "
                          "python -m kd evaluate RUN.")
@@ -107,7 +107,7 @@ def _over_seeds(first: Result, series: Series, whole: bool) -> Result:
         seeds = [{"seed": student.spec.seed, "control": brief(control), "student": brief(student)}
                  for control, student in series.pairs]
         return {**first, "seeds": seeds, "summary": found.to_json()}
-    tell(results.sentence(found))
+    say(results.sentence(found))
     return {"seeds": results.rows(found)}
 
 
@@ -132,16 +132,16 @@ def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool
     """By explainer what is known of its maps, once what is asked for has been computed."""
     from kd.evaluation import explanation_store
 
-    usual = explanation_store.MASK if args.posthoc else explanation_store.STAND_IN
+    usual = explanation_store.MASK if args.posthoc else explanation_store.FALLBACK
     names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
-    explanation_store.require_mask(explanation_store.cast(store, run), names, args.posthoc)
+    explanation_store.require_mask(explanation_store.compared_runs(store, run), names, args.posthoc)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
     choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
     compute_here(task(run, "appraisal"), store, {"explainers": names, **choice, **sections})
-    found = {name: explanation_store.read(store, run, explanation_store.Choice(name, **choice)) for name in names}
+    found = {name: explanation_store.load_all(store, run, explanation_store.EvalKey(name, **choice)) for name in names}
     for note in dict.fromkeys(note for one in found.values() if one for note in one["notes"]):
-        tell(note)
+        say(note)
     return found
 
 
@@ -165,9 +165,9 @@ def hierarchy(args: Namespace, store: Store) -> Result:
     image = decode(Path(args.image), run.spec.image_size)
     if args.readouts and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
-    reading = verb.read(run, image, target=args.target, top=args.top)
+    reading = verb.read_layers(run, image, target=args.target, top=args.top)
     reading.save(Path(args.out))
-    tell(f"Hierarchy figure: {Path(args.out) / 'hierarchy.png'}")
+    say(f"Hierarchy figure: {Path(args.out) / 'hierarchy.png'}")
     return reading.to_json()
 
 
@@ -179,7 +179,7 @@ def compare(args: Namespace, store: Store) -> Result:
     comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target,
                               explainer=args.explainer, stage=args.stage)
     comparison.save(Path(args.out))
-    tell(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
+    say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
     return comparison.to_json()
 
 
@@ -190,9 +190,17 @@ def list_runs(args: Namespace, store: Store) -> Result:
 def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     warn(run)
-    return {"run": run.id, "status": run.status, "reason": run.reason, "path": str(run.path), "bytes": run.size(),
-            "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
-            "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
+    return {
+        "run": run.id,
+        "status": run.status,
+        "reason": run.failure_reason,
+        "path": str(run.path),
+        "bytes": run.size(),
+        "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
+        "spec": run.spec.to_json(),
+        "summary": run.summary,
+        "evaluation": run.evaluation,
+    }
 
 
 def delete(args: Namespace, store: Store) -> Result:
@@ -238,6 +246,6 @@ VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
 
 def run_verb(args: Namespace) -> Result:
     """Carry out one verb in the store that `--root` names (default: the project's own folders)."""
-    from kd.paths import default_places
+    from kd.paths import default_paths
 
-    return VERBS[args.verb](args, Store(Places(Path(args.root).resolve()) if args.root else default_places()))
+    return VERBS[args.verb](args, Store(Paths(Path(args.root).resolve()) if args.root else default_paths()))

@@ -27,7 +27,7 @@ from kd.datasets.image_folder.zip_archive import archive_digest, open_archive
 from kd.datasets.medmnist import medmnist_digest, open_medmnist
 from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
-from kd.paths import Places, default_places
+from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint",
@@ -35,8 +35,8 @@ __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "S
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
-_OPEN: dict[str, Callable[[Path, Places], Source]] = {FOLDER: open_folder, ZIP: open_archive, NPZ: open_medmnist}
-_DIGEST: dict[str, Callable[[Path, Places], str]] = {FOLDER: folder_digest, ZIP: archive_digest, NPZ: medmnist_digest}
+_OPEN: dict[str, Callable[[Path, Paths], Source]] = {FOLDER: open_folder, ZIP: open_archive, NPZ: open_medmnist}
+_DIGEST: dict[str, Callable[[Path, Paths], str]] = {FOLDER: folder_digest, ZIP: archive_digest, NPZ: medmnist_digest}
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class DatasetEntry:
     kind: str
 
 
-def open_dataset(reference: str, size: int, places: Places | None = None,
+def open_dataset(reference: str, size: int, paths: Paths | None = None,
                  progress: ProgressCallback | None = None) -> Dataset:
     """A data set at a working size (pixels), decoded on first use and memory-mapped from then on.
 
     reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress: told the
     stage and its share done, 0..1. Raises UsageError, with the way out, when the set cannot be found or learned from.
     """
-    places = places or default_places()
-    dataset = cache.open_cached(_source(resolve(reference, places), places), size, places,
+    paths = paths or default_paths()
+    dataset = cache.open_cached(_source(resolve(reference, paths), paths), size, paths,
                                 progress or no_progress)
     counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
@@ -65,63 +65,63 @@ def open_dataset(reference: str, size: int, places: Places | None = None,
     return replace(dataset, report=replace(dataset.report, warnings=warnings))
 
 
-def inspect(reference: str, places: Places | None = None) -> DataRef:
+def inspect(reference: str, paths: Paths | None = None) -> DataRef:
     """The data set that a reference names now: its files are listed and hashed, none is decoded. Raises UsageError.
 
     Listing takes about a second for every 30,000 files, so call this once and hand the result down.
     """
-    places = places or default_places()
-    source = _source(resolve(reference, places), places)
+    paths = paths or default_paths()
+    source = _source(resolve(reference, paths), paths)
     return DataRef(source.reference, source.fingerprint, source.classes, source.total)
 
 
-def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[int], places: Places) -> int:
+def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[int], paths: Paths) -> int:
     """How many training images a share of them takes. counts: training images per class.
 
     Without the decoded set the count is an estimate per class: keeping patients whole may make it some more or fewer.
     """
     if fraction == 1.0:
         return sum(counts)
-    part = cache.decoded(fingerprint, size, places)
+    part = cache.decoded(fingerprint, size, paths)
     if part is None:
         return sum(max(int(fraction * count + 0.5), min(count, 1)) for count in counts)
     return len(take_fraction(part, fraction, len(counts)))
 
 
-def resolve(reference: str, places: Places | None = None) -> str:
+def resolve(reference: str, paths: Paths | None = None) -> str:
     """The canonical reference: a phantom with its options in order, or an absolute path.
 
     A path is looked for from the working directory first, then below `places.data`, there also with .zip or .npz added.
     Raises UsageError when there is nothing of that name.
     """
-    places, text = places or default_places(), reference.strip()
+    paths, text = paths or default_paths(), reference.strip()
     if _is_phantom(text):
         return phantoms.canonical(text)
     near = [os.path.expanduser(text)]
     if text and not os.path.isabs(near[0]):
-        near += [str(places.data / text) + ending for ending in ("", *_ENDINGS)]
+        near += [str(paths.data / text) + ending for ending in ("", *_ENDINGS)]
     for path in near:
         if text and os.path.exists(path):
             return os.path.abspath(path)
-    raise _missing(text, places)
+    raise _missing(text, paths)
 
 
-def fingerprint(reference: str, places: Places | None = None) -> str:
+def fingerprint(reference: str, paths: Paths | None = None) -> str:
     """Digest of a set's content, independent of size and place; nothing is decoded. Raises UsageError."""
-    places = places or default_places()
-    reference = resolve(reference, places)
+    paths = paths or default_paths()
+    reference = resolve(reference, paths)
     if _is_phantom(reference):
         return phantoms.fingerprint(reference)
     path = Path(reference)
-    return _DIGEST[_kind(path)](path, places)
+    return _DIGEST[_kind(path)](path, paths)
 
 
-def available(places: Places | None = None) -> list[DatasetEntry]:
+def available(paths: Paths | None = None) -> list[DatasetEntry]:
     """What can be opened by name: the phantoms, then what lies in `places.data`. Nothing is decoded or checked."""
-    places = places or default_places()
+    paths = paths or default_paths()
     found = [DatasetEntry(name, phantoms.PHANTOMS[name].info.title, PHANTOM) for name in phantoms.PHANTOMS]
     return found + [DatasetEntry(str(path), title_of(path.stem if path.is_file() else path.name), _kind(path))
-                    for path in _candidates(places.data.absolute())]
+                    for path in _candidates(paths.data.absolute())]
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -165,19 +165,19 @@ def _kind(path: Path) -> str:
     return _ENDINGS[path.suffix.lower()]
 
 
-def _missing(text: str, places: Places) -> UsageError:
-    names = [*phantoms.PHANTOMS, *(path.name for path in _candidates(places.data))]
+def _missing(text: str, paths: Paths) -> UsageError:
+    names = [*phantoms.PHANTOMS, *(path.name for path in _candidates(paths.data))]
     near = get_close_matches(text, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UsageError(f"There is no data set {text!r}.{hint} Give the path of a folder, a .zip or an .npz, or one of: "
                       f"{', '.join(names)}.")
 
 
-def _source(reference: str, places: Places) -> Source:
+def _source(reference: str, paths: Paths) -> Source:
     if _is_phantom(reference):
         return _phantom_source(reference)
     path = Path(reference)
-    return _OPEN[_kind(path)](path, places)
+    return _OPEN[_kind(path)](path, paths)
 
 
 def _phantom_source(reference: str) -> Source:

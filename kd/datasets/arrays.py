@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kd.datasets.medmnist import CLASS_NAMES, PARTS
 from kd.errors import UsageError, unknown
-from kd.paths import Places
+from kd.paths import Paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +98,9 @@ class Arrays:
             found.update(array.data if array.dtype.kind != "U" else array.tobytes())
         return found.hexdigest()
 
-    def save(self, places: Places) -> str:
+    def save(self, paths: Paths) -> str:
         """Write it below `places.data`, once, and return what to open it by. The same arrays have the same file."""
-        path = places.data / f"{self.name}-{self.digest()}.npz"
+        path = paths.data / f"{self.name}-{self.digest()}.npz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")

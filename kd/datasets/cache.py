@@ -30,7 +30,7 @@ from kd.datasets.decoded_files import (
     writing,
 )
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 from kd.progress import ProgressCallback, no_progress
 from kd.store.quota import quota_of
 from kd.store.row_files import folder_size
@@ -72,67 +72,67 @@ def quota() -> int:
     return quota_of("KD_LENS_DECODED_CACHE_GB", QUOTA)
 
 
-def open_cached(source: Source, size: int, places: Places, progress: ProgressCallback = no_progress) -> Dataset:
+def open_cached(source: Source, size: int, paths: Paths, progress: ProgressCallback = no_progress) -> Dataset:
     """The data set at one size, decoded now or before. Raises UsageError when the disk is full or not writable."""
-    folder = _folder(places, source.fingerprint, size)
+    folder = _folder(paths, source.fingerprint, size)
     found = open_decoded(folder, size)
     if found is None:
-        with _disk_errors(places.cache):
-            places.cache.mkdir(parents=True, exist_ok=True)
+        with _disk_errors(paths.cache):
+            paths.cache.mkdir(parents=True, exist_ok=True)
             progress("Waiting for the decoder", 0.0)
             with FileLock(_lock(folder), thread_local=False):
-                found = open_decoded(folder, size) or _build(source, size, folder, places, progress)
-            remove_stale_builds(places)
+                found = open_decoded(folder, size) or _build(source, size, folder, paths, progress)
+            remove_stale_builds(paths)
     return _dataset(source, size, found)
 
 
-def decoded(fingerprint: str, size: int, places: Places) -> Split | None:
+def decoded(fingerprint: str, size: int, paths: Paths) -> Split | None:
     """The training split of a set that was decoded before; None where it never was, or has been cleared."""
-    found = open_decoded(_folder(places, fingerprint, size), size)
+    found = open_decoded(_folder(paths, fingerprint, size), size)
     return None if found is None else found.splits["train"]
 
 
-def is_decoded(fingerprint: str, size: int, places: Places) -> bool:
+def is_decoded(fingerprint: str, size: int, paths: Paths) -> bool:
     """Whether opening the set at this size decodes nothing."""
-    return decoded(fingerprint, size, places) is not None
+    return decoded(fingerprint, size, paths) is not None
 
 
-def cached_bytes(places: Places) -> int:
+def cached_bytes(paths: Paths) -> int:
     """Bytes on disk of all decoded sets."""
-    return sum(map(folder_size, _folders(places)))
+    return sum(map(folder_size, _folders(paths)))
 
 
-def cached_sets(places: Places) -> list[CachedSet]:
+def cached_sets(paths: Paths) -> list[CachedSet]:
     """All decoded sets, the least recently used first; also damaged ones, which count as never used."""
-    found = [_described(folder) for folder in _folders(places)]
+    found = [_described(folder) for folder in _folders(paths)]
     return sorted(found, key=lambda one: (one.used, one.folder.name))
 
 
-def clear(places: Places) -> Cleared:
+def clear(paths: Paths) -> Cleared:
     """Remove every decoded set that no process has open. It is decoded again when it is next opened."""
-    remove_stale_builds(places)
-    sizes = [(one.bytes, _remove(one.folder)) for one in cached_sets(places)]
+    remove_stale_builds(paths)
+    sizes = [(one.bytes, _remove(one.folder)) for one in cached_sets(paths)]
     return Cleared(sum(size for size, gone in sizes if gone), sum(size for size, gone in sizes if not gone))
 
 
-def remove_stale_builds(places: Places) -> list[str]:
+def remove_stale_builds(paths: Paths) -> list[str]:
     """Remove what can never be opened again: remains of killed builds, other formats, and sets whose files have changed
     since. What is being built or in use stays. Returns the names removed."""
-    parts = [part for part in sorted(places.cache.glob("*.part")) if _remove_part(part)]
-    folders = [*_other_formats(places), *_outdated(cached_sets(places))]
+    parts = [part for part in sorted(paths.cache.glob("*.part")) if _remove_part(part)]
+    folders = [*_other_formats(paths), *_outdated(cached_sets(paths))]
     return [path.name for path in (*parts, *filter(_remove, folders))]
 
 
-def _folder(places: Places, fingerprint: str, size: int) -> Path:
-    return places.cache / f"{fingerprint}-{size}-v{FORMAT}"
+def _folder(paths: Paths, fingerprint: str, size: int) -> Path:
+    return paths.cache / f"{fingerprint}-{size}-v{FORMAT}"
 
 
-def _folders(places: Places) -> list[Path]:
-    return [path for path in places.cache.glob(f"*-v{FORMAT}") if _NAME.fullmatch(path.name) and path.is_dir()]
+def _folders(paths: Paths) -> list[Path]:
+    return [path for path in paths.cache.glob(f"*-v{FORMAT}") if _NAME.fullmatch(path.name) and path.is_dir()]
 
 
-def _other_formats(places: Places) -> list[Path]:
-    return [path for path in places.cache.glob("*-v*") if (name := _NAME.fullmatch(path.name)) and path.is_dir()
+def _other_formats(paths: Paths) -> list[Path]:
+    return [path for path in paths.cache.glob("*-v*") if (name := _NAME.fullmatch(path.name)) and path.is_dir()
             and int(name["format"]) != FORMAT]
 
 
@@ -193,13 +193,13 @@ def _not_building(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _build(source: Source, size: int, folder: Path, places: Places, progress: ProgressCallback) -> Decoded:
+def _build(source: Source, size: int, folder: Path, paths: Paths, progress: ProgressCallback) -> Decoded:
     """Decode everything into a folder of another name, then rename it. The lock is held."""
     part = folder.with_name(f"{folder.name}.part")
     for leftover in (part, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    former = _former(source, size, places)
-    _make_room(source, size, places)
+    former = _former(source, size, paths)
+    _make_room(source, size, paths)
     part.mkdir()
     try:
         with writing(part, size, source.has_evidence) as writer:
@@ -220,9 +220,9 @@ def _build(source: Source, size: int, folder: Path, places: Places, progress: Pr
     return found
 
 
-def _former(source: Source, size: int, places: Places) -> Decoded | None:
+def _former(source: Source, size: int, paths: Paths) -> Decoded | None:
     """The same data set at the same size with its content of before, where that is still there."""
-    alike = [one for one in cached_sets(places) if one.reference == source.reference
+    alike = [one for one in cached_sets(paths) if one.reference == source.reference
              and one.folder.name.endswith(f"-{size}-v{FORMAT}")]
     return open_decoded(alike[-1].folder, size) if alike else None
 
@@ -248,24 +248,24 @@ def _rows_of(former: Decoded | None) -> Callable[[str], Sample | None]:
     return find
 
 
-def _make_room(source: Source, size: int, places: Places) -> None:
+def _make_room(source: Source, size: int, paths: Paths) -> None:
     """Remove the least recently used until the new set fits into the quota and onto the disk.
 
     Raises UsageError before hours of work for a disk that cannot hold the result. The quota refuses nothing: a set
     larger than it is decoded all the same, since nothing can be learned from it otherwise.
     """
     needed = source.total * size * size * (4 if source.has_evidence else 3)
-    found, allowed = cached_sets(places), quota()
+    found, allowed = cached_sets(paths), quota()
     used = sum(one.bytes for one in found)
     for one in found:
-        if used + needed <= allowed and needed <= shutil.disk_usage(places.cache).free:
+        if used + needed <= allowed and needed <= shutil.disk_usage(paths.cache).free:
             return
         if _remove(one.folder):
             used -= one.bytes
-    free = shutil.disk_usage(places.cache).free
+    free = shutil.disk_usage(paths.cache).free
     if needed > free:
         raise UsageError(f"{source.name} needs {needed / 2**30:.1f} GB decoded at {size} pixels, but only "
-                         f"{free / 2**30:.1f} GB are free at {places.cache}: make room, or choose a smaller image "
+                         f"{free / 2**30:.1f} GB are free at {paths.cache}: make room, or choose a smaller image "
                          "size.")
 
 

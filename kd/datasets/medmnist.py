@@ -19,7 +19,7 @@ from kd.datasets.base import DatasetInfo, ReadReport, Sample, Skipped, Source, r
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder.metadata import title_of
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 
 PARTS = ("train", "val", "test")
 CLASS_NAMES = "class_names"
@@ -47,7 +47,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
 _NO_FLIP = ("pneumoniamnist", "organamnist", "organcmnist", "organsmnist")
 
 
-def open_medmnist(path: Path, places: Places) -> Source:
+def open_medmnist(path: Path, paths: Paths) -> Source:
     """The source of a MedMNIST .npz: `<part>_images` [N, H, W] or [N, H, W, 3] and `<part>_labels` [N] or [N, 1].
 
     A missing val or test is cut from train. Beyond MedMNIST there may be `class_names` [K] and, in `<part>_groups` [N],
@@ -66,7 +66,7 @@ def open_medmnist(path: Path, places: Places) -> Source:
         counts[part][number] += 1
     require_trainable(path.name, classes, counts)
     _require_images(path, {part: len(rows) for part, rows in labels.items()})
-    digest = partial(medmnist_digest, path, places)
+    digest = partial(medmnist_digest, path, paths)
     info = DatasetInfo(title_of(path.stem), flip=known not in _NO_FLIP)
     plan = list(zip(names, flat, parts, groups or repeat(None), strict=False))
     return Source(path.stem, str(path), info, classes, digest(), len(names), False, groups is not None,
@@ -74,9 +74,9 @@ def open_medmnist(path: Path, places: Places) -> Source:
                   ReadReport(notes=notes, warnings=splits.straddling(groups, parts)))
 
 
-def medmnist_digest(path: Path, places: Places) -> str:
+def medmnist_digest(path: Path, paths: Paths) -> str:
     """Digest of the file's bytes and of its name, which decides the classes' names."""
-    return combine({"set": digest_file(path, places.cache / "digests"), "name": path.stem.lower().split("_")[0]})
+    return combine({"set": digest_file(path, paths.cache / "digests"), "name": path.stem.lower().split("_")[0]})
 
 
 def _labels(path: Path) -> dict[str, NDArray[np.int64]]:

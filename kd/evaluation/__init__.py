@@ -1,0 +1,1 @@
+"""One run on its test images: predictions, report, evaluated explanations."""

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import predict
-from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, Choice
-from kd.explainers import EXPLAINERS, suited
+from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
+from kd.explainers import EXPLAINERS, explainer_for
 from kd.explanation_metrics import faithfulness, localisation
-from kd.explanation_metrics.sanity_checks import explain_all
-from kd.metrics.bootstrap import stratified
+from kd.explanation_metrics.sanity_checks import explain_batchwise
+from kd.metrics.bootstrap import stratified_sample
 from kd.models.base import Classifier
 from kd.progress import PhaseProgress
 from kd.roles import TEACHER
@@ -27,7 +27,7 @@ Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
 @dataclass(eq=False)
-class Bench:
+class EvalContext:
     """What the sections of one choice share: the images, the models, their answers and their maps.
 
     kinds: the sections that are still to be computed. before: the bench of the choice before, whose models and chance
@@ -36,16 +36,16 @@ class Bench:
 
     runs: dict[str, Run]
     data: Dataset
-    choice: Choice
+    choice: EvalKey
     pulse: PhaseProgress
     kinds: set[str]
-    before: "Bench | None" = None
+    before: "EvalContext | None" = None
 
     def __post_init__(self) -> None:
-        self.index = stratified(self.test.labels, self.choice.limit, self.choice.seed)
+        self.index = stratified_sample(self.test.labels, self.choice.limit, self.choice.seed)
         self._heat: dict[tuple[str, str, int, str], Heat] = {}
         self.models: dict[str, Classifier] = self.before.models if self.before else {}
-        self.logits: dict[str, NDArray[np.float32]] = self.before.logits if self.before else {}
+        self._logits: dict[str, NDArray[np.float32]] = self.before._logits if self.before else {}
         self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
         self.before = None
 
@@ -71,7 +71,7 @@ class Bench:
         return localisation.masked(self.test, self.index)
 
     @cached_property
-    def drawn(self) -> NDArray[np.uint8]:
+    def evidence_masks(self) -> NDArray[np.uint8]:
         """Their masks [m, S, S]."""
         assert self.test.evidence is not None, "there are no masks"
         return np.asarray(self.test.evidence[self.index[self.evidence]])
@@ -88,36 +88,36 @@ class Bench:
             self.models[role] = model.to(device_here(run.spec.device))
         return self.models[role]
 
-    def asked(self, role: str) -> str:
+    def explainer_name(self, role: str) -> str:
         """The name of the explainer that this model is asked by: the choice's, or what stands in for it."""
-        return suited(self.choice.explainer, self.model(role))
+        return explainer_for(self.choice.explainer, self.model(role))
 
-    def answers(self, role: str) -> NDArray[np.float32]:
+    def logits(self, role: str) -> NDArray[np.float32]:
         """Logits [n, K]."""
-        if role not in self.logits:
+        if role not in self._logits:
             model, parts = self.model(role), []
             for start in range(0, len(self.images), predict.BATCH):
                 batch = to_tensor(self.images[start:start + predict.BATCH], model.mean.device)
                 with torch.no_grad():
                     parts.append(model(batch).logits.float().cpu().numpy())
-            self.logits[role] = np.concatenate(parts)
-        return self.logits[role]
+            self._logits[role] = np.concatenate(parts)
+        return self._logits[role]
 
     def targets(self, role: str, kind: str) -> NDArray[np.int64]:
         """Classes [n] to explain: for agreement what the teacher answers, for localisation what is shown, else what
         the model itself answers."""
         if kind == LOCALISATION:
             return self.labels
-        return self.answers(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
+        return self.logits(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
 
-    def heat(self, role: str, kind: str, explainer: str = "", stage: int | None = None) -> Heat:
+    def heatmaps(self, role: str, kind: str, explainer: str = "", stage: int | None = None) -> Heat:
         """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once.
 
         explainer, stage: others than the model is asked by for the choice.
         """
-        name, stage = explainer or self.asked(role), self.choice.stage if stage is None else stage
+        name, stage = explainer or self.explainer_name(role), self.choice.stage if stage is None else stage
         if (role, name, stage, kind) not in self._heat:
-            usual = (name, stage) == (self.asked(role), self.choice.stage)
+            usual = (name, stage) == (self.explainer_name(role), self.choice.stage)
             self._explain(role, name, stage, self._wanted(kind) if usual else [kind])
         return self._heat[role, name, stage, kind]
 
@@ -129,11 +129,11 @@ class Bench:
     def _explain(self, role: str, name: str, stage: int, kinds: list[str]) -> None:
         """Most kinds ask about the same class of a picture: no map is made twice."""
         explainer, count = EXPLAINERS[name], len(self.index)
-        asked = np.stack([self.targets(role, one) if explainer.facts.class_specific else 0 * self.labels
+        asked = np.stack([self.targets(role, one) if explainer.info.class_specific else 0 * self.labels
                           for one in kinds], axis=1)
         pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), asked.ravel()], axis=1),
                                  axis=0, return_inverse=True)
-        maps, blank = explain_all(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
+        maps, blank = explain_batchwise(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
                                   lambda share: self.pulse(share / 2))
         for column, one in enumerate(kinds):
             own = place.reshape(count, len(kinds))[:, column]

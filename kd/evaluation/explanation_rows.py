@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, OWN, POSTHOC, Arrays
-from kd.evaluation.report import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, Row
+from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, PER_MODEL, POSTHOC, Arrays
+from kd.evaluation.report import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, MetricRow
 from kd.roles import STUDENT
 
-GAIN, OVER = "gain", "mask over others"
+GAIN_VS_CONTROL, MASK_VS_OTHERS = "gain", "mask over others"
 BINS = 12
 # measure -> (name, unit, whether a small value is the good one)
 NAMES = {
@@ -30,7 +30,7 @@ MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask, cut to its a
         "layer-cam": "LayerCAM", "gradient-shap": "GradientSHAP", "centre": "centre of the picture", "random": "random"}
 
 
-def rows(found: Mapping[str, Any]) -> list[Row]:
+def rows(found: Mapping[str, Any]) -> list[MetricRow]:
     """Every number of what `kd.evaluation.explanation_store.read` gave; what was not computed is left out.
 
     chance: agreement of the same two models on different pictures; the evidence's share of the picture (localisation);
@@ -41,31 +41,40 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
     return [*(replace(row, of=found["models"][row.role]["explainer"]) for row in made), *_posthoc(found), *_over(found)]
 
 
-def _agreement(found: Mapping[str, Any]) -> Iterator[Row]:
+def _agreement(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, maps in ((found[AGREEMENT] or {}).get("maps") or {}).items():
         for measure, one in maps["all"].items():
             yield _row(AGREEMENT, measure, role, one["value"], one["chance"], one["centre"], one["excess"])
 
 
-def _gain(found: Mapping[str, Any]) -> Iterator[Row]:
-    for measure, one in ((found[AGREEMENT] or {}).get(GAIN) or {}).items():
-        yield Row(GAIN, NAMES[measure][0], STUDENT, one["mean"], one["low"], one["high"], 0.0, images=one["n"],
-                  unit=NAMES[measure][1])
+def _gain(found: Mapping[str, Any]) -> Iterator[MetricRow]:
+    for measure, one in ((found[AGREEMENT] or {}).get(GAIN_VS_CONTROL) or {}).items():
+        yield MetricRow(
+            GAIN_VS_CONTROL,
+            NAMES[measure][0],
+            STUDENT,
+            one["mean"],
+            one["low"],
+            one["high"],
+            0.0,
+            images=one["n"],
+            unit=NAMES[measure][1],
+        )
 
 
-def _localisation(found: Mapping[str, Any]) -> Iterator[Row]:
+def _localisation(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, own in (found[LOCALISATION] or {}).items():
         for score, one in own.get("scores", {}).items():
             yield _row(LOCALISATION, score, role, one["value"], own["area"], one["centre"], one["over_area"])
 
 
-def _faithfulness(found: Mapping[str, Any]) -> Iterator[Row]:
+def _faithfulness(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, own in (found[FAITHFULNESS] or {}).items():
         for score, one in own.get("scores", {}).items():
             yield _row(FAITHFULNESS, score, role, one["value"], one["random"], one["centre"], one["over_random"])
 
 
-def _posthoc(found: Mapping[str, Any]) -> Iterator[Row]:
+def _posthoc(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     maps = (found[POSTHOC] or {}).get("maps", {})
     for score in ("kept", "left"):
         for name, one in maps.items():
@@ -74,41 +83,64 @@ def _posthoc(found: Mapping[str, Any]) -> Iterator[Row]:
                                maps["centre"][score]["mean"], over), of=name)
 
 
-def _over(found: Mapping[str, Any]) -> Iterator[Row]:
+def _over(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     """By how much the mask, cut to the area that all maps show, is better than each of the others."""
     told = found[POSTHOC] or {"maps": {}}
     pairs = [told["maps"]["mask"]["over"] if told["maps"] else {}, (told.get("evidence") or {}).get("over", {})]
     for over in pairs:
         for other, scores in over.items():
             for score, one in scores.items():
-                yield Row(OVER, NAMES[score][0], STUDENT, one["mean"], one["low"], one["high"], 0.0, images=one["n"],
-                          unit=NAMES[score][1], of=other)
+                yield MetricRow(
+                    MASK_VS_OTHERS,
+                    NAMES[score][0],
+                    STUDENT,
+                    one["mean"],
+                    one["low"],
+                    one["high"],
+                    0.0,
+                    images=one["n"],
+                    unit=NAMES[score][1],
+                    of=other,
+                )
 
 
 def _row(section: str, measure: str, role: str, value: Mapping[str, Any], chance: float | None, centre: float | None,
-         excess: Mapping[str, Any]) -> Row:
+         excess: Mapping[str, Any]) -> MetricRow:
     name, unit, _ = NAMES[measure]
-    return Row(section, name, role, value["mean"], value["low"], value["high"], chance, excess["mean"], excess["low"],
-               excess["high"], value["n"], unit, centre=centre)
+    return MetricRow(
+        section,
+        name,
+        role,
+        value["mean"],
+        value["low"],
+        value["high"],
+        chance,
+        excess["mean"],
+        excess["low"],
+        excess["high"],
+        value["n"],
+        unit,
+        centre=centre,
+    )
 
 
-def _cost(found: Mapping[str, Any]) -> Iterator[Row]:
+def _cost(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, one in ((found[COST] or {}).get("models") or {}).items():
         for name, key in (("latency per picture", "forward"), ("explanation per picture", "seconds")):
-            yield Row(COST, name, role, one[key]["median"], one[key]["low"], one[key]["high"], unit=SECONDS)
-        yield Row(COST, "explanation ÷ forward pass", role, one["ratio"], unit=TIMES)
-        yield Row(COST, "FLOPs of an explanation", role, one["flops"], unit=COUNT)
-        yield Row(COST, "peak memory of a batch", role, one["peak_bytes"], unit=BYTES)
+            yield MetricRow(COST, name, role, one[key]["median"], one[key]["low"], one[key]["high"], unit=SECONDS)
+        yield MetricRow(COST, "explanation ÷ forward pass", role, one["ratio"], unit=TIMES)
+        yield MetricRow(COST, "FLOPs of an explanation", role, one["flops"], unit=COUNT)
+        yield MetricRow(COST, "peak memory of a batch", role, one["peak_bytes"], unit=BYTES)
 
 
-def absent(found: Mapping[str, Any]) -> list[str]:
+def missing_sections(found: Mapping[str, Any]) -> list[str]:
     """What is not there for this choice, never computed or out of date, in words."""
-    own = [f"{section} of the {role}" for section in OWN if found[section] for role in found["models"]
+    own = [f"{section} of the {role}" for section in PER_MODEL if found[section] for role in found["models"]
            if role not in found[section]]
     return [*(section for section in found["sections"] if not found[section]), *own]
 
 
-def latencies(made: list[Row]) -> list[Row]:
+def latencies(made: list[MetricRow]) -> list[MetricRow]:
     """The forward passes among these rows."""
     return [row for row in made if row.section == COST and row.measure.startswith("latency")]
 

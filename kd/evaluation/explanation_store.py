@@ -26,15 +26,15 @@ from kd.store.runs import FINISHED, Run, Store
 VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew
 AGREEMENT, LOCALISATION, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
     "agreement", "localisation", "post-hoc", "faithfulness", "cost")
-OWN = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
-MASK, STAND_IN = "mask", "grad-cam"  # the explainer that only an explained student has, and what is asked elsewhere
+PER_MODEL = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
+MASK, FALLBACK = "mask", "grad-cam"  # the explainer that only an explained student has, and what is asked elsewhere
 MODEL = "model"  # a run that learnt without a teacher, judged alone
 
 Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the type checker
 
 
 @dataclass(frozen=True)
-class Choice:
+class EvalKey:
     """What was asked: explainer, stage (from 0, or from the end where negative), at most `limit` test images (0: all),
     drawn per class with `seed`."""
 
@@ -52,17 +52,17 @@ class Choice:
         stage = f"stage{self.stage}" if self.stage >= 0 else f"last{-self.stage}"
         return f"{self.explainer}.{stage}.{self.limit or 'all'}.seed{self.seed}"
 
-    def of(self, run: Run) -> "Choice":
+    def of(self, run: Run) -> "EvalKey":
         """The same, with `limit` 0 where the run's test set is no larger than it."""
         images = (run.evaluation or {}).get("images", 0)
         return replace(self, limit=0) if images and self.limit >= images else self
 
-    def suited(self, run: Run) -> "Choice":
+    def suited(self, run: Run) -> "EvalKey":
         """The same by the explainer that this run's model can be asked by, as `kd.explainers.suited` has it."""
-        return replace(self, explainer=STAND_IN) if self.explainer == MASK and not run.spec.explainer_depth else self
+        return replace(self, explainer=FALLBACK) if self.explainer == MASK and not run.spec.mask_net_depth else self
 
 
-def cast(store: Store, run: Run) -> dict[str, Run]:
+def compared_runs(store: Store, run: Run) -> dict[str, Run]:
     """Who is judged with a run, by role: teacher, control where it is finished, student; or `model` alone."""
     if not run.spec.teacher:
         return {MODEL: run}
@@ -74,32 +74,32 @@ def cast(store: Store, run: Run) -> dict[str, Run]:
 def require_mask(runs: Mapping[str, Run], explainers: Collection[str], posthoc: bool) -> None:
     """Raises UsageError where a mask is to be judged and nobody of a cast has one, or the post-hoc agreement of a
     student is to be told without one."""
-    masked = [role for role, run in runs.items() if run.spec.explainer_depth]
+    masked = [role for role, run in runs.items() if run.spec.mask_net_depth]
     newest = list(runs.values())[-1]
     if (MASK in explainers and not masked) or (posthoc and STUDENT not in masked):
         raise UsageError(f"{newest.id} has no mask to judge. Distil a student with an explainer in front (method "
-                         f"medtex), or choose another explainer, such as {STAND_IN}, without {POSTHOC} agreement.")
+                         f"medtex), or choose another explainer, such as {FALLBACK}, without {POSTHOC} agreement.")
     if posthoc and MASK not in explainers:
         raise UsageError(f"{POSTHOC.capitalize()} agreement is that of the student's mask. Choose the explainer {MASK} "
                          "as well.")
 
 
-def concerned(choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Run]:
+def depends_on(choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[str, Run]:
     """Whose weights a section of a whole cast hangs on, by role; nobody's where the section cannot be had."""
     if section == AGREEMENT and TEACHER not in runs:
         return {}
     if section != POSTHOC:
         return dict(runs)
-    masked = STUDENT in runs and runs[STUDENT].spec.explainer_depth
+    masked = STUDENT in runs and runs[STUDENT].spec.mask_net_depth
     return {role: runs[role] for role in (TEACHER, STUDENT)} if masked and choice.explainer == MASK else {}
 
 
-def keep(run: Run, choice: Choice, section: str, runs: Mapping[str, Run], result: dict[str, Any],
+def save(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run], result: dict[str, Any],
          arrays: Arrays) -> None:
     """Store a section that was computed from `runs`; the JSON is written last and replaces the old one in one step."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    folder, marks = _folder(run, choice), stamp(runs)
+    folder, marks = _folder(run, choice), dependency_hashes(runs)
     name = f"{section}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:12]}.npz"
     write_bytes(folder / name, buffer.getvalue())
     write_json(folder / f"{section}.json", {"choice": asdict(choice), "stamp": marks, "arrays": name, "result": result})
@@ -108,13 +108,13 @@ def keep(run: Run, choice: Choice, section: str, runs: Mapping[str, Run], result
             old.unlink(missing_ok=True)
 
 
-def find(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
+def load(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
     """A stored section's result, or None when there is none of these weights and data."""
     stored = _stored(run, choice, section, runs)
     return stored["result"] if stored else None
 
 
-def values(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> Arrays | None:
+def load_arrays(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> Arrays | None:
     """A stored section's values per image, with `index` (in the test split) and `names`; None as `find`."""
     stored = _stored(run, choice, section, runs)
     if stored is None:
@@ -126,28 +126,34 @@ def values(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> A
         return None
 
 
-def read(store: Store, run: Run, choice: Choice) -> dict[str, Any] | None:
+def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
     """All that is known of a run for a choice, or None: per section its result, and what is missing is None.
 
     Localisation and faithfulness are by role. models: with the explainer that each was asked by. notes: what must be
     said beside the numbers. sections: those that this choice can have. Stale results are not shown.
     """
-    choice, runs = choice.of(run), cast(store, run)
-    own = {section: {role: found for role, one in runs.items()
-                     if (found := find(one, choice.suited(one), section, {role: one})) is not None} for section in OWN}
-    together = {section: find(run, choice, section, whose) if whose else None
-                for section in (AGREEMENT, POSTHOC, COST) for whose in [concerned(choice, section, runs)]}
+    choice, runs = choice.of(run), compared_runs(store, run)
+    own = {
+        section: {
+            role: found
+            for role, one in runs.items()
+            if (found := load(one, choice.suited(one), section, {role: one})) is not None
+        }
+        for section in PER_MODEL
+    }
+    together = {section: load(run, choice, section, whose) if whose else None
+                for section in (AGREEMENT, POSTHOC, COST) for whose in [depends_on(choice, section, runs)]}
     if not any(own.values()) and not any(together.values()):
         return None
     models = {role: {"run": one.id, "label": one.spec.model_label, "explainer": choice.suited(one).explainer}
               for role, one in runs.items()}
     found = {**together, **{section: by_role or None for section, by_role in own.items()}}
-    there = [section for section in SECTIONS if section in OWN or concerned(choice, section, runs)]
+    there = [section for section in SECTIONS if section in PER_MODEL or depends_on(choice, section, runs)]
     return {"choice": asdict(choice), "models": models, "notes": notes(choice, runs), "sections": there,
             **{section: found[section] for section in SECTIONS}}
 
 
-def notes(choice: Choice, runs: Mapping[str, Run]) -> list[str]:
+def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
     """What must be said of a choice that not every model can be asked by."""
     others = [role for role, run in runs.items() if choice.suited(run) != choice]
     if not others or len(others) == len(runs):
@@ -205,19 +211,19 @@ def _short(value: float | None) -> float | str:
     return "" if value is None else round(value, 3)
 
 
-def choices(run: Run) -> list[Choice]:
+def choices(run: Run) -> list[EvalKey]:
     """For which choices something is stored with this run, fresh or stale, in the order of their names."""
     found = {}
     for path in sorted((run.path / "appraisals").glob("*/*.json")):
         try:
-            choice = Choice(**json.loads(path.read_text())["choice"])
+            choice = EvalKey(**json.loads(path.read_text())["choice"])
         except (OSError, ValueError, TypeError, KeyError):
             continue  # another version's
         found[choice.folder] = choice
     return list(found.values())
 
 
-def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role: str = STUDENT,
+def least_agreeing(store: Store, run: Run, choice: EvalKey, count: int = 12, role: str = STUDENT,
                    measure: str = "spearman") -> dict[int, float]:
     """The images on which `role` and the teacher look at the most different places, by number in the test split, with
     the measure there, worst first; blank maps left out.
@@ -225,7 +231,7 @@ def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role
     measure: one of `kd.metrics.map_similarity.MEASURES`.
     """
     choice = choice.of(run)
-    found = values(run, choice, AGREEMENT, cast(store, run))
+    found = load_arrays(run, choice, AGREEMENT, compared_runs(store, run))
     name = f"{role}_{measure}"
     if found is None or name not in found:
         return {}
@@ -235,7 +241,7 @@ def least_agreeing(store: Store, run: Run, choice: Choice, count: int = 12, role
             for place in order[:count] if np.isfinite(alike[place])}
 
 
-def stamp(runs: Mapping[str, Run]) -> dict[str, str]:
+def dependency_hashes(runs: Mapping[str, Run]) -> dict[str, str]:
     """What a result hangs on: this module's version, the data, and every run with a digest of its weights."""
     data = next(iter(runs.values())).spec.data_fingerprint
     return {"version": str(VERSION), "data": data, **{run.id: digest(run) for run in runs.values()}}
@@ -256,13 +262,13 @@ def _digest(path: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _folder(run: Run, choice: Choice) -> Path:
+def _folder(run: Run, choice: EvalKey) -> Path:
     return run.path / "appraisals" / re.sub(r"[^\w.-]", "_", choice.folder)
 
 
-def _stored(run: Run, choice: Choice, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
+def _stored(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
     try:
         stored = json.loads((_folder(run, choice) / f"{section}.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return stored if stored.get("stamp") == stamp(runs) else None
+    return stored if stored.get("stamp") == dependency_hashes(runs) else None

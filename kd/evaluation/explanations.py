@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from kd.errors import UsageError
 from kd.evaluation import explanation_store, predict
-from kd.evaluation.context import Bench
-from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, Choice
+from kd.evaluation.context import EvalContext
+from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, EvalKey
 from kd.explainers import EXPLAINERS
 from kd.explainers.base import stage_number
 from kd.explanation_metrics import faithfulness, localisation, posthoc
 from kd.explanation_metrics.runtime import IMAGES, execution
-from kd.explanation_metrics.sanity_checks import sanity
+from kd.explanation_metrics.sanity_checks import randomisation_test
 from kd.metrics import agreement as agreeing
-from kd.metrics.bootstrap import interval, random_maps, scatter_back, stratified
+from kd.metrics.bootstrap import bootstrap_ci, random_maps, scatter_back, stratified_sample
 from kd.models.masked_student import MaskedStudent
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER
@@ -34,10 +34,10 @@ CAM, EARLIER, SHAP = "grad-cam", "layer-cam", "gradient-shap"  # of the teacher,
 PLACED = ("pointing", "energy")  # the scores by which the mask is set beside the teacher's maps
 
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-Part = tuple[Choice, str, str]  # what was chosen, section, role
+Part = tuple[EvalKey, str, str]  # what was chosen, section, role
 
 
-def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
+def evaluate_explanations(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
              faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
              stage: int = -1, limit: int = 0, seed: int = 0, progress: ProgressCallback = no_progress,
              should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -54,14 +54,14 @@ def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), 
     wanted = {AGREEMENT: agreement, LOCALISATION: localisation, POSTHOC: posthoc, FAITHFULNESS: faithfulness,
               COST: cost}
     asked = [section for section, on in wanted.items() if on]
-    runs = explanation_store.cast(store, run)
+    runs = explanation_store.compared_runs(store, run)
     explanation_store.require_mask(runs, explainers, posthoc)
     for one in runs.values():
         _require_finished(one)
-    todo = _missing(run, runs, [Choice(name, stage, limit, seed).of(run) for name in explainers], asked)
+    todo = _missing(run, runs, [EvalKey(name, stage, limit, seed).of(run) for name in explainers], asked)
     if todo:
         _work(store, run, runs, todo, progress, should_stop)
-    found = {name: explanation_store.read(store, run, Choice(name, stage, limit, seed)) for name in explainers}
+    found = {name: explanation_store.load_all(store, run, EvalKey(name, stage, limit, seed)) for name in explainers}
     notes = list(dict.fromkeys(note for one in found.values() if one for note in one["notes"]))
     if agreement and MODEL in runs:
         notes.append(f"{run.id} learnt without a teacher, so there are no maps to agree with.")
@@ -70,17 +70,17 @@ def appraise(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), 
     return {"run": run.id, "explainers": found, "notes": notes}
 
 
-def _missing(run: Run, runs: dict[str, Run], choices: Sequence[Choice], asked: Sequence[str]) -> list[Part]:
+def _missing(run: Run, runs: dict[str, Run], choices: Sequence[EvalKey], asked: Sequence[str]) -> list[Part]:
     """What is asked for and not stored; the role is empty for what several models share."""
-    found: dict[tuple[Choice, str, str], Part] = {}
+    found: dict[tuple[EvalKey, str, str], Part] = {}
     for choice in choices:
         for section in asked:
-            if section in explanation_store.OWN:
+            if section in explanation_store.PER_MODEL:
                 for role, one in runs.items():
-                    if explanation_store.find(one, choice.suited(one), section, {role: one}) is None:
+                    if explanation_store.load(one, choice.suited(one), section, {role: one}) is None:
                         found.setdefault((choice.suited(one), section, role), (choice, section, role))
-            elif (whose := explanation_store.concerned(choice, section, runs)) and (
-                    explanation_store.find(run, choice, section, whose) is None):
+            elif (whose := explanation_store.depends_on(choice, section, runs)) and (
+                    explanation_store.load(run, choice, section, whose) is None):
                 found[choice, section, ""] = choice, section, ""
     return list(found.values())
 
@@ -90,61 +90,61 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
     progress("opening the data", 0.0)
     pulse = PhaseProgress(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
     data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
-    bench: Bench | None = None
+    bench: EvalContext | None = None
     for choice, section, role in todo:
         if bench is None or bench.choice != choice:
             kinds = {section for one, section, _ in todo if one == choice}
-            bench = Bench(runs, data, choice, pulse, kinds, bench)
+            bench = EvalContext(runs, data, choice, pulse, kinds, bench)
         owner = runs[role] if role else run
         used = choice.suited(owner) if role else choice
         with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
             result, arrays = _COMPUTE[section](bench, role)
-        whose = {role: owner} if role else explanation_store.concerned(choice, section, runs)
+        whose = {role: owner} if role else explanation_store.depends_on(choice, section, runs)
         shared = {"index": bench.index, "names": np.array([data.test.names[number] for number in bench.index])}
-        explanation_store.keep(owner, used, section, whose, result, {**shared, **arrays})
+        explanation_store.save(owner, used, section, whose, result, {**shared, **arrays})
 
 
-def _phrase(choice: Choice, section: str, role: str) -> str:
+def _phrase(choice: EvalKey, section: str, role: str) -> str:
     of = f" of the {role}" if role else ""
-    return f"{EXPLAINERS[choice.explainer].facts.title}: {section}{of}"
+    return f"{EXPLAINERS[choice.explainer].info.title}: {section}{of}"
 
 
-def _agreement(bench: Bench, _: str) -> Found:
-    teacher, pupils = bench.heat(TEACHER, AGREEMENT), [role for role in bench.runs if role != TEACHER]
+def _agreement(bench: EvalContext, _: str) -> Found:
+    teacher, pupils = bench.heatmaps(TEACHER, AGREEMENT), [role for role in bench.runs if role != TEACHER]
     found = {role: agreeing.map_agreement(teacher[0], other[0], teacher[1], other[1], bench.choice.seed)
-             for role in pupils for other in [bench.heat(role, AGREEMENT)]}
-    answers = bench.answers(TEACHER)
-    same = {role: answers.argmax(axis=1) == bench.answers(role).argmax(axis=1) for role in pupils}
+             for role in pupils for other in [bench.heatmaps(role, AGREEMENT)]}
+    answers = bench.logits(TEACHER)
+    same = {role: answers.argmax(axis=1) == bench.logits(role).argmax(axis=1) for role in pupils}
     result: dict[str, Any] = {
         "images": len(bench.index), "rounds": agreeing.ROUNDS,
-        "classes": {role: agreeing.class_agreement(answers, bench.answers(role), bench.labels, bench.groups)
+        "classes": {role: agreeing.class_agreement(answers, bench.logits(role), bench.labels, bench.groups)
                     for role in pupils},
         "maps": {role: found[role].to_json(same[role], bench.groups) for role in pupils}}
-    if CONTROL in found and bench.asked(CONTROL) == bench.asked(STUDENT):
-        result["gain"] = agreeing.gain(found[STUDENT], found[CONTROL], bench.groups)
+    if CONTROL in found and bench.explainer_name(CONTROL) == bench.explainer_name(STUDENT):
+        result["gain"] = agreeing.gain_vs_control(found[STUDENT], found[CONTROL], bench.groups)
     arrays = {f"{role}_{name}": values for role, one in found.items() for name, values in one.arrays().items()}
-    return result, {**arrays, **{f"{role}_kl": agreeing.divergence(answers, bench.answers(role)) for role in pupils}}
+    return result, {**arrays, **{f"{role}_kl": agreeing.divergence(answers, bench.logits(role)) for role in pupils}}
 
 
-def _localisation(bench: Bench, role: str) -> Found:
+def _localisation(bench: EvalContext, role: str) -> Found:
     told = bench.evidence
     if not len(told):
         return {"images": 0, "reason": "No test image comes with a mask of its evidence."}, {}
-    maps, blank = bench.heat(role, LOCALISATION)
-    found = localisation.localisation(maps[told], blank[told], bench.drawn, bench.choice.seed)
+    maps, blank = bench.heatmaps(role, LOCALISATION)
+    found = localisation.localisation(maps[told], blank[told], bench.evidence_masks, bench.choice.seed)
     result = {"grid": list(maps.shape[1:]),
               **found.to_json(bench.labels[told], bench.data.classes, bench.groups_of(told))}
     arrays = {score: scatter_back(values, told, len(bench.index)) for score, values in found.scores.items()}
     return result, {**arrays, "area": scatter_back(found.area, told, len(bench.index))}
 
 
-def _posthoc(bench: Bench, _: str) -> Found:
+def _posthoc(bench: EvalContext, _: str) -> Found:
     teacher, student, stage = bench.model(TEACHER), bench.model(STUDENT), bench.choice.stage
     assert isinstance(student, MaskedStudent), "there is no post-hoc agreement without a mask"
     before = stage_number(teacher, stage) - 1
     asked = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
-    bench.heat(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes the time that the progress is of
-    heat = {name: bench.heat(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
+    bench.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes the time that the progress is of
+    heat = {name: bench.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
     found = posthoc.posthoc(teacher, student, bench.images, {name: maps for name, (maps, _) in heat.items()},
                             bench.choice.seed, lambda share: bench.pulse(0.5 + 0.5 * share))
     result = {**found.to_json(bench.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
@@ -153,27 +153,36 @@ def _posthoc(bench: Bench, _: str) -> Found:
     return result, found.arrays()
 
 
-def _beside(bench: Bench, theirs: dict[str, int]) -> dict[str, Any] | None:
+def _beside(bench: EvalContext, theirs: dict[str, int]) -> dict[str, Any] | None:
     """The student's mask beside the teacher's maps of the true class, where evidence is drawn: scores, and by how much
     the mask's are higher on the same images."""
     told = bench.evidence
     if not len(told):
         return None
-    heat = {posthoc.MASK: bench.heat(STUDENT, LOCALISATION, posthoc.MASK),
-            **{name: bench.heat(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
-    scores = {name: localisation.told(maps[told], blank[told], bench.drawn) for name, (maps, blank) in heat.items()}
+    heat = {posthoc.MASK: bench.heatmaps(STUDENT, LOCALISATION, posthoc.MASK),
+            **{name: bench.heatmaps(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
+    scores = {
+        name: localisation.nan_where_blank(maps[told], blank[told], bench.evidence_masks)
+        for name, (maps, blank) in heat.items()
+    }
     groups, mask = bench.groups_of(told), scores[posthoc.MASK]
-    return {"images": len(told),
-            "scores": {name: {score: interval(one[score], groups).to_json() for score in PLACED}
-                       for name, one in scores.items()},
-            "over": {name: {score: interval(mask[score] - scores[name][score], groups).to_json() for score in PLACED}
-                     for name in theirs}}
+    return {
+        "images": len(told),
+        "scores": {
+            name: {score: bootstrap_ci(one[score], groups).to_json() for score in PLACED}
+            for name, one in scores.items()
+        },
+        "over": {
+            name: {score: bootstrap_ci(mask[score] - scores[name][score], groups).to_json() for score in PLACED}
+            for name in theirs
+        },
+    }
 
 
-def _faithfulness(bench: Bench, role: str) -> Found:
+def _faithfulness(bench: EvalContext, role: str) -> Found:
     model, targets, pulse = bench.model(role), bench.targets(role, FAITHFULNESS), bench.pulse
-    maps, blank = bench.heat(role, FAITHFULNESS)
-    explainer, choice = EXPLAINERS[bench.asked(role)], bench.choice
+    maps, blank = bench.heatmaps(role, FAITHFULNESS)
+    explainer, choice = EXPLAINERS[bench.explainer_name(role)], bench.choice
 
     def judge(heat: NDArray[np.float32], empty: NDArray[np.bool_] | None, start: float) -> faithfulness.Faithfulness:
         return faithfulness.faithfulness(model, bench.images, targets, heat, empty, choice.seed,
@@ -184,23 +193,23 @@ def _faithfulness(bench: Bench, role: str) -> Found:
         count = len(bench.index)
         bench.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
-    few = stratified(bench.labels, SANITY_IMAGES, choice.seed)
+    few = stratified_sample(bench.labels, SANITY_IMAGES, choice.seed)
     result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, bench.chance[role], bench.groups),
-              "sanity": sanity(explainer, model, bench.images[few], targets[few], choice.stage, choice.seed,
+              "sanity": randomisation_test(explainer, model, bench.images[few], targets[few], choice.stage, choice.seed,
                                lambda share: pulse(0.85 + 0.15 * share))}
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 
 
-def _cost(bench: Bench, _: str) -> Found:
+def _cost(bench: EvalContext, _: str) -> Found:
     most = max(IMAGES.values())
-    few = stratified(bench.labels, most, bench.choice.seed)[:most]
+    few = stratified_sample(bench.labels, most, bench.choice.seed)[:most]
     models = {role: bench.model(role) for role in bench.runs}
     targets = {role: bench.targets(role, FAITHFULNESS)[few] for role in models}
-    explainers = {role: EXPLAINERS[bench.asked(role)] for role in models}
+    explainers = {role: EXPLAINERS[bench.explainer_name(role)] for role in models}
     return execution(models, explainers, bench.images[few], targets, bench.choice.stage, progress=bench.pulse), {}
 
 
-_COMPUTE: dict[str, Callable[[Bench, str], Found]] = {
+_COMPUTE: dict[str, Callable[[EvalContext, str], Found]] = {
     AGREEMENT: _agreement, LOCALISATION: _localisation, POSTHOC: _posthoc, FAITHFULNESS: _faithfulness, COST: _cost}
 
 

@@ -39,7 +39,7 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "
 
 
 def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu", rank: int = 0,
-                   world: int = 1) -> tuple[NDArray[np.float32], mask_statistics.Report | None]:
+                   world: int = 1) -> tuple[NDArray[np.float32], mask_statistics.MaskStatistics | None]:
     """As `predict`, and what the masks on these images come to; None for a model that lays none.
 
     rank, world: which of how many processes of torch.distributed this is. Each computes every `world`-th batch, and
@@ -49,7 +49,7 @@ def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | 
     if world > 1:
         parts = sorted(distributed_ops.gather_objects([part._replace(logits=part.logits.cpu()) for part in parts]),
                        key=lambda part: part.start)
-    tally = mask_statistics.Tally()
+    tally = mask_statistics.MaskAccumulator()
     for part in parts:
         if part.masks is not None:
             tally.add_statistics(part.masks)
@@ -84,7 +84,7 @@ def load(run: Run, classes: int) -> Classifier:
 def data_of(run: Run, store: Store, progress: ProgressCallback | None = None) -> Dataset:
     """The data set that the run learnt from. Raises UsageError when its content is another by now."""
     spec = run.spec
-    data = open_dataset(spec.data, spec.image_size, store.places, progress)
+    data = open_dataset(spec.data, spec.image_size, store.paths, progress)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since {run.id} learnt from it. Put the old content "
                          "back, or train a new run.")

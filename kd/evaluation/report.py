@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from kd.errors import unknown
 from kd.metrics import classification
 from kd.metrics.agreement import class_agreement
-from kd.metrics.bootstrap import whiskers
-from kd.metrics.classification import known
-from kd.store.predictions import BOTH_WRONG, GAINED, LOST, Answers, answers, logits, pick
+from kd.metrics.bootstrap import error_bars
+from kd.metrics.classification import known_values
+from kd.store.predictions import BOTH_WRONG, STUDENT_WRONG, TEACHER_WRONG, Predictions, load, logits, select_cases
 from kd.store.runs import Run
 
 RESAMPLES = 1000
 SURE, ALIKE = "surest errors of the student", "confused alike"
-KINDS = (LOST, SURE, ALIKE, BOTH_WRONG, GAINED)
+KINDS = (STUDENT_WRONG, SURE, ALIKE, BOTH_WRONG, TEACHER_WRONG)
 SHARE, NUMBER, NATS, COUNT, SECONDS, BYTES, TIMES = UNITS = (
     "share", "number", "nats", "count", "seconds", "bytes", "times")
 
@@ -29,7 +29,7 @@ Table = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One number and what it must be read beside; None where there is none.
 
     low, high: a 95 % interval. chance: what knowing nothing gives. excess: above that, positive is better, with its own
@@ -55,7 +55,7 @@ class Row:
     @property
     def reach(self) -> tuple[float, float]:
         """How far the interval goes below and above the value; 0 where there is none."""
-        return (0.0, 0.0) if self.value is None else whiskers(self.value, self.low, self.high)
+        return (0.0, 0.0) if self.value is None else error_bars(self.value, self.low, self.high)
 
     @property
     def excess_reach(self) -> tuple[float, float]:
@@ -64,17 +64,17 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class ModelReport:
     """One model on the test set. probabilities: [N, K]. table: counts [K, K], true class by answer."""
 
     role: str
     run: Run
     classes: tuple[str, ...]
-    answers: Answers
+    answers: Predictions
     probabilities: Values
     table: Table
     reliability: classification.Reliability
-    rows: tuple[Row, ...]
+    rows: tuple[MetricRow, ...]
 
     @property
     def images(self) -> int:
@@ -91,14 +91,14 @@ class Score:
         return np.asarray(self.table / np.maximum(self.table.sum(axis=1, keepdims=True), 1))
 
     @property
-    def recall(self) -> list[Row]:
+    def recall(self) -> list[MetricRow]:
         """A row per class, in the classes' order; the measure is the class."""
         return [row for row in self.rows if row.section == "recall"]
 
 
-def score(role: str, run: Run) -> Score | None:
+def model_report(role: str, run: Run) -> ModelReport | None:
     """A run's verdict, or None before it was tested."""
-    found, raw, summary = answers(run), logits(run), run.summary
+    found, raw, summary = load(run), logits(run), run.summary
     if found is None or raw is None or summary is None:
         return None
     classes = tuple(summary["classes"])
@@ -106,32 +106,53 @@ def score(role: str, run: Run) -> Score | None:
     probabilities = classification.softmax(raw)
     bins = classification.reliability(probabilities, found.labels)
     rows = (*_overall(role, table, classification.auroc(probabilities, found.labels), bins.ece),
-            *_price(role, summary), *_recalls(role, table, classes))
-    return Score(role, run, classes, found, probabilities, table, bins, rows)
+            *_cost_rows(role, summary), *_recalls(role, table, classes))
+    return ModelReport(role, run, classes, found, probabilities, table, bins, rows)
 
 
-def _overall(role: str, table: Table, auroc: float, ece: float) -> list[Row]:
+def _overall(role: str, table: Table, auroc: float, ece: float) -> list[MetricRow]:
     number = int(table.sum())
     guess = _commonest(table)
     spread = {"accuracy": wilson(int(np.trace(table)), number),
               "macro-F1": _between(np.array([classification.macro_f1(one) for one in _redrawn(table)]))}
     rows = [
-        Row("classification", name, role, known(measure(table)), *spread[name], known(measure(guess)), images=number)
+        MetricRow(
+            "classification",
+            name,
+            role,
+            known_values(measure(table)),
+            *spread[name],
+            known_values(measure(guess)),
+            images=number,
+        )
         for name, measure in (("accuracy", classification.accuracy), ("macro-F1", classification.macro_f1))
     ]
-    return [*rows, Row("classification", "AUROC", role, known(auroc), chance=0.5, images=number, unit=NUMBER),
-            Row("classification", "ECE", role, known(ece), images=number)]
+    return [
+        *rows,
+        MetricRow("classification", "AUROC", role, known_values(auroc), chance=0.5, images=number, unit=NUMBER),
+        MetricRow("classification", "ECE", role, known_values(ece), images=number),
+    ]
 
 
-def _price(role: str, summary: Mapping[str, Any]) -> list[Row]:
-    return [Row("price", "parameters", role, summary["parameters"], unit=COUNT),
-            Row("price", "FLOPs per picture", role, summary["flops"], unit=COUNT)]
+def _cost_rows(role: str, summary: Mapping[str, Any]) -> list[MetricRow]:
+    return [MetricRow("price", "parameters", role, summary["parameters"], unit=COUNT),
+            MetricRow("price", "FLOPs per picture", role, summary["flops"], unit=COUNT)]
 
 
-def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[Row]:
+def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[MetricRow]:
     recall, number = classification.recall_per_class(table), table.sum(axis=1)
-    return [Row("recall", name, role, known(recall[place]), *wilson(int(table[place, place]), int(number[place])),
-                chance=1 / len(classes), images=int(number[place])) for place, name in enumerate(classes)]
+    return [
+        MetricRow(
+            "recall",
+            name,
+            role,
+            known_values(recall[place]),
+            *wilson(int(table[place, place]), int(number[place])),
+            chance=1 / len(classes),
+            images=int(number[place]),
+        )
+        for place, name in enumerate(classes)
+    ]
 
 
 def wilson(hits: int, number: int) -> tuple[float | None, float | None]:
@@ -168,24 +189,24 @@ def _between(values: Values) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def paired(first: Score, second: Score) -> bool:
+def paired(first: ModelReport, second: ModelReport) -> bool:
     """Whether both were tested on the same pictures."""
-    return first.answers.beside(second.answers)
+    return first.answers.same_images(second.answers)
 
 
-def together(teacher: Score, other: Score) -> list[Row]:
+def agreement_rows(teacher: ModelReport, other: ModelReport) -> list[MetricRow]:
     """How alike they answer, beside what two models would show that err independently within each true class."""
     first, second = (np.log(np.maximum(one.probabilities, 1e-12)) for one in (teacher, other))
     found = class_agreement(first, second, teacher.answers.labels)
-    same = known(_independent(teacher, other).sum() / max(teacher.images, 1))
+    same = known_values(_independent(teacher, other).sum() / max(teacher.images, 1))
     return [_alike(other.role, "same answer as the teacher", found["agreement"], same),
             _alike(other.role, "both wrong", found["both_wrong"], found["both_wrong_expected"]),
             _alike(other.role, "wrong in the same way", found["same_wrong"], found["same_wrong_expected"]),
             _alike(other.role, "divergence from the teacher's answers", found["kl"], None, NATS)]
 
 
-def _alike(role: str, measure: str, one: Mapping[str, Any], chance: float | None, unit: str = SHARE) -> Row:
-    return Row("answers", measure, role, one["mean"], one["low"], one["high"], chance, images=one["n"], unit=unit)
+def _alike(role: str, measure: str, one: Mapping[str, Any], chance: float | None, unit: str = SHARE) -> MetricRow:
+    return MetricRow("answers", measure, role, one["mean"], one["low"], one["high"], chance, images=one["n"], unit=unit)
 
 
 @dataclass(frozen=True)
@@ -199,7 +220,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, eq=False)
-class Alike:
+class SharedErrors:
     """Where two models are confused alike: counts and expected [K, K], true class by the wrong class both answer."""
 
     classes: tuple[str, ...]
@@ -220,17 +241,17 @@ class Alike:
                 if self.counts[row, column]]
 
 
-def confused_alike(first: Score, second: Score) -> Alike:
+def shared_errors(first: ModelReport, second: ModelReport) -> SharedErrors:
     """Of two models on the same pictures."""
     truth, classes = first.answers.labels, len(first.classes)
     same = (first.answers.predicted == second.answers.predicted) & ~first.answers.right
     counts = classification.confusion(truth[same], first.answers.predicted[same], classes)
     expected = _independent(first, second)
     np.fill_diagonal(expected, 0.0)
-    return Alike(first.classes, counts, expected)
+    return SharedErrors(first.classes, counts, expected)
 
 
-def _independent(first: Score, second: Score) -> Values:
+def _independent(first: ModelReport, second: ModelReport) -> Values:
     """Pictures [K, K], true class by answer, that both would answer so if they erred independently in each class."""
     return np.asarray(first.table * second.table / np.maximum(first.table.sum(axis=1, keepdims=True), 1))
 
@@ -248,7 +269,7 @@ class ImageCase:
     student_sure: float
 
 
-def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[list[ImageCase], int]:
+def image_cases(kind: str, teacher: ModelReport, student: ModelReport, count: int = 12) -> tuple[list[ImageCase], int]:
     """Pictures of one of KINDS, those first of which the student is surest, and how many there are in all.
 
     Raises UsageError for another kind.
@@ -258,14 +279,14 @@ def cases(kind: str, teacher: Score, student: Score, count: int = 12) -> tuple[l
     elif kind == ALIKE:
         numbers = np.flatnonzero(~student.answers.right & (teacher.answers.predicted == student.answers.predicted))
     elif kind in KINDS:
-        numbers = pick(kind, teacher.answers, student.answers)
+        numbers = select_cases(kind, teacher.answers, student.answers)
     else:
         raise unknown("kind of case", kind, KINDS)
     order = numbers[np.argsort(-student.confidence[numbers], kind="stable")]
-    return [case(int(number), teacher, student) for number in order[:count]], len(order)
+    return [image_case(int(number), teacher, student) for number in order[:count]], len(order)
 
 
-def case(number: int, teacher: Score, student: Score) -> ImageCase:
+def image_case(number: int, teacher: ModelReport, student: ModelReport) -> ImageCase:
     """What is known of one test picture."""
     classes = teacher.classes
     return ImageCase(number, teacher.answers.names[number], classes[teacher.answers.labels[number]],
@@ -273,6 +294,6 @@ def case(number: int, teacher: Score, student: Score) -> ImageCase:
                 float(teacher.confidence[number]), float(student.confidence[number]))
 
 
-def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def records(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
     """The rows for a file: one dictionary each, all with the same keys."""
     return [asdict(row) for row in rows]

@@ -4,18 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from kd.datasets import open_dataset
-from kd.experiments.plan import Request
-from kd.experiments.plan import plan as plan_request
-from kd.store.groups import Trio
+from kd.experiments.plan import DistillSpec
+from kd.experiments.plan import plan_first_seed as plan_request
+from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
 # The teacher is one of timm's smallest and trains from scratch in half a minute; at 96 px its last grid is 3×3, the
 # coarsest that still points somewhere.
-REQUEST = Request(data="phantom-brain:count=600,difficulty=0.3", teacher="test_resnet", student="plain", depth=5,
+REQUEST = DistillSpec(data="phantom-brain:count=600,difficulty=0.3", teacher="test_resnet", student="plain", depth=5,
                   epochs=10, image_size=96)
 
 
-def plan(store: Store) -> Trio:
+def plan(store: Store) -> Distillation:
     """The demo's teacher, control and student."""
     return plan_request(REQUEST, store)
 
@@ -24,7 +24,7 @@ def compare(student: Run, store: Store, out: Path) -> dict[str, Any]:
     """Compare the demo's models on the first test image that shows a tumour, and write figure, maps and numbers."""
     from kd.inspection import compare as verb
 
-    test = open_dataset(student.spec.data, student.spec.image_size, store.places).test
+    test = open_dataset(student.spec.data, student.spec.image_size, store.paths).test
     shown = next(number for number in range(len(test)) if test.evidence is not None and test.evidence[number].any())
     comparison = verb.compare(store, student, test.images[shown])
     comparison.save(out)

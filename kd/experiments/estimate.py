@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from kd.datasets import DataRef, cache
-from kd.experiments.plan import EXPLAINER, seeded
-from kd.experiments.step_benchmark import ALONE, Trial, Use, trial
+from kd.experiments.plan import MASK_NET_FIELDS, with_seeds
+from kd.experiments.step_benchmark import ALONE, StepBenchmark, StepConfig, benchmark_step
 from kd.methods import METHODS, build
 from kd.roles import ROLES
 from kd.spec import RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.compute import device_here
-from kd.training.precision import precision_of
+from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 
@@ -25,7 +25,7 @@ BYTES = 4
 
 
 @dataclass(frozen=True)
-class Need:
+class RunEstimate:
     """One role's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words. runs: how
     many seeds of it are still to train, at least 1. teacher_seconds: of the seconds, the teacher's passes whose outputs
     are then cached for all like runs. cache_bytes: of these outputs."""
@@ -40,10 +40,10 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ResourceEstimate:
     """Of the runs of a distillation. Bytes; memory at its peak and beside the program itself; None: not known."""
 
-    needs: tuple[Need, ...]
+    run_estimates: tuple[RunEstimate, ...]
     images: int
     memory: int
     memory_free: int | None
@@ -52,7 +52,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        return sum(need.seconds for need in self.needs)
+        return sum(need.seconds for need in self.run_estimates)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -64,24 +64,26 @@ class Forecast:
         ) if holds)
 
 
-def forecast(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Store, seeds: int = 1) -> Forecast:
+def estimate_resources(
+    specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Store, seeds: int = 1
+) -> ResourceEstimate:
     """Of teacher, control and student specs on a data set. seeds: how often control and student are trained."""
     teacher, _, student = specs
     classes = len(data.classes)
     images = _training_images(teacher, data.images, store)
-    trials = [trial(_bare(spec), classes, _use(spec)) for spec in specs]
-    needs = tuple(_need(role, seeded(spec, number), teacher, classes, images, store) for role, spec, number
+    trials = [benchmark_step(_bare(spec), classes, _use(spec)) for spec in specs]
+    needs = tuple(_need(role, with_seeds(spec, number), teacher, classes, images, store) for role, spec, number
                   in zip(ROLES, specs, (1, seeds, seeds), strict=True))
     large, _, small = trials
     watching = large.parameters * BYTES + student.batch_size * round(
-        small.asked * _question(teacher, small, classes).kept)
+        small.asked * _question(teacher, small, classes).activation_bytes)
     memory = max(_memory(large, teacher.batch_size, teacher.image_size),
                  _memory(small, student.batch_size, student.image_size) + watching)
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.cache_bytes for need in needs)
             + _cache_bytes(teacher, data.images, store))
     free = _free_memory(torch.device(device_here(teacher.device)))
-    return Forecast(needs, images, memory, free, disk, _free_disk(store.places.root))
+    return ResourceEstimate(needs, images, memory, free, disk, _free_disk(store.paths.root))
 
 
 def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:
@@ -98,19 +100,21 @@ def _trained_on(run: Run) -> int:
     return sum(counts.get("train", []))
 
 
-def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int, store: Store) -> Need:
+def _need(
+    role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int, store: Store
+) -> RunEstimate:
     """specs: the same but for the seed."""
     to_do = [spec for spec in specs if not ((run := store.find(spec)) and run.status == FINISHED)]
     if not to_do:
-        return Need(role, 0.0, "finished before, used again", True)
+        return RunEstimate(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
     steps = spec.epochs * images * spec.data_fraction
     cached = estimate(spec, teacher, classes, images, store)
-    watching = trial(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
+    watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
     if lived := _as_before(spec, teacher, store, watching):
         seconds, basis = steps * lived[0], f"as {lived[1]} took, with the same model, size and batch"
     else:
-        own = trial(_bare(spec), classes, _use(spec))
+        own = benchmark_step(_bare(spec), classes, _use(spec))
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
         seconds = steps * own.step + spec.epochs * images / 7 * own.forward
         basis = f"one step of {own.images} images timed on this machine"
@@ -119,7 +123,7 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
             basis += ", and one of its teacher, which is shown what each mask leaves"
     teacher_seconds = cached.passes * watching
     once = teacher_seconds if cached.size else 0.0
-    return Need(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once, cached.size)
+    return RunEstimate(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once, cached.size)
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -> tuple[float, str] | None:
@@ -145,32 +149,36 @@ def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
 
 def _bare(spec: RunSpec) -> RunSpec:
     """Only what decides how long one image takes."""
-    explainer = {name: getattr(spec, name) for name in EXPLAINER}
+    explainer = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   **explainer, device=spec.device, precision=precision_of(spec), threads=spec.threads,
+                   **explainer, device=spec.device, precision=resolve_precision(spec), threads=spec.threads,
                    views=min(spec.views, 1))
 
 
-def _use(spec: RunSpec) -> Use:
+def _use(spec: RunSpec) -> StepConfig:
     """Of a run's own model."""
-    if not METHODS[spec.method].needs_mask_net or not spec.explainer_depth:
+    if not METHODS[spec.method].needs_mask_net or not spec.mask_net_depth:
         return ALONE
     method = build(spec.method, spec.method_args)
-    return Use(method.forward_kwargs(1.0)["drawing"], method.live_queries)
+    return StepConfig(method.forward_kwargs(1.0)["drawing"], method.live_queries)
 
 
-def _question(teacher: RunSpec, student: Trial, classes: int) -> Trial:
+def _question(teacher: RunSpec, student: StepBenchmark, classes: int) -> StepBenchmark:
     """Of the teacher that a student asks in every step; costs nothing where it does not."""
-    return trial(_bare(teacher), classes, Use(frozen=True)) if student.asked else Trial(0.0, 0.0, 0, 0, 0)
+    return (
+        benchmark_step(_bare(teacher), classes, StepConfig(frozen=True))
+        if student.asked
+        else StepBenchmark(0.0, 0.0, 0, 0, 0)
+    )
 
 
-def _memory(one: Trial, batch: int, size: int) -> int:
-    return WORDS * one.parameters * BYTES + batch * (one.kept + 3 * size**2 * BYTES)
+def _memory(one: StepBenchmark, batch: int, size: int) -> int:
+    return WORDS * one.parameters * BYTES + batch * (one.activation_bytes + 3 * size**2 * BYTES)
 
 
 def _cache_bytes(spec: RunSpec, pictures: int, store: Store) -> int:
     """Of the decoded pictures and masks, where they are not decoded yet."""
-    decoded = cache.is_decoded(spec.data_fingerprint, spec.image_size, store.places)
+    decoded = cache.is_decoded(spec.data_fingerprint, spec.image_size, store.paths)
     return 0 if decoded else pictures * spec.image_size**2 * 4
 
 

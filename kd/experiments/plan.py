@@ -9,10 +9,10 @@ from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
 from kd.spec import RunSpec, check, setting
-from kd.store.groups import Series, Trio
+from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
-EXPLAINER = ("explainer_depth", "explainer_width", "explainer_fill")
+MASK_NET_FIELDS = ("explainer_depth", "explainer_width", "explainer_fill")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
@@ -24,7 +24,7 @@ def _like(name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Request:
+class DistillSpec:
     """What a person chooses; the form's fields and the flags of `distill`."""
 
     data: str = _like("data")
@@ -39,10 +39,10 @@ class Request:
                                    "the first stages of the trained teacher).")
     depth: int = _like("depth")
     width: int = _like("width")
-    explainer_depth: int = setting(3, "Where the method trains an explainer: halvings of its U-Net. More see wider.",
+    mask_net_depth: int = setting(3, "Where the method trains an explainer: halvings of its U-Net. More see wider.",
                                    low=1, high=5)
-    explainer_width: int = _like("explainer_width")
-    explainer_fill: str = _like("explainer_fill")
+    mask_net_width: int = _like("explainer_width")
+    mask_fill: str = _like("explainer_fill")
     method: str = setting("kd", "The distillation method.")
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     epochs: int = _like("epochs")
@@ -50,7 +50,7 @@ class Request:
     batch_size: int = _like("batch_size")
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
-    stretch: float = setting(0.0, "With less data, more passes for student and control: as many times as "
+    equal_steps: float = setting(0.0, "With less data, more passes for student and control: as many times as "
                              "data_fraction^-stretch. 0: as many passes; 1: about as many steps as with all data.",
                              low=0.0, high=1.0)
     views: int = _like("views")
@@ -70,7 +70,7 @@ class Request:
 
 
 
-def specs(request: Request, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
+def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
     """Teacher, control and student specs of a request's first seed, checked; touches no run folder. Raises UsageError.
 
     data: the request's data set, where it has been inspected already.
@@ -80,17 +80,21 @@ def specs(request: Request, store: Store, data: DataRef | None = None) -> tuple[
     if not METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
-    data = data or datasets.inspect(request.data, store.places)
-    caveat(request, data)
+    data = data or datasets.inspect(request.data, store.paths)
+    method_warning(request, data)
     teacher = _teacher_spec(request, store, data)
     control = _student_spec(request, teacher, store, data)
-    student = replace(control, method=request.method, method_args=complete(request.method, request.method_args),
-                      teacher=known.id if (known := store.find(teacher)) else teacher.id,
-                      **{name: getattr(request, name) for name in EXPLAINER if METHODS[request.method].needs_mask_net})
+    student = replace(
+        control,
+        method=request.method,
+        method_args=complete(request.method, request.method_args),
+        teacher=known.id if (known := store.find(teacher)) else teacher.id,
+        **{name: getattr(request, name) for name in MASK_NET_FIELDS if METHODS[request.method].needs_mask_net},
+    )
     return teacher, control, student
 
 
-def caveat(request: Request, data: DataRef) -> str:
+def method_warning(request: DistillSpec, data: DataRef) -> str:
     """What there is to say of the method on as many classes as the data set has; most often nothing.
 
     Raises UsageError where it would learn nothing from the teacher.
@@ -100,21 +104,21 @@ def caveat(request: Request, data: DataRef) -> str:
     return methods.check(request.method, len(data.classes))
 
 
-def seeded(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
+def with_seeds(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
     """The same settings with so many seeds, from its own upwards. Raises UsageError beyond the last seed there is."""
     return tuple(replace(spec, seed=spec.seed + number) for number in range(seeds))
 
 
-def series(request: Request, store: Store, data: DataRef | None = None) -> Series:
+def plan_runs(request: DistillSpec, store: Store, data: DataRef | None = None) -> Replicates:
     """The runs of a request; those with the same settings that are there already are found again, not repeated."""
-    teacher, control, student = specs(request, store, data)
-    arms = [map(store.create, seeded(arm, request.seeds)) for arm in (control, student)]
-    return Series(store.create(teacher), tuple(zip(*arms, strict=True)))
+    teacher, control, student = plan_specs(request, store, data)
+    arms = [map(store.create, with_seeds(arm, request.seeds)) for arm in (control, student)]
+    return Replicates(store.create(teacher), tuple(zip(*arms, strict=True)))
 
 
-def plan(request: Request, store: Store) -> Trio:
+def plan_first_seed(request: DistillSpec, store: Store) -> Distillation:
     """The three runs of a request's first seed."""
-    return series(replace(request, seeds=1), store).trios[0]
+    return plan_runs(replace(request, seeds=1), store).distillations[0]
 
 
 
@@ -127,25 +131,25 @@ def plan(request: Request, store: Store) -> Trio:
 
 
 
-def _common(request: Request, data: DataRef) -> dict[str, Any]:
+def _common(request: DistillSpec, data: DataRef) -> dict[str, Any]:
     return {"data": data.reference, "data_fingerprint": data.fingerprint,
             **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
                                                          "precision", "device", "threads")}}
 
 
-def _teacher_spec(request: Request, store: Store, data: DataRef) -> RunSpec:
+def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
     from kd.models import require_cnn
 
     if (run := store.get(request.teacher)) is not None:
         return _reused(run, request, data)
     require_cnn(request.teacher)
-    weights = start_from(request.teacher_weights)
+    weights = initial_weights(request.teacher_weights)
     rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
     return RunSpec(model=request.teacher, **weights, normalisation=request.normalisation, learning_rate=rate,
                    epochs=request.teacher_epochs or request.epochs, **_common(request, data))
 
 
-def _reused(run: Run, request: Request, data: DataRef) -> RunSpec:
+def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
     """A finished run as teacher. Its data set must be the student's; its picture size becomes the student's."""
     if run.status != FINISHED:
         raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Train it to its end first.")
@@ -158,35 +162,37 @@ def _reused(run: Run, request: Request, data: DataRef) -> RunSpec:
     return run.spec
 
 
-def passes(request: Request) -> int:
+def epochs_for_fraction(request: DistillSpec) -> int:
     """How often student and control go over their share of the images. Raises UsageError beyond what a run can have."""
-    found, most = round(request.epochs * request.data_fraction ** -request.stretch), _like("epochs").metadata["high"]
+    found, most = round(request.epochs * request.data_fraction**-request.equal_steps), _like("epochs").metadata["high"]
     if found > most:
-        raise UsageError(f"A data_fraction of {request.data_fraction:g} with stretch {request.stretch:g} makes {found} "
-                         f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or less stretch.")
+        raise UsageError(
+            f"A data_fraction of {request.data_fraction:g} with stretch {request.equal_steps:g} makes {found} "
+            f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or less stretch."
+        )
     return found
 
 
-def _student_spec(request: Request, teacher: RunSpec, store: Store, data: DataRef) -> RunSpec:
+def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: DataRef) -> RunSpec:
     """The control's spec; the student's differs from it in method and teacher only."""
     from kd.models import require_cnn
 
-    common = {**_common(request, data), "epochs": passes(request), "data_fraction": request.data_fraction,
+    common = {**_common(request, data), "epochs": epochs_for_fraction(request), "data_fraction": request.data_fraction,
               "learning_rate": STUDENT_RATE}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
     if request.student_weights != "none":
         common["learning_rate"] = FINE_TUNE_RATE
     if request.student == "truncated":
-        weights = start_from(_teacher_weights(request, teacher, store))
+        weights = initial_weights(_teacher_weights(request, teacher, store))
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
                        normalisation=teacher.normalisation, **common)
     name = request.student.removeprefix("timm:")
     require_cnn(name)
-    return RunSpec(model=name, **start_from(request.student_weights), **common)
+    return RunSpec(model=name, **initial_weights(request.student_weights), **common)
 
 
-def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
+def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> str:
     """`teacher` as a student's starting weights means the trained teacher's file, so it must have been trained."""
     if request.student_weights != "teacher":
         return request.student_weights
@@ -197,11 +203,11 @@ def _teacher_weights(request: Request, teacher: RunSpec, store: Store) -> str:
     return str(run.weights)
 
 
-def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
+def plan_single_run(settings: Mapping[str, Any], store: Store) -> RunSpec:
     """The checked spec of one run learnt from the labels. Settings are RunSpec's fields by name."""
     from kd.models import require_cnn
 
-    spec = RunSpec(**{**settings, **start_from(settings.get("pretrained", "none"))})
+    spec = RunSpec(**{**settings, **initial_weights(settings.get("pretrained", "none"))})
     if "learning_rate" not in settings:
         small = spec.model in ("plain", "truncated") and spec.pretrained == "none"
         rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
@@ -209,11 +215,11 @@ def single(settings: Mapping[str, Any], store: Store) -> RunSpec:
     if spec.model not in ("plain", "truncated"):
         spec = replace(spec, model=spec.model.removeprefix("timm:"))
         require_cnn(spec.model)
-    data = datasets.inspect(spec.data, store.places)
+    data = datasets.inspect(spec.data, store.paths)
     return replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
 
 
-def start_from(source: str) -> dict[str, Any]:
+def initial_weights(source: str) -> dict[str, Any]:
     """The two spec fields that name starting weights: `none`, `hub`, or a file with its digest."""
     from kd.models import weights
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.metrics.bootstrap import Interval, interval
+from kd.metrics.bootstrap import ConfidenceInterval, bootstrap_ci
 from kd.roles import ROLES
-from kd.store.groups import Series
-from kd.store.predictions import Answers, answers
+from kd.store.groups import Replicates
+from kd.store.predictions import Predictions, load
 from kd.store.runs import Run
 
 BETTER, WORSE, WITHIN_CHANCE = VERDICTS = ("better", "worse", "within chance")
@@ -22,7 +22,7 @@ SCORES = ("accuracy", "macro_f1", "val_macro_f1", "seconds")
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedScores:
     """One score of every seed, in the seeds' order."""
 
     values: tuple[float, ...]
@@ -46,7 +46,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """How many percentage points more of the same test images one model gets right than another, over the seeds.
 
     points: the mean over seeds. low, high: its 95 % bootstrap interval, of these trained models on other test images;
@@ -58,12 +58,12 @@ class Difference:
     points: float
     low: float | None
     high: float | None
-    by_seed: Spread
+    by_seed: SeedScores
     images: int
     people: int | None = None
 
     @property
-    def told(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether there is an interval."""
         return self.low is not None
 
@@ -80,7 +80,7 @@ class Difference:
                 "verdict": self.verdict}
 
 
-def difference(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
+def difference(first: Sequence[Predictions], second: Sequence[Predictions]) -> PairedDifference:
     """Of two models on the same test images, a pair of answers per seed.
 
     Images are drawn again (percentile bootstrap, Efron 1979) with both models' answers to them, so that what both get
@@ -89,39 +89,39 @@ def difference(first: Sequence[Answers], second: Sequence[Answers]) -> Differenc
     """
     change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
     people = _people((*first, *second))
-    found = interval(change.mean(axis=0), people)
+    found = bootstrap_ci(change.mean(axis=0), people)
     low, high = (None if edge is None else 100 * edge for edge in (found.low, found.high))
-    by_seed = Spread(tuple(100 * float(one) for one in change.mean(axis=1)))
-    return Difference(100 * float(change.mean()), low, high, by_seed, found.n,
+    by_seed = SeedScores(tuple(100 * float(one) for one in change.mean(axis=1)))
+    return PairedDifference(100 * float(change.mean()), low, high, by_seed, found.n,
                       None if people is None else len(set(people)))
 
 
-def level(models: Sequence[Answers]) -> Interval:
+def accuracy_ci(models: Sequence[Predictions]) -> ConfidenceInterval:
     """How often models of several seeds are right on the same test images, 0..1, with an interval as `difference` has.
     """
-    return interval(np.stack([one.right for one in models]).mean(axis=0), _people(models))
+    return bootstrap_ci(np.stack([one.right for one in models]).mean(axis=0), _people(models))
 
 
-def _people(models: Sequence[Answers]) -> tuple[str, ...] | None:
+def _people(models: Sequence[Predictions]) -> tuple[str, ...] | None:
     return next((one.groups for one in models if one.groups), None)
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResult:
     """One row of a distillation's result. run: of the first seed. accuracy, macro_f1: test, 0..1. val_macro_f1: of the
     epoch kept, 0..1; choose settings by this, never by the test. seconds: of training. lighter: teacher's FLOPs by
     these; smaller: teacher's parameters by these. gain: accuracy against the teacher, in points."""
 
     role: str
     run: Run
-    accuracy: Spread
-    macro_f1: Spread
-    val_macro_f1: Spread
-    seconds: Spread
+    accuracy: SeedScores
+    macro_f1: SeedScores
+    val_macro_f1: SeedScores
+    seconds: SeedScores
     parameters: int
     flops: int
-    lighter: float
-    smaller: float
+    flops_ratio: float
+    params_ratio: float
     gain: float
 
     def to_json(self) -> dict[str, Any]:
@@ -130,32 +130,32 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DistillationResult:
     """What a distillation came to. kept: student against teacher; bought: student against control.
 
     seeds: those that have finished. left_out: how many of the series have not, or were tested on other images.
     """
 
-    arms: tuple[Arm, ...]
-    kept: Difference
-    bought: Difference
+    arms: tuple[ArmResult, ...]
+    vs_teacher: PairedDifference
+    vs_control: PairedDifference
     seeds: tuple[int, ...]
     left_out: int
 
     @property
-    def student(self) -> Arm:
+    def student(self) -> ArmResult:
         return self.arms[-1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the sentence too."""
         return {"seeds": list(self.seeds), "left_out": self.left_out, **{arm.role: arm.to_json() for arm in self.arms},
-                "student_minus_control": self.bought.to_json(), "student_minus_teacher": self.kept.to_json(),
+                "student_minus_control": self.vs_control.to_json(), "student_minus_teacher": self.vs_teacher.to_json(),
                 "sentence": sentence(self)}
 
 
-def outcome(series: Series) -> Outcome | None:
+def distillation_result(series: Replicates) -> DistillationResult | None:
     """The result of the seeds that have finished; None while the teacher or every seed is yet to come."""
-    taught = tested(series.teacher)
+    taught = test_predictions(series.teacher)
     found = [(pair, answered) for pair in series.pairs if taught and (answered := _both(pair, taught))]
     if taught is None or not found:
         return None
@@ -163,38 +163,46 @@ def outcome(series: Series) -> Outcome | None:
     by_control, by_student = zip(*(answered for _, answered in found), strict=True)
     arms = tuple(_arm(role, runs, series.teacher) for role, runs in zip(ROLES, ([series.teacher], controls, students),
                                                                         strict=True))
-    return Outcome(arms, difference(by_student, [taught] * len(found)), difference(by_student, by_control),
+    return DistillationResult(arms, difference(by_student, [taught] * len(found)), difference(by_student, by_control),
                    tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
 
 
-def tested(run: Run) -> Answers | None:
+def test_predictions(run: Run) -> Predictions | None:
     """The test answers of a finished run; None before that, or where they were lost."""
-    return answers(run) if run.summary else None
+    return load(run) if run.summary else None
 
 
-def _both(pair: tuple[Run, Run], taught: Answers) -> tuple[Answers, Answers] | None:
+def _both(pair: tuple[Run, Run], taught: Predictions) -> tuple[Predictions, Predictions] | None:
     """What control and student answered, where both have finished and saw the images that the teacher saw."""
-    control, student = map(tested, pair)
-    if control is None or student is None or not (control.beside(taught) and student.beside(taught)):
+    control, student = map(test_predictions, pair)
+    if control is None or student is None or not (control.same_images(taught) and student.same_images(taught)):
         return None
     return control, student
 
 
-def _arm(role: str, runs: Sequence[Run], teacher: Run) -> Arm:
+def _arm(role: str, runs: Sequence[Run], teacher: Run) -> ArmResult:
     own, taught = [run.summary or {} for run in runs], teacher.summary or {}
-    scores = {name: Spread(tuple(float(one[name]) for one in own)) for name in SCORES}
+    scores = {name: SeedScores(tuple(float(one[name]) for one in own)) for name in SCORES}
     parameters, flops = own[0]["parameters"], own[0]["flops"]
-    return Arm(role, runs[0], **scores, parameters=parameters, flops=flops, lighter=taught["flops"] / flops,
-               smaller=taught["parameters"] / parameters, gain=100 * (scores["accuracy"].mean - taught["accuracy"]))
+    return ArmResult(
+        role,
+        runs[0],
+        **scores,
+        parameters=parameters,
+        flops=flops,
+        flops_ratio=taught["flops"] / flops,
+        params_ratio=taught["parameters"] / parameters,
+        gain=100 * (scores["accuracy"].mean - taught["accuracy"]),
+    )
 
 
-def sentence(result: Outcome, strong: Callable[[str], str] = str) -> str:
+def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> str:
     """The result as a person would say it. strong: how to stress a few words."""
-    bought, seeds = result.bought, len(result.seeds)
+    bought, seeds = result.vs_control, len(result.seeds)
     drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} people" if bought.people else "")
     average = f", on average over {seeds} seeds," if seeds > 1 else ""
-    return (f"On {drawn} the student is{average} {_told(result.kept, 'its teacher', strong)} and "
-            f"{_told(bought, 'the control', strong)}, at {_share(result.student.lighter)} of the teacher's FLOPs.")
+    return (f"On {drawn} the student is{average} {_told(result.vs_teacher, 'its teacher', strong)} and "
+            f"{_told(bought, 'the control', strong)}, at {_share(result.student.flops_ratio)} of the teacher's FLOPs.")
 
 
 def _share(lighter: float) -> str:
@@ -203,30 +211,32 @@ def _share(lighter: float) -> str:
     return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
 
 
-def _told(one: Difference, whom: str, strong: Callable[[str], str]) -> str:
+def _told(one: PairedDifference, whom: str, strong: Callable[[str], str]) -> str:
     way = "above" if one.points > 0 else "below"
     lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {whom}" if one.points else f"{strong('level')} with {whom}"
-    return f"{lead} ({between(one)}{', within chance' if one.told and one.verdict == WITHIN_CHANCE else ''})"
+    return f"{lead} ({between(one)}{', within chance' if one.has_interval and one.verdict == WITHIN_CHANCE else ''})"
 
 
-def between(one: Difference) -> str:
+def between(one: PairedDifference) -> str:
     """The interval in points, with a true minus: `−1.2 to +3.4`; or that there is none."""
     if one.low is None or one.high is None:
         return f"too few {'images' if one.people is None else 'people'} to tell"
     return f"{signed(one.low)} to {signed(one.high)}"
 
 
-def rows(result: Outcome) -> list[dict[str, str]]:
+def rows(result: DistillationResult) -> list[dict[str, str]]:
     """The scores in per cent, a row per seed and one for all, and what distilling bought in points."""
     _, control, student = result.arms
-    own = zip(result.seeds, control.accuracy.values, student.accuracy.values, result.bought.by_seed.values, strict=True)
+    own = zip(
+        result.seeds, control.accuracy.values, student.accuracy.values, result.vs_control.by_seed.values, strict=True
+    )
     found = [{"seed": str(seed), "control": f"{100 * first:.1f}", "student": f"{100 * second:.1f}",
               "difference": signed(gap)} for seed, first, second, gap in own]
     return [*found, {"seed": "all", "control": _spread(control.accuracy), "student": _spread(student.accuracy),
-                     "difference": f"{signed(result.bought.points)} ({between(result.bought)})"}]
+                     "difference": f"{signed(result.vs_control.points)} ({between(result.vs_control)})"}]
 
 
-def _spread(scores: Spread) -> str:
+def _spread(scores: SeedScores) -> str:
     return f"{100 * scores.mean:.1f}" + ("" if scores.sd is None else f" ± {100 * scores.sd:.1f}")
 
 

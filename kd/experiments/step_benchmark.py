@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from kd.models import build_untrained, cost, has_depthwise
-from kd.observation import Drawing, Observation
+from kd.observation import MaskSampling, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
 from kd.torch_utils import compute
@@ -22,35 +22,35 @@ from kd.training.augmentation import augment
 WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
 
 
-class Use(NamedTuple):
+class StepConfig(NamedTuple):
     """How a model takes part in a training step. drawing: how it draws masks, and asks: the pictures among what it
     draws that its teacher is shown. frozen: the model is such a teacher, differentiated no further than its pictures.
     """
 
-    drawing: Drawing | None = None
+    drawing: MaskSampling | None = None
     asks: tuple[str, ...] = ()
     frozen: bool = False
 
 
-ALONE = Use()
+ALONE = StepConfig()
 
 
 @dataclass(frozen=True)
-class Trial:
+class StepBenchmark:
     """One model on this machine: seconds an image of a training step and of a forward pass, bytes an image kept for
     the backward pass, parameters, how many images were timed, and how many pictures an image it asks its teacher
     about in a step."""
 
     step: float
     forward: float
-    kept: int
+    activation_bytes: int
     parameters: int
     images: int
     asked: float = 0.0
 
 
 @lru_cache(maxsize=64)
-def trial(spec: RunSpec, classes: int, use: Use = ALONE) -> Trial:
+def benchmark_step(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchmark:
     """Time a training step and a forward pass of an untrained model on noise, and weigh what the backward keeps.
 
     In a thread of its own, on as many computing threads as a run trains on; the caller's stay as they are.
@@ -59,7 +59,7 @@ def trial(spec: RunSpec, classes: int, use: Use = ALONE) -> Trial:
         return worker.submit(_trial, spec, classes, use).result()
 
 
-def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
+def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
     compute.set_threads(compute.threads(spec.threads))
     price = cost.cost(spec, classes)
     # Even, as training batches are: of an odd one a picture is asked about twice.
@@ -87,13 +87,19 @@ def _trial(spec: RunSpec, classes: int, use: Use) -> Trial:
 
     kept, asked = _kept(model, step, use.asks)
     took = measure(step, repeats=2, warmup=0).low
-    return Trial(took / images, measure(forward, repeats=2).low / images, kept // images, price.parameters, images,
-                 asked / images)
+    return StepBenchmark(
+        took / images,
+        measure(forward, repeats=2).low / images,
+        kept // images,
+        price.parameters,
+        images,
+        asked / images,
+    )
 
 
 def _loss(seen: Observation, asks: tuple[str, ...]) -> torch.Tensor:
     """Something that all which a step computes takes part in."""
-    answers = seen.logits if seen.drawn is None else torch.cat([seen.logits, seen.drawn.answers])
+    answers = seen.logits if seen.mask_samples is None else torch.cat([seen.logits, seen.mask_samples.answers])
     loss = F.cross_entropy(answers.float(), torch.zeros(len(answers), dtype=torch.long, device=answers.device))
     for pictures in _asked(seen, asks):
         loss = loss + pictures.float().mean()
@@ -101,7 +107,7 @@ def _loss(seen: Observation, asks: tuple[str, ...]) -> torch.Tensor:
 
 
 def _asked(seen: Observation, asks: tuple[str, ...]) -> list[torch.Tensor]:
-    return [getattr(seen.drawn, name) for name in asks]
+    return [getattr(seen.mask_samples, name) for name in asks]
 
 
 def _kept(model: torch.nn.Module, step: Callable[[], Observation], asks: tuple[str, ...]) -> tuple[int, int]:

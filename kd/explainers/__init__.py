@@ -1,7 +1,7 @@
 """Explainers by name. A new one: a class like those here, and one line below."""
 
 from kd.explainers.attribution import GradientShap, IntegratedGradients
-from kd.explainers.base import Explainer, ExplainerFacts, Maps, scale
+from kd.explainers.base import Explainer, ExplainerInfo, Maps, scale
 from kd.explainers.gradient_cams import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from kd.explainers.gradient_free_cams import AblationCam, EigenCam, ScoreCam
 from kd.explainers.model_maps import Mask, StageMaps
@@ -27,10 +27,10 @@ EXPLAINERS.add("kernel-shap")(KernelShap())
 EXPLAINERS.add("occlusion")(Occlusion())
 EXPLAINERS.add("shap-gradient")(ShapGradient())
 
-__all__ = ["EXPLAINERS", "Explainer", "ExplainerFacts", "Maps", "scale", "suited"]
+__all__ = ["EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "scale", "explainer_for"]
 
 
-def suited(name: str, model: Classifier) -> str:
+def explainer_for(name: str, model: Classifier) -> str:
     """The name of the explainer that this model can be asked by: `name`, but Grad-CAM in place of the mask for a model
     that has none, since it is what the mask is measured against. Raises UsageError for an unknown name."""
     EXPLAINERS[name]

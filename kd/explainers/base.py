@@ -19,7 +19,7 @@ FLAT = 1e-5
 
 
 @dataclass(frozen=True)
-class ExplainerFacts:
+class ExplainerInfo:
     """What the form and the page show of an explainer, and what the page must know to run it.
 
     class_specific: whether another target class gives another map. seeing: one sentence, "what am I seeing?".
@@ -35,11 +35,11 @@ class ExplainerFacts:
     title: str
     paper: str
     class_specific: bool
-    seeing: str
+    image_input: str
     cost: Literal["instant", "seconds", "minutes"] = "instant"
     signed: bool = False
     absolute: bool = False
-    early: bool = True
+    early_stages: bool = True
     grid: Literal["stage", "picture", "superpixels"] = "stage"
 
 
@@ -99,7 +99,7 @@ class Explainer(ABC):
     Nothing is attached to the model and nothing of it is changed: no hooks, no mode, no `.grad`.
     """
 
-    facts: ClassVar[ExplainerFacts]
+    info: ClassVar[ExplainerInfo]
 
     def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1,
                  progress: ShareCallback | None = None) -> Maps:
@@ -120,7 +120,7 @@ class Explainer(ABC):
         seen = self._maps(model, images, targets, numbers, progress or no_share)
         if progress:
             progress(1.0)
-        return tuple(Maps(values.detach().float(), self.facts.signed, self.facts.absolute) for values in seen)
+        return tuple(Maps(values.detach().float(), self.info.signed, self.info.absolute) for values in seen)
 
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.explainers.base import Explainer, ExplainerFacts
+from kd.explainers.base import Explainer, ExplainerInfo
 from kd.models.base import Classifier
 from kd.progress import ShareCallback
 
@@ -94,10 +94,10 @@ class GradCam(GradientCam):
     forward pass.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "Grad-CAM", "Selvaraju 2017, arXiv 1610.02391", True,
         "Bright where the stage's features speak for the target class; what speaks against it is not shown.",
-        early=False)
+        early_stages=False)
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
         return (gradients.mean(dim=(-2, -1), keepdim=True) * features).sum(dim=-3).relu()
@@ -115,10 +115,10 @@ class GradCamPlusPlus(GradientCam):
     The gradient g is the logit's, where the paper differentiates its exponential: the reading of the package grad-cam.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "Grad-CAM++", "Chattopadhay 2018, arXiv 1710.11063", True,
         "As Grad-CAM, but only places that speak for the class weigh a channel: several findings all light up.",
-        early=False)
+        early_stages=False)
     # The package's constant: part of the map, since squared gradients are often smaller.
     EPSILON = 1e-6
 
@@ -138,7 +138,7 @@ class HiResCam(GradientCam):
     then zeros, and not their rounding. The package grad-cam shows the positive part only.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
         "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
     # Of the channels' magnitude: less is rounding and a norm's epsilon; true maps have 1e-2 and more.
@@ -155,7 +155,7 @@ class HiResCam(GradientCam):
 class LayerCam(GradientCam):
     """`ReLU(Σ_c ReLU(g_c) ⊙ F_c)`: every place weighs for itself, so early stages stay readable (Jiang 2021)."""
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "LayerCAM", "Jiang 2021, IEEE TIP 30 (no arXiv), doi 10.1109/TIP.2021.3089943", True,
         "Bright at single places whose features speak for the target class; made for fine, early stages.")
 
@@ -166,9 +166,9 @@ class LayerCam(GradientCam):
 class XGradCam(GradientCam):
     """`ReLU(Σ_c α_c·F_c)`, α_c the gradient averaged with the features as weights (Fu 2020)."""
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "XGrad-CAM", "Fu 2020, arXiv 2008.02312", True,
-        "As Grad-CAM, with each channel's gradient read where the channel responds.", early=False)
+        "As Grad-CAM, with each channel's gradient read where the channel responds.", early_stages=False)
     # The package's constant: a channel that is off has no weight.
     EPSILON = 1e-7
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerFacts, for_every_target
+from kd.explainers.base import Explainer, ExplainerInfo, for_every_target
 from kd.models.base import Classifier
 from kd.observation import stage_map
 from kd.progress import ShareCallback
@@ -14,7 +14,7 @@ from kd.progress import ShareCallback
 class StageMaps(Explainer):
     """The channel-average feature map of a stage (KD-FMV, AAAI-25). Signed where the stage's features are."""
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
         "Bright where a stage responds strongly on average over its channels, to anything: no class is asked about.")
 
@@ -32,7 +32,7 @@ class Mask(Explainer):
     a model without an explainer in front; `kd.explainers.suited` says what stands in there.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
         "Bright where the student may look: what its explainer found the teacher's answer to rest on.",
         absolute=True, grid="picture")

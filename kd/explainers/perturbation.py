@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.explainers.attribution import PixelExplainer
-from kd.explainers.base import CHUNK, SEED, Asker, ExplainerFacts, mean_colour, without_noise
+from kd.explainers.base import CHUNK, SEED, Asker, ExplainerInfo, mean_colour, without_noise
 from kd.torch_utils.rng import isolated_rng
 
 COUNT = 49
@@ -46,7 +46,7 @@ class Occlusion(PixelExplainer):
     speaks against the class.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "Occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901", True,
         "What the target class's score loses when this place is covered (below 0: it gains).",
         "seconds", signed=True, grid="picture")
@@ -81,7 +81,7 @@ class KernelShap(PixelExplainer):
     The selections are seeded.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "KernelSHAP", "Lundberg & Lee 2017, arXiv 1705.07874", True,
         "What each patch of like colour adds to the target class's score (below 0: takes from it).",
         "seconds", signed=True, grid="superpixels")

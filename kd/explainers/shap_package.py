@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.explainers.attribution import PixelExplainer, empty_pictures
-from kd.explainers.base import SEED, Asker, ExplainerFacts
+from kd.explainers.base import SEED, Asker, ExplainerInfo
 
 SAMPLES = 200  # shap's default, which KD-FMV's "about 60 s" is made of
 _numpy = threading.Lock()
@@ -24,7 +24,7 @@ class ShapGradient(PixelExplainer):
     since shap draws from numpy's global generator; its state is put back.
     """
 
-    facts = ExplainerFacts(
+    facts = ExplainerInfo(
         "SHAP (package shap)", "Lundberg & Lee 2017, arXiv 1705.07874", True,
         "What each pixel adds to the target class's score (below 0: takes from it), against empty pictures.",
         "minutes", signed=True, grid="picture")

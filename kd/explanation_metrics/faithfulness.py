@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
-from kd.metrics.bootstrap import RANDOM_GRID, centred, interval
-from kd.metrics.inpainting import blur, impute
+from kd.metrics.bootstrap import RANDOM_GRID, bootstrap_ci, centre_gaussian
+from kd.metrics.inpainting import blur, inpaint
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
@@ -54,7 +54,7 @@ class Faithfulness:
 
     def means(self) -> dict[str, float | None]:
         """The mean of every score."""
-        return {score: interval(getattr(self, score)).mean for score in SCORES}
+        return {score: bootstrap_ci(getattr(self, score)).mean for score in SCORES}
 
 
 def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], maps: NDArray[np.floating],
@@ -79,7 +79,7 @@ def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[
 
 def centred_maps(count: int, side: int) -> NDArray[np.float32]:
     """[N, side, side]: a Gaussian around the middle of the picture."""
-    return np.broadcast_to(centred(side, side), (count, side, side))
+    return np.broadcast_to(centre_gaussian(side, side), (count, side, side))
 
 
 def summary(found: Faithfulness, chance: dict[str, Faithfulness],
@@ -88,9 +88,9 @@ def summary(found: Faithfulness, chance: dict[str, Faithfulness],
     scores = {}
     for score in SCORES:
         told = np.isfinite(getattr(found, score))
-        scores[score] = {"value": interval(getattr(found, score), groups).to_json(),
-                         **{name: interval(getattr(other, score)[told]).mean for name, other in chance.items()},
-                         **{f"over_{name}": interval(found.over(other, score), groups).to_json()
+        scores[score] = {"value": bootstrap_ci(getattr(found, score), groups).to_json(),
+                         **{name: bootstrap_ci(getattr(other, score)[told]).mean for name, other in chance.items()},
+                         **{f"over_{name}": bootstrap_ci(found.over(other, score), groups).to_json()
                             for name, other in chance.items()}}
     curves = {"map": found, **chance}
     return {"images": len(found.road), "blank": int(np.isnan(found.road).sum()), "scores": scores,
@@ -136,7 +136,7 @@ class _Test:
         return torch.stack(gaps).mean(dim=0)
 
     def _imputed(self, keep: Tensor) -> Tensor:
-        filled = impute(self.images, keep[:, 0])
+        filled = inpaint(self.images, keep[:, 0])
         noise = torch.stack([_drawn(one + 1, *filled.shape[1:], normal=True) for one in self.seeds]).to(filled)
         return self._score(torch.where(keep, self.images, filled + NOISE * noise))
 

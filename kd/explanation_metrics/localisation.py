@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.base import Split
-from kd.metrics.bootstrap import centred, derangements, interval, scatter_back
+from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, derangements, scatter_back
 from kd.torch_utils.resize import upsample
 
 SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
@@ -52,7 +52,7 @@ def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Score
     return {"pointing": pointing, "energy": energy, "iou_otsu": otsu, "iou_best": best, "auprc": auprc}, curve
 
 
-def told(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8]) -> Scores:
+def nan_where_blank(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8]) -> Scores:
     """As `measure`, nan [N] where a map is blank: to set two maps of the same images side by side."""
     kept = np.flatnonzero(~blank)
     scores, _ = measure(maps[kept], masks[kept])
@@ -78,21 +78,21 @@ class Localisation:
     def to_json(self, labels: NDArray[np.int64], classes: Sequence[str],
                 groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Means with bootstrap intervals, over all images and per class [N]."""
-        per_class = {name: {"images": int(own.sum()), "area": interval(self.area[own & ~self.blank]).mean,
-                            **{score: interval(self.scores[score][own]).mean for score in SCORES}}
+        per_class = {name: {"images": int(own.sum()), "area": bootstrap_ci(self.area[own & ~self.blank]).mean,
+                            **{score: bootstrap_ci(self.scores[score][own]).mean for score in SCORES}}
                      for number, name in enumerate(classes) if (own := labels == number).any()}
         return {"images": len(self.area), "blank": int(self.blank.sum()), "threshold": self.threshold,
-                "area": interval(self.area[~self.blank]).mean, "scores": {score: self._score(score, groups)
+                "area": bootstrap_ci(self.area[~self.blank]).mean, "scores": {score: self._score(score, groups)
                                                                           for score in SCORES},
                 "per_class": per_class}
 
     def _score(self, score: str, groups: Sequence[str] | None) -> dict[str, Any]:
         values, left = self.scores[score], ~self.blank
-        return {"value": interval(values, groups).to_json(), "centre": interval(self.centre[score][left]).mean,
-                "others": interval(self.others[score]).mean,
-                "over_area": interval(values - self.area, groups).to_json(),
-                "over_centre": interval(values - self.centre[score], groups).to_json(),
-                "over_others": interval(values - self.others[score], groups).to_json()}
+        return {"value": bootstrap_ci(values, groups).to_json(), "centre": bootstrap_ci(self.centre[score][left]).mean,
+                "others": bootstrap_ci(self.others[score]).mean,
+                "over_area": bootstrap_ci(values - self.area, groups).to_json(),
+                "over_centre": bootstrap_ci(values - self.centre[score], groups).to_json(),
+                "over_others": bootstrap_ci(values - self.others[score], groups).to_json()}
 
 
 def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
@@ -102,7 +102,7 @@ def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: ND
     scores, curve = measure(maps[kept], masks[kept])
     threshold = float(THRESHOLDS[curve.mean(axis=0).argmax()]) if len(kept) else float(THRESHOLDS[0])
     side = masks.shape[1]
-    middle, _ = measure(np.broadcast_to(centred(side, side), (count, side, side)), masks)
+    middle, _ = measure(np.broadcast_to(centre_gaussian(side, side), (count, side, side)), masks)
     shuffled = [measure(maps[kept[pair]], masks[kept])[0] for pair in derangements(len(kept), ROUNDS, seed)]
     others = {score: np.mean([one[score] for one in shuffled], axis=0) if shuffled else np.full(len(kept), np.nan)
               for score in SCORES}

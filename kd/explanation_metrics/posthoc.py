@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
-from kd.metrics.bootstrap import centred, interval, random_maps
+from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, random_maps
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.progress import ShareCallback, no_share
@@ -37,34 +37,34 @@ class PostHoc:
     teacher's, by their explainers' names; CENTRE, a disc in the middle; RANDOM, smooth blobs.
     """
 
-    kept: dict[str, Flags]
-    left: dict[str, Flags]
+    same_on_mask: dict[str, Flags]
+    same_off_mask: dict[str, Flags]
     area: NDArray[np.float64]
 
     def to_json(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Means with bootstrap intervals. over: how much better than another map of the same pictures it is, positive
         is better for both: every map than the random one, the student's mask, cut, than every other. A soft mask has
         none: it shows a little of every place, so a mask of 0 and 1 that shows as much is no chance level for it."""
-        return {"images": len(self.area), "area": interval(self.area, groups).to_json(),
-                "maps": {name: self._map(name, groups) for name in self.kept}}
+        return {"images": len(self.area), "area": bootstrap_ci(self.area, groups).to_json(),
+                "maps": {name: self._map(name, groups) for name in self.same_on_mask}}
 
     def _map(self, name: str, groups: Sequence[str] | None) -> dict[str, Any]:
-        others = [other for other in self.kept if other not in OWN] if name == MASK else \
+        others = [other for other in self.same_on_mask if other not in OWN] if name == MASK else \
             [RANDOM] * (name not in (SOFT, RANDOM))
         return {"of": "student" if name in OWN else "" if name in (CENTRE, RANDOM) else "teacher",
-                "kept": interval(self.kept[name].astype(float), groups).to_json(),
-                "left": interval(self.left[name].astype(float), groups).to_json(),
-                "over": {other: {"kept": self._better(self.kept, name, other, groups),
-                                 "left": self._better(self.left, other, name, groups)} for other in others}}
+                "kept": bootstrap_ci(self.same_on_mask[name].astype(float), groups).to_json(),
+                "left": bootstrap_ci(self.same_off_mask[name].astype(float), groups).to_json(),
+                "over": {other: {"kept": self._better(self.same_on_mask, name, other, groups),
+                                 "left": self._better(self.same_off_mask, other, name, groups)} for other in others}}
 
     @staticmethod
     def _better(flags: dict[str, Flags], name: str, other: str, groups: Sequence[str] | None) -> dict[str, Any]:
-        return interval(flags[name].astype(float) - flags[other], groups).to_json()
+        return bootstrap_ci(flags[name].astype(float) - flags[other], groups).to_json()
 
     def arrays(self) -> dict[str, Any]:
         """Per image, for an npz file: `<map>_kept`, `<map>_left` and `shown`."""
-        return {**{f"{name}_kept": flags for name, flags in self.kept.items()},
-                **{f"{name}_left": flags for name, flags in self.left.items()}, "shown": self.area}
+        return {**{f"{name}_kept": flags for name, flags in self.same_on_mask.items()},
+                **{f"{name}_left": flags for name, flags in self.same_off_mask.items()}, "shown": self.area}
 
 
 def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint8], maps: Mapping[str, Maps],
@@ -96,7 +96,7 @@ def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], nois
     with torch.no_grad():
         soft = student.predict_mask(batch)
     side, ties = soft.shape[-1], torch.from_numpy(noise).to(soft)
-    middle = torch.from_numpy(centred(side, side)).to(soft).expand_as(soft)
+    middle = torch.from_numpy(centre_gaussian(side, side)).to(soft).expand_as(soft)
     theirs = {name: torch.from_numpy(np.array(one, np.float32)).to(soft) for name, one in maps.items()}
     heat = {MASK: soft, **theirs, CENTRE: middle, RANDOM: ties}
     return {SOFT: soft, **{name: cut(one, _area(soft), ties, side) for name, one in heat.items()}}

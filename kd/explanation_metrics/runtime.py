@@ -30,7 +30,7 @@ def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explain
     explainer is timed `repeats` times after one uncounted turn, all models in turn; slower ones run once. progress: may
     raise to stop.
     """
-    count = min(len(images), *(IMAGES[explainers[name].facts.cost] for name in models))
+    count = min(len(images), *(IMAGES[explainers[name].info.cost] for name in models))
     trials = [_Trial(models[name], explainers[name], images[:count], targets[name][:count], stage) for name in models]
     seconds = iter(measure_in_turn([call for trial in trials for call in trial.calls()], repeats))
     costs = {}
@@ -56,7 +56,7 @@ class _Trial:
         self.model, self.explainer, self.stage = model, explainer, stage
         self.images = to_tensor(images, model.mean.device)
         self.targets = torch.from_numpy(targets).to(model.mean.device)
-        self.instant = explainer.facts.cost == "instant"
+        self.instant = explainer.info.cost == "instant"
 
     def calls(self) -> list[Callable[[], None]]:
         """What is timed in turn with the others."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from kd.datasets.tensors import to_tensor
 from kd.explainers import Explainer, Maps
-from kd.metrics.bootstrap import derangements, interval
+from kd.metrics.bootstrap import bootstrap_ci, derangements
 from kd.metrics.map_similarity import spearman
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
@@ -23,7 +23,7 @@ from kd.progress import ShareCallback, no_share
 BATCH = 8
 
 
-def levels(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
+def layer_groups(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
     """(name, its parameters) of the head, of every stage from the last to the first, and of the explainer in front of
     an explained student.
 
@@ -51,7 +51,7 @@ def _needs(names: list[str], parameters: list[nn.Parameter], total: torch.Tensor
     return {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
 
 
-def scrambled(model: Classifier, names: Sequence[str], seed: int = 0) -> Classifier:
+def randomise_weights(model: Classifier, names: Sequence[str], seed: int = 0) -> Classifier:
     """A frozen copy in which each of these parameters holds its own values in random order.
 
     So every layer keeps its mean and spread, signals neither die nor explode, and only what was learnt is gone.
@@ -67,7 +67,7 @@ def scrambled(model: Classifier, names: Sequence[str], seed: int = 0) -> Classif
     return copied.requires_grad_(False).eval()
 
 
-def explain_all(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
+def explain_batchwise(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
                 stage: int = -1, progress: ShareCallback = no_share) -> tuple[NDArray[np.float32],
                                                                                     NDArray[np.bool_]]:
     """Maps [N, h, w] in 0..1 of what speaks for the classes, in many pictures [N, S, S, 3], and which are blank [N].
@@ -91,27 +91,29 @@ def _within(progress: ShareCallback, start: float, length: float, share: float) 
     progress(start + length * share)
 
 
-def sanity(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
+def randomisation_test(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
            stage: int = -1, seed: int = 0, progress: ShareCallback = no_share) -> dict[str, Any]:
     """Rank correlation of the maps with those of the trained model, while more and more of it is scrambled.
 
     chance: the trained model's own maps of different images. rows: how far the scrambling went, the correlation with a
     bootstrap interval, and the number of images left out because a map is blank. progress: may raise to stop.
     """
-    steps = levels(model, images.shape[1])
+    steps = layer_groups(model, images.shape[1])
     length = 1 / (len(steps) + 1)
-    original, empty = explain_all(explainer, model, images, targets, stage, partial(_within, progress, 0.0, length))
+    original, empty = explain_batchwise(
+        explainer, model, images, targets, stage, partial(_within, progress, 0.0, length)
+    )
     rows: list[dict[str, Any]] = []
     gone: tuple[str, ...] = ()
     for number, (name, parameters) in enumerate(steps, start=1):
         gone += parameters
-        maps, blank = explain_all(explainer, scrambled(model, gone, seed), images, targets, stage,
+        maps, blank = explain_batchwise(explainer, randomise_weights(model, gone, seed), images, targets, stage,
                                   partial(_within, progress, number * length, length))
         left = ~(empty | blank)
         rows.append({"down_to": name, "parameters": len(gone), "blank": int((~left).sum()),
-                     "spearman": interval(spearman(original[left], maps[left])).to_json()})
+                     "spearman": bootstrap_ci(spearman(original[left], maps[left])).to_json()})
     pairs = derangements(int((~empty).sum()), 5, seed)
     kept = original[~empty]
     others = [spearman(kept, kept[pair]) for pair in pairs]
-    return {"images": len(images), "chance": interval(np.concatenate(others) if others else np.empty(0)).mean,
+    return {"images": len(images), "chance": bootstrap_ci(np.concatenate(others) if others else np.empty(0)).mean,
             "rows": rows}

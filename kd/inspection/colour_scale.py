@@ -20,13 +20,13 @@ class Scale:
         return np.clip(place, 0.0, 1.0).astype(np.float32)
 
 
-def common(maps: Sequence[NDArray[np.floating]]) -> Scale | None:
+def shared_scale(maps: Sequence[NDArray[np.floating]]) -> Scale | None:
     """From the least to the greatest value of all maps; None where no two finite values differ."""
     values = _finite(maps)
     return Scale(float(values.min()), float(values.max())) if values.size and values.min() < values.max() else None
 
 
-def centred(maps: Sequence[NDArray[np.floating]], share: float = 1.0) -> Scale | None:
+def centred_scale(maps: Sequence[NDArray[np.floating]], share: float = 1.0) -> Scale | None:
     """For signed maps: as far below 0 as above it, so that 0 is the middle; None where all is 0.
 
     share: of the values (0..1) that the scale must hold; below 1, single peaks do not darken all the rest.
@@ -37,7 +37,7 @@ def centred(maps: Sequence[NDArray[np.floating]], share: float = 1.0) -> Scale |
     return Scale(-end, end) if end else None
 
 
-def per_picture(values: NDArray[np.floating]) -> NDArray[np.float32]:
+def per_image(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Class-weighted values [H, W], each multiplied by the number of places.
 
     What the target's score would gain if the whole picture were like this place: so grids of every size have one unit,

@@ -13,9 +13,9 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.inspection import figure
-from kd.inspection.explain import Explanation, Question, explain_together, pack, protocol_line
-from kd.inspection.model_pool import ModelPool, Subject, open_subject
-from kd.metrics.mask_statistics import collapse
+from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
+from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
+from kd.metrics.mask_statistics import collapse_warning
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
@@ -27,7 +27,7 @@ CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ModelPanel:
     """What one model shows: one explainer's map of one stage (`cam`), and (all but the teacher) every stage's map.
 
     mask: of an explained student, always; `cam` itself where that is by the mask. seen: uint8 [S, S, 3], the picture as
@@ -35,27 +35,27 @@ class Part:
     """
 
     role: str
-    cam: Explanation
-    hierarchy: Explanation | None
+    explanation: Explanation
+    stage_maps: Explanation | None
     mask: Explanation | None = None
-    seen: NDArray[np.uint8] | None = None
+    masked_image: NDArray[np.uint8] | None = None
 
     @property
     def label(self) -> str:
-        return self.cam.run.spec.model_label
+        return self.explanation.run.spec.model_label
 
     @property
     def explanations(self) -> tuple[Explanation, ...]:
         """All that there are."""
-        return tuple(one for one in (self.cam, self.hierarchy, self.beside) if one)
+        return tuple(one for one in (self.explanation, self.stage_maps, self.extra_mask) if one)
 
     @property
-    def beside(self) -> Explanation | None:
+    def extra_mask(self) -> Explanation | None:
         """The mask, where `cam` is by another explainer."""
-        return None if self.mask is self.cam else self.mask
+        return None if self.mask is self.explanation else self.mask
 
     @property
-    def shown(self) -> float | None:
+    def mask_area(self) -> float | None:
         """The share of the picture that the mask shows, 0..1: its mean. None without one, or where it diverged."""
         share = np.nan if self.mask is None else float(self.mask.maps[0].values.mean())
         return share if np.isfinite(share) else None
@@ -63,9 +63,9 @@ class Part:
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
         seen = {one.explainer: one for one in self.explanations}
-        share = {} if self.mask is None else {"shown": self.shown}
+        share = {} if self.mask is None else {"shown": self.mask_area}
         shared = ("run", "predicted", "probabilities", "parameters", "flops", "note")
-        full = self.cam.to_json()
+        full = self.explanation.to_json()
         return {"model": self.label, **{key: full[key] for key in shared}, **share,
                 **{name: {key: value for key, value in one.to_json().items() if key not in (*shared, "protocol")}
                    for name, one in seen.items()}}
@@ -79,59 +79,59 @@ class Comparison:
     """
 
     image: NDArray[np.uint8]
-    teacher: Part
-    control: Part | None
-    student: Part
+    teacher: ModelPanel
+    control: ModelPanel | None
+    student: ModelPanel
     notes: tuple[str, ...]
-    others: tuple[Part, ...] = ()
+    others: tuple[ModelPanel, ...] = ()
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def panels(self) -> tuple[ModelPanel, ...]:
         return tuple(part for part in (self.teacher, self.control, self.student, *self.others) if part)
 
     @property
     def explainer(self) -> str:
         """By which the teacher was asked."""
-        return self.teacher.cam.explainer
+        return self.teacher.explanation.explainer
 
     @property
     def explainers(self) -> tuple[str, ...]:
         """By which the models were asked: one, or Grad-CAM and the mask where not every model has a mask."""
-        return tuple(dict.fromkeys(part.cam.explainer for part in self.parts))
+        return tuple(dict.fromkeys(part.explanation.explainer for part in self.panels))
 
     @property
     def target(self) -> str:
-        return self.teacher.cam.classes[self.teacher.cam.target]
+        return self.teacher.explanation.classes[self.teacher.explanation.target]
 
     def faster(self, one: Explanation) -> float:
         """How many times as fast an explanation comes as the teacher's (medians)."""
-        return self.teacher.cam.timing.median / one.timing.median
+        return self.teacher.explanation.timing.median / one.timing.median
 
     def ratios(self) -> dict[str, float]:
         """How many times more the teacher costs than the student: the teacher's map against each explanation of the
         student, by its explainer; forward passes (medians of seconds), FLOPs and parameters."""
-        teacher, student = self.teacher.cam, self.student.cam
+        teacher, student = self.teacher.explanation, self.student.explanation
         return {**{one.explainer: self.faster(one) for one in self.student.explanations},
                 "forward": teacher.forward.median / student.forward.median,
                 "flops": teacher.flops / student.flops, "parameters": teacher.parameters / student.parameters}
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
-        return {"target": self.target, "classes": list(self.teacher.cam.classes),
-                **{part.role: part.to_json() for part in self.parts}, "teacher_to_student": self.ratios(),
-                "protocol": self.teacher.cam.protocol, "notes": list(self.notes)}
+        return {"target": self.target, "classes": list(self.teacher.explanation.classes),
+                **{part.role: part.to_json() for part in self.panels}, "teacher_to_student": self.ratios(),
+                "protocol": self.teacher.explanation.protocol, "notes": list(self.notes)}
 
     def arrays(self) -> dict[str, NDArray]:
         """The image, every raw map at its own grid as `<role>_<explainer>_layer<number>`, and as `<role>_seen` what an
         explained student sees."""
-        maps = {f"{part.role}_{name}": values for part in self.parts for one in part.explanations
+        maps = {f"{part.role}_{name}": values for part in self.panels for one in part.explanations
                 for name, values in one.arrays().items()}
-        seen = {f"{part.role}_seen": part.seen for part in self.parts if part.seen is not None}
+        seen = {f"{part.role}_seen": part.masked_image for part in self.panels if part.masked_image is not None}
         return {"image": self.image, **maps, **seen}
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
         """The comparison figure as PNG."""
-        return figure.draw(self.sheet(), opacity, colormap)
+        return figure.draw(self.figure_spec(), opacity, colormap)
 
     def save(self, folder: Path) -> dict[str, Path]:
         """Write `comparison.png`, `maps.npz` and, last, `comparison.json`."""
@@ -141,39 +141,41 @@ class Comparison:
         write_json(paths["comparison.json"], self.to_json())
         return paths
 
-    def sheet(self) -> figure.Sheet:
+    def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows."""
-        bars = tuple(figure.Bars(part.role, part.cam.probabilities, COLOURS[part.role]) for part in self.parts)
-        return figure.Sheet(self.image, tuple(map(self._row, self.parts)), self.teacher.cam.classes, bars,
-                            self.teacher.cam.target, (*self._reading(), *self.notes),
-                            protocol_line(self.teacher.cam.protocol))
+        bars = tuple(
+            figure.ClassBars(part.role, part.explanation.probabilities, COLOURS[part.role]) for part in self.panels
+        )
+        return figure.FigureSpec(self.image, tuple(map(self._row, self.panels)), self.teacher.explanation.classes, bars,
+                            self.teacher.explanation.target, (*self._reading(), *self.notes),
+                            protocol_line(self.teacher.explanation.protocol))
 
-    def _row(self, part: Part) -> figure.Row:
-        stages = part.hierarchy.tiles() if part.hierarchy else ()
-        costly = part.hierarchy or part.cam
-        return figure.Row(f"{part.role.capitalize()} · {part.label}", costly.cost_line(),
-                          tuple(_tile(one) for one in (part.cam, part.beside) if one), stages)
+    def _row(self, part: ModelPanel) -> figure.ModelRow:
+        stages = part.stage_maps.tiles() if part.stage_maps else ()
+        costly = part.stage_maps or part.explanation
+        return figure.ModelRow(f"{part.role.capitalize()} · {part.label}", costly.cost_line(),
+                          tuple(_tile(one) for one in (part.explanation, part.extra_mask) if one), stages)
 
     def _reading(self) -> tuple[str, ...]:
-        ratio, title = self.ratios(), EXPLAINERS[self.explainer].facts.title
+        ratio, title = self.ratios(), EXPLAINERS[self.explainer].info.title
         share = 100 / ratio["flops"]
-        masked = [part for part in self.parts if part.mask]
+        masked = [part for part in self.panels if part.mask]
         names = dict.fromkeys((*self.explainers, *([MASK] if masked else [])))
         return (*map(self._meaning, names),
-                f"Layers: {EXPLAINERS[HIERARCHY].facts.seeing}",
+                f"Layers: {EXPLAINERS[HIERARCHY].info.image_input}",
                 f"The student's layers come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
                 f"{share:.{1 if share < 10 else 0}f} % of its FLOPs.",
                 *(self._mask_line(part, title) for part in masked))
 
     def _meaning(self, name: str) -> str:
-        facts = EXPLAINERS[name].facts
+        facts = EXPLAINERS[name].info
         asked = f", for “{self.target}”" if facts.class_specific else ""
         unscaled = " In its own values: 0 is hidden, 1 is shown." if facts.absolute else ""
-        return f"{facts.title}{asked}: {facts.seeing}{unscaled}"
+        return f"{facts.title}{asked}: {facts.image_input}{unscaled}"
 
-    def _mask_line(self, part: Part, title: str) -> str:
+    def _mask_line(self, part: ModelPanel, title: str) -> str:
         assert part.mask is not None, "only who has a mask has a line of it"
-        share = "nothing that can be told" if part.shown is None else f"{100 * part.shown:.0f} % of the picture"
+        share = "nothing that can be told" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the picture"
         return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
                 f"teacher's {title}.")
 
@@ -190,21 +192,21 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     that is asked for, a model has no weights, or a further student learnt other classes.
     """
     EXPLAINERS[explainer]
-    teacher = open_subject(_teacher_of(store, student), pool)
+    teacher = load_model(_teacher_of(store, student), pool)
     control, absent = _control(store, student, pool)
     number = int(teacher.probabilities(image).argmax()) if target is None else teacher.class_number(target)
-    subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: open_subject(student, pool),
+    subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: load_model(student, pool),
                 **_beside(teacher, others, pool)}
     if explainer not in offered([subject.run for subject in subjects.values()]):
         raise UsageError("None of these models has a mask: only a student that was distilled with an explainer in "
                          f"front (method medtex) has one. Ask by {CAM}, or compare such a student.")
     asked = {role: _questions(role, subject, explainer, stage, teacher.classes[number])
              for role, subject in subjects.items()}
-    answers = iter(explain_together([one for each in asked.values() for one in each.values()], image, repeats))
+    answers = iter(explain_many([one for each in asked.values() for one in each.values()], image, repeats))
     made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
             for role, each in asked.items()}
     hollow = (f"{role.capitalize()}: {said}" for role, subject in subjects.items()
-              if (said := collapse(subject.run.summary)))
+              if (said := collapse_warning(subject.run.summary)))
     notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *hollow)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
@@ -212,25 +214,25 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
 
 def offered(runs: Sequence[Run]) -> tuple[str, ...]:
     """The explainers that a comparison of these runs can be made by: the mask only where one of them has a mask."""
-    masked = any(run.spec.explainer_depth for run in runs)
+    masked = any(run.spec.mask_net_depth for run in runs)
     return tuple(name for name in EXPLAINERS if masked or name != MASK)
 
 
-def _questions(role: str, subject: Subject, explainer: str, stage: int, target: str) -> dict[str, Question]:
+def _questions(role: str, subject: LoadedModel, explainer: str, stage: int, target: str) -> dict[str, ExplainRequest]:
     """What is asked of one model, by the field of its `Part` that the answer fills."""
     number = subject.class_number(target)
-    asked = {"cam": Question(subject, explainer, number, (stage,))}
+    asked = {"cam": ExplainRequest(subject, explainer, number, (stage,))}
     if role != TEACHER:
-        asked["hierarchy"] = Question(subject, HIERARCHY, number, None)
+        asked["hierarchy"] = ExplainRequest(subject, HIERARCHY, number, None)
     if subject.model.has_mask and explainer != MASK:
-        asked["mask"] = Question(subject, MASK, number)
+        asked["mask"] = ExplainRequest(subject, MASK, number)
     return asked
 
 
-def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> Part:
+def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> ModelPanel:
     cam = found["cam"]
     mask = cam if cam.explainer == MASK else found.get("mask")
-    return Part(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask))
+    return ModelPanel(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask))
 
 
 def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
@@ -242,17 +244,17 @@ def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
     return np.asarray((shown * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
-def _tile(one: Explanation) -> figure.Tile:
+def _tile(one: Explanation) -> figure.HeatmapTile:
     heat = one.maps[0]
-    title = EXPLAINERS[one.explainer].facts.title
-    return figure.Tile(f"{title} · {heat.grid}", heat.scaled, heat.blank, heat.signed)
+    title = EXPLAINERS[one.explainer].info.title
+    return figure.HeatmapTile(f"{title} · {heat.grid}", heat.scaled, heat.blank, heat.signed)
 
 
-def _beside(teacher: Subject, others: Sequence[Run], pool: ModelPool | None) -> dict[str, Subject]:
+def _beside(teacher: LoadedModel, others: Sequence[Run], pool: ModelPool | None) -> dict[str, LoadedModel]:
     """Further students by role."""
     if len(others) > len(OTHERS):
         raise UsageError(f"{len(others)} further students are too many to tell apart. Name at most {len(OTHERS)}.")
-    subjects = {role: open_subject(run, pool) for role, run in zip(OTHERS, others, strict=False)}
+    subjects = {role: load_model(run, pool) for role, run in zip(OTHERS, others, strict=False)}
     for subject in subjects.values():
         if subject.classes != teacher.classes:
             raise UsageError(f"{subject.run.id} learnt other classes ({', '.join(subject.classes)}), so it cannot "
@@ -268,11 +270,11 @@ def _teacher_of(store: Store, student: Run) -> Run:
     raise UsageError(f"{student.id} learnt without a teacher, so there is nothing to compare it with. {way_out}")
 
 
-def _control(store: Store, student: Run, pool: ModelPool | None) -> tuple[Subject | None, str]:
+def _control(store: Store, student: Run, pool: ModelPool | None) -> tuple[LoadedModel | None, str]:
     """The control arm, or None and a sentence on what is missing."""
     run = control_of(store, student)
     if run is None:
         return None, "The control (the same student without a teacher) is not in this store."
     if not run.weights.exists():
         return None, f"The control {run.id} is {run.status} and has no weights yet."
-    return open_subject(run, pool), ""
+    return load_model(run, pool), ""

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, ExplainerFacts, Maps, suited
+from kd.explainers import EXPLAINERS, ExplainerInfo, Maps, explainer_for
 from kd.explainers.base import stage_number
 from kd.inspection import figure
-from kd.inspection.model_pool import ModelPool, Subject, open_subject
+from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics import classification
 from kd.models import cost
 from kd.progress import ShareCallback
@@ -41,7 +41,7 @@ class HeatMap:
     scaled: NDArray[np.float32]
     blank: bool
     signed: bool = False
-    lies_on: str = "stage"
+    evidence_share: str = "stage"
 
     @property
     def grid(self) -> str:
@@ -49,17 +49,21 @@ class HeatMap:
 
     @property
     def label(self) -> str:
-        return f"{f'layer {self.stage + 1}' if self.lies_on == 'stage' else self.lies_on} · {self.grid}"
+        return f"{f'layer {self.stage + 1}' if self.evidence_share == 'stage' else self.evidence_share} · {self.grid}"
 
     @property
     def key(self) -> str:
         """Its name in files."""
-        return f"layer{self.stage + 1:02d}" if self.lies_on == "stage" else self.lies_on
+        return f"layer{self.stage + 1:02d}" if self.evidence_share == "stage" else self.evidence_share
 
     def to_json(self) -> dict[str, Any]:
         """Facts only; the values are in the npz file."""
         finite = bool(np.isfinite(self.values).all())
-        place = {"stage": self.stage, "name": self.name} if self.lies_on == "stage" else {"lies_on": self.lies_on}
+        place = (
+            {"stage": self.stage, "name": self.name}
+            if self.evidence_share == "stage"
+            else {"lies_on": self.evidence_share}
+        )
         return {**place, "grid": list(self.values.shape), "signed": self.signed, "blank": self.blank,
                 "low": float(self.values.min()) if finite else None,
                 "high": float(self.values.max()) if finite else None}
@@ -95,7 +99,7 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
-        facts = EXPLAINERS[self.explainer].facts
+        facts = EXPLAINERS[self.explainer].info
         return {"run": self.run.id, "explainer": self.explainer, "class_specific": facts.class_specific,
                 "target": self.classes[self.target], "predicted": self.classes[self.predicted],
                 "probabilities": _finite(self.classes, self.probabilities),
@@ -115,17 +119,17 @@ class Explanation:
         write_json(paths["explanation.json"], self.to_json())
         return paths
 
-    def sheet(self) -> figure.Sheet:
+    def sheet(self) -> figure.FigureSpec:
         """What the figure shows."""
-        facts = EXPLAINERS[self.explainer].facts
+        facts = EXPLAINERS[self.explainer].info
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
-        row = figure.Row(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
-        bars = figure.Bars(self.run.spec.model_label, self.probabilities, COLOURS[STUDENT])
-        return figure.Sheet(self.image, (row,), self.classes, (bars,), self.target,
-                            (facts.seeing, *filter(None, [self.note])), protocol_line(self.protocol))
+        row = figure.ModelRow(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
+        bars = figure.ClassBars(self.run.spec.model_label, self.probabilities, COLOURS[STUDENT])
+        return figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target,
+                            (facts.image_input, *filter(None, [self.note])), protocol_line(self.protocol))
 
-    def tiles(self) -> tuple[figure.Tile, ...]:
-        return tuple(figure.Tile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)
+    def tiles(self) -> tuple[figure.HeatmapTile, ...]:
+        return tuple(figure.HeatmapTile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)
 
     def cost_line(self) -> str:
         """Size, FLOPs and time in one line."""
@@ -134,33 +138,33 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Question:
+class ExplainRequest:
     """What is asked of a subject: which explainer, for which class, at which stages (None: all).
 
     Where the explainer's map lies on the picture, there is one map, whatever the stages.
     """
 
-    subject: Subject
+    loaded: LoadedModel
     explainer: str
     target: int
     stages: Sequence[int] | None = (-1,)
 
     def numbers(self) -> list[int]:
         """The stages counted from 0. Raises UsageError when the model lacks one."""
-        model = self.subject.model
+        model = self.loaded.model
         every = range(len(model.stages)) if self.stages is None else self.stages
         numbers = [stage_number(model, stage) for stage in every]
         return numbers if self.facts.grid == "stage" else numbers[-1:]
 
     @property
-    def used(self) -> str:
+    def explainer_used(self) -> str:
         """The explainer that answers: Grad-CAM for a mask that the model has not."""
-        return suited(self.explainer, self.subject.model)
+        return explainer_for(self.explainer, self.loaded.model)
 
     @property
-    def facts(self) -> ExplainerFacts:
+    def facts(self) -> ExplainerInfo:
         """Of the explainer that answers."""
-        return EXPLAINERS[self.used].facts
+        return EXPLAINERS[self.explainer_used].info
 
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
@@ -175,16 +179,16 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
     that has none: who names one run wants no other explainer in its place.
     """
     EXPLAINERS[explainer]
-    subject = open_subject(run, pool)
-    if (other := suited(explainer, subject.model)) != explainer:
+    subject = load_model(run, pool)
+    if (other := explainer_for(explainer, subject.model)) != explainer:
         raise UsageError(f"{run.id} has no {explainer}: only a student that was distilled with an explainer in front "
                          f"(method medtex) has one. Ask by {other}, or name such a student.")
     number = (int(subject.probabilities(image).argmax()) if target is None else subject.class_number(target))
-    return explain_together([Question(subject, explainer, number, None if stage is None else (stage,))],
+    return explain_many([ExplainRequest(subject, explainer, number, None if stage is None else (stage,))],
                             image, repeats, progress)[0]
 
 
-def explain_together(questions: Sequence[Question], image: NDArray[np.uint8], repeats: int = 5,
+def explain_many(questions: Sequence[ExplainRequest], image: NDArray[np.uint8], repeats: int = 5,
                      progress: ShareCallback | None = None) -> list[Explanation]:
     """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
 
@@ -216,13 +220,13 @@ def _part(progress: ShareCallback | None, number: int, count: int) -> ShareCallb
 class _Trial:
     """One question under the clock. Results leave the device inside the timed calls, so nothing is still pending."""
 
-    def __init__(self, question: Question, image: NDArray[np.uint8]) -> None:
+    def __init__(self, question: ExplainRequest, image: NDArray[np.uint8]) -> None:
         self.question, self.image = question, image
-        self.model, device = question.subject.model, question.subject.model.mean.device
+        self.model, device = question.loaded.model, question.loaded.model.mean.device
         self.images = to_tensor(image[None], device)
         self.targets = torch.tensor([question.target], device=device)
         self.numbers = question.numbers()
-        self.explainer = EXPLAINERS[question.used]
+        self.explainer = EXPLAINERS[question.explainer_used]
         self.instant = question.facts.cost == "instant"
         self.logits = torch.empty(0)
         self.maps: list[Maps] = []
@@ -241,13 +245,13 @@ class _Trial:
         self.maps = [replace(maps, values=maps.values.cpu()) for maps in seen]
 
     def answer(self) -> Explanation:
-        subject = self.question.subject
+        subject = self.question.loaded
         forward, explained = self.seconds
         plain = forward if self.instant else [statistics.median(forward)]
         ratio = statistics.median(mine / other for mine, other in zip(explained, plain, strict=True))
         parameters, flops = _price(subject, self.image.shape[0])
         return Explanation(
-            subject.run, self.question.used, self.image, self.question.target, subject.classes,
+            subject.run, self.question.explainer_used, self.image, self.question.target, subject.classes,
             classification.softmax(self.logits[0].numpy()), tuple(map(self._heat_map, self.numbers, self.maps)),
             summarise(explained, warmup=int(self.instant)), summarise(forward), ratio, parameters, flops,
             self._protocol(), subject.note)
@@ -261,7 +265,7 @@ class _Trial:
                 "image_size": self.image.shape[0], "torch": torch.__version__}
 
 
-def _price(subject: Subject, size: int) -> tuple[int, int]:
+def _price(subject: LoadedModel, size: int) -> tuple[int, int]:
     """Parameters and FLOPs of one forward pass at this picture size."""
     spec, summary = subject.run.spec, subject.run.summary or {}
     if spec.image_size == size and "flops" in summary:

@@ -27,7 +27,7 @@ FINE_PRINT = "Not for clinical use."
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class HeatmapTile:
     """One map in 0..1 at its native grid, over the picture; a blank one is said to be blank.
 
     signed: 0.5 means nothing, and what is below it, which speaks against the class, has its own colours.
@@ -40,17 +40,17 @@ class Tile:
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ModelRow:
     """One model: a title, a line of facts, tiles that stand apart (leads) and tiles that wrap."""
 
     title: str
     facts: str
-    leads: tuple[Tile, ...]
-    tiles: tuple[Tile, ...]
+    leads: tuple[HeatmapTile, ...]
+    tiles: tuple[HeatmapTile, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Bars:
+class ClassBars:
     """One model's class probabilities [K]; `color` is the same wherever this part is played."""
 
     label: str
@@ -59,33 +59,33 @@ class Bars:
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class FigureSpec:
     """All that a figure shows. image: uint8 [S, S, 3]. target: class number. notes: sentences for the reader."""
 
     image: NDArray[np.uint8]
-    rows: tuple[Row, ...]
+    rows: tuple[ModelRow, ...]
     classes: tuple[str, ...]
-    bars: tuple[Bars, ...]
+    bars: tuple[ClassBars, ...]
     target: int
     notes: tuple[str, ...]
     protocol: str
 
 
-def draw(sheet: Sheet, opacity: float = OPACITY, colormap: str = COLORMAP) -> bytes:
+def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP) -> bytes:
     """The figure as PNG. Raises UsageError for an unknown colour map, ValueError for an opacity outside 0..1."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    page = _Page(sheet, opacity, colormap)
+    page = _Layout(sheet, opacity, colormap)
     page.draw()
     buffer = io.BytesIO()
     FigureCanvasAgg(page.figure).print_png(buffer)
     return buffer.getvalue()
 
 
-class _Page:
-    """Places everything in inches from the top left."""
+class _Layout:
+    """Paths everything in inches from the top left."""
 
-    def __init__(self, sheet: Sheet, opacity: float, colormap: str) -> None:
+    def __init__(self, sheet: FigureSpec, opacity: float, colormap: str) -> None:
         from matplotlib.figure import Figure
 
         self.sheet, self.opacity, self.colormap = sheet, opacity, colormap
@@ -123,10 +123,10 @@ class _Page:
         """Height of one class among the bars."""
         return 0.31 + 0.17 * len(self.sheet.bars)
 
-    def _lines(self, row: Row) -> int:
+    def _lines(self, row: ModelRow) -> int:
         return max(1, -(-len(row.tiles) // WRAP))
 
-    def _row_height(self, row: Row) -> float:
+    def _row_height(self, row: ModelRow) -> float:
         return HEADER + self._lines(row) * (TILE + LABEL) + 0.14
 
     def _first_free(self) -> float:
@@ -201,7 +201,7 @@ class _Page:
             axes.barh(place, share, height=0.72, color=bars.color)
             axes.text(1.03, place, _percent(bars.probabilities[number]), va="center", fontsize=7.5, color=SOFT)
 
-    def _row(self, row: Row, top: float) -> None:
+    def _row(self, row: ModelRow, top: float) -> None:
         room = self.columns * (TILE + GAP)
         self._text(self.right, top, _shorten(row.title, int(room / 0.1)), size=11.5, weight="bold")
         self._text(self.right, top + 0.235, _shorten(row.facts, int(room / 0.062)), color=SOFT)
@@ -210,7 +210,7 @@ class _Page:
         for number, tile in enumerate(row.tiles):
             self._tile(tile, self.apart + number % WRAP, top + HEADER + number // WRAP * (TILE + LABEL))
 
-    def _tile(self, tile: Tile, column: int, top: float) -> None:
+    def _tile(self, tile: HeatmapTile, column: int, top: float) -> None:
         left = self.right + column * (TILE + GAP)
         axes = self._axes(left, top, TILE, TILE)
         if tile.blank:
@@ -239,7 +239,7 @@ class _Page:
         self._text(MARGIN, top + 0.18, f"{FINE_PRINT} Made with KD Lens.", size=7, color=SOFT)
 
 
-def _shown_classes(sheet: Sheet) -> list[int]:
+def _shown_classes(sheet: FigureSpec) -> list[int]:
     """The likeliest classes by any model, always with the target, in their own order."""
     likely = np.nan_to_num(np.max([bars.probabilities for bars in sheet.bars], axis=0))
     likely[sheet.target] = np.inf

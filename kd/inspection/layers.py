@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers.base import ExplainerFacts, Maps
+from kd.explainers.base import ExplainerInfo, Maps
 from kd.inspection import figure, linear_probes
 from kd.inspection.explain import HeatMap, pack, protocol_line
-from kd.inspection.linear_probes import ReadOuts
-from kd.inspection.model_pool import ModelPool, Subject, open_subject
+from kd.inspection.linear_probes import LinearProbes
+from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics import classification
 from kd.models.base import Classifier
 from kd.models.receptive_field import Box, receptive_field_of
@@ -27,20 +27,20 @@ from kd.store.files import write_bytes, write_json
 from kd.store.runs import Run
 from kd.timing import Timing, measure_in_turn, summarise
 
-VIEWS = {
-    "stage": ExplainerFacts(
+LAYER_PLOTS = {
+    "stage": ExplainerInfo(
         "Stage map", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
         "Bright where the stage responds strongly on average over its channels, to anything: no class is asked about."),
-    "weighted": ExplainerFacts(
+    "weighted": ExplainerInfo(
         "Class-weighted map", "Draelos & Carin 2020 (HiResCAM), arXiv 2011.08891, signed", True,
         "Bright where the stage's features raise the target class's score; where they lower it, the value is below 0."),
-    "decision": ExplainerFacts(
+    "decision": ExplainerInfo(
         "The decision as it forms", "Alain & Bengio 2016, arXiv 1610.01644", False,
         "How likely each class is to a linear read-out of this stage alone, for all classes at once."),
-    "channels": ExplainerFacts(
+    "channels": ExplainerInfo(
         "Channels that carry the decision", "Shrikumar 2016 (gradient × input), arXiv 1605.01713", True,
         "The channels that add most to the target class's score, and where each of them responds."),
-    "field": ExplainerFacts(
+    "field": ExplainerInfo(
         "Receptive field", "Luo 2016, arXiv 1701.04128", True,
         "All the pixels that could matter to the place that speaks most for the target class in this stage; "
         "of an explained student, in the picture behind its mask, which itself is drawn from a wider view."),
@@ -58,7 +58,7 @@ class Channel:
 
 
 @dataclass(frozen=True, eq=False)
-class StageView:
+class StageResult:
     """One stage on one picture.
 
     stage_map: the channel average. weighted: `Σ_c ∂y/∂F_c ⊙ F_c`, signed in `values`; `scaled` shows what speaks for
@@ -97,7 +97,7 @@ class StageView:
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchy:
+class LayerReport:
     """All stages of one run on one picture, for one target class.
 
     image: uint8 [S, S, 3]. target: class number. logits, probabilities: [K], the model's own. bias: the target's, where
@@ -112,7 +112,7 @@ class Hierarchy:
     target: int
     logits: NDArray[np.float32]
     bias: float | None
-    stages: tuple[StageView, ...]
+    stages: tuple[StageResult, ...]
     timing: Timing
     forward: Timing
     ratio: float
@@ -135,7 +135,7 @@ class Hierarchy:
         return np.stack([*rows, self.probabilities]) if rows else None
 
     @property
-    def settled(self) -> int | None:
+    def decided_at(self) -> int | None:
         """The stage from which on every read-out answers as the model does; None where not even the last one does."""
         if self.decision is None:
             return None
@@ -144,7 +144,7 @@ class Hierarchy:
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
-        views = {name: vars(facts) for name, facts in VIEWS.items()}
+        views = {name: vars(facts) for name, facts in LAYER_PLOTS.items()}
         return {"run": self.run.id, "target": self.classes[self.target], "predicted": self.classes[self.predicted],
                 "probabilities": _named(self.classes, self.probabilities), "bias": self.bias, "views": views,
                 "stages": [view.to_json(self.classes) for view in self.stages], "timing": self.timing.to_json(),
@@ -173,20 +173,40 @@ class Hierarchy:
         """The figure as PNG."""
         return figure.draw(self.sheet(), opacity, colormap)
 
-    def sheet(self) -> figure.Sheet:
+    def sheet(self) -> figure.FigureSpec:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""
         label, asked, last = self.run.spec.model_label, f"“{self.classes[self.target]}”", self.stages[-1]
         cost = f"all of this in {self.timing}, {self.ratio:.2f} × the forward pass"
-        rows = (figure.Row(f"{label} · stage maps", cost, (), tuple(_tile(one.stage_map) for one in self.stages)),
-                figure.Row(f"{label} · class-weighted maps for {asked}", VIEWS["weighted"].paper, (),
-                           tuple(_tile(one.weighted) for one in self.stages)),
-                figure.Row(f"{label} · channels of its last stage that carry {asked}", VIEWS["channels"].paper, (),
-                           tuple(figure.Tile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled,
-                                             one.map.blank) for one in last.channels)))
-        bars = figure.Bars(label, self.probabilities, COLOURS[STUDENT])
-        notes = (*(f"{VIEWS[name].title}: {VIEWS[name].seeing}" for name in ("stage", "weighted", "channels")),
-                 *self._forming(), *self.notes)
-        return figure.Sheet(self.image, rows, self.classes, (bars,), self.target, notes, protocol_line(self.protocol))
+        rows = (
+            figure.ModelRow(f"{label} · stage maps", cost, (), tuple(_tile(one.stage_map) for one in self.stages)),
+            figure.ModelRow(
+                f"{label} · class-weighted maps for {asked}",
+                LAYER_PLOTS["weighted"].paper,
+                (),
+                tuple(_tile(one.weighted) for one in self.stages),
+            ),
+            figure.ModelRow(
+                f"{label} · channels of its last stage that carry {asked}",
+                LAYER_PLOTS["channels"].paper,
+                (),
+                tuple(
+                    figure.HeatmapTile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled, one.map.blank)
+                    for one in last.channels
+                ),
+            ),
+        )
+        bars = figure.ClassBars(label, self.probabilities, COLOURS[STUDENT])
+        notes = (
+            *(
+                f"{LAYER_PLOTS[name].title}: {LAYER_PLOTS[name].image_input}"
+                for name in ("stage", "weighted", "channels")
+            ),
+            *self._forming(),
+            *self.notes,
+        )
+        return figure.FigureSpec(
+            self.image, rows, self.classes, (bars,), self.target, notes, protocol_line(self.protocol)
+        )
 
     def _forming(self) -> tuple[str, ...]:
         """The decision as it forms, in one sentence."""
@@ -196,8 +216,8 @@ class Hierarchy:
         return (f"“{self.classes[self.target]}” after each layer: {' → '.join(shares[:-1])}; the model: {shares[-1]}.",)
 
 
-def read(run: Run, image: NDArray[np.uint8], target: int | str | None = None, top: int = 4, repeats: int = 5,
-         pool: ModelPool | None = None) -> Hierarchy:
+def read_layers(run: Run, image: NDArray[np.uint8], target: int | str | None = None, top: int = 4, repeats: int = 5,
+         pool: ModelPool | None = None) -> LayerReport:
     """Read a run's stages on a picture [S, S, 3].
 
     target: class number or name, by default the predicted one. top: channels to name per stage, at least 1. repeats:
@@ -206,29 +226,29 @@ def read(run: Run, image: NDArray[np.uint8], target: int | str | None = None, to
     """
     if top < 1 or repeats < 1:
         raise UsageError(f"top and repeats must be at least 1, not {top} and {repeats}.")
-    subject, readouts = open_subject(run, pool), linear_probes.load(run)
+    subject, readouts = load_model(run, pool), linear_probes.load(run)
     number = None if target is None else subject.class_number(target)
-    turn = _Turn(subject, to_tensor(image[None], subject.model.mean.device), number, top, readouts)
+    turn = _TimedPass(subject, to_tensor(image[None], subject.model.mean.device), number, top, readouts)
     plain, full = measure_in_turn([turn.forward, turn.look], repeats, warmup=1)
     ratio = statistics.median(mine / forward for mine, forward in zip(full, plain, strict=True))
     protocol = {"device": str(subject.model.mean.device), "threads": torch.get_num_threads(), "batch": 1,
                 "image_size": image.shape[0], "torch": torch.__version__}
     views = tuple(_located(run, image.shape[0], view) for view in turn.views)
     accuracies = None if readouts is None else readouts.to_json()
-    return Hierarchy(run, image, subject.classes, turn.target, turn.logits, _bias(subject.model, turn.target), views,
+    return LayerReport(run, image, subject.classes, turn.target, turn.logits, _bias(subject.model, turn.target), views,
                      summarise(full), summarise(plain), ratio, protocol, accuracies,
                      tuple(filter(None, (subject.note, "" if readouts else _unread(run)))))
 
 
 @dataclass(eq=False)
-class _Turn:
+class _TimedPass:
     """The work under the clock. Results leave the device inside the timed call, so nothing is still pending."""
 
-    subject: Subject
+    subject: LoadedModel
     images: Tensor
     asked: int | None
     top: int
-    readouts: ReadOuts | None
+    readouts: LinearProbes | None
 
     def forward(self) -> None:
         with torch.no_grad():
@@ -258,7 +278,7 @@ def observe(model: Classifier, images: Tensor, target: int | None) -> tuple[Tens
 
 
 def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
-          probabilities: NDArray[np.float64] | None) -> StageView:
+          probabilities: NDArray[np.float64] | None) -> StageResult:
     """One stage from its features and gradients [C, H, W], all but the receptive field."""
     product = (features * gradients).float()
     contributions = product.sum(dim=(1, 2))
@@ -271,7 +291,7 @@ def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
     added = contributions.cpu().numpy()
     channels = tuple(Channel(channel, float(added[channel]), response)
                      for channel, response in zip(largest, responses, strict=True))
-    return StageView(average, shown, added, channels, _peak(shown), None, probabilities)
+    return StageResult(average, shown, added, channels, _peak(shown), None, probabilities)
 
 
 def _heat_maps(number: int, name: str, values: Tensor) -> list[HeatMap]:
@@ -286,7 +306,7 @@ def _peak(shown: HeatMap) -> tuple[int, int] | None:
     return None if shown.blank else divmod(int(shown.values.argmax()), shown.values.shape[1])
 
 
-def _located(run: Run, side: int, view: StageView) -> StageView:
+def _located(run: Run, side: int, view: StageResult) -> StageResult:
     """The view with the receptive field of its peak on a picture of `side` pixels."""
     if view.peak is None:
         return view
@@ -304,8 +324,8 @@ def _unread(run: Run) -> str:
             "terminal: the flag --readouts).")
 
 
-def _tile(one: HeatMap) -> figure.Tile:
-    return figure.Tile(one.label, one.scaled, one.blank)
+def _tile(one: HeatMap) -> figure.HeatmapTile:
+    return figure.HeatmapTile(one.label, one.scaled, one.blank)
 
 
 def _finite(value: float) -> float | None:

@@ -42,7 +42,7 @@ PARTS = ("mean", "gain", "weight", "bias")
 
 
 @dataclass(frozen=True, eq=False)
-class ReadOut:
+class LinearProbe:
     """One stage's: `softmax(((pooled − mean) · gain) Wᵀ + b)`.
 
     mean, gain: [C], of the training features; gain is 1 / standard deviation, or 0 for a channel that never changes.
@@ -62,20 +62,23 @@ class ReadOut:
 
 
 @dataclass(frozen=True, eq=False)
-class ReadOuts:
+class LinearProbes:
     """A run's, stage by stage.
 
     facts: classes, images per split, per split the model's own accuracy and that by chance (always the most frequent
     class of training), paper and protocol.
     """
 
-    layers: tuple[ReadOut, ...]
+    layers: tuple[LinearProbe, ...]
     facts: dict[str, Any]
 
     def probabilities(self, stages: Sequence[Tensor]) -> NDArray[np.float64]:
         """Class probabilities [B, S, K] after each stage, of all stages' features [B, C_i, H_i, W_i] of one forward."""
         with torch.no_grad():
-            logits = [layer.logits(pool(features).cpu()) for layer, features in zip(self.layers, stages, strict=True)]
+            logits = [
+                layer.logits(global_average(features).cpu())
+                for layer, features in zip(self.layers, stages, strict=True)
+            ]
         return classification.softmax(torch.stack(logits, dim=1).numpy())
 
     def to_json(self) -> dict[str, Any]:
@@ -83,13 +86,13 @@ class ReadOuts:
         return {**self.facts, "stages": [layer.facts for layer in self.layers]}
 
 
-def pool(features: Tensor) -> Tensor:
+def global_average(features: Tensor) -> Tensor:
     """Global average: [B, C, H, W] to [B, C]."""
     return features.mean(dim=(2, 3))
 
 
 def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
-        should_stop: Callable[[], bool] = lambda: False) -> ReadOuts:
+        should_stop: Callable[[], bool] = lambda: False) -> LinearProbes:
     """Fit and keep the read-outs of a finished run: one pass over its data, then a convex problem per stage.
 
     Training features are those of the plain pictures that the run learnt from (at most MOST_IMAGES, drawn per class),
@@ -104,25 +107,25 @@ def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
     began = time.perf_counter()
     data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
     model = predict.load(run, len(data.classes)).requires_grad_(False).to(device_here(run.spec.device))
-    pools = _Pooling(model, progress, should_stop)(_shown(run, data))
+    pools = _FeatureExtractor(model, progress, should_stop)(_shown(run, data))
     layers = []
     for stage, one in enumerate(model.stages):
         progress(f"reading out {one.name}", 0.8 + 0.2 * stage / len(model.stages))
         features = {part: pooled.stages[stage] for part, pooled in pools.items()}
-        layers.append(_read_out(stage, one.name, features, _labels(pools), len(data.classes), should_stop))
-    found = ReadOuts(tuple(layers), _facts(data, pools, time.perf_counter() - began))
+        layers.append(_fit_probe(stage, one.name, features, _labels(pools), len(data.classes), should_stop))
+    found = LinearProbes(tuple(layers), _facts(data, pools, time.perf_counter() - began))
     _keep(run, found)
     return found
 
 
-def load(run: Run) -> ReadOuts | None:
+def load(run: Run) -> LinearProbes | None:
     """What `fit` kept, or None."""
     facts = summary(run)
     if facts is None:
         return None
     tensors = load_file(run.path / FILE)
     stages = facts.pop("stages")
-    return ReadOuts(tuple(ReadOut(**{part: tensors[f"{number:02d}.{part}"] for part in PARTS}, facts=one)
+    return LinearProbes(tuple(LinearProbe(**{part: tensors[f"{number:02d}.{part}"] for part in PARTS}, facts=one)
                           for number, one in enumerate(stages)), facts)
 
 
@@ -143,7 +146,7 @@ class _Pooled:
     labels: Tensor
 
 
-class _Pooling:
+class _FeatureExtractor:
     """Runs the model once over some splits."""
 
     def __init__(self, model: Classifier, progress: ProgressCallback, should_stop: Callable[[], bool]) -> None:
@@ -162,7 +165,7 @@ class _Pooling:
             self.progress(f"looking at the {part} images", 0.1 + 0.7 * self.done / self.total)
             batch = index[start:start + predict.BATCH]
             seen: Observation = self.model(to_tensor(read_images(split.images, batch), self.model.mean.device))
-            rows.append([*map(pool, seen.stages), seen.logits])
+            rows.append([*map(global_average, seen.stages), seen.logits])
             self.done += len(batch)
         *stages, logits = (torch.cat(column).float().cpu() for column in zip(*rows, strict=True))
         return _Pooled(stages, logits, torch.from_numpy(np.asarray(split.labels[index])))
@@ -180,8 +183,8 @@ def _labels(pools: dict[str, _Pooled]) -> dict[str, Tensor]:
     return {part: pooled.labels for part, pooled in pools.items()}
 
 
-def _read_out(stage: int, name: str, features: dict[str, Tensor], labels: dict[str, Tensor], classes: int,
-              should_stop: Callable[[], bool]) -> ReadOut:
+def _fit_probe(stage: int, name: str, features: dict[str, Tensor], labels: dict[str, Tensor], classes: int,
+              should_stop: Callable[[], bool]) -> LinearProbe:
     """One stage's, from its pooled features [N, C] and the labels [N] of each split."""
     train = features["train"].double()
     if not torch.isfinite(train).all():
@@ -194,7 +197,7 @@ def _read_out(stage: int, name: str, features: dict[str, Tensor], labels: dict[s
     strength, weight, bias, loss = _tune(scaled, labels, classes, should_stop)
     accuracy = {f"{part}_accuracy": _accuracy(values @ weight.T + bias, labels[part])
                 for part, values in scaled.items()}
-    return ReadOut(mean, gain, weight, bias, {"stage": stage, "name": name, "channels": train.shape[1],
+    return LinearProbe(mean, gain, weight, bias, {"stage": stage, "name": name, "channels": train.shape[1],
                                               "strength": strength, "val_loss": loss, **accuracy})
 
 
@@ -251,7 +254,7 @@ def _facts(data: Dataset, pools: dict[str, _Pooled], seconds: float) -> dict[str
                         "training images; L2 penalty chosen by validation loss."}
 
 
-def _keep(run: Run, found: ReadOuts) -> None:
+def _keep(run: Run, found: LinearProbes) -> None:
     tensors = {f"{number:02d}.{part}": getattr(layer, part).contiguous()
                for number, layer in enumerate(found.layers) for part in PARTS}
     (run.path / FACTS).unlink(missing_ok=True)  # so that facts and weights never stand beside another fit's

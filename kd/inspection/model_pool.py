@@ -92,7 +92,7 @@ def _bytes(model: Classifier) -> int:
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A run that can be asked: its model, its classes, and a sentence where it is not finished."""
 
     run: Run
@@ -118,7 +118,7 @@ class Subject:
         return classification.softmax(logits[0].float().cpu().numpy())
 
 
-def open_subject(run: Run, pool: ModelPool | None = None) -> Subject:
+def load_model(run: Run, pool: ModelPool | None = None) -> LoadedModel:
     """The run ready to be asked. Raises UsageError when it has no weights yet.
 
     A run that was cancelled, interrupted or still trains is taken at its best weights so far, and `note` says so.
@@ -127,7 +127,7 @@ def open_subject(run: Run, pool: ModelPool | None = None) -> Subject:
     _stamp(run)
     classes = _classes(run)
     note = "" if status == FINISHED else f"{run.id} is {status}, not finished: these are its best weights so far."
-    return Subject(run, (shared_pool() if pool is None else pool)(run, len(classes)), classes, note)
+    return LoadedModel(run, (shared_pool() if pool is None else pool)(run, len(classes)), classes, note)
 
 
 def _classes(run: Run) -> tuple[str, ...]:

@@ -32,10 +32,10 @@ def colour(heat: NDArray[np.floating], size: int | tuple[int, int],
 
     Raises UsageError when there is no such colour map. The colours of a legend: `colour(ramp[None], (10, 256))`.
     """
-    return lookup(name)[(raise_to(heat, size) * 255 + 0.5).astype(np.uint8)]
+    return lookup(name)[(upsample(heat, size) * 255 + 0.5).astype(np.uint8)]
 
 
-def raise_to(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray[np.float32]:
+def upsample(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray[np.float32]:
     """The map [h, w] in 0..1 at `size`, bilinear with pixel centres aligned; never scaled again."""
     height, width = (size, size) if isinstance(size, int) else size
     raised = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((width, height), Image.Resampling.BILINEAR)

@@ -25,7 +25,7 @@ FOLDER = "explanations"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SavedKey:
     """What is asked of a run.
 
     image: number in its test set. target: a class's name, or empty for the predicted one. stage: as in `explain`.
@@ -49,8 +49,8 @@ def compute(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressC
 
     Raises Stopped when `should_stop` says so, and UsageError for an unknown explainer, class, stage or image.
     """
-    wanted = Wanted(**args)
-    title = EXPLAINERS[wanted.explainer].facts.title
+    wanted = SavedKey(**args)
+    title = EXPLAINERS[wanted.explainer].info.title
     image = _image(store, run, wanted.image)
 
     def tell(share: float) -> None:
@@ -64,7 +64,7 @@ def compute(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressC
     return found
 
 
-def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | None:
+def load(run: Run, wanted: SavedKey, image: NDArray[np.uint8]) -> Explanation | None:
     """What `compute` kept of this picture [S, S, 3] with the run's present weights, or None."""
     facts, maps = _paths(run, wanted)
     try:
@@ -75,7 +75,7 @@ def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | No
         return None
     if stored["picture"] != _digest(image) or stored["weights"] != modified(run.weights):
         return None
-    absolute = EXPLAINERS[wanted.explainer].facts.absolute
+    absolute = EXPLAINERS[wanted.explainer].info.absolute
     shown = tuple(_heat_map(one, raw, absolute) for one, raw in zip(stored["maps"], values, strict=True))
     probabilities = np.array([np.nan if one is None else one for one in stored["probabilities"]])
     plain = {name: stored[name] for name in ("target", "ratio", "parameters", "flops", "protocol", "note")}
@@ -84,9 +84,9 @@ def load(run: Run, wanted: Wanted, image: NDArray[np.uint8]) -> Explanation | No
                        forward=Timing(**stored["forward"]), **plain)
 
 
-def seated(comparison: Comparison, found: Mapping[str, Explanation]) -> Comparison:
+def with_explanations(comparison: Comparison, found: Mapping[str, Explanation]) -> Comparison:
     """The comparison with these explanations, by role, in place of those it was made with: one for every part."""
-    parts = {part.role: replace(part, cam=found[part.role]) for part in comparison.parts}
+    parts = {part.role: replace(part, explanation=found[part.role]) for part in comparison.panels}
     return replace(comparison, teacher=parts[comparison.teacher.role], student=parts[comparison.student.role],
                    control=parts[comparison.control.role] if comparison.control else None,
                    others=tuple(parts[part.role] for part in comparison.others))
@@ -99,7 +99,7 @@ def _image(store: Store, run: Run, number: int) -> NDArray[np.uint8]:
     return np.asarray(data.test.images[number])
 
 
-def _keep(run: Run, wanted: Wanted, found: Explanation) -> None:
+def _keep(run: Run, wanted: SavedKey, found: Explanation) -> None:
     """Maps first, so that what names them never lacks them."""
     facts, maps = _paths(run, wanted)
     facts.parent.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def _keep(run: Run, wanted: Wanted, found: Explanation) -> None:
         "timing": found.timing.to_json(), "forward": found.forward.to_json(), "ratio": found.ratio,
         "parameters": found.parameters, "flops": found.flops, "protocol": found.protocol, "note": found.note,
         "maps": [{"stage": one.stage, "name": one.name, "blank": one.blank, "signed": one.signed,
-                  "lies_on": one.lies_on} for one in found.maps]})
+                  "lies_on": one.evidence_share} for one in found.maps]})
 
 
 def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32], absolute: bool) -> HeatMap:
@@ -120,7 +120,7 @@ def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32], absolute: b
     return HeatMap(values=values, scaled=scaled, **facts)
 
 
-def _paths(run: Run, wanted: Wanted) -> tuple[Path, Path]:
+def _paths(run: Run, wanted: SavedKey) -> tuple[Path, Path]:
     folder = run.path / FOLDER
     return folder / f"{wanted.name}.json", folder / f"{wanted.name}.npz"
 

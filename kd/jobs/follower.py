@@ -5,14 +5,14 @@ from kd.jobs.queue import record_failure
 from kd.training import distributed
 
 
-def train_along() -> int:
+def follow() -> int:
     """Train what the chief trains until it is done; returns the exit code."""
     try:
-        for run, store in distributed.orders():
+        for run, store in distributed.assigned_runs():
             from kd.training.loop import train
 
             try:
-                with distributed.one_fate():
+                with distributed.fail_together():
                     train(run, store)
             except Stopped:
                 continue

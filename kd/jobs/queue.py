@@ -26,9 +26,9 @@ from filelock import FileLock, Timeout
 from kd.errors import Stopped, UsageError
 from kd.jobs import tasks
 from kd.jobs.tasks import Task
-from kd.paths import Places, default_places
+from kd.paths import Paths, default_paths
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
-from kd.torch_utils.compute import computing_threads, hold_memory, threads
+from kd.torch_utils.compute import computing_threads, threads, tune_malloc
 from kd.training import distributed
 
 PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests
@@ -76,11 +76,11 @@ def record_failure(work: Work, error: Exception) -> None:
 def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> None:
     with computing_threads(threads(0 if isinstance(work, Task) else work.spec.threads)):
         if isinstance(work, Task):
-            work.carry_out(store, should_stop)
+            work.run_now(store, should_stop)
         else:
             from kd.training.loop import train  # here, because it imports torch and pages import this module
 
-            with distributed.leading(work, store):
+            with distributed.as_main_process(work, store):
                 train(work, store, should_stop)
 
 
@@ -100,8 +100,8 @@ def _in_words(error: Exception, work: Work | None = None) -> str:
 class Queue:
     """The runs and tasks that this process has been asked for, in order; one worker thread takes them one by one."""
 
-    def __init__(self, places: Places) -> None:
-        self.store = Store(places)
+    def __init__(self, paths: Paths) -> None:
+        self.store = Store(paths)
         self._waiting: list[tuple[Work, FileLock]] = []
         self._current: Work | None = None
         self._changed = threading.Condition()
@@ -134,7 +134,7 @@ class Queue:
         before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
         return self.submit([*before, run])
 
-    def ask(self, run: Run, task: str, args: Mapping[str, Any] | None = None) -> Task:
+    def submit_task(self, run: Run, task: str, args: Mapping[str, Any] | None = None) -> Task:
         """Queue a task of a finished run, behind all that waits, and return it.
 
         args: the task's own, plain JSON values. One that is queued or running anywhere is left as it is; one that
@@ -165,7 +165,7 @@ class Queue:
             for waiting, lock in dropped:
                 waiting.log(CANCELLED)
                 lock.release()
-        if work.held():
+        if work.is_locked():
             work.request_cancel()
 
     @property
@@ -206,7 +206,7 @@ class Queue:
             self._worker.start()
 
     def _work(self) -> None:
-        hold_memory()
+        tune_malloc()
         while (pair := self._next()) is not None:
             work, lock = pair
             try:
@@ -257,7 +257,7 @@ def one_per_machine(work: Work, give_up: Callable[[], bool] = lambda: False) -> 
     """
     lock = machine_lock()
     while not (ours := _take(lock, 0.0)) and not give_up():
-        work.report("waiting: another program trains or computes on this machine")
+        work.write_progress("waiting: another program trains or computes on this machine")
         time.sleep(PATIENCE)
     try:
         yield ours
@@ -282,7 +282,7 @@ def _collect() -> None:
     gc.collect()
 
 
-def queue(places: Places | None = None) -> Queue:
+def queue(paths: Paths | None = None) -> Queue:
     """This process's queue for a root.
 
     It lives in a synthetic module: caches can be cleared by any visitor, and a reload evicts real modules, and
@@ -292,7 +292,7 @@ def queue(places: Places | None = None) -> Queue:
     guard: threading.Lock = home.__dict__.setdefault("guard", threading.Lock())
     with guard:
         queues: dict[Path, Queue] = home.__dict__.setdefault("queues", {})
-        key = (places or default_places()).root
+        key = (paths or default_paths()).root
         if key not in queues:
-            queues[key] = Queue(places or default_places())
+            queues[key] = Queue(paths or default_paths())
         return queues[key]

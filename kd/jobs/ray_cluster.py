@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from kd.errors import UsageError
 from kd.jobs.queue import execute
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils import compute
 
@@ -43,7 +43,7 @@ class _Schedule:
     """What waits, what is in training and what has ended."""
 
     def __init__(self, ray: Any, store: Store, cpus: int, tell: Callable[[str], None]) -> None:
-        self.ray, self.root, self.cpus, self.tell = ray, str(store.places.root), cpus, tell
+        self.ray, self.root, self.cpus, self.tell = ray, str(store.paths.root), cpus, tell
         self.train = ray.remote(_train)
         self.gpus = ray.cluster_resources().get("GPU", 0) > 0
         self.waiting: list[Run] = []
@@ -88,7 +88,7 @@ class _Schedule:
             status = run.status
             self.tell(f"{run.id}: {str(error).splitlines()[0]}")
         self.ended[run.id] = status
-        self.tell(f"[{len(self.ended)}/{self.total}] {run.id} {status}. {run.reason}".strip())
+        self.tell(f"[{len(self.ended)}/{self.total}] {run.id} {status}. {run.failure_reason}".strip())
 
     def _call_off(self) -> None:
         """End what is still in training: after Ctrl-C or a defect."""
@@ -101,8 +101,8 @@ def _train(root: str, run_id: str, cpus: int) -> str:
     """In a worker: train one run as anywhere else, and say how it ended."""
     os.environ["OMP_NUM_THREADS"] = str(cpus)  # whatever it is where the driver runs
     compute.wait_without_spinning()
-    compute.hold_memory()
-    store = Store(Places(Path(root)))
+    compute.tune_malloc()
+    store = Store(Paths(Path(root)))
     run, lock = store[run_id], store[run_id].lock()
     try:
         lock.acquire(timeout=PATIENCE)

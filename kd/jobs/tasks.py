@@ -23,11 +23,11 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNN
 ABSENT = "absent"
 _STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}
 
-Computation = Callable[[Store, Run, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
+TaskFunction = Callable[[Store, Run, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
 """(store, run, args, progress, should_stop): stores its result with the run. It asks `should_stop` between batches and
 then raises `kd.errors.Stopped`, and UsageError for what the user can mend; a partial result must not look whole."""
 
-TASKS: Registry[Computation] = Registry("task")
+TASKS: Registry[TaskFunction] = Registry("task")
 
 
 @TASKS.add("readouts")
@@ -52,9 +52,9 @@ def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress
 def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                should_stop: Callable[[], bool]) -> None:
     """Agreement, localisation, faithfulness and cost over the test set. args: the keywords of `appraise`."""
-    from kd.evaluation.explanations import appraise
+    from kd.evaluation.explanations import evaluate_explanations
 
-    appraise(store, run, progress=progress, should_stop=should_stop, **args)
+    evaluate_explanations(store, run, progress=progress, should_stop=should_stop, **args)
 
 
 @TASKS.add("sweep-times")
@@ -111,7 +111,7 @@ class Task:
     def state(self) -> TaskState:
         """Where it stands now."""
         found = self._read()
-        if not found.active or self.held():
+        if not found.active or self.is_locked():
             return found
         again = self._read()  # the owner may have ended between the two looks: it writes before its lock is free
         return replace(again, state=INTERRUPTED) if again.active else again
@@ -125,7 +125,7 @@ class Task:
         """A fresh, unheld lock; whoever queues the task or carries it out holds one (any thread may release it)."""
         return self.run.task_lock(self.name)
 
-    def held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether some process queues it or carries it out now."""
         return held(self.lock())
 
@@ -146,14 +146,14 @@ class Task:
             changes |= {"share": float(event == FINISHED), "phase": ""}
         self._write(replace(self._read(), **changes))
 
-    def report(self, phase: str, share: float = 0.0) -> None:
+    def write_progress(self, phase: str, share: float = 0.0) -> None:
         """Renew phase and share; the state stays. The caller holds the lock."""
         self._write(replace(self._read(), phase=phase, share=share))
 
-    def carry_out(self, store: Store, should_stop: Callable[[], bool]) -> None:
+    def run_now(self, store: Store, should_stop: Callable[[], bool]) -> None:
         """Compute, in this thread. The caller holds the lock and records an error."""
         self.log("started")
-        TASKS[self.name](store, self.run, self._read().args, ProgressReporter(self.report), should_stop)
+        TASKS[self.name](store, self.run, self._read().args, ProgressReporter(self.write_progress), should_stop)
         self.log(FINISHED)
 
     def request_cancel(self) -> None:

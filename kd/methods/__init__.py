@@ -4,27 +4,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import UsageError, unknown
-from kd.methods.base import Knob, Method, MethodFacts, Shapes, Supervised, TeacherOutputs
-from kd.methods.explanations import ClassAttention, ExplanationEnhanced
-from kd.methods.features import AttentionTransfer, Hint, SimilarityPreserving
-from kd.methods.logits import DecoupledTargets, Relations, SoftTargets, StandardisedTargets
-from kd.methods.medtex import MedTex
+from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, Supervised, TeacherOutputs
+from kd.methods.explanations import CATKD, E2KD
+from kd.methods.features import AttentionTransfer, FitNet, SimilarityPreserving
+from kd.methods.logits import DIST, DKD, KD, LogitStandardisation
+from kd.methods.medtex import MEDTEX
 from kd.registry import Registry
 
 METHODS: Registry[Any] = Registry("method")
 METHODS.add("supervised")(Supervised)
-METHODS.add("kd")(SoftTargets)
-METHODS.add("kd-standardised")(StandardisedTargets)
-METHODS.add("dkd")(DecoupledTargets)
-METHODS.add("dist")(Relations)
+METHODS.add("kd")(KD)
+METHODS.add("kd-standardised")(LogitStandardisation)
+METHODS.add("dkd")(DKD)
+METHODS.add("dist")(DIST)
 METHODS.add("at")(AttentionTransfer)
-METHODS.add("hint")(Hint)
-METHODS.add("cat-kd")(ClassAttention)
-METHODS.add("e2kd")(ExplanationEnhanced)
+METHODS.add("hint")(FitNet)
+METHODS.add("cat-kd")(CATKD)
+METHODS.add("e2kd")(E2KD)
 METHODS.add("sp")(SimilarityPreserving)
-METHODS.add("medtex")(MedTex)
+METHODS.add("medtex")(MEDTEX)
 
-__all__ = ["METHODS", "Knob", "Method", "MethodFacts", "Shapes", "TeacherOutputs", "build", "check", "complete"]
+__all__ = [
+    "METHODS",
+    "Hyperparameter",
+    "Method",
+    "MethodInfo",
+    "Shapes",
+    "TeacherOutputs",
+    "build",
+    "check",
+    "complete",
+]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:

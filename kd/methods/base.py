@@ -17,7 +17,7 @@ Shapes = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Knob:
+class Hyperparameter:
     """One hyper-parameter of a method: default, inclusive range, and what it does. fine: whether the form puts it among
     those that most people leave alone."""
 
@@ -25,11 +25,11 @@ class Knob:
     low: float
     high: float
     help: str
-    fine: bool = False
+    advanced: bool = False
 
 
 @dataclass(frozen=True)
-class MethodFacts:
+class MethodInfo:
     """What the form and the flags show of a method.
 
     two_classes: one sentence where it is another thing on two classes; with `refuses_two` why it cannot be had there.
@@ -38,9 +38,9 @@ class MethodFacts:
     title: str
     paper: str
     summary: str
-    knobs: dict[str, Knob]
-    two_classes: str = ""
-    refuses_two: bool = False
+    hyperparameters: dict[str, Hyperparameter]
+    binary_note: str = ""
+    multiclass_only: bool = False
 
 
 class Method(nn.Module):
@@ -50,7 +50,7 @@ class Method(nn.Module):
     own parameters: trained along, kept in the resume state, never part of the student that is exported.
     """
 
-    info: ClassVar[MethodFacts]
+    info: ClassVar[MethodInfo]
     needs_teacher: ClassVar[bool] = True
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
     needs_mask_net: ClassVar[bool] = False  # whether the student must have a mask network in front of it
@@ -97,7 +97,7 @@ class Method(nn.Module):
 class Supervised(Method):
     """Cross-entropy with the labels."""
 
-    info = MethodFacts("Supervised", "", "Cross-entropy with the labels, no teacher. The control arm.", {})
+    info = MethodInfo("Supervised", "", "Cross-entropy with the labels, no teacher. The control arm.", {})
     needs_teacher = False
 
     @property

@@ -4,23 +4,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs
 from kd.observation import Observation, select_output
 
 
-class ClassAttention(Method):
+class CATKD(Method):
     """`CE(z_s, y) + β·MSE(pool_r CAM_s, pool_r CAM_t)`, CAM_k = Σ_c w_kc·F_c for every class k, average-pooled to r × r
     (Guo 2023, arXiv 2304.12777, CAT-KD); to the coarser grid of the two models where that has fewer units than r.
     """
 
-    info = MethodFacts(
-        "Class attention (CAT-KD)", "Guo 2023, arXiv 2304.12777",
+    info = MethodInfo(
+        "Class attention (CAT-KD)",
+        "Guo 2023, arXiv 2304.12777",
         "The student finds the evidence for and against every class where its teacher does, and as much of it.",
-        {"weight": Knob(15.0, 0.0, 10_000.0, "β. How large the maps are differs between models: choose it so that the "
-                        "term is 1 to 50 after the first epoch. The paper takes 15 for small images, 0.5 for "
-                        "ImageNet."),
-         "pool": Knob(2.0, 1.0, 64.0, "r, units per side that the maps are averaged to. The paper takes 2 for small "
-                      "images, 4 for ImageNet.")})
+        {
+            "weight": Hyperparameter(
+                15.0,
+                0.0,
+                10_000.0,
+                "β. How large the maps are differs between models: choose it so that the "
+                "term is 1 to 50 after the first epoch. The paper takes 15 for small images, 0.5 for "
+                "ImageNet.",
+            ),
+            "pool": Hyperparameter(
+                2.0,
+                1.0,
+                64.0,
+                "r, units per side that the maps are averaged to. The paper takes 2 for small images, 4 for ImageNet.",
+            ),
+        },
+    )
     needs_cams = True
 
     def __init__(self, weight: float = 15.0, pool: float = 2.0) -> None:
@@ -37,7 +50,7 @@ class ClassAttention(Method):
         return {"hard": F.cross_entropy(student.logits, target), "cam": self.weight * apart}
 
 
-class ExplanationEnhanced(Method):
+class E2KD(Method):
     """`α·CE(z_s, y) + T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + λ·(1 − cos(E_t, E_s))`, E the Grad-CAM (positive part)
     of the teacher's top class in either model, on the coarser grid of the two (Parchami-Araghi 2024, arXiv 2402.03119,
     e²KD).
@@ -45,12 +58,18 @@ class ExplanationEnhanced(Method):
     An image whose teacher map is blank has no place to imitate and counts 0.
     """
 
-    info = MethodFacts(
-        "Explanation-enhanced (e²KD)", "Parchami-Araghi 2024, arXiv 2402.03119",
+    info = MethodInfo(
+        "Explanation-enhanced (e²KD)",
+        "Parchami-Araghi 2024, arXiv 2402.03119",
         "Soft targets, and the student's Grad-CAM of its teacher's answer shall be its teacher's.",
-        {"alpha": Knob(0.1, 0.0, 1.0, "α, weight of the hard loss."),
-         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities."),
-         "weight": Knob(1.0, 0.0, 1000.0, "λ, weight of one minus the maps' cosine. To be tuned per data set.")})
+        {
+            "alpha": Hyperparameter(0.1, 0.0, 1.0, "α, weight of the hard loss."),
+            "temperature": Hyperparameter(4.0, 0.5, 50.0, "T, softens both models' probabilities."),
+            "weight": Hyperparameter(
+                1.0, 0.0, 1000.0, "λ, weight of one minus the maps' cosine. To be tuned per data set."
+            ),
+        },
+    )
     needs_cams = True
 
     def __init__(self, alpha: float = 0.1, temperature: float = 4.0, weight: float = 1.0) -> None:

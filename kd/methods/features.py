@@ -4,22 +4,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs
 from kd.methods.stage_matching import pairs
 from kd.observation import Observation
 
 
-class Hint(Method):
+class FitNet(Method):
     """`CE(z_s, y) + w·MSE(r(F_s), F_t)`, F_t the teacher's middle stage, F_s the student's stage of its grid, r a 1×1
     convolution with batch norm (Romero 2015, arXiv 1412.6550, FitNets).
 
     F_s is first brought to the teacher's grid. Both terms are learnt together, not one after the other as in the paper.
     """
 
-    info = MethodFacts(
+    info = MethodInfo(
         "Hint (FitNet)", "Romero 2015, arXiv 1412.6550",
         "The student's middle features, through a learnt projector, become its teacher's.",
-        {"weight": Knob(100.0, 0.0, 10_000.0, "Weight of the features' mean squared difference.")})
+        {"weight": Hyperparameter(100.0, 0.0, 10_000.0, "Weight of the features' mean squared difference.")})
 
     def __init__(self, weight: float = 100.0) -> None:
         super().__init__()
@@ -50,11 +50,19 @@ class AttentionTransfer(Method):
     arXiv 1612.03928, p = 2). The larger map of a pair is average-pooled to the smaller before it is normalised.
     """
 
-    info = MethodFacts(
-        "Attention transfer (AT)", "Zagoruyko 2017, arXiv 1612.03928",
+    info = MethodInfo(
+        "Attention transfer (AT)",
+        "Zagoruyko 2017, arXiv 1612.03928",
         "The student responds where its teacher does, at every stage that has a counterpart of its grid.",
-        {"weight": Knob(1000.0, 0.0, 100_000.0, "Weight of the maps' mean squared difference; normalised maps are "
-                        "small numbers.")})
+        {
+            "weight": Hyperparameter(
+                1000.0,
+                0.0,
+                100_000.0,
+                "Weight of the maps' mean squared difference; normalised maps are small numbers.",
+            )
+        },
+    )
 
     def __init__(self, weight: float = 1000.0) -> None:
         super().__init__()
@@ -81,10 +89,10 @@ class SimilarityPreserving(Method):
     (Tung 2019, arXiv 1907.09682). No shapes need to agree, so no projector.
     """
 
-    info = MethodFacts(
+    info = MethodInfo(
         "Similarity-preserving (SP)", "Tung 2019, arXiv 1907.09682",
         "Images of a batch that look alike to the teacher's last stage shall look alike to the student's.",
-        {"weight": Knob(3000.0, 0.0, 100_000.0, "γ, weight of the similarities' mean squared difference.")})
+        {"weight": Hyperparameter(3000.0, 0.0, 100_000.0, "γ, weight of the similarities' mean squared difference.")})
     compares_batch = True
 
     def __init__(self, weight: float = 3000.0) -> None:

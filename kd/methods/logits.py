@@ -4,21 +4,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Knob, Method, MethodFacts, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs
 from kd.observation import Observation
 
 
-class SoftTargets(Method):
+class KD(Method):
     """`α·CE(z_s, y) + (1−α)·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))` (Hinton 2015; KD-FMV, AAAI-25).
 
     The KL is summed over classes and averaged over the batch; T² keeps its gradient's size independent of T.
     """
 
-    info = MethodFacts(
-        "Soft targets (KD)", "Hinton 2015, arXiv 1503.02531; KD-FMV, arXiv 2502.15959",
+    info = MethodInfo(
+        "Soft targets (KD)",
+        "Hinton 2015, arXiv 1503.02531; KD-FMV, arXiv 2502.15959",
         "The student imitates the teacher's softened probabilities as well as the labels.",
-        {"alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; 1 is the control. KD-FMV tries 0.4 and 0.7."),
-         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities. KD-FMV tries 5, 10 and 15.")})
+        {
+            "alpha": Hyperparameter(
+                0.1, 0.0, 1.0, "α, the share of the hard loss; 1 is the control. KD-FMV tries 0.4 and 0.7."
+            ),
+            "temperature": Hyperparameter(
+                4.0, 0.5, 50.0, "T, softens both models' probabilities. KD-FMV tries 5, 10 and 15."
+            ),
+        },
+    )
 
     def __init__(self, alpha: float = 0.1, temperature: float = 4.0) -> None:
         super().__init__()
@@ -30,22 +38,22 @@ class SoftTargets(Method):
         return {"hard": self.alpha * F.cross_entropy(student.logits, target), "soft": (1 - self.alpha) * soft}
 
 
-class StandardisedTargets(Method):
+class LogitStandardisation(Method):
     """`h·CE(z_s, y) + w·T²·KL(softmax(ẑ_t/T) ‖ softmax(ẑ_s/T))`, ẑ = (z − mean)/(std + 1e-7) over the classes of an
     image, std unbiased (Sun 2024, arXiv 2403.01427).
 
     The student need not reach the size of its teacher's logits, only their order and relations.
     """
 
-    info = MethodFacts(
+    info = MethodInfo(
         "Standardised logits", "Sun 2024, arXiv 2403.01427",
         "As soft targets, with each image's logits first brought to mean 0 and deviation 1 in both models.",
-        {"hard_weight": Knob(0.1, 0.0, 10.0, "Weight of the hard loss."),
-         "weight": Knob(9.0, 0.0, 100.0, "Weight of the soft loss."),
-         "temperature": Knob(2.0, 0.5, 50.0, "T, softens both models' probabilities.")},
-        two_classes="brought to one scale, two logits are always −0.71 and 0.71, so the student would learn nothing "
+        {"hard_weight": Hyperparameter(0.1, 0.0, 10.0, "Weight of the hard loss."),
+         "weight": Hyperparameter(9.0, 0.0, 100.0, "Weight of the soft loss."),
+         "temperature": Hyperparameter(2.0, 0.5, 50.0, "T, softens both models' probabilities.")},
+        binary_note="brought to one scale, two logits are always −0.71 and 0.71, so the student would learn nothing "
                     "from its teacher. Choose soft targets (kd).",
-        refuses_two=True)
+        multiclass_only=True)
 
     def __init__(self, hard_weight: float = 0.1, weight: float = 9.0, temperature: float = 2.0) -> None:
         super().__init__()
@@ -57,7 +65,7 @@ class StandardisedTargets(Method):
         return {"hard": self.hard_weight * F.cross_entropy(student.logits, target), "soft": self.weight * soft}
 
 
-class DecoupledTargets(Method):
+class DKD(Method):
     """`CE(z_s, y) + warm·(a·TCKD + b·NCKD)` (Zhao 2022, arXiv 2203.08679).
 
     With p = softmax(z/T): TCKD = T²·KL([p_y, 1−p_y]_t ‖ [p_y, 1−p_y]_s); NCKD = T²·KL over the other K−1 classes,
@@ -65,17 +73,26 @@ class DecoupledTargets(Method):
     where the teacher is sure; here it has a weight of its own.
     """
 
-    info = MethodFacts(
-        "Decoupled soft targets (DKD)", "Zhao 2022, arXiv 2203.08679",
+    info = MethodInfo(
+        "Decoupled soft targets (DKD)",
+        "Zhao 2022, arXiv 2203.08679",
         "Imitates apart from each other how sure the teacher is of the right class, and how it ranks the rest.",
-        {"target_weight": Knob(1.0, 0.0, 100.0, "a, weight of the right class against all others."),
-         "non_target_weight": Knob(8.0, 0.0, 100.0, "b, weight of the other classes among themselves."),
-         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities."),
-         "warm_up": Knob(0.08, 0.0, 1.0, "W, the share of the schedule over which both weights grow to their full "
-                         "size; 0 for none. A share, because schedules differ: the paper's 20 of 240 epochs are "
-                         "0.08.")},
-        two_classes="On two classes there is one other class only, nothing to rank: decoupled targets become the hard "
-                    "loss plus soft targets, without the non-target term.")
+        {
+            "target_weight": Hyperparameter(1.0, 0.0, 100.0, "a, weight of the right class against all others."),
+            "non_target_weight": Hyperparameter(8.0, 0.0, 100.0, "b, weight of the other classes among themselves."),
+            "temperature": Hyperparameter(4.0, 0.5, 50.0, "T, softens both models' probabilities."),
+            "warm_up": Hyperparameter(
+                0.08,
+                0.0,
+                1.0,
+                "W, the share of the schedule over which both weights grow to their full "
+                "size; 0 for none. A share, because schedules differ: the paper's 20 of 240 epochs are "
+                "0.08.",
+            ),
+        },
+        binary_note="On two classes there is one other class only, nothing to rank: decoupled targets become the hard "
+        "loss plus soft targets, without the non-target term.",
+    )
 
     def __init__(self, target_weight: float = 1.0, non_target_weight: float = 8.0, temperature: float = 4.0,
                  warm_up: float = 0.08) -> None:
@@ -94,7 +111,7 @@ class DecoupledTargets(Method):
         return terms
 
 
-class Relations(Method):
+class DIST(Method):
     """`CE(z_s, y) + w·τ²·[β·(1 − mean_i ρ(Y_s[i,:], Y_t[i,:])) + γ·(1 − mean_k ρ(Y_s[:,k], Y_t[:,k]))]`, Y =
     softmax(z/τ), ρ Pearson's correlation (Huang 2022, arXiv 2205.10536, DIST).
 
@@ -102,16 +119,26 @@ class Relations(Method):
     the batch do; a batch of two has a correlation of ±1 and teaches nothing there.
     """
 
-    info = MethodFacts(
-        "Relations (DIST)", "Huang 2022, arXiv 2205.10536",
+    info = MethodInfo(
+        "Relations (DIST)",
+        "Huang 2022, arXiv 2205.10536",
         "Imitates how the teacher orders classes within an image and images within a class, not its values.",
-        {"weight": Knob(2.0, 0.0, 100.0, "w, weight of both relations."),
-         "inter": Knob(1.0, 0.0, 100.0, "β, share of the relations between the classes of one image."),
-         "intra": Knob(1.0, 0.0, 100.0, "γ, share of the relations between the images of a batch, class by class."),
-         "temperature": Knob(4.0, 0.5, 50.0, "τ, softens both models' probabilities. The paper takes 4 for small "
-                             "images, 1 for ImageNet.")},
-        two_classes="Two numbers always correlate by 1 or −1, so on two classes DIST's relations within an image teach "
-                    "nothing: only those within a class are learnt.")
+        {
+            "weight": Hyperparameter(2.0, 0.0, 100.0, "w, weight of both relations."),
+            "inter": Hyperparameter(1.0, 0.0, 100.0, "β, share of the relations between the classes of one image."),
+            "intra": Hyperparameter(
+                1.0, 0.0, 100.0, "γ, share of the relations between the images of a batch, class by class."
+            ),
+            "temperature": Hyperparameter(
+                4.0,
+                0.5,
+                50.0,
+                "τ, softens both models' probabilities. The paper takes 4 for small images, 1 for ImageNet.",
+            ),
+        },
+        binary_note="Two numbers always correlate by 1 or −1, so on two classes DIST's relations within an image teach "
+        "nothing: only those within a class are learnt.",
+    )
     compares_batch = True
 
     def __init__(self, weight: float = 2.0, inter: float = 1.0, intra: float = 1.0, temperature: float = 4.0) -> None:

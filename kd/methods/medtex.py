@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses import kd as soft_loss
-from kd.methods.base import Knob, Method, MethodFacts, Shapes, TeacherOutputs
-from kd.observation import Drawing, Observation
+from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs
+from kd.observation import MaskSampling, Observation
 from kd.torch_utils.resize import upsample
 
 WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once it would shut a mask that knows nothing
@@ -21,7 +21,7 @@ SURE = 6.0
 START = 1.0  # temperature of the relaxation at the beginning
 
 
-class MedTex(Method):
+class MEDTEX(Method):
     """Explainer and student together, from the teacher's answers (Nguyen-Duc 2022, arXiv 2008.02593, MED-TEX).
 
     The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the explainer's mask, p_t and p_s are the two models' probabilities:
@@ -42,26 +42,61 @@ class MedTex(Method):
     Here the frozen teacher drives it, and the student learns on random masks beside, as that paper has it.
     """
 
-    info = MethodFacts(
-        "Explainer and student (MED-TEX)", "Nguyen-Duc 2022, arXiv 2008.02593",
+    info = MethodInfo(
+        "Explainer and student (MED-TEX)",
+        "Nguyen-Duc 2022, arXiv 2008.02593",
         "A mask is learnt that shows the student no more than what its teacher's answer rests on: a student that "
         "explains itself.",
-        {"rate": Knob(0.02, 0.001, 0.5, "r, the chance of being shown that a place is drawn towards. Smaller masks say "
-                      "more and show less."),
-         "bottleneck": Knob(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
-         "keep": Knob(2.0, 0.0, 100.0, "Weight of: the teacher answers the same when it is shown only what the mask "
-                      "leaves."),
-         "remove": Knob(1.0, 0.0, 100.0, "Weight of: the teacher's class is gone when it is shown only the rest."),
-         "alpha": Knob(0.1, 0.0, 1.0, "α, the share of the hard loss; the rest is for the teacher's answer."),
-         "temperature": Knob(4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."),
-         "variation": Knob(0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", fine=True),
-         "features": Knob(0.0, 0.0, 100.0, "Weight of the information between the last stages' features; it "
-                          "teaches the student only.", fine=True),
-         "samples": Knob(1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", fine=True),
-         "relaxation": Knob(0.3, 0.05, 2.0, "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a "
-                            "place is shown or not.", fine=True),
-         "joint": Knob(0.0, 0.0, 1.0, "Share of the gradient of the student's answers that reaches the explainer. 1 as "
-                       "in the paper; then the mask may spell the class instead of showing evidence.", fine=True)})
+        {
+            "rate": Hyperparameter(
+                0.02,
+                0.001,
+                0.5,
+                "r, the chance of being shown that a place is drawn towards. Smaller masks say more and show less.",
+            ),
+            "bottleneck": Hyperparameter(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
+            "keep": Hyperparameter(
+                2.0, 0.0, 100.0, "Weight of: the teacher answers the same when it is shown only what the mask leaves."
+            ),
+            "remove": Hyperparameter(
+                1.0, 0.0, 100.0, "Weight of: the teacher's class is gone when it is shown only the rest."
+            ),
+            "alpha": Hyperparameter(
+                0.1, 0.0, 1.0, "α, the share of the hard loss; the rest is for the teacher's answer."
+            ),
+            "temperature": Hyperparameter(
+                4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."
+            ),
+            "variation": Hyperparameter(
+                0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", advanced=True
+            ),
+            "features": Hyperparameter(
+                0.0,
+                0.0,
+                100.0,
+                "Weight of the information between the last stages' features; it teaches the student only.",
+                advanced=True,
+            ),
+            "samples": Hyperparameter(
+                1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", advanced=True
+            ),
+            "relaxation": Hyperparameter(
+                0.3,
+                0.05,
+                2.0,
+                "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a place is shown or not.",
+                advanced=True,
+            ),
+            "joint": Hyperparameter(
+                0.0,
+                0.0,
+                1.0,
+                "Share of the gradient of the student's answers that reaches the explainer. 1 as "
+                "in the paper; then the mask may spell the class instead of showing evidence.",
+                advanced=True,
+            ),
+        },
+    )
     needs_mask_net = True
     warmup_fraction = SETTLED
 
@@ -91,12 +126,12 @@ class MedTex(Method):
 
     def forward_kwargs(self, progress: float) -> dict[str, Any]:
         temperature = START * (self.relaxation / START) ** progress
-        return {**super().forward_kwargs(progress), "drawing": Drawing(temperature, self.samples, self.joint)}
+        return {**super().forward_kwargs(progress), "drawing": MaskSampling(temperature, self.samples, self.joint)}
 
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
-        assert student.drawn is not None, "the forward pass was not asked to draw masks"
-        drawn, said = student.drawn, teacher["logits"]
+        assert student.mask_samples is not None, "the forward pass was not asked to draw masks"
+        drawn, said = student.mask_samples, teacher["logits"]
         first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:]
         answers = torch.cat([student.logits, drawn.answers])
         soft = soft_loss(answers, _copied(said, answers), self.temperature)

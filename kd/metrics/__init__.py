@@ -1,0 +1,1 @@
+"""Scores, bootstrap intervals and similarities of maps: numbers from arrays."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.metrics.bootstrap import Interval, centred, derangements, interval, scatter_back
-from kd.metrics.classification import known, softmax
+from kd.metrics.bootstrap import ConfidenceInterval, bootstrap_ci, centre_gaussian, derangements, scatter_back
+from kd.metrics.classification import known_values, softmax
 from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
 
 Maps = NDArray[np.floating]
@@ -51,9 +51,15 @@ class MapAgreement:
                 **{case: self._case(pick, groups) for case, pick in chosen.items()}}
 
     def _case(self, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> dict[str, Any]:
-        return {name: {"value": over(self.values[name], pick, groups).to_json(),
-                       "chance": known(mean(self.chance[name][pick])), "centre": known(mean(self.centre[name][pick])),
-                       "excess": over(self.excess[name], pick, groups).to_json()} for name in self.values}
+        return {
+            name: {
+                "value": ci_of(self.values[name], pick, groups).to_json(),
+                "chance": known_values(nanmean(self.chance[name][pick])),
+                "centre": known_values(nanmean(self.centre[name][pick])),
+                "excess": ci_of(self.excess[name], pick, groups).to_json(),
+            }
+            for name in self.values
+        }
 
     def arrays(self) -> dict[str, Values]:
         """Per image, for an npz file: `<measure>` and `<measure>_excess`."""
@@ -68,7 +74,7 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
     blank = first_blank | second_blank
     kept = np.flatnonzero(~blank)
     pairs = derangements(len(kept), ROUNDS, seed)
-    middle = np.broadcast_to(centred(*grid), (len(kept), *grid))
+    middle = np.broadcast_to(centre_gaussian(*grid), (len(kept), *grid))
     values, chance, centre = {}, {}, {}
     for name, measure in MEASURES.items():
         values[name] = scatter_back(measure(left[kept], right[kept]), kept, len(blank))
@@ -78,13 +84,15 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
     return MapAgreement(grid, values, chance, centre, blank)
 
 
-def gain(student: MapAgreement, control: MapAgreement, groups: Sequence[str] | None = None) -> dict[str, Any]:
+def gain_vs_control(
+    student: MapAgreement, control: MapAgreement, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Did distilling bring the maps nearer to the teacher's? The student's excess minus the control's, image by image.
 
     Over the images where no map is blank; an interval that leaves out 0 tells.
     """
     mine, theirs = student.excess, control.excess
-    return {name: interval(mine[name] - theirs[name], groups).to_json() for name in mine}
+    return {name: bootstrap_ci(mine[name] - theirs[name], groups).to_json() for name in mine}
 
 
 def class_agreement(first: Maps, second: Maps, truth: NDArray[np.int64],
@@ -99,10 +107,10 @@ def class_agreement(first: Maps, second: Maps, truth: NDArray[np.int64],
     one, other = first.argmax(axis=1), second.argmax(axis=1)
     wrong = (one != truth) & (other != truth)
     both, same = _independent(one, other, truth, classes)
-    return {"images": len(truth), "agreement": interval((one == other).astype(float), groups).to_json(),
-            "kl": interval(divergence(first, second), groups).to_json(),
-            "both_wrong": interval(wrong.astype(float), groups).to_json(), "both_wrong_expected": both,
-            "same_wrong": interval((wrong & (one == other)).astype(float), groups).to_json(),
+    return {"images": len(truth), "agreement": bootstrap_ci((one == other).astype(float), groups).to_json(),
+            "kl": bootstrap_ci(divergence(first, second), groups).to_json(),
+            "both_wrong": bootstrap_ci(wrong.astype(float), groups).to_json(), "both_wrong_expected": both,
+            "same_wrong": bootstrap_ci((wrong & (one == other)).astype(float), groups).to_json(),
             "same_wrong_expected": same}
 
 
@@ -124,12 +132,12 @@ def _independent(one: NDArray[np.int64], other: NDArray[np.int64], truth: NDArra
     return (float(both / len(truth)), float(same / len(truth))) if len(truth) else (None, None)
 
 
-def over(values: Values, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> Interval:
+def ci_of(values: Values, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> ConfidenceInterval:
     """The interval of the chosen images."""
-    return interval(values[pick], None if groups is None else np.asarray(groups)[pick].tolist())
+    return bootstrap_ci(values[pick], None if groups is None else np.asarray(groups)[pick].tolist())
 
 
-def mean(values: Values) -> float:
+def nanmean(values: Values) -> float:
     """Without nan; nan when nothing else is there."""
     told = values[np.isfinite(values)]
     return float(told.mean()) if len(told) else float("nan")

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-FEWEST = 5  # units: of fewer, all that the bootstrap can draw is the few again, and its interval is far too narrow
+MIN_SAMPLES = 5  # units: of fewer, all that the bootstrap can draw is the few again, and its interval is far too narrow
 RANDOM_GRID = 7  # a map of so many units per side is as smooth as a real last stage's
 SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A mean over `n` images with its 95 % bootstrap interval. mean: None where there is no image. low, high: None
     where there are fewer than five, or these are of fewer than five people: too few to say how sure it is."""
 
@@ -26,7 +26,9 @@ class Interval:
         return asdict(self)
 
 
-def interval(values: NDArray[np.floating], groups: Sequence[str] | None = None, seed: int = 0) -> Interval:
+def bootstrap_ci(
+    values: NDArray[np.floating], groups: Sequence[str] | None = None, seed: int = 0
+) -> ConfidenceInterval:
     """The mean of values [N] (nan left out) and its percentile bootstrap interval (Efron 1979).
 
     groups: the person of each image; then whole people are drawn again, because pictures of one person are alike.
@@ -34,18 +36,18 @@ def interval(values: NDArray[np.floating], groups: Sequence[str] | None = None, 
     told = np.isfinite(values)
     count = int(told.sum())
     if not count:
-        return Interval(None, None, None, 0)
+        return ConfidenceInterval(None, None, None, 0)
     units = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = np.unique(units[told], return_inverse=True)[1]
     sums, sizes = np.bincount(units, values[told]), np.bincount(units)
     mean = float(values[told].mean())
-    if len(sums) < FEWEST:
-        return Interval(mean, None, None, count)
+    if len(sums) < MIN_SAMPLES:
+        return ConfidenceInterval(mean, None, None, count)
     pick = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[pick].sum(axis=1) / sizes[pick].sum(axis=1)
     # Summed in another order, the mean may lie a last digit beyond the end of an interval without width.
     low, high = min(np.quantile(means, 0.025), mean), max(np.quantile(means, 0.975), mean)
-    return Interval(mean, float(low), float(high), count)
+    return ConfidenceInterval(mean, float(low), float(high), count)
 
 
 def scatter_back(values: NDArray[np.float64], kept: NDArray[np.int64], count: int) -> NDArray[np.float64]:
@@ -55,7 +57,7 @@ def scatter_back(values: NDArray[np.float64], kept: NDArray[np.int64], count: in
     return found
 
 
-def whiskers(mean: float, low: float | None, high: float | None) -> tuple[float, float]:
+def error_bars(mean: float, low: float | None, high: float | None) -> tuple[float, float]:
     """How far an interval goes below and above its mean; 0 where there is none."""
     return (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)
 
@@ -73,7 +75,7 @@ def derangements(count: int, rounds: int, seed: int = 0) -> NDArray[np.int64]:
     return found
 
 
-def centred(height: int, width: int) -> NDArray[np.float32]:
+def centre_gaussian(height: int, width: int) -> NDArray[np.float32]:
     """A Gaussian around the middle of the picture [H, W], 0..1: what a map knows that knows only where things lie."""
     across, down = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in (width, height))
     return np.exp(-(down[:, None] ** 2 + across[None] ** 2) / 2).astype(np.float32)
@@ -84,7 +86,7 @@ def random_maps(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng((seed, RANDOM_GRID)).random((count, RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
 
 
-def stratified(labels: NDArray[np.int64], limit: int, seed: int = 0) -> NDArray[np.int64]:
+def stratified_sample(labels: NDArray[np.int64], limit: int, seed: int = 0) -> NDArray[np.int64]:
     """Indices [n], ascending, of about `limit` images with the classes' shares kept; all of them for limit 0.
 
     A class that is there keeps at least one image, so few images and many classes give more than `limit`.

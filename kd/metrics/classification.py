@@ -130,12 +130,12 @@ def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
     chosen = probabilities[np.arange(len(truth)), truth]
     areas, bins = auroc_per_class(probabilities, truth), reliability(probabilities, truth)
     return {"accuracy": accuracy(table), "macro_f1": macro_f1(table),
-            "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()), "auroc": known(mean_of_known(areas)),
-            "ece": known(bins.ece), "recall": [known(value) for value in recall_per_class(table)],
-            "auroc_per_class": [known(value) for value in areas], "reliability": bins.to_json(),
+            "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()), "auroc": known_values(mean_of_known(areas)),
+            "ece": known_values(bins.ece), "recall": [known_values(value) for value in recall_per_class(table)],
+            "auroc_per_class": [known_values(value) for value in areas], "reliability": bins.to_json(),
             "confusion": table.tolist()}
 
 
-def known(value: float) -> float | None:
+def known_values(value: float) -> float | None:
     """The number for JSON; None where it is not finite."""
     return float(value) if np.isfinite(value) else None

@@ -18,13 +18,13 @@ REST = 5e-5  # of full brightness: what a pixel may still differ from its neighb
 COARSEST = 8
 
 
-def impute(images: Tensor, keep: Tensor) -> Tensor:
+def inpaint(images: Tensor, keep: Tensor) -> Tensor:
     """Images [N, C, H, W] with the pixels where `keep` (bool [N, H, W]) is false filled in from the others.
 
     A picture of which nothing is kept becomes black.
     """
     if images.shape[1] > 1 and bool((images == images[:, :1]).all()):  # grey pictures, as most scans are
-        return impute(images[:, :1], keep).expand_as(images)
+        return inpaint(images[:, :1], keep).expand_as(images)
     images = images.contiguous()  # every step below goes row by row
     known = keep[:, None].to(images)
     missing = 1 - known
@@ -44,7 +44,7 @@ def _guess(images: Tensor, known: Tensor) -> Tensor:
         return torch.zeros_like(images)
     share = F.avg_pool2d(known, 2, ceil_mode=True)
     means = F.avg_pool2d(images * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
-    coarse = impute(means, share[:, 0] > 0)
+    coarse = inpaint(means, share[:, 0] > 0)
     return upsample(coarse, (height, width))
 
 

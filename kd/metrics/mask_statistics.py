@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 # should.
 OPEN = 0.65
 # The smallest r: below it the student sees hardly more than the fill.
-EMPTY = 0.001
+CLOSED = 0.001
 # Masks of the same organ correlate too, at 0.4 to 0.6 in trials; at this four fifths of a mask's variance are common to
 # all pictures.
 ALIKE = 0.9
@@ -20,38 +20,40 @@ LEVEL = 1e-3  # standard deviation within a mask below which it is the same ever
 
 
 @dataclass(frozen=True)
-class Report:
+class MaskStatistics:
     """Of the masks of many pictures. area, area_sd: mean and standard deviation of the share that they show, 0..1.
     typical: the median of it. alike: mean correlation of two pictures' masks, -1..1, None where fewer than two vary.
     level: share of the masks that show all places of their picture alike, 0..1."""
 
     area: float
     area_sd: float
-    typical: float
-    alike: float | None
-    level: float = 0.0
+    median_area: float
+    mean_correlation: float | None
+    flat_fraction: float = 0.0
 
     @property
     def collapsed(self) -> str:
         """How the masks have become worthless as explanations, with the way out; empty where they have not."""
         shown = f"shows {100 * self.area:.3g} % of a picture"
-        if self.typical > OPEN:
+        if self.median_area > OPEN:
             return (f"The mask has stayed open: it {shown}, so it explains nothing. Raise bottleneck, or train for "
                     "more epochs, since it closes only bit by bit.")
-        if self.typical < EMPTY:
+        if self.median_area < CLOSED:
             return (f"The mask has closed: it {shown}, so the student hardly sees one. Lower bottleneck, or raise keep "
                     "or rate.")
-        if self.level > 0.5:
+        if self.flat_fraction > 0.5:
             return (f"The mask shows every place of a picture alike: it {shown}, and prefers nothing. Raise keep and "
                     "remove, or train for more epochs.")
-        if self.alike is not None and self.alike > ALIKE:
-            return (f"The mask is the same for every picture (correlation {self.alike:.2f}), so it explains none of "
-                    "them. Raise keep and remove, lower bottleneck, or train for more epochs.")
+        if self.mean_correlation is not None and self.mean_correlation > ALIKE:
+            return (
+                f"The mask is the same for every picture (correlation {self.mean_correlation:.2f}), so it explains none of "
+                "them. Raise keep and remove, lower bottleneck, or train for more epochs."
+            )
         return ""
 
     def to_json(self) -> dict[str, Any]:
         """What a run's summary says of its masks."""
-        return {"area": self.area, "area_sd": self.area_sd, "alike": self.alike, "collapsed": self.collapsed}
+        return {"area": self.area, "area_sd": self.area_sd, "alike": self.mean_correlation, "collapsed": self.collapsed}
 
 
 class BatchStatistics(NamedTuple):
@@ -72,7 +74,7 @@ def batch_statistics(masks: NDArray[np.floating]) -> BatchStatistics:
     return BatchStatistics(flat.mean(axis=1), (around[varying] / length[varying, None]).sum(axis=0), int(varying.sum()))
 
 
-class Tally:
+class MaskAccumulator:
     """Adds up masks, a batch at a time; none of them is kept."""
 
     def __init__(self) -> None:
@@ -90,12 +92,12 @@ class Tally:
         self._sum = self._sum + batch.direction
         self._varying += batch.varying
 
-    def report(self) -> Report | None:
+    def report(self) -> MaskStatistics | None:
         """Of all that has been added; None where there were no masks."""
         if not self._areas:
             return None
         areas = np.concatenate(self._areas)
-        return Report(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike(),
+        return MaskStatistics(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike(),
                       1 - self._varying / len(areas))
 
     def _alike(self) -> float | None:
@@ -106,7 +108,7 @@ class Tally:
         return float((np.square(self._sum).sum() - count) / (count * (count - 1)))
 
 
-def collapse(summary: Mapping[str, Any] | None) -> str:
+def collapse_warning(summary: Mapping[str, Any] | None) -> str:
     """The sentence of a run's summary on its masks' collapse; empty where there is none."""
     said: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
     return said

@@ -57,7 +57,7 @@ def mask_cost(spec: RunSpec, classes: int) -> Cost | None:
     """Of `cost`, what finds the mask and lays it over the picture; None for a model that lays none. Raises UsageError
     as `cost` does."""
     found = _counted(architecture(spec, classes)).mask_net
-    return found if spec.explainer_depth else None
+    return found if spec.mask_net_depth else None
 
 
 def layers(spec: RunSpec, classes: int) -> list[LayerRow]:

@@ -52,7 +52,7 @@ def architecture(spec: RunSpec, classes: int) -> Architecture:
         cut(spec.base, spec.depth)
     elif not chain:
         timm_info(spec.model)
-    mask_net = (spec.explainer_depth, spec.explainer_width, spec.explainer_fill) if spec.explainer_depth else None
+    mask_net = (spec.mask_net_depth, spec.mask_net_width, spec.mask_fill) if spec.mask_net_depth else None
     return Architecture(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
                         spec.base if truncated else "", spec.image_size, spec.normalisation, classes,
                         mask_net)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kd.metrics.inpainting import blur
 from kd.models.base import Classifier
-from kd.observation import Drawing, Drawn, Observation
+from kd.observation import MaskSamples, MaskSampling, Observation
 from kd.torch_utils.resize import upsample
 
 # Louizos 2018, arXiv 1712.01312: a concrete variable is stretched to (LOW, HIGH) and cut to 0..1, so that a place can
@@ -109,7 +109,7 @@ class MaskedStudent(Classifier):
         return self.student.pooled_linear
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True,
-                drawing: Drawing | None = None) -> Observation:
+                drawing: MaskSampling | None = None) -> Observation:
         """As a classifier's. drawing: how to draw masks; None draws none."""
         images = _exact(images)  # Fabric hands them over in half precision, and the fill is in single
         scores = self.mask_net(self._normalised(images))
@@ -118,7 +118,7 @@ class MaskedStudent(Classifier):
             return self.student(self.apply_mask(images, mask), cams, stages)._replace(mask=mask)
         return self._drawn(images, scores, mask, drawing, cams, stages)
 
-    def _drawn(self, images: Tensor, scores: Tensor, mask: Tensor, drawing: Drawing, cams: bool,
+    def _drawn(self, images: Tensor, scores: Tensor, mask: Tensor, drawing: MaskSampling, cams: bool,
                stages: bool) -> Observation:
         count = len(images)
         drawn = _concrete(scores.repeat(drawing.samples, 1, 1, 1), drawing.temperature)[:, 0]
@@ -136,7 +136,7 @@ class MaskedStudent(Classifier):
         rest = _laid(1 - by_copy[:, second].flatten(0, 1), images[second], behind[second])
         own = Observation(seen.logits[:count], tuple(maps[:count] for maps in seen.stages),
                           None if seen.cams is None else seen.cams[:count])
-        return own._replace(mask=mask, drawn=Drawn(scores[:, 0], shown, rest, seen.logits[count:]))
+        return own._replace(mask=mask, mask_samples=MaskSamples(scores[:, 0], shown, rest, seen.logits[count:]))
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std

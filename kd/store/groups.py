@@ -8,7 +8,7 @@ from kd.store.runs import Run, Store
 
 
 @dataclass(frozen=True)
-class Trio:
+class Distillation:
     """The three runs of a distillation, in the order in which they train."""
 
     teacher: Run
@@ -22,7 +22,7 @@ class Trio:
 
 
 @dataclass(frozen=True)
-class Series:
+class Replicates:
     """A distillation repeated with other seeds. The teacher stays: what varies is what control and student owe to luck.
 
     pairs: control and student of each seed, by seed.
@@ -32,9 +32,9 @@ class Series:
     pairs: tuple[tuple[Run, Run], ...]
 
     @property
-    def trios(self) -> tuple[Trio, ...]:
+    def distillations(self) -> tuple[Distillation, ...]:
         """The distillation of each seed."""
-        return tuple(Trio(self.teacher, *pair) for pair in self.pairs)
+        return tuple(Distillation(self.teacher, *pair) for pair in self.pairs)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -55,26 +55,28 @@ def control_of(store: Store, student: Run) -> Run | None:
 def control_spec(student: RunSpec) -> RunSpec:
     """The same student, learning from the labels alone, and seeing the whole picture: without a teacher there is
     nothing for an explainer to find."""
-    return replace(student.alone, method="supervised", method_args={}, teacher="")
+    return replace(student.without_mask_net, method="supervised", method_args={}, teacher="")
 
 
 
-def trio_of(store: Store, student: Run) -> Trio | None:
+def distillation_of(store: Store, student: Run) -> Distillation | None:
     """Teacher, control and student of a student run, where all three are there."""
     control, teacher = control_of(store, student), store.get(student.spec.teacher)
-    return Trio(teacher, control, student) if control and teacher else None
+    return Distillation(teacher, control, student) if control and teacher else None
 
 
 
-def series_of(store: Store, student: Run) -> Series | None:
+def replicates_of(store: Store, student: Run) -> Replicates | None:
     """All seeds that are there of a student's settings, each with its control. None where the student's own control
     or teacher was deleted."""
-    own = trio_of(store, student)
+    own = distillation_of(store, student)
     if own is None:
         return None
     wanted = _any_seed(student.spec)
-    alike = {run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := trio_of(store, run))}
-    return Series(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
+    alike = {
+        run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := distillation_of(store, run))
+    }
+    return Replicates(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
 
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from kd.errors import unknown
 from kd.store.runs import Run
 
-ALL, LOST, GAINED, BOTH_WRONG, DISAGREE = CASES = (
+ALL, STUDENT_WRONG, TEACHER_WRONG, BOTH_WRONG, DISAGREE = CASES = (
     "all images", "teacher right, student wrong", "student right, teacher wrong", "both wrong", "answers differ")
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """Predicted and true class [N] of every test image, the images' names, and whose they are where that is known."""
 
     predicted: NDArray[np.int64]
@@ -27,18 +27,18 @@ class Answers:
     def right(self) -> NDArray[np.bool_]:
         return np.asarray(self.predicted == self.labels)
 
-    def beside(self, other: "Answers") -> bool:
+    def same_images(self, other: "Predictions") -> bool:
         """Whether both are answers to the same images, in the same order."""
         return self.names == other.names and np.array_equal(self.labels, other.labels)
 
 
-def answers(run: Run) -> Answers | None:
+def load(run: Run) -> Predictions | None:
     """The run's answers on test, or None before it was tested."""
     stored = _stored(run)
     if stored is None:
         return None
     groups = tuple(map(str, stored.get("groups", ()))) or None  # missing in runs of an older version
-    return Answers(stored["logits"].argmax(axis=1), stored["labels"], tuple(map(str, stored["names"])), groups)
+    return Predictions(stored["logits"].argmax(axis=1), stored["labels"], tuple(map(str, stored["names"])), groups)
 
 
 def logits(run: Run) -> NDArray[np.float32] | None:
@@ -56,10 +56,10 @@ def _stored(run: Run) -> dict[str, NDArray[Any]] | None:
         return dict(stored)
 
 
-def pick(case: str, teacher: Answers, student: Answers) -> NDArray[np.int64]:
+def select_cases(case: str, teacher: Predictions, student: Predictions) -> NDArray[np.int64]:
     """Numbers of the test images of one of CASES, ascending. Raises UsageError for another name."""
-    chosen = {ALL: np.ones(len(teacher.labels), bool), LOST: teacher.right & ~student.right,
-              GAINED: student.right & ~teacher.right, BOTH_WRONG: ~teacher.right & ~student.right,
+    chosen = {ALL: np.ones(len(teacher.labels), bool), STUDENT_WRONG: teacher.right & ~student.right,
+              TEACHER_WRONG: student.right & ~teacher.right, BOTH_WRONG: ~teacher.right & ~student.right,
               DISAGREE: teacher.predicted != student.predicted}
     if case not in chosen:
         raise unknown("kind of case", case, CASES)

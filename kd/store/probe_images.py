@@ -37,7 +37,7 @@ def store_maps(run: Run, epoch: int, maps: Iterable[NDArray[np.floating]],
     _save(run.path / "probes" / f"{epoch:04d}.npz", **stages, **masks)
 
 
-def images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
+def load_images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
     """The probe images [P, S, S, 3] and their labels [P], or None before training began."""
     path = run.path / "probes" / "images.npz"
     if not path.exists():
@@ -46,7 +46,7 @@ def images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
         return stored["images"], stored["labels"]
 
 
-def fill(run: Run) -> NDArray[np.uint8] | None:
+def load_fill(run: Run) -> NDArray[np.uint8] | None:
     """What stands where a mask hides the probe images [P, S, S, 3]; None for a student without an explainer."""
     path = run.path / "probes" / "fill.npz"
     if not path.exists():
@@ -55,7 +55,7 @@ def fill(run: Run) -> NDArray[np.uint8] | None:
         return np.asarray(stored["fill"])
 
 
-def latest(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
+def latest_maps(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
     """The newest (epoch, stage maps [P, H_i, W_i] of every stage), or None before the first epoch."""
     files = _epochs(run)
     if not files:
@@ -64,15 +64,15 @@ def latest(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
         return int(files[-1].stem), [stored[name] for name in sorted(stored.files) if name.startswith("stage_")]
 
 
-def epochs(run: Run) -> list[int]:
+def recorded_epochs(run: Run) -> list[int]:
     """Epochs, counted from 0, of which there are maps, in order."""
     return [int(path.stem) for path in _epochs(run)]
 
 
-def masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None:
+def load_masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None:
     """The masks [P, S, S] of all pictures after an epoch (None: the newest); None where there are none."""
     if epoch is None:
-        if not (found := epochs(run)):
+        if not (found := recorded_epochs(run)):
             return None
         epoch = found[-1]
     path = run.path / "probes" / f"{epoch:04d}.npz"
@@ -89,16 +89,16 @@ def spread(epochs: Sequence[int], most: int) -> list[int]:
     return [epochs[at] for at in np.linspace(0, len(epochs) - 1, most).round().astype(int)]
 
 
-def forming(run: Run, number: int, most: int | None = None) -> list[tuple[int, NDArray[np.float16]]]:
+def maps_over_epochs(run: Run, number: int, most: int | None = None) -> list[tuple[int, NDArray[np.float16]]]:
     """How the mask of one picture came to be: (epoch, mask [S, S]) of every epoch, or of those that `spread` chooses.
     """
-    found = epochs(run)
+    found = recorded_epochs(run)
     if most is not None:
         found = spread(found, most)
-    return [(epoch, mask[number]) for epoch in found if (mask := masks(run, epoch)) is not None]
+    return [(epoch, mask[number]) for epoch in found if (mask := load_masks(run, epoch)) is not None]
 
 
-def left(image: NDArray[np.uint8], fill: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
+def masked_images(image: NDArray[np.uint8], fill: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
     """What a mask [S, S] leaves of a picture [S, S, 3]: the picture where it is 1, the fill where it is 0."""
     shown = mask.astype(np.float32)[..., None]
     return (shown * image + (1 - shown) * fill + 0.5).astype(np.uint8)

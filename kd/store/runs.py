@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from kd.errors import UsageError, unknown
-from kd.paths import Places, default_places
+from kd.paths import Paths, default_paths
 from kd.spec import RunSpec
 from kd.store import event_log
 from kd.store.files import held, modified, write_json
@@ -110,18 +110,18 @@ class Run:
         """One of STATUSES."""
         if (self.path / "summary.json").exists():
             return FINISHED
-        last = self.last(*_LIFECYCLE)
+        last = self.last_event(*_LIFECYCLE)
         name = last["event"] if last else ""
         if name in (FAILED, CANCELLED):
             return name
-        if not self.held():
+        if not self.is_locked():
             # The owner may have ended between the two reads: it writes its last event before its lock is free.
             return FINISHED if (self.path / "summary.json").exists() else self._left()
         return RUNNING if name == "started" else QUEUED
 
     def _left(self) -> str:
         """The status of a run without a summary that no process holds."""
-        last = self.last(*_LIFECYCLE)
+        last = self.last_event(*_LIFECYCLE)
         if last is None:
             return PLANNED
         return last["event"] if last["event"] in (FAILED, CANCELLED) else INTERRUPTED
@@ -132,17 +132,17 @@ class Run:
         images_per_second, seconds_left. Empty before the first word."""
         return _read_json(self.path / "progress.json") or {}
 
-    def report(self, phase: str, **values: Any) -> None:
+    def write_progress(self, phase: str, **values: Any) -> None:
         """Renew `progress`."""
         write_json(self.path / "progress.json", {"phase": phase, "time": time.time(), **values})
 
     @property
-    def reason(self) -> str:
+    def failure_reason(self) -> str:
         """Why the run failed, in words; empty when it did not."""
-        last = self.last(*_LIFECYCLE)
+        last = self.last_event(*_LIFECYCLE)
         return last.get("reason", "") if last and last["event"] == FAILED else ""
 
-    def last(self, *names: str) -> dict[str, Any] | None:
+    def last_event(self, *names: str) -> dict[str, Any] | None:
         """The latest event of one of these names."""
         return next((event for event in reversed(self.events()) if event["event"] in names), None)
 
@@ -150,7 +150,7 @@ class Run:
         """A fresh, unheld lock on this run; whoever queues or trains it holds one (any thread may release it)."""
         return FileLock(self.path / ".lock", thread_local=False)
 
-    def held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether some process queues or trains this run now."""
         return held(self.lock())
 
@@ -158,7 +158,7 @@ class Run:
         """A fresh, unheld lock on one of this run's tasks; whoever queues it or carries it out holds one."""
         return FileLock(self.path / "tasks" / f".{name}.lock", thread_local=False)
 
-    def busy(self) -> list[str]:
+    def active_tasks(self) -> list[str]:
         """Names of this run's tasks that are queued or being carried out now, by any process."""
         names = [path.name[1:].removesuffix(".lock") for path in sorted((self.path / "tasks").glob(".*.lock"))]
         return [name for name in names if held(self.task_lock(name))]
@@ -181,12 +181,12 @@ class Run:
 class Store:
     """All runs under one root."""
 
-    def __init__(self, places: Places | None = None) -> None:
-        self.places = places or default_places()
+    def __init__(self, paths: Paths | None = None) -> None:
+        self.paths = paths or default_paths()
 
     @property
     def path(self) -> Path:
-        return self.places.runs
+        return self.paths.runs
 
     def create(self, spec: RunSpec) -> Run:
         """The run of this spec: the folder that is there, or a new one."""
@@ -239,9 +239,9 @@ class Store:
         """Remove a run's folder. Raises UsageError while it or a task of it is queued or running, or when other runs
         need it."""
         run = self[run_id]
-        if run.held():
+        if run.is_locked():
             raise UsageError(f"{run.id} is {run.status}: cancel it first.")
-        if busy := run.busy():
+        if busy := run.active_tasks():
             raise UsageError(f"{run.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
         pupils = [other.id for other in self if other.spec.teacher == run.id]
         if pupils:

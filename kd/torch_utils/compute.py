@@ -17,7 +17,7 @@ BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of options in glibc's malloc.h
 
 
-def device(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
     """The kind of device that `auto` stands for here, `cuda`, `mps` or `cpu`, as Lightning Fabric chooses it; any
     other is itself, without its number."""
     import torch
@@ -52,7 +52,7 @@ def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
 
     if wanted != "auto":
         return wanted
-    kind = device(device_wanted)
+    kind = resolve_device(device_wanted)
     if kind == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if kind == "cpu" and not grouped and _bf16_in_hardware() else "32-true"
@@ -120,7 +120,7 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def hold_memory() -> None:
+def tune_malloc() -> None:
     """Let this program keep up to 256 MB that it has freed, where glibc manages its memory.
 
     A step makes and frees the same megabytes as the step before. By default they go back to the system each time and

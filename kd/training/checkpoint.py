@@ -14,7 +14,7 @@ from kd.store.runs import Run
 
 
 @dataclass
-class Progress:
+class TrainState:
     """How far a run has come. `seconds` counts training time over all attempts."""
 
     epoch: int = 0
@@ -24,7 +24,7 @@ class Progress:
 
 
 def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision,
-         progress: Progress) -> None:
+         progress: TrainState) -> None:
     """Write the resume state in one step. It holds plain tensors and numbers only. precision: Fabric's plugin, which
     in 16-mixed owns the gradient scaler."""
     buffer = io.BytesIO()
@@ -34,14 +34,14 @@ def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.O
 
 
 def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer,
-            precision: Precision) -> Progress:
+            precision: Precision) -> TrainState:
     """Put the last saved state into all of these; a fresh Progress when there is none.
 
     The model and the method must be on their device already: an optimizer loads its state to where its parameters are
     at that moment, and a fused one cannot step with the two apart.
     """
     if not run.resume_state.exists():
-        return Progress()
+        return TrainState()
     try:
         state: dict[str, Any] = torch.load(run.resume_state, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
@@ -52,4 +52,4 @@ def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.opti
     except Exception as error:
         raise UsageError(f"The saved state of {run.id} cannot be read ({type(error).__name__}). "
                          f"Delete the run and start it again.") from error
-    return Progress(**state["progress"])
+    return TrainState(**state["progress"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.errors import Stopped, UsageError
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Run, Store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PATIENCE = 0.05  # seconds between two looks for the chief's next word
 AHEAD, AHEAD_QUEUED = 1, 16
 
 
-class _Shift:
+class _Session:
     """Where this process stands: the number of the training in hand, the error that all its processes raise, and
     whether one has parted them."""
 
@@ -46,7 +46,7 @@ def through_fabric() -> bool:
     return os.environ.get("LT_CLI_USED") == "1"
 
 
-def following() -> bool:
+def is_worker() -> bool:
     """Whether this process only trains along with a chief."""
     return launched() and os.environ["RANK"] != "0"
 
@@ -73,42 +73,42 @@ def fabric_choice(own: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def leading(run: Run, store: Store) -> Iterator[None]:
+def as_main_process(run: Run, store: Store) -> Iterator[None]:
     """The chief trains `run` in this block, and the others along with it."""
     if launched():
-        if _Shift.parted:  # not for `except Exception`: whatever would be trained next must stay as it is
+        if _Session.parted:  # not for `except Exception`: whatever would be trained next must stay as it is
             raise SystemExit("kd: the processes lost each other in an earlier training. Give the same command again: "
                              "what has finished is used again.")
-        _Shift.number += 1
-        _board().set(_key("order"), f"{run.id}\n{store.places.root}")
-    with one_fate():
+        _Session.number += 1
+        _kv_store().set(_key("order"), f"{run.id}\n{store.paths.root}")
+    with fail_together():
         yield
 
 
-def dismiss() -> None:
+def release_workers() -> None:
     """The chief has nothing more to train: the others may end."""
-    if launched() and not following():
-        _Shift.number += 1
-        _board().set(_key("order"), "")
+    if launched() and not is_worker():
+        _Session.number += 1
+        _kv_store().set(_key("order"), "")
 
 
-def orders() -> Iterator[tuple[Run, Store]]:
+def assigned_runs() -> Iterator[tuple[Run, Store]]:
     """What a follower is to train along, one after the other, until it is dismissed."""
     while text := _next_order():
         run_id, _, root = text.partition("\n")
-        store = Store(Places(Path(root)))
+        store = Store(Paths(Path(root)))
         yield store[run_id], store
 
 
 def _next_order() -> str:
-    _Shift.number += 1
-    while not _board().check([_key("order")]):
+    _Session.number += 1
+    while not _kv_store().check([_key("order")]):
         time.sleep(PATIENCE)
     return _read("order")
 
 
 @contextmanager
-def one_fate() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """In this block whatever ends one process ends all, and one of them says why: the others raise Stopped.
 
     Of what they raise together it is the chief that says it, else the first; the others lost their connection to that.
@@ -121,16 +121,16 @@ def one_fate() -> Iterator[None]:
         if not launched():
             raise
         speaker = "0"
-        if error is not _Shift.agreed:
-            _Shift.parted = True
-            speaker = _board().compare_set(_key("failed"), "", os.environ["RANK"]).decode()
+        if error is not _Session.agreed:
+            _Session.parted = True
+            speaker = _kv_store().compare_set(_key("failed"), "", os.environ["RANK"]).decode()
         if speaker != os.environ["RANK"] and isinstance(error, Exception):
             raise Stopped from error
         raise
 
 
 @contextmanager
-def together(fabric: "Fabric") -> Iterator[None]:
+def raise_together(fabric: "Fabric") -> Iterator[None]:
     """When one process raises UsageError in this block, all do at its end, or they would wait for it for ever."""
     problem: UsageError | None = None
     try:
@@ -139,14 +139,14 @@ def together(fabric: "Fabric") -> Iterator[None]:
         if fabric.world_size == 1:
             raise
         problem = error
-        _board().compare_set(_key("problem"), "", str(error))
+        _kv_store().compare_set(_key("problem"), "", str(error))
     fabric.barrier()
-    if fabric.world_size > 1 and _board().check([_key("problem")]):
-        _Shift.agreed = problem or UsageError(_read("problem"))
-        raise _Shift.agreed
+    if fabric.world_size > 1 and _kv_store().check([_key("problem")]):
+        _Session.agreed = problem or UsageError(_read("problem"))
+        raise _Session.agreed
 
 
-def stop_together(should_stop: Callable[[], bool], fabric: "Fabric") -> Callable[[], bool]:
+def agree_to_stop(should_stop: Callable[[], bool], fabric: "Fabric") -> Callable[[], bool]:
     """The chief's `should_stop`, to be asked by every process before each batch; all hear yes before the same one.
 
     It costs no collective: the chief says that it will stop before the next batch, and no other can be there yet, as
@@ -162,8 +162,8 @@ def stop_together(should_stop: Callable[[], bool], fabric: "Fabric") -> Callable
         asked += 1
         if not last and fabric.is_global_zero and should_stop():
             last = asked + ahead
-            _board().set(_key("stop"), str(last))
-        elif not last and not fabric.is_global_zero and _board().check([_key("stop")]):
+            _kv_store().set(_key("stop"), str(last))
+        elif not last and not fabric.is_global_zero and _kv_store().check([_key("stop")]):
             last = int(_read("stop"))
         return 0 < last <= asked
 
@@ -171,15 +171,15 @@ def stop_together(should_stop: Callable[[], bool], fabric: "Fabric") -> Callable
 
 
 def _key(word: str) -> str:
-    return f"{word}/{_Shift.number}"
+    return f"{word}/{_Session.number}"
 
 
 def _read(word: str) -> str:
-    return str(_board().get(_key(word)).decode())
+    return str(_kv_store().get(_key(word)).decode())
 
 
 @cache
-def _board() -> Any:
+def _kv_store() -> Any:
     """The launcher's key-value store; after a restart of all processes, without what the former ones left there."""
     from torch.distributed import PrefixStore, TCPStore
 

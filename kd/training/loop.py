@@ -30,8 +30,8 @@ from kd.store.runs import Run, Store
 from kd.torch_utils import compute
 from kd.training import checkpoint, distributed, watch
 from kd.training.batches import Batch, TrainBatches
-from kd.training.checkpoint import Progress
-from kd.training.precision import precision_of
+from kd.training.checkpoint import TrainState
+from kd.training.precision import resolve_precision
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
 from kd.version import VERSION
@@ -48,14 +48,16 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     with distributed.quiet_fabric():
         fabric = _fabric(spec)
     chief = fabric.is_global_zero
-    say = run.report if chief else (lambda *_, **__: None)
+    say = run.write_progress if chief else (lambda *_, **__: None)
     threads = compute.set_threads(compute.threads(spec.threads, _recorded_threads(run)))
     if chief:
         run.log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads,
                 world=fabric.world_size, versions=versions())
-    with distributed.together(fabric):
+    with distributed.raise_together(fabric):
         # Whichever process decodes the pictures, it tells; the others wait for it at a lock.
-        data = open_dataset(spec.data, spec.image_size, store.places, lambda phase, done: run.report(phase, share=done))
+        data = open_dataset(
+            spec.data, spec.image_size, store.paths, lambda phase, done: run.write_progress(phase, share=done)
+        )
         _check_unchanged(spec, data)
         if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
             run.log("data", classes=list(data.classes))
@@ -73,10 +75,10 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             teacher.enable_cache(store, run, batches.subset)
     example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
     step = build_step(fabric, model, method, teacher, optimizer, example)
-    with distributed.together(fabric):
+    with distributed.raise_together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
-    stop = distributed.stop_together(should_stop, fabric)
-    watched = watch.begin(run, model, data.val, fabric.device) if chief else None
+    stop = distributed.agree_to_stop(should_stop, fabric)
+    watched = watch.start_tracking(run, model, data.val, fabric.device) if chief else None
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
@@ -84,15 +86,15 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
         pulse = _EpochProgress(say, spec, epoch, len(batches), batches.batch_size, stop)
         source = pulse(epoch_batches(teacher, batches, epoch, fabric.device))
-        terms = _epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
+        terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
         logits, shown = predict.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if watched is not None:  # the chief
             scores = classification.summarise(logits, data.val.labels)
-            _keep(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
-            watch.look(run, epoch, model, watched, fabric.device)
+            _save_epoch(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
+            watch.record_maps(run, epoch, model, watched, fabric.device)
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
                     val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
                     images_per_second=pulse.speed, threads=[threads], seconds=progress.seconds,
@@ -105,12 +107,12 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     weights.load(model, run.weights)
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
-    return _finish(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
+    return _write_summary(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
 
 
 def _fabric(spec: RunSpec) -> Fabric:
     """Device, precision and processes. What `fabric run` was told of these holds."""
-    precision: Any = precision_of(spec)
+    precision: Any = resolve_precision(spec)
     try:
         fabric = Fabric(**distributed.fabric_choice({"accelerator": spec.device, "precision": precision}))
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
@@ -183,7 +185,7 @@ class _EpochProgress:
                       seconds_left=left * self.batch / self.speed if self.speed else None)
 
 
-def _epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rates: Iterator[float],
+def _train_epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rates: Iterator[float],
            progress: float) -> dict[str, float]:
     """One pass; returns each loss term's mean, over all processes."""
     step.model.train()
@@ -198,20 +200,20 @@ def _epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rat
         steps += 1
     shared: Any = step.fabric.all_reduce(torch.stack(list(sums.values())) / steps, reduce_op="mean")
     means = dict(zip(sums, shared.tolist(), strict=True))
-    with distributed.together(step.fabric):
+    with distributed.raise_together(step.fabric):
         if not all(map(math.isfinite, means.values())):
             raise UsageError(f"The loss became {means}: training diverged. Lower the learning rate.")
     return means
 
 
-def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer,
-          precision: lightning_fabric.plugins.Precision, progress: Progress, scores: dict[str, Any]) -> None:
+def _save_epoch(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer,
+          precision: lightning_fabric.plugins.Precision, progress: TrainState, scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights.
 
     Until the method has settled its best are kept too, for who looks meanwhile, and then forgotten.
     """
     if progress.epoch == math.ceil(method.warmup_fraction * run.spec.epochs):
-        progress.best_score = Progress().best_score
+        progress.best_score = TrainState().best_score
     score = (scores["macro_f1"], -scores["loss"])
     if score > progress.best_score:
         progress.best_score, progress.best_epoch = score, progress.epoch - 1
@@ -219,8 +221,14 @@ def _keep(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Op
     checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
-def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, shown: mask_statistics.Report | None,
-            precision: str) -> dict[str, Any]:
+def _write_summary(
+    run: Run,
+    data: Dataset,
+    progress: TrainState,
+    logits: np.ndarray,
+    shown: mask_statistics.MaskStatistics | None,
+    precision: str,
+) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = predict.record(run, logits, data.test)
     price = cost.cost(run.spec, len(data.classes))
@@ -237,7 +245,7 @@ def _finish(run: Run, data: Dataset, progress: Progress, logits: np.ndarray, sho
 
 def _recorded_threads(run: Run) -> int:
     """On how many threads the saved part of an unfinished run was computed; 0 where nothing is saved or recorded."""
-    started = run.last("started") if run.resume_state.exists() else None
+    started = run.last_event("started") if run.resume_state.exists() else None
     return int((started or {}).get("threads", 0))
 
 

@@ -4,7 +4,7 @@ from kd.spec import RunSpec
 from kd.torch_utils.compute import precision
 
 
-def precision_of(spec: RunSpec) -> str:
+def resolve_precision(spec: RunSpec) -> str:
     """The arithmetic in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
     from kd.models import has_depthwise
 

@@ -15,7 +15,7 @@ from kd.store import probe_images
 from kd.store.runs import Run
 
 
-def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
+def start_tracking(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
     """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
     images = probe_images.store_images(run, val.images, val.labels)
     if isinstance(model, MaskedStudent):
@@ -26,7 +26,7 @@ def begin(run: Run, model: Classifier, val: Split, device: torch.device) -> NDAr
     return images
 
 
-def look(run: Run, epoch: int, model: nn.Module, images: NDArray[np.uint8], device: torch.device) -> None:
+def record_maps(run: Run, epoch: int, model: nn.Module, images: NDArray[np.uint8], device: torch.device) -> None:
     """Keep what a model in eval mode shows of the pictures after an epoch."""
     with torch.inference_mode():
         seen: Observation = model(to_tensor(images, device))

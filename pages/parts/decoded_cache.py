@@ -9,7 +9,7 @@ from pages.parts.shared.format import size
 
 def decoded_cache() -> None:
     """One line and the button; nothing where nothing is cached."""
-    used = cache.cached_bytes(store().places)
+    used = cache.cached_bytes(store().paths)
     if not used:
         return
     with usage_errors(), st.container(horizontal=True, vertical_alignment="center"):
@@ -18,7 +18,7 @@ def decoded_cache() -> None:
         if st.button("Clear decoded-image cache", key="clear_decoded_cache", type="tertiary", icon=":material/mop:",
                      help="Images are decoded again when their data set is next opened. What is in use now stays, as "
                           "are the images shown on this page."):
-            cleared = cache.clear(store().places)
+            cleared = cache.clear(store().paths)
             stays = f", {size(cleared.in_use)} in use stay" if cleared.in_use else ""
             st.toast(f"{size(cleared.removed)} freed{stays}.", icon=":material/mop:")
             st.rerun()

@@ -10,8 +10,8 @@ from small import distilled
 from steps import go, no_complaints, settled, shoot, sideways, visit
 
 from benchmarks.serving import Server
-from kd.paths import Places
-from kd.store.groups import Trio
+from kd.paths import Paths
+from kd.store.groups import Distillation
 from kd.store.runs import Store
 
 PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",
@@ -19,9 +19,9 @@ PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep
 
 
 @pytest.fixture(scope="module")
-def trio(server: Server) -> Trio:
+def trio(server: Server) -> Distillation:
     """A finished distillation in the server's store."""
-    return distilled(Store(Places(server.root)), epochs=3)
+    return distilled(Store(Paths(server.root)), epochs=3)
 
 
 @pytest.fixture(params=[(1280, "dark"), (420, "light")], ids=lambda look: f"{look[0]}-{look[1]}")
@@ -48,7 +48,7 @@ def test_a_cold_address_opens_its_page_and_a_reload_shows_the_same(page: Page, p
     expect(page.get_by_test_id("stSidebar").get_by_text("Not for clinical use")).to_be_visible()
 
 
-def test_deep_links_show_what_they_name(page: Page, trio: Trio):
+def test_deep_links_show_what_they_name(page: Page, trio: Distillation):
     student = trio.student.id
     main = page.get_by_test_id("stMain")
     visit(page, "/data?data=phantom-fundus:count=40&size=64", "Data")
@@ -67,14 +67,14 @@ def test_deep_links_show_what_they_name(page: Page, trio: Trio):
 
 
 @pytest.mark.parametrize("path", ["/distill", "/runs", "/compare", "/evaluate"])
-def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Trio, path: str):
+def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Distillation, path: str):
     visit(page, f"{path}?run=no_such_run", PAGES[path])
     alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
     expect(alert).to_contain_text("no_such_run")
     assert "Something went wrong" not in alert.inner_text()
 
 
-def test_the_back_button_goes_back(page: Page, trio: Trio):
+def test_the_back_button_goes_back(page: Page, trio: Distillation):
     visit(page, "/", "KD Lens")
     page.get_by_test_id("stMain").get_by_role("button", name="Compare").first.click()
     expect(page.get_by_role("heading", name="Compare", level=1)).to_be_visible()
@@ -90,7 +90,7 @@ def test_the_back_button_goes_back(page: Page, trio: Trio):
     expect(page.get_by_role("heading", name="KD Lens", level=1)).to_be_visible()
 
 
-def test_every_page_in_other_clothes(dressed: Page, trio: Trio, shots: Path, request: pytest.FixtureRequest):
+def test_every_page_in_other_clothes(dressed: Page, trio: Distillation, shots: Path, request: pytest.FixtureRequest):
     look = request.node.callspec.id
     with no_complaints(dressed):
         for path, title in PAGES.items():

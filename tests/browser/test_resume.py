@@ -12,17 +12,17 @@ from small import request
 from steps import settled, shoot, visit
 
 from benchmarks.serving import PROJECT, Server
-from kd.experiments.plan import plan
-from kd.paths import Places
-from kd.store.groups import Trio
+from kd.experiments.plan import plan_first_seed
+from kd.paths import Paths
+from kd.store.groups import Distillation
 from kd.store.runs import FINISHED, INTERRUPTED, Run, Store
 
 # Trains what another process has planned.
 UNDISTURBED = """
 import sys
 from kd.jobs import queue
-from kd.places import Places
-jobs = queue(Places(__import__("pathlib").Path(sys.argv[1])))
+from kd.places import Paths
+jobs = queue(Paths(__import__("pathlib").Path(sys.argv[1])))
 jobs.submit([jobs.store[run] for run in sys.argv[2:]])
 sys.exit(not jobs.join(120))
 """
@@ -58,17 +58,17 @@ def kill_in_mid_epoch(server: Server, run: Run) -> None:
     assert run.status == INTERRUPTED
 
 
-def undisturbed(root: Path) -> Trio:
+def undisturbed(root: Path) -> Distillation:
     """The same distillation without a browser, a page or a kill."""
-    trio = plan(request(**SETTINGS), Store(Places(root)))
+    trio = plan_first_seed(request(**SETTINGS), Store(Paths(root)))
     subprocess.run([sys.executable, "-c", UNDISTURBED, str(root), *(run.id for run in trio.runs)], cwd=PROJECT,
                    check=True, timeout=200)
     return trio
 
 
 def test_a_killed_server_resumes_to_the_same_weights(doomed: Server, browser: Browser, tmp_path: Path, shots: Path):
-    store = Store(Places(doomed.root))
-    trio = plan(request(**SETTINGS), store)
+    store = Store(Paths(doomed.root))
+    trio = plan_first_seed(request(**SETTINGS), store)
     doomed.start()
     page = browser.new_context(base_url=doomed.url, viewport={"width": 1280, "height": 900}).new_page()
     visit(page, f"/distill?run={trio.student.id}", "Distil")

@@ -14,18 +14,18 @@ from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 
 
-def open_folder(path: Path, places: Places) -> Source:
+def open_folder(path: Path, paths: Paths) -> Source:
     """The source of a folder, with the masks in `<name>_masks/` beside it. Raises UsageError."""
-    tree, masks = _trees(path, places)
-    return class_folders(path.name, str(path), tree, masks, _digest(tree, masks), partial(folder_digest, path, places))
+    tree, masks = _trees(path, paths)
+    return class_folders(path.name, str(path), tree, masks, _digest(tree, masks), partial(folder_digest, path, paths))
 
 
-def folder_digest(path: Path, places: Places) -> str:
+def folder_digest(path: Path, paths: Paths) -> str:
     """Digest of what a folder's images, sidecar files and masks are called and contain; nothing is decoded."""
-    return _digest(*_trees(path, places))
+    return _digest(*_trees(path, paths))
 
 
 def masks_beside(path: Path) -> Path:
@@ -97,17 +97,17 @@ def _image(item: os.DirEntry[str], name: str, found: _Listing) -> None:
         found.refused.append(Skipped(layout.printable(name), "it is not a regular file"))
 
 
-def _trees(path: Path, places: Places) -> tuple[Tree, Tree | None]:
+def _trees(path: Path, paths: Paths) -> tuple[Tree, Tree | None]:
     """What lies in a set's folder, and in that of its masks if there is one, with digests."""
     beside = masks_beside(path)
-    return _hashed(path, places), _hashed(beside, places) if beside.is_dir() else None
+    return _hashed(path, paths), _hashed(beside, paths) if beside.is_dir() else None
 
 
-def _hashed(root: Path, places: Places) -> Tree:
+def _hashed(root: Path, paths: Paths) -> Tree:
     tree = scan(root)
     key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
     files = {name: f"{root}/{name}" for name in (*tree.images, *tree.sidecars)}
-    return replace(tree, digests=digest_files(files, places.cache / "digests" / f"{key}.json"))
+    return replace(tree, digests=digest_files(files, paths.cache / "digests" / f"{key}.json"))
 
 
 def _digest(tree: Tree, masks: Tree | None) -> str:

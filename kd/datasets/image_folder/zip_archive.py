@@ -13,7 +13,7 @@ from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 
 MAX_ENTRIES = 1_000_000
 MAX_FILE = 256 * 2**20  # bytes of one unpacked image: 80 million pixels of RGB
@@ -22,18 +22,18 @@ MAX_RATIO, FREE_BYTES = 100, 2**30
 _ENCRYPTED = 0x1
 
 
-def open_archive(path: Path, places: Places) -> Source:
+def open_archive(path: Path, paths: Paths) -> Source:
     """The source of a zip, with masks inside it or in `<name>_masks.zip` beside it. Raises UsageError."""
     beside = masks_beside(path)
     masks = scan(beside) if beside.is_file() else None
-    digest = partial(archive_digest, path, places)
+    digest = partial(archive_digest, path, paths)
     return class_folders(path.stem, str(path), scan(path), masks, digest(), digest)
 
 
-def archive_digest(path: Path, places: Places) -> str:
+def archive_digest(path: Path, paths: Paths) -> str:
     """Digest of the bytes of a zip and of the zip of masks beside it."""
     beside = masks_beside(path)
-    memory = places.cache / "digests"
+    memory = paths.cache / "digests"
     parts = {"set": digest_file(path, memory)}
     if beside.is_file():
         parts["masks"] = digest_file(beside, memory)

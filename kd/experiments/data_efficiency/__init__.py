@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd.errors import UsageError
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 from kd.experiments.sweep import Sweep
 
 LESS_DATA = "less-data"
@@ -14,7 +14,7 @@ FRACTIONS, METHODS = (0.1, 0.25, 0.5, 1.0), ("kd", "medtex")
 DEFAULTS: Mapping[str, Any] = {"seeds": 3, "stretch": 1.0}
 
 
-def less_data(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,
+def data_efficiency(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,
               fractions: Sequence[float] = FRACTIONS) -> Sweep:
     """Each method, and the control that all share, with these shares of the training images, under one teacher.
 
@@ -24,5 +24,5 @@ def less_data(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,
     """
     if len(set(fractions)) < 2:
         raise UsageError("A study of less data compares at least two shares of it. Give them as in 0.1,0.25,0.5,1.")
-    base = Request(**{**DEFAULTS, **settings})
+    base = DistillSpec(**{**DEFAULTS, **settings})
     return Sweep(base, {"method": tuple(methods), "data_fraction": tuple(fractions)})

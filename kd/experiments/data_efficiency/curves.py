@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from kd import datasets
-from kd.experiments.results import WORSE, Difference, Spread, difference, level, tested
-from kd.experiments.sweep import AXES, Sweep, words
+from kd.experiments.results import WORSE, PairedDifference, SeedScores, accuracy_ci, difference, test_predictions
+from kd.experiments.sweep import AXES, Sweep, describe
 from kd.experiments.sweep.results import Row, changed
-from kd.metrics.bootstrap import Interval, whiskers
-from kd.paths import Places
+from kd.metrics.bootstrap import ConfidenceInterval, error_bars
+from kd.paths import Paths
 from kd.roles import CONTROL, STUDENT
-from kd.store.predictions import Answers
+from kd.store.predictions import Predictions
 from kd.store.runs import Run, Store
 
 FRACTION = "data_fraction"
@@ -37,15 +37,15 @@ class Point:
     images: int | None
     passes: int
     seeds: tuple[int, ...]
-    accuracy: Spread
-    interval: Interval
-    bought: Difference | None
-    behind: Difference | None
+    accuracy: SeedScores
+    interval: ConfidenceInterval
+    vs_control: PairedDifference | None
+    vs_teacher: PairedDifference | None
 
     @property
-    def whiskers(self) -> tuple[float, float]:
+    def error_bars(self) -> tuple[float, float]:
         """How far the interval goes below and above the mean; 0 where there is none."""
-        return whiskers(self.accuracy.mean, self.interval.low, self.interval.high)
+        return error_bars(self.accuracy.mean, self.interval.low, self.interval.high)
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Curve:
         come, found = {point.fraction: point for point in self.points}, None
         for fraction in reversed(self.fractions):
             point = come.get(fraction)
-            if point is None or point.behind is None or point.behind.verdict == WORSE:
+            if point is None or point.vs_teacher is None or point.vs_teacher.verdict == WORSE:
                 break
             found = point
         return found
 
 
 @dataclass(frozen=True)
-class Study:
+class LearningCurves:
     """One control, and every student beside it.
 
     data: the set's name. title: what its models share that others of the sweep have otherwise; most often nothing.
@@ -110,21 +110,23 @@ class Study:
         return max((len(point.seeds) for curve in self.curves for point in curve.points), default=0)
 
 
-def studies(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[Study]:
+def learning_curves(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[LearningCurves]:
     """One per control, in the cells' order: what decides a control's settings, besides the share, parts them.
 
     Nothing where the sweep has no axis of shares, or before its teacher and some control or student have finished.
     """
     teacher = store.get(rows[0].cell.teacher) if FRACTION in sweep.axes and rows else None
-    taught = tested(teacher) if teacher else None
+    taught = test_predictions(teacher) if teacher else None
     if teacher is None or taught is None:
         return []
     found = (_study(title, alike, sweep, teacher, taught, store) for title, alike in _parted(rows, _of_control).items())
     return [one for one in found if one.seeds]
 
 
-def _study(title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: Answers, store: Store) -> Study:
-    images = {share: _images(teacher, share, store.places) for share in map(float, sweep.axes[FRACTION])}
+def _study(
+    title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: Predictions, store: Store
+) -> LearningCurves:
+    images = {share: _images(teacher, share, store.paths) for share in map(float, sweep.axes[FRACTION])}
     controls = {float(row.settings[FRACTION]): row for row in rows}
     best = _finished(controls.get(max(images)), 0, store)
     curves = [_curve(CONTROL, CONTROL, controls.values(), best, images, teacher, store)]
@@ -133,7 +135,7 @@ def _study(title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: 
         curves.append(_curve(full, STUDENT, own, best, images, teacher, store))
     groups = len(set(taught.groups)) if taught.groups else None
     name = Path(sweep.base.data.split(":", 1)[0]).stem
-    return Study(name, title, tuple(curves), images, teacher.spec.model_label, float(taught.right.mean()),
+    return LearningCurves(name, title, tuple(curves), images, teacher.spec.model_label, float(taught.right.mean()),
                  teacher.spec.data_fraction, float(np.bincount(taught.labels).max() / len(taught.labels)),
                  len(taught.labels), groups, all(row.done == row.runs for row in rows))
 
@@ -145,7 +147,7 @@ def _curve(name: str, role: str, rows: Iterable[Row], best: tuple[Run, ...], ima
         share, own = float(row.settings[FRACTION]), _finished(row, int(role == STUDENT), store)
         found = _measured(own, best, teacher, tuple(changed(run, "predictions.npz") for run in (*own, *best, teacher)))
         if found:
-            bought = row.outcome.bought if row.outcome and role == STUDENT else None
+            bought = row.outcome.vs_control if row.outcome and role == STUDENT else None
             points.append(Point(share, images[share], own[0].spec.epochs, found[0], found[1], found[2], bought,
                                 found[3]))
     return Curve(name, role, tuple(sorted(images)), tuple(points))
@@ -153,21 +155,21 @@ def _curve(name: str, role: str, rows: Iterable[Row], best: tuple[Run, ...], ima
 
 @lru_cache(maxsize=1024)
 def _measured(own: tuple[Run, ...], best: tuple[Run, ...], teacher: Run, _changed: tuple[int, ...]
-              ) -> tuple[tuple[int, ...], Spread, Interval, Difference | None] | None:
+              ) -> tuple[tuple[int, ...], SeedScores, ConfidenceInterval, PairedDifference | None] | None:
     """Seeds, accuracies, the interval of their mean, and the difference from the best; None before the first seed.
 
     Kept in memory: the bootstrap takes its time, and pages look every second. A run tested on other images than the
     teacher's is left out.
     """
-    taught = tested(teacher)
-    answered, others = ({run.spec.seed: found for run in runs if taught and (found := tested(run))
-                         and found.beside(taught)} for runs in (own, best))
+    taught = test_predictions(teacher)
+    answered, others = ({run.spec.seed: found for run in runs if taught and (found := test_predictions(run))
+                         and found.same_images(taught)} for runs in (own, best))
     if not answered:
         return None
     both = [seed for seed in answered if seed in others]
     behind = difference([answered[seed] for seed in both], [others[seed] for seed in both]) if both else None
     models = list(answered.values())
-    return tuple(answered), Spread(tuple(float(one.right.mean()) for one in models)), level(models), behind
+    return tuple(answered), SeedScores(tuple(float(one.right.mean()) for one in models)), accuracy_ci(models), behind
 
 
 def _finished(row: Row | None, part: int, store: Store) -> tuple[Run, ...]:
@@ -180,7 +182,7 @@ def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list
     """Rows that agree in these settings, by what they agree in, in words."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(words({name: value for name, value in row.settings.items() if which(name)}), []).append(row)
+        found.setdefault(describe({name: value for name, value in row.settings.items() if which(name)}), []).append(row)
     return found
 
 
@@ -193,13 +195,13 @@ def _of_method(setting: str) -> bool:
     return setting == "method" or setting not in AXES
 
 
-def _images(teacher: Run, share: float, places: Places) -> int | None:
+def _images(teacher: Run, share: float, paths: Paths) -> int | None:
     """Training images that this share is, of the set that the teacher learnt from."""
     counts = (teacher.summary or {}).get("data", {}).get("counts", {}).get("train")
     return None if counts is None else _taken(teacher.spec.data_fingerprint, teacher.spec.image_size, share,
-                                              tuple(counts), places)
+                                              tuple(counts), paths)
 
 
 @lru_cache(maxsize=256)
-def _taken(fingerprint: str, size: int, share: float, counts: tuple[int, ...], places: Places) -> int:
-    return datasets.images_taken(fingerprint, size, share, counts, places)
+def _taken(fingerprint: str, size: int, share: float, counts: tuple[int, ...], paths: Paths) -> int:
+    return datasets.images_taken(fingerprint, size, share, counts, paths)

@@ -4,7 +4,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
-from kd.experiments.data_efficiency.curves import Curve, Study
+from kd.experiments.data_efficiency.curves import Curve, LearningCurves
 from kd.experiments.data_efficiency.report import note, sentence, share, teacher_words
 from kd.inspection.figure import DPI, EDGE, FINE_PRINT, INK, SOFT
 from kd.roles import COLOURS, CONTROL, TEACHER
@@ -20,7 +20,7 @@ NEAR = 0.1  # the most frequent class has a line where the curves come so near t
 NARROW = 0.14  # between two models at one share
 
 
-def style(study: Study, curve: Curve) -> tuple[str, int]:
+def style(study: LearningCurves, curve: Curve) -> tuple[str, int]:
     """A curve's colour, and the number of its sign; the control is grey."""
     if curve.role == CONTROL:
         return COLOURS[CONTROL], 4
@@ -28,14 +28,14 @@ def style(study: Study, curve: Curve) -> tuple[str, int]:
     return SHADES[number], (number if number < 4 else number + 1) % len(SIGNS)
 
 
-def places(study: Study, curve: Curve) -> list[float]:
+def places(study: LearningCurves, curve: Curve) -> list[float]:
     """Where a curve's points stand, side by side with the others of their share; shares are at 0, 1, 2."""
     step = min(NARROW, 0.6 / len(study.curves))
     away = step * (study.curves.index(curve) - (len(study.curves) - 1) / 2)
     return [study.fractions.index(point.fraction) + away for point in curve.points]
 
 
-def reach(study: Study) -> tuple[float, float]:
+def reach(study: LearningCurves) -> tuple[float, float]:
     """The ends of the accuracy axis, 0..1: all bars, all seeds and the teacher, and some room."""
     points = [point for curve in study.curves for point in curve.points]
     lows = [value for point in points for value in (point.interval.low, *point.accuracy.values) if value is not None]
@@ -46,7 +46,7 @@ def reach(study: Study) -> tuple[float, float]:
     return max(0.0, low - room), min(1.0, high) + room
 
 
-def draw(study: Study) -> bytes:
+def draw(study: LearningCurves) -> bytes:
     """The figure as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw(study: Study) -> bytes:
     return buffer.getvalue()
 
 
-def _dress(axes: "Axes", study: Study) -> None:
+def _dress(axes: "Axes", study: LearningCurves) -> None:
     """Axes, the teacher's line, and that of the most frequent class where it is near."""
     low, high = reach(study)
     axes.set(ylim=(low, high), xlim=(-0.5, len(study.fractions) - 0.5))
@@ -97,16 +97,16 @@ def _dress(axes: "Axes", study: Study) -> None:
         axes.axhline(study.majority, color=SOFT, linestyle=":", linewidth=1.2, label="always the most frequent class")
 
 
-def tick(study: Study, fraction: float, newline: str) -> str:
+def tick(study: LearningCurves, fraction: float, newline: str) -> str:
     """`25 %`, and how many images that is."""
     images = study.images[fraction]
     return share(fraction) + ("" if images is None else f"{newline}{images:,} images")
 
 
-def _curve(axes: "Axes", study: Study, curve: Curve) -> None:
+def _curve(axes: "Axes", study: LearningCurves, curve: Curve) -> None:
     colour, sign = style(study, curve)
     at, means = places(study, curve), [point.accuracy.mean for point in curve.points]
-    below, above = ([point.whiskers[end] for point in curve.points] for end in (0, 1))
+    below, above = ([point.error_bars[end] for point in curve.points] for end in (0, 1))
     axes.errorbar(at, means, yerr=[below, above], color=colour, marker=SIGNS[sign], markersize=6.5, linewidth=1.8,
                   elinewidth=1.3, capsize=3, label=curve.name)
     for place, point in zip(at, curve.points, strict=True):

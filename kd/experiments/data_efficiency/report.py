@@ -5,8 +5,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd.experiments.data_efficiency.curves import Curve, Point, Study
-from kd.experiments.results import VERDICTS, WITHIN_CHANCE, Difference, between, signed
+from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
+from kd.experiments.results import VERDICTS, WITHIN_CHANCE, PairedDifference, between, signed
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row, shared, versions
 from kd.store.runs import Store
@@ -15,18 +15,18 @@ from kd.store.runs import Store
 INTERVAL = "95 % bootstrap intervals of the mean over the seeds, of these models on other test images"
 
 
-def sentence(study: Study, strong: Callable[[str], str] = str) -> str:
+def sentence(study: LearningCurves, strong: Callable[[str], str] = str) -> str:
     """What came out, as a person would say it. strong: how to stress a few words."""
-    opening, students, rest = told(study, strong)
+    opening, students, rest = summary_parts(study, strong)
     return " ".join([opening, "; ".join(students) + ".", *rest])
 
 
-def told(study: Study, strong: Callable[[str], str] = str) -> tuple[str, list[str], list[str]]:
+def summary_parts(study: LearningCurves, strong: Callable[[str], str] = str) -> tuple[str, list[str], list[str]]:
     """The sentence in its parts: on what, where each student is above the control by more than chance, and from which
     share on less data cost nothing that could be seen."""
     drawn = f"{study.tested:,} test images" + (f" of {study.people:,} people" if study.people else "")
     average = f", on average over {study.seeds} seeds" if study.seeds > 1 else ", with one seed"
-    students = [_helps(curve, strong) for curve in study.students if any(point.bought for point in curve.points)]
+    students = [_helps(curve, strong) for curve in study.students if any(point.vs_control for point in curve.points)]
     return (f"On {drawn}{average}:" if study.whole else f"So far: on {drawn}{average}:",
             students or ["no student has finished beside its control yet"], _enough(study, strong))
 
@@ -35,9 +35,12 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
     """`kd is better than the control with 10 % (+6.7 points, +2.1 to +11.0), within chance of it with 100 %`."""
     parts: list[str] = []
     for verdict in VERDICTS:
-        own = [point for point in curve.points if point.bought and point.bought.verdict == verdict]
-        shares = [share(point.fraction) + (f" ({_told(point.bought)})" if point.bought and verdict != WITHIN_CHANCE
-                                           else "") for point in own]
+        own = [point for point in curve.points if point.vs_control and point.vs_control.verdict == verdict]
+        shares = [
+            share(point.fraction)
+            + (f" ({_told(point.vs_control)})" if point.vs_control and verdict != WITHIN_CHANCE else "")
+            for point in own
+        ]
         than = f"{'of' if verdict == WITHIN_CHANCE else 'than'} {'it' if parts else 'the control'}"
         if len(own) == len(curve.points) > 1 and verdict == WITHIN_CHANCE:
             return f"{curve.name} is {strong(f'{verdict} {than}')} with every share of the images"
@@ -46,10 +49,10 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
     return f"{curve.name} is {', '.join(parts)} of the images"
 
 
-def _enough(study: Study, strong: Callable[[str], str]) -> list[str]:
+def _enough(study: LearningCurves, strong: Callable[[str], str]) -> list[str]:
     """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
     control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
-    if any(point.behind and not point.behind.told for curve in study.curves for point in curve.points):
+    if any(point.vs_teacher and not point.vs_teacher.has_interval for curve in study.curves for point in curve.points):
         return [f"These are too few {'people' if study.people else 'images'} to tell a gain from luck."]
     if control.enough is None:
         return []
@@ -62,7 +65,7 @@ def _enough(study: Study, strong: Callable[[str], str]) -> list[str]:
             f"{share(control.enough.fraction)} on."]
 
 
-def _told(one: Difference) -> str:
+def _told(one: PairedDifference) -> str:
     """`+6.7 points, +2.1 to +11.0, in 3 of 3 seeds`: how many point the same way is what the interval leaves out."""
     alike = sum(value * one.points > 0 for value in one.by_seed.values)
     seeds = f", in {alike} of {one.by_seed.n} seeds" if one.by_seed.n > 1 else ""
@@ -78,33 +81,33 @@ def share(fraction: float) -> str:
     return f"{100 * fraction:g} %"
 
 
-def note(study: Study) -> str:
+def note(study: LearningCurves) -> str:
     """How to read the bars."""
-    return f"Bars: {brackets(study)}; dots: single seeds, whose spread is the luck of training."
+    return f"Bars: {interval_note(study)}; dots: single seeds, whose spread is the luck of training."
 
 
-def brackets(study: Study) -> str:
+def interval_note(study: LearningCurves) -> str:
     """What the intervals are."""
     return INTERVAL + (", whole people at a time" if study.people else "") + "; of twenty, one misses"
 
 
-def teacher_words(study: Study) -> str:
+def teacher_words(study: LearningCurves) -> str:
     """`teacher resnet18, all images: 97.5 %`, since a teacher may have seen more than its students."""
     seen = "all images" if study.teacher_fraction == 1 else f"{share(study.teacher_fraction)} of the images"
     return f"teacher {study.teacher}, {seen}: {100 * study.teacher_accuracy:.1f} %"
 
 
-def rows(study: Study) -> list[dict[str, str]]:
+def rows(study: LearningCurves) -> list[dict[str, str]]:
     """A row per model and share, the scores in per cent."""
     most = share(max(study.fractions))
     return [{"model": curve.name, "share": share(point.fraction),
              "images": "" if point.images is None else str(point.images), "passes": str(point.passes),
              "seeds": str(len(point.seeds)), "test accuracy": _level(point),
-             "− control": _gap(point.bought), f"− control with {most}": _gap(point.behind)}
+             "− control": _gap(point.vs_control), f"− control with {most}": _gap(point.vs_teacher)}
             for curve in study.curves for point in curve.points]
 
 
-def _gap(one: Difference | None) -> str:
+def _gap(one: PairedDifference | None) -> str:
     return f"{signed(one.points)} ({between(one)})" if one else ""
 
 
@@ -114,23 +117,37 @@ def _level(point: Point) -> str:
     return f"{100 * point.accuracy.mean:.1f}{ends}"
 
 
-def lines(study: Study) -> list[dict[str, Any]]:
+def lines(study: LearningCurves) -> list[dict[str, Any]]:
     """A line per model and share: flat, plain values; None where there is nothing yet."""
-    return [{"study": study.title, "model": curve.name, "role": curve.role, "data_fraction": point.fraction,
-             "training_images": point.images, "passes": point.passes, "seeds": len(point.seeds),
-             "test_accuracy": point.accuracy.mean, "low": point.interval.low, "high": point.interval.high,
-             "sd": point.accuracy.sd, "by_seed": " ".join(f"{value:.4f}" for value in point.accuracy.values),
-             **_difference("minus_control", point.bought), **_difference("minus_control_with_most", point.behind)}
-            for curve in study.curves for point in curve.points]
+    return [
+        {
+            "study": study.title,
+            "model": curve.name,
+            "role": curve.role,
+            "data_fraction": point.fraction,
+            "training_images": point.images,
+            "passes": point.passes,
+            "seeds": len(point.seeds),
+            "test_accuracy": point.accuracy.mean,
+            "low": point.interval.low,
+            "high": point.interval.high,
+            "sd": point.accuracy.sd,
+            "by_seed": " ".join(f"{value:.4f}" for value in point.accuracy.values),
+            **_difference("minus_control", point.vs_control),
+            **_difference("minus_control_with_most", point.vs_teacher),
+        }
+        for curve in study.curves
+        for point in curve.points
+    ]
 
 
-def _difference(name: str, one: Difference | None) -> dict[str, Any]:
+def _difference(name: str, one: PairedDifference | None) -> dict[str, Any]:
     values = (one.points, one.low, one.high, one.by_seed.sd, one.verdict) if one else (None,) * 5
     return dict(zip((f"{name}_points", f"{name}_low", f"{name}_high", f"{name}_sd", f"{name}_verdict"), values,
                     strict=True))
 
 
-def to_json(study: Study) -> dict[str, Any]:
+def to_json(study: LearningCurves) -> dict[str, Any]:
     """All there is to say, in plain values."""
     return {"title": study.title, "sentence": sentence(study), "teacher": study.teacher,
             "teacher_accuracy": study.teacher_accuracy, "teacher_data_fraction": study.teacher_fraction,
@@ -138,7 +155,7 @@ def to_json(study: Study) -> dict[str, Any]:
             "complete": study.whole, "points": lines(study), "note": note(study), "notice": NOTICE}
 
 
-def as_csv(sweep: Sweep, found: Sequence[Study], table: Sequence[Row], store: Store) -> str:
+def as_csv(sweep: Sweep, found: Sequence[LearningCurves], table: Sequence[Row], store: Store) -> str:
     """A line per model and share, the teacher's accuracy and every setting that all share beside it."""
     known = [told for row in table if (told := versions(row, store))]
     common = {**shared(sweep), **(known[0] if known else {}), "notice": NOTICE}

@@ -19,7 +19,7 @@ from typing import Any, Self
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
-from kd.experiments.plan import Request, seeded, specs
+from kd.experiments.plan import DistillSpec, plan_specs, with_seeds
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
@@ -41,7 +41,7 @@ class Sweep:
     numbers are put in order. Raises UsageError for an empty list, and for a value or a name that cannot be.
     """
 
-    base: Request
+    base: DistillSpec
     axes: Mapping[str, tuple[Value, ...]]
 
     def __post_init__(self) -> None:
@@ -71,11 +71,11 @@ class Sweep:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The sweep that `to_json` wrote. Raises UsageError for unknown fields (a newer version's file, say)."""
-        known = [item.name for item in fields(Request)]
+        known = [item.name for item in fields(DistillSpec)]
         for name in values["base"]:
             if name not in known:
                 raise unknown("setting", name, known)
-        return cls(Request(**values["base"]), {name: tuple(one) for name, one in values["axes"].items()})
+        return cls(DistillSpec(**values["base"]), {name: tuple(one) for name, one in values["axes"].items()})
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Cell:
     @property
     def title(self) -> str:
         """`dkd, depth 3, temperature 10`."""
-        return words(self.settings) or "one cell"
+        return describe(self.settings) or "one cell"
 
 
-def words(settings: Settings) -> str:
+def describe(settings: Settings) -> str:
     """`kd, depth 3, alpha 0.4`: methods and students speak for themselves."""
     return ", ".join(value if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
                      for name, value in settings.items())
@@ -122,7 +122,7 @@ def cells(sweep: Sweep) -> tuple[Cell, ...]:
     return tuple(Cell(number, settings) for number, settings in enumerate(found, 1))
 
 
-def request(sweep: Sweep, cell: Cell) -> Request:
+def request(sweep: Sweep, cell: Cell) -> DistillSpec:
     """The cell as the distillation that it is."""
     full = _with(sweep.base, cell.settings)
     return replace(full, method_args={name: value for name, value in full.method_args.items()
@@ -136,10 +136,10 @@ def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tup
     Raises UsageError where any cell is refused: an unknown model, a method that learns nothing on two classes, a
     setting out of range, or an axis that would train another teacher.
     """
-    data = data or datasets.inspect(sweep.base.data, store.places)
+    data = data or datasets.inspect(sweep.base.data, store.paths)
     found: list[tuple[Cell, Specs]] = []
     for cell in cells(sweep):
-        planned = specs(request(sweep, cell), store, data)
+        planned = plan_specs(request(sweep, cell), store, data)
         found.append((cell, planned))
         if planned[0] != found[0][1][0]:
             differ = [name for name in sweep.axes if getattr(planned[0], name, 0) != getattr(found[0][1][0], name, 0)]
@@ -163,7 +163,7 @@ def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell,
     return found
 
 
-def work(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
+def unfinished_runs(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
     """What is still to train, planned where it was not, in an order in which everything can be trained one by one.
 
     The teacher first, and every other run needs it; these need nothing of one another. Then, seed by seed, the controls
@@ -178,7 +178,7 @@ def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
     return [run for run_id in ids if (run := store.get(run_id))]
 
 
-def planned(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
+def planned_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     """The cells as they were planned last, with their runs. Raises UsageError when they never were."""
     found = _read(_file(sweep, store))
     if found is None:
@@ -220,7 +220,7 @@ def _file(sweep: Sweep, store: Store) -> Path:
 def series(trio: Specs, seeds: int) -> tuple[RunSpec, tuple[tuple[RunSpec, RunSpec], ...]]:
     """The teacher's spec, and control's and student's of every seed."""
     teacher, control, student = trio
-    return teacher, tuple(zip(seeded(control, seeds), seeded(student, seeds), strict=True))
+    return teacher, tuple(zip(with_seeds(control, seeds), with_seeds(student, seeds), strict=True))
 
 
 def in_order(series: list[tuple[Any, tuple[tuple[Any, Any], ...]]]) -> list[Any]:
@@ -243,20 +243,20 @@ def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
 
 def _checked(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
     """The values, each once and of the kind that the field has; numbers in order."""
-    known = {item.name: item for item in fields(Request)}
+    known = {item.name: item for item in fields(DistillSpec)}
     if name in known and name not in AXES:
         raise UsageError(f"{name} cannot take several values in a sweep. Those that can: {', '.join(AXES)}, and every "
                          "setting of a method.")
-    requests = [_with(Request(), {name: value}) for value in values]
+    requests = [_with(DistillSpec(), {name: value}) for value in values]
     found = list(dict.fromkeys(getattr(one, name) if name in known else one.method_args[name] for one in requests))
     if not found:
         raise UsageError(f"{name} has no value. Give at least one.")
     return tuple(found if isinstance(found[0], str) else sorted(found))
 
 
-def _with(base: Request, settings: Mapping[str, Any]) -> Request:
+def _with(base: DistillSpec, settings: Mapping[str, Any]) -> DistillSpec:
     """The request with these fields, or settings of the method, changed. Raises UsageError for a value out of range."""
-    own = {item.name for item in fields(Request)}
+    own = {item.name for item in fields(DistillSpec)}
     args = {name: value for name, value in settings.items() if name not in own}
     return replace(base, **{name: value for name, value in settings.items() if name in own},
                    method_args=dict(sorted({**base.method_args, **args}.items())))

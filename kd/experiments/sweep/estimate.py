@@ -10,7 +10,7 @@ from kd.store.runs import FINISHED, Store
 
 
 @dataclass(frozen=True)
-class Demands:
+class SweepEstimate:
     """cells: combinations. runs: of all cells, shared ones once. finished: of these. seconds: of the rest, about."""
 
     cells: int
@@ -19,14 +19,14 @@ class Demands:
     seconds: float
 
 
-def demands(sweep: Sweep, store: Store, data: DataRef | None = None) -> Demands:
+def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> SweepEstimate:
     """How many cells and runs a sweep makes, and how long the unfinished ones will take here. Raises UsageError.
 
     Models that have not been timed yet are tried out on noise for a second or so.
     """
-    from kd.experiments.estimate import forecast  # torch: not for pages that only read runs
+    from kd.experiments.estimate import estimate_resources  # torch: not for pages that only read runs
 
-    data = data or datasets.inspect(sweep.base.data, store.places)
+    data = data or datasets.inspect(sweep.base.data, store.paths)
     found = checked(sweep, store, data)
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
@@ -37,12 +37,12 @@ def demands(sweep: Sweep, store: Store, data: DataRef | None = None) -> Demands:
         for control, student in pairs:
             three = (teacher, control, student)
             if any(not done[spec] and _kind(spec) not in costs for spec in three):
-                needs = forecast(three, data, store).needs
+                needs = estimate_resources(three, data, store).run_estimates
                 costs |= {_kind(spec): need.seconds - need.teacher_seconds
                           for spec, need in zip(three, needs, strict=True) if not done[spec]}
                 taught.setdefault((student.teacher, student.method), needs[-1].teacher_seconds)
             total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
-    return Demands(len(found), len(done), sum(done.values()), sum(total.values()) + sum(taught.values()))
+    return SweepEstimate(len(found), len(done), sum(done.values()), sum(total.values()) + sum(taught.values()))
 
 
 def _kind(spec: RunSpec) -> RunSpec:

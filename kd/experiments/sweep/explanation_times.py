@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import Stopped, UsageError
-from kd.experiments.sweep import Sweep, find, planned, runs
+from kd.experiments.sweep import Sweep, find, planned_cells, runs
 from kd.progress import ProgressCallback, no_progress
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
@@ -57,8 +57,8 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     Those measured before are measured again, because only times of one sitting can be compared. Raises UsageError.
     """
     from kd.evaluation.predict import data_of
-    from kd.inspection.explain import Question, explain_together
-    from kd.inspection.model_pool import ModelPool, open_subject
+    from kd.inspection.explain import ExplainRequest, explain_many
+    from kd.inspection.model_pool import ModelPool, load_model
 
     found = {run.spec.model_label: run for run in reversed(_finished(find(store, sweep_id), store))}
     if not found:
@@ -66,13 +66,13 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     progress("opening the data set", 0.0)
     image = data_of(next(iter(found.values())), store).test.images[0]
     pool = ModelPool()
-    subjects = [open_subject(run, pool) for run in found.values()]
+    subjects = [load_model(run, pool) for run in found.values()]
     if should_stop():
         raise Stopped
     progress("explaining one picture by every architecture", 0.1)
-    asked = [Question(subject, name, 0, stages) for subject in subjects
+    asked = [ExplainRequest(subject, name, 0, stages) for subject in subjects
              for name, stages in (("stage-maps", None), ("grad-cam", (-1,)))]
-    answers = explain_together(asked, image, REPEATS)
+    answers = explain_many(asked, image, REPEATS)
     sums = [1e3 * (maps.timing.median + cam.timing.median)
             for maps, cam in zip(answers[::2], answers[1::2], strict=True)]
     times = Times(dict(zip(found, sums, strict=True)), {**answers[0].protocol, "repeats": REPEATS})
@@ -81,7 +81,7 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
 
 
 def _finished(sweep: Sweep, store: Store) -> list[Run]:
-    return [run for run in runs(planned(sweep, store), store) if run.status == FINISHED]
+    return [run for run in runs(planned_cells(sweep, store), store) if run.status == FINISHED]
 
 
 def _path(store: Store, sweep_id: str) -> Path:

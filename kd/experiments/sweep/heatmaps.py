@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kd.experiments.sweep import Value, words
+from kd.experiments.sweep import Value, describe
 from kd.experiments.sweep.results import Row
-from kd.metrics.bootstrap import whiskers
+from kd.metrics.bootstrap import error_bars
 
 DOWN, ACROSS = "alpha", "temperature"
 ACCURACY, VALIDATION, GAIN = MEASURES = ("test accuracy", "validation macro-F1", "student − control")
@@ -57,8 +57,8 @@ def spread(row: Row, measure: str) -> tuple[float, float]:
     if student is None or row.outcome is None:
         return 0.0, 0.0
     if measure == GAIN:
-        bought = row.outcome.bought
-        return whiskers(bought.points, bought.low, bought.high)
+        bought = row.outcome.vs_control
+        return error_bars(bought.points, bought.low, bought.high)
     sd = (student.accuracy if measure == ACCURACY else student.val_macro_f1).sd or 0.0
     return sd, sd
 
@@ -69,7 +69,7 @@ def score(row: Row, measure: str) -> float | None:
     if student is None or row.outcome is None:
         return None
     return {ACCURACY: student.accuracy.mean, VALIDATION: student.val_macro_f1.mean,
-            GAIN: row.outcome.bought.points}[measure]
+            GAIN: row.outcome.vs_control.points}[measure]
 
 
 def reach(rows: Sequence[Row], measure: str) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def _parted(rows: Sequence[Row], free: Collection[str]) -> dict[str, list[Row]]:
     """Rows that agree in all settings but the free ones, by what they agree in, in words."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        alike = words({name: value for name, value in row.settings.items() if name not in free})
+        alike = describe({name: value for name, value in row.settings.items() if name not in free})
         found.setdefault(alike, []).append(row)
     return found
 

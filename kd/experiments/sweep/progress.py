@@ -12,7 +12,7 @@ ACTIVE, ENDED = (RUNNING, QUEUED), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepStatus:
     """A sweep at one moment.
 
     cells, done: all, and those whose runs have all finished. runs, finished: likewise, shared ones once; of runs that
@@ -35,14 +35,14 @@ class Standing:
         return self.finished / self.runs if self.runs else 0.0
 
 
-def standing(cells: Sequence[Cell], store: Store) -> Standing:
+def sweep_status(cells: Sequence[Cell], store: Store) -> SweepStatus:
     """Where these cells stand now."""
     states = [(run, run.status) for run in runs(cells, store)]
     finished = {run.id for run, status in states if status == FINISHED}
     active = tuple(run for run, status in states if status in ACTIVE)
     current = next((run for run, status in states if status == RUNNING), None)
     total = len({run_id for cell in cells for run_id in cell.ids})
-    return Standing(len(cells), sum(finished.issuperset(cell.ids) for cell in cells), total, len(finished), active,
+    return SweepStatus(len(cells), sum(finished.issuperset(cell.ids) for cell in cells), total, len(finished), active,
                     tuple(run for run, status in states if status in ENDED), current,
                     _left(active, current, [run for run, _ in states if run.id in finished]))
 

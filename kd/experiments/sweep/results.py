@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from kd.experiments.results import Arm, Difference, Outcome, Spread, outcome, sentence
-from kd.experiments.sweep import Cell, Settings, Sweep, planned
+from kd.experiments.results import (
+    ArmResult,
+    DistillationResult,
+    PairedDifference,
+    SeedScores,
+    distillation_result,
+    sentence,
+)
+from kd.experiments.sweep import Cell, Settings, Sweep, planned_cells
 from kd.experiments.sweep.explanation_times import Times, read
 from kd.store.files import modified
-from kd.store.groups import Series
+from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
 
 DELETED = "deleted"
@@ -36,8 +43,8 @@ class Row:
     reason: str
     done: int
     runs: int
-    outcome: Outcome | None
-    val_accuracy: Mapping[str, Spread]
+    outcome: DistillationResult | None
+    val_accuracy: Mapping[str, SeedScores]
     milliseconds: Mapping[str, float]
     student: str
 
@@ -50,7 +57,7 @@ class Row:
         """Seeds that have finished."""
         return len(self.outcome.seeds) if self.outcome else 0
 
-    def arm(self, role: str) -> Arm | None:
+    def arm(self, role: str) -> ArmResult | None:
         """Teacher, control or student of the outcome."""
         return next((arm for arm in self.outcome.arms if arm.role == role), None) if self.outcome else None
 
@@ -64,8 +71,8 @@ class Point:
 
     role: str
     row: Row
-    choice: Spread
-    accuracy: Spread
+    choice: SeedScores
+    accuracy: SeedScores
     flops: int
     milliseconds: float | None
 
@@ -78,7 +85,7 @@ def table(sweep: Sweep, store: Store) -> list[Row]:
     """A row per cell, in the cells' order. Raises UsageError when the sweep was never planned."""
     times = read(store, sweep.id)
     states: dict[str, str] = {}
-    return [_row(cell, store, times, states) for cell in planned(sweep, store)]
+    return [_row(cell, store, times, states) for cell in planned_cells(sweep, store)]
 
 
 def best(rows: Sequence[Row]) -> Row | None:
@@ -120,7 +127,7 @@ def said(row: Row) -> str:
 
 def record(row: Row) -> dict[str, Any]:
     """A row as flat, plain values: None where there is nothing yet."""
-    student, control, bought = row.arm("student"), row.arm("control"), row.outcome.bought if row.outcome else None
+    student, control, bought = row.arm("student"), row.arm("control"), row.outcome.vs_control if row.outcome else None
     own, others = row.val_accuracy.get("student"), row.val_accuracy.get("control")
     return {"cell": row.cell.number, **row.settings, "status": row.status, "seeds": row.seeds,
             **_spread("val_accuracy", own), **_spread("val_macro_f1", student.val_macro_f1 if student else None),
@@ -157,7 +164,7 @@ def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) 
     failed = [run for run_id in cell.ids if states[run_id] == FAILED and (run := store.get(run_id))]
     told = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
     found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))
-    return Row(cell, min(told, key=ORDER.index), failed[0].reason if failed else "",
+    return Row(cell, min(told, key=ORDER.index), failed[0].failure_reason if failed else "",
                sum(states[run_id] == FINISHED for run_id in own), len(own), found, _validated(cell, store, found),
                _milliseconds(found, times), cell.pairs[0][1])
 
@@ -167,11 +174,11 @@ def _status(run_id: str, store: Store) -> str:
     return run.status if run else DELETED
 
 
-def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Outcome | None:
+def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> DistillationResult | None:
     teacher = store.get(cell.teacher)
     if teacher is None or teacher.id not in finished:
         return None
-    series = Series(teacher, tuple(pair for pair in _pairs(cell, store) if all(run.id in finished for run in pair)))
+    series = Replicates(teacher, tuple(pair for pair in _pairs(cell, store) if all(run.id in finished for run in pair)))
     return _computed(series, tuple(changed(run, "predictions.npz") for run in series.runs))
 
 
@@ -182,12 +189,12 @@ def _pairs(cell: Cell, store: Store) -> list[tuple[Run, Run]]:
 
 
 @lru_cache(maxsize=512)
-def _computed(series: Series, _changed: tuple[int, ...]) -> Outcome | None:
+def _computed(series: Replicates, _changed: tuple[int, ...]) -> DistillationResult | None:
     """The bootstrap takes its time, and pages look every second."""
-    return outcome(series)
+    return distillation_result(series)
 
 
-def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spread]:
+def _validated(cell: Cell, store: Store, found: DistillationResult | None) -> dict[str, SeedScores]:
     if found is None:
         return {}
     # The finished seeds, as the outcome has them.
@@ -197,7 +204,7 @@ def _validated(cell: Cell, store: Store, found: Outcome | None) -> dict[str, Spr
     for role, arm in zip(("control", "student"), zip(*pairs, strict=True), strict=True):
         values = [_val_accuracy(run, changed(run, "summary.json")) for run in arm]
         if None not in values:
-            spreads[role] = Spread(tuple(value for value in values if value is not None))
+            spreads[role] = SeedScores(tuple(value for value in values if value is not None))
     return spreads
 
 
@@ -213,18 +220,18 @@ def changed(run: Run, name: str) -> int:
     return modified(run.path / name)
 
 
-def _milliseconds(found: Outcome | None, times: Times | None) -> dict[str, float]:
+def _milliseconds(found: DistillationResult | None, times: Times | None) -> dict[str, float]:
     if found is None or times is None:
         return {}
     labels = {arm.role: arm.run.spec.model_label for arm in found.arms}
     return {role: times.milliseconds[label] for role, label in labels.items() if label in times.milliseconds}
 
 
-def _spread(name: str, one: Spread | None) -> dict[str, float | None]:
+def _spread(name: str, one: SeedScores | None) -> dict[str, float | None]:
     return {name: one.mean if one else None, f"{name}_sd": one.sd if one else None}
 
 
-def _difference(one: Difference | None) -> dict[str, float | None]:
+def _difference(one: PairedDifference | None) -> dict[str, float | None]:
     return {"student_minus_control_points": one.points if one else None, "low": one.low if one else None,
             "high": one.high if one else None}
 

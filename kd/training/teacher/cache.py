@@ -136,7 +136,7 @@ def cache_bytes(teacher: Run) -> int:
 
 def recorded_usage(student: Run) -> dict[str, Any] | None:
     """hits, misses, computed, bytes and disabled, as a student's run last logged them; None before it has."""
-    event = student.last(EVENT, EVENT_BEFORE)
+    event = student.last_event(EVENT, EVENT_BEFORE)
     if event is None or event["event"] == EVENT:
         return event
     return {"hits": event["kept"], "misses": event["missing"], "computed": event["taught"], "bytes": event["bytes"],
@@ -145,7 +145,7 @@ def recorded_usage(student: Run) -> dict[str, Any] | None:
 
 def clear(store: Store, teacher: Run) -> int:
     """Remove all caches of a teacher; returns the bytes freed. Raises UsageError while students of it train or wait."""
-    students = [run.id for run in store if run.spec.teacher == teacher.id and run.held()]
+    students = [run.id for run in store if run.spec.teacher == teacher.id and run.is_locked()]
     if students:
         raise UsageError(f"{', '.join(students)} learn from {teacher.id} now. Wait for their end, or cancel them "
                          "first.")
@@ -215,7 +215,7 @@ def _unused(store: Store, student: str, own: Path) -> Iterator[Path]:
 
 def _teachers_in_use(store: Store, student: str) -> set[str]:
     """Teachers from whom a run other than `student` learns or waits to learn."""
-    return {run.spec.teacher for run in store if run.spec.teacher and run.id != student and run.held()}
+    return {run.spec.teacher for run in store if run.spec.teacher and run.id != student and run.is_locked()}
 
 
 def _unreadable(directory: Path) -> bool:

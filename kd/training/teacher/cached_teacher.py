@@ -46,11 +46,11 @@ def find_teacher(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
 
 def _check_mask_net(spec: RunSpec) -> None:
     needed = METHODS[spec.method].needs_mask_net
-    if needed and not spec.explainer_depth:
+    if needed and not spec.mask_net_depth:
         raise UsageError(f"Method {spec.method!r} trains an explainer in front of the student. Set explainer_depth to "
                          "1 or more.")
-    if spec.explainer_depth and not needed:
-        raise UsageError(f"explainer_depth={spec.explainer_depth} puts an explainer in front of the student, which "
+    if spec.mask_net_depth and not needed:
+        raise UsageError(f"explainer_depth={spec.mask_net_depth} puts an explainer in front of the student, which "
                          f"method {spec.method!r} would not train. Choose 'medtex', or set it to 0.")
 
 
@@ -139,8 +139,8 @@ class CachedTeacher:
 
         Differentiable in these images, and never cached: no such image comes twice.
         """
-        assert student.drawn is not None, "the student has no mask network that could draw masks"
-        images = [getattr(student.drawn, name) for name in self.live_queries]
+        assert student.mask_samples is not None, "the student has no mask network that could draw masks"
+        images = [getattr(student.mask_samples, name) for name in self.live_queries]
         # The backward pass of depthwise convolutions in bfloat16 is slower than in float32 on a processor.
         with nullcontext() if has_depthwise(self.run.spec) else self.fabric.autocast():
             logits = self.model(torch.cat(images), stages=False).logits.float()

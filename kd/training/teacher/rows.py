@@ -20,7 +20,7 @@ from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils import compute
 from kd.torch_utils.rng import isolated_rng
 from kd.training import augmentation
-from kd.training.precision import precision_of
+from kd.training.precision import resolve_precision
 from kd.training.teacher import cache
 
 # Images in every forward pass of the teacher, by device (the last chunk is filled up): in float32 the last digits of a
@@ -134,6 +134,6 @@ def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path
         return None
     found = cache.find(run, version=cache.VERSION, teacher=weights.fingerprint(run.weights),
                        data=spec.data_fingerprint, decoded=image_cache.VERSION, size=spec.image_size,
-                       **_view_key(spec), precision=precision_of(spec), threads=spec.threads,
-                       chunk=chunk_size(compute.device(spec.device)), torch=torch.__version__)
+                       **_view_key(spec), precision=resolve_precision(spec), threads=spec.threads,
+                       chunk=chunk_size(compute.resolve_device(spec.device)), torch=torch.__version__)
     return (found[0], found[1]["images"]) if found else None

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import streamlit as st
 
 from kd.explainers import EXPLAINERS
-from kd.inspection.compare import Comparison, Part
-from kd.inspection.saved import Wanted, load, seated
+from kd.inspection.compare import Comparison, ModelPanel
+from kd.inspection.saved import SavedKey, load, with_explanations
 from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.store.runs import FAILED, FINISHED
@@ -21,21 +21,23 @@ PATIENCE = {"seconds": "some seconds", "minutes": "a minute or more"}
 
 def instant(name: str) -> bool:
     """Whether an explainer answers within a page's patience."""
-    return EXPLAINERS[name].facts.cost == "instant"
+    return EXPLAINERS[name].info.cost == "instant"
 
 
 def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> Comparison:
     """The comparison by this explainer once all its maps have been computed; until then as it is, and the way there."""
-    title = EXPLAINERS[explainer].facts.title
+    title = EXPLAINERS[explainer].info.title
     if chosen.number is None:
         st.info(f"{title} takes long, so it is computed in the background and kept with the run, as an upload is not. "
                 "Choose a test image for it. Grad-CAM is shown.", icon=":material/info:")
         return comparison
-    wanted = Wanted(explainer, chosen.number, comparison.target, stage)
-    found = {part.role: kept for part in comparison.parts if (kept := load(part.cam.run, wanted, chosen.image))}
-    missing = [part for part in comparison.parts if part.role not in found]
+    wanted = SavedKey(explainer, chosen.number, comparison.target, stage)
+    found = {
+        part.role: kept for part in comparison.panels if (kept := load(part.explanation.run, wanted, chosen.image))
+    }
+    missing = [part for part in comparison.panels if part.role not in found]
     if not missing:
-        return seated(comparison, found)
+        return with_explanations(comparison, found)
     with st.container(border=True):
         if any(_state(part).active for part in missing):
             polled(_computing, POLL)(missing, wanted)
@@ -44,20 +46,20 @@ def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> 
     return comparison
 
 
-def _state(part: Part) -> tasks.TaskState:
-    return tasks.status(part.cam.run, TASK)
+def _state(part: ModelPanel) -> tasks.TaskState:
+    return tasks.status(part.explanation.run, TASK)
 
 
-def _offer(missing: list[Part], wanted: Wanted, title: str) -> None:
+def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str) -> None:
     """The one next step."""
-    patience = PATIENCE[EXPLAINERS[wanted.explainer].facts.cost]
+    patience = PATIENCE[EXPLAINERS[wanted.explainer].info.cost]
     st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and kept; until then "
                 "Grad-CAM is shown.")
     for part in missing:
         state = _state(part)
         if state.state == FAILED and dict(state.args) == asdict(wanted):
             st.error(f"{part.role.capitalize()}: {state.reason}", icon=":material/error:")
-    unfinished = [part.role for part in missing if part.cam.run.status != FINISHED]
+    unfinished = [part.role for part in missing if part.explanation.run.status != FINISHED]
     models = f"{len(missing)} model{'s' if len(missing) > 1 else ''}"
     st.button(f"Compute for {models}", type="primary", icon=":material/hourglass_top:", disabled=bool(unfinished),
               on_click=_ask, args=(missing, wanted))
@@ -65,17 +67,17 @@ def _offer(missing: list[Part], wanted: Wanted, title: str) -> None:
         st.caption(f"This needs finished runs: {' and '.join(unfinished)} have not finished yet.")
 
 
-def _ask(missing: list[Part], wanted: Wanted) -> None:
+def _ask(missing: list[ModelPanel], wanted: SavedKey) -> None:
     for part in missing:
-        queue(store().places).ask(part.cam.run, TASK, asdict(wanted))
+        queue(store().paths).submit_task(part.explanation.run, TASK, asdict(wanted))
 
 
-def _cancel(missing: list[Part]) -> None:
+def _cancel(missing: list[ModelPanel]) -> None:
     for part in reversed(missing):
-        queue(store().places).cancel(tasks.task(part.cam.run, TASK))
+        queue(store().paths).cancel(tasks.task(part.explanation.run, TASK))
 
 
-def _computing(missing: list[Part], wanted: Wanted) -> None:
+def _computing(missing: list[ModelPanel], wanted: SavedKey) -> None:
     """Progress of every model, read off the run folders; once all have ended the page is drawn anew."""
     states = {part.role: _state(part) for part in missing}
     if not any(state.active for state in states.values()):

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.inspection import colour_scale
 from kd.inspection.compare import Comparison
-from kd.inspection.layers import VIEWS, Hierarchy, StageView
+from kd.inspection.layers import LAYER_PLOTS, LayerReport, StageResult
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
@@ -23,20 +23,20 @@ def channels(comparison: Comparison, chosen: Chosen) -> None:
 def _channels(comparison: Comparison, chosen: Chosen) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(f"What carries “{plain(comparison.target)}”", anchor=False, width="content")
-        told(VIEWS["channels"].class_specific)
+        told(LAYER_PLOTS["channels"].class_specific)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         part = roles.pick(comparison)
         read = roles.layers(part, comparison, chosen)
         view = _stage(read)
         dressed = dress(chosen)
     _tiles(view, dressed)
-    st.caption(f"{VIEWS['channels'].seeing} {_sum(read, view)}")
+    st.caption(f"{LAYER_PLOTS['channels'].image_input} {_sum(read, view)}")
     takeaway(comparison, {"Layers": lambda: read.picture(dressed.opacity, dressed.colormap)},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)
     url_state.renew()
 
 
-def _stage(read: Hierarchy) -> StageView:
+def _stage(read: LayerReport) -> StageResult:
     """Counted from the end in the address, so that it means the same for a deeper model."""
     offered = tuple(range(-len(read.stages), 0))
     links.valid("compare_channels_of", offered, -1)
@@ -45,9 +45,9 @@ def _stage(read: Hierarchy) -> StageView:
     return read.stages[chosen]
 
 
-def _tiles(view: StageView, dressed: Dress) -> None:
+def _tiles(view: StageResult, dressed: Dress) -> None:
     """One scale: the channels of one layer are features of one kind."""
-    scale = colour_scale.common([one.map.values for one in view.channels])
+    scale = colour_scale.shared_scale([one.map.values for one in view.channels])
     with st.grid(min_column_width=130, gap="small"):
         bare(dressed)
         for number, one in enumerate(view.channels):
@@ -58,7 +58,7 @@ def _tiles(view: StageView, dressed: Dress) -> None:
         colour_bar(dressed.colormap, f"{scale.low:.2g}", f"{scale.high:.2g}")
 
 
-def _sum(read: Hierarchy, view: StageView) -> str:
+def _sum(read: LayerReport, view: StageResult) -> str:
     """What the channels shown add, and all."""
     shown, every = sum(one.contribution for one in view.channels), float(view.contributions.sum())
     told = (f"These {len(view.channels)} of {len(view.contributions)} channels add {shown:+.2g} to the score; "

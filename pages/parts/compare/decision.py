@@ -3,8 +3,8 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.inspection.compare import Comparison, Part
-from kd.inspection.layers import VIEWS, Hierarchy
+from kd.inspection.compare import Comparison, ModelPanel
+from kd.inspection.layers import LAYER_PLOTS, LayerReport
 from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, CONTROL, TEACHER
@@ -28,11 +28,11 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
     """The whole view."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader("How the decision forms", anchor=False, width="content")
-        told(VIEWS["decision"].class_specific)
+        told(LAYER_PLOTS["decision"].class_specific)
     part = roles.pick(comparison)
     url_state.renew()
-    if tasks.status(part.cam.run, TASK).active:
-        polled(_fitting, POLL)(part.cam.run)
+    if tasks.status(part.explanation.run, TASK).active:
+        polled(_fitting, POLL)(part.explanation.run)
         return
     read = roles.layers(part, comparison, chosen)
     if read.decision is None:
@@ -46,11 +46,13 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
     takeaway(comparison, {"Layers": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
 
 
-def _missing(part: Part) -> None:
+def _missing(part: ModelPanel) -> None:
     """The one next step where a run has no read-outs."""
-    run, state = part.cam.run, tasks.status(part.cam.run, TASK)
-    st.markdown(f"{VIEWS['decision'].seeing} The read-outs of the {part.role} have not been fitted yet: one pass over "
-                "its training images, once. It is done in the background.")
+    run, state = part.explanation.run, tasks.status(part.explanation.run, TASK)
+    st.markdown(
+        f"{LAYER_PLOTS['decision'].image_input} The read-outs of the {part.role} have not been fitted yet: one pass over "
+        "its training images, once. It is done in the background."
+    )
     if state.state == FAILED:
         st.error(state.reason or "It failed without a reason.", icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
@@ -63,11 +65,11 @@ def _missing(part: Part) -> None:
 
 
 def _ask(run: Run) -> None:
-    queue(store().places).ask(run, TASK)
+    queue(store().paths).submit_task(run, TASK)
 
 
 def _cancel(run: Run) -> None:
-    queue(store().places).cancel(tasks.task(run, TASK))
+    queue(store().paths).cancel(tasks.task(run, TASK))
 
 
 def _fitting(run: Run) -> None:
@@ -81,7 +83,7 @@ def _fitting(run: Run) -> None:
     st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run,))
 
 
-def _forming(read: Hierarchy, truth: str | None, tint: str) -> None:
+def _forming(read: LayerReport, truth: str | None, tint: str) -> None:
     """A line per class over the layers; what the model itself says comes last."""
     assert read.decision is not None, "asked only where there are read-outs"
     ticks = [*(f"Layer {view.number + 1}" for view in read.stages), "The model"]
@@ -92,11 +94,11 @@ def _forming(read: Hierarchy, truth: str | None, tint: str) -> None:
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_decision",
                     alt="Probability of each class after each layer, and by the model")
-    st.caption(f"{_settled(read)} {VIEWS['decision'].seeing}" + (" ✓ marks the true class." if truth else "")
+    st.caption(f"{_settled(read)} {LAYER_PLOTS['decision'].image_input}" + (" ✓ marks the true class." if truth else "")
                + (f" The {MOST} likeliest of {len(read.classes)} classes." if len(read.classes) > MOST else ""))
 
 
-def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
+def _line(read: LayerReport, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
     assert read.decision is not None, "asked only where there are read-outs"
     name = tick(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
     target = number == read.target
@@ -105,7 +107,7 @@ def _line(read: Hierarchy, number: int, ticks: list[str], truth: str | None, hue
                       hovertemplate="%{y:.1%}")
 
 
-def _shown(read: Hierarchy) -> list[int]:
+def _shown(read: LayerReport) -> list[int]:
     """The likeliest classes at any layer, always with the target, in their own order."""
     assert read.decision is not None, "asked only where there are read-outs"
     likely = read.decision.max(axis=0)
@@ -113,15 +115,15 @@ def _shown(read: Hierarchy) -> list[int]:
     return sorted((-likely).argsort(kind="stable")[:MOST].tolist())
 
 
-def _settled(read: Hierarchy) -> str:
+def _settled(read: LayerReport) -> str:
     answer = plain(read.classes[read.predicted])
-    if read.settled is None:
+    if read.decided_at is None:
         return f"The model answers “{answer}”; its last layer's read-out answers otherwise."
-    return (f"From layer {read.settled + 1} on every read-out answers “{answer}”, as the model does. The model can be "
+    return (f"From layer {read.decided_at + 1} on every read-out answers “{answer}”, as the model does. The model can be "
             "less sure than they are: they learn from the labels alone.")
 
 
-def _accuracies(read: Hierarchy) -> None:
+def _accuracies(read: LayerReport) -> None:
     """How often each layer's read-out is right on the test set, beside the model and chance."""
     facts = read.accuracies
     assert facts is not None, "read-outs come with them"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.base import Dataset, Split
 from kd.datasets.decode import decode
-from kd.store.predictions import ALL, CASES, answers, pick
+from kd.store.predictions import ALL, CASES, load, select_cases
 from kd.store.runs import Run
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
@@ -38,7 +38,7 @@ def pick_image(student: Run) -> Chosen | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = st.segmented_control("Image", SOURCES, key="compare_source", required=True, persist_state="session")
         if source == TEST:
-            data = opened(student.spec.data, student.spec.image_size, store().places.root)
+            data = opened(student.spec.data, student.spec.image_size, store().paths.root)
             numbers = _some(student, data)
     return _test_image(data, *numbers) if source == TEST else _upload(student)
 
@@ -93,14 +93,14 @@ def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:
 
 def _filtered(student: Run, data: Dataset) -> NDArray[np.int64]:
     """Numbers of the test images that pass both filters."""
-    by_teacher, by_student = answers(store()[student.spec.teacher]), answers(student)
+    by_teacher, by_student = load(store()[student.spec.teacher]), load(student)
     both = by_teacher is not None and by_student is not None
     label = st.selectbox("True class", (ANY, *data.classes), key="compare_class", persist_state="session", width=190)
     case = st.selectbox("Answers", CASES, key="compare_case", persist_state="session", disabled=not both, width=260,
                         help="Needs the test answers of teacher and student: there when both have finished.")
     numbers = np.arange(len(data.test))
     if by_teacher is not None and by_student is not None and case in CASES and case != ALL:
-        numbers = pick(case, by_teacher, by_student)
+        numbers = select_cases(case, by_teacher, by_student)
     if label in data.classes:
         numbers = numbers[data.test.labels[numbers] == data.classes.index(label)]
     return numbers

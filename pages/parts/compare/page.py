@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import CAM, Comparison, compare, offered
-from kd.inspection.model_pool import open_subject
-from kd.paths import Places
+from kd.inspection.model_pool import load_model
+from kd.paths import Paths
 from kd.roles import OTHERS
 from kd.store.files import modified
 from kd.store.runs import Run, Store
@@ -49,7 +49,7 @@ def compare_page(students: list[Run]) -> None:
         if chosen is not None:
             with st.spinner("Asking the models"):
                 asked = explainer if background.instant(explainer) else CAM
-                comparison = compared(str(store().places.root), student.id, _stamp(student, *others), chosen.digest,
+                comparison = compared(str(store().paths.root), student.id, _stamp(student, *others), chosen.digest,
                                       target, asked, stage, tuple(other.id for other in others), chosen.image)
             if explainer != asked and st.session_state["compare_view"] == url_state.MAPS:
                 comparison = background.seat(comparison, chosen, explainer, stage)
@@ -121,17 +121,17 @@ def _explainer(runs: list[Run]) -> str:
 
 
 def _explained(name: str) -> str:
-    return EXPLAINERS[name].facts.title + ("" if background.instant(name) else " · slow")
+    return EXPLAINERS[name].info.title + ("" if background.instant(name) else " · slow")
 
 
 def _stage(runs: list[Run]) -> int:
     """Counted from the end, because teacher and student differ in depth."""
-    depth = min(len(PLACES), *(len(open_subject(run).model.stages) for run in runs))
+    depth = min(len(PLACES), *(len(load_model(run).model.stages) for run in runs))
     places = tuple(-1 - place for place in range(depth))
     links.valid("compare_stage", places, -1)
     if st.session_state["compare_view"] != url_state.MAPS:
         return int(st.session_state["compare_stage"])
-    if EXPLAINERS[st.session_state["compare_explainer"]].facts.grid != "stage":
+    if EXPLAINERS[st.session_state["compare_explainer"]].info.grid != "stage":
         return -1  # its map lies on the picture
     return st.selectbox("Stage", places, format_func=lambda stage: PLACES[-1 - stage], width=150,
                         key="compare_stage", persist_state="session",
@@ -147,7 +147,7 @@ def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
 def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
              explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
     """The comparison, kept for who comes back to it; `digest` stands for the picture."""
-    runs = Store(Places(Path(root)))
+    runs = Store(Paths(Path(root)))
     return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
                    others=[runs[other] for other in others])
 

@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.inspection.compare import Comparison, Part
-from kd.inspection.layers import Hierarchy, read
+from kd.inspection.compare import Comparison, ModelPanel
+from kd.inspection.layers import LayerReport, read_layers
 from kd.inspection.linear_probes import FACTS
-from kd.paths import Places
+from kd.paths import Paths
 from kd.roles import MARKS, STUDENT
 from kd.store.files import modified
 from kd.store.runs import Run, Store
@@ -23,8 +23,8 @@ TOP = 8  # channels named per stage
 
 def who(comparison: Comparison) -> str:
     """Which run is behind each name, in a line of Markdown."""
-    return " · ".join(f"{MARKS[part.role]} {part.role.capitalize()}: {_described(part.cam.run)}"
-                      for part in comparison.parts)
+    return " · ".join(f"{MARKS[part.role]} {part.role.capitalize()}: {_described(part.explanation.run)}"
+                      for part in comparison.panels)
 
 
 def _described(run: Run) -> str:
@@ -33,25 +33,25 @@ def _described(run: Run) -> str:
     return f"{run.spec.model_label}{method}{score}"
 
 
-def pick(comparison: Comparison) -> Part:
+def pick(comparison: Comparison) -> ModelPanel:
     """Let a person choose whose layers are read; by default the student's."""
-    roles = tuple(part.role for part in comparison.parts)
+    roles = tuple(part.role for part in comparison.panels)
     links.valid("compare_of", roles, STUDENT)
     role = st.segmented_control("Of", roles, required=True, key="compare_of", format_func=str.capitalize,
                                 label_visibility="collapsed", persist_state="session")
-    return next(part for part in comparison.parts if part.role == role)
+    return next(part for part in comparison.panels if part.role == role)
 
 
-def layers(part: Part, comparison: Comparison, chosen: Chosen) -> Hierarchy:
+def layers(part: ModelPanel, comparison: Comparison, chosen: Chosen) -> LayerReport:
     """The part's run read stage by stage, about the class that the comparison asks about."""
-    run = part.cam.run
+    run = part.explanation.run
     readouts = run.path / FACTS
     stamp = (run.status, modified(run.weights), modified(readouts))
     with st.spinner("Reading the layers"):
-        return _layers(str(store().places.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
+        return _layers(str(store().paths.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _layers(root: str, run: str, stamp: tuple[str, int, int], digest: str, target: str,
-            _image: NDArray[np.uint8]) -> Hierarchy:
-    return read(Store(Places(Path(root)))[run], _image, target, top=TOP, repeats=3)
+            _image: NDArray[np.uint8]) -> LayerReport:
+    return read_layers(Store(Paths(Path(root)))[run], _image, target, top=TOP, repeats=3)

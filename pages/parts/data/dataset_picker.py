@@ -10,7 +10,7 @@ from kd import datasets
 from kd.datasets import phantoms
 from kd.datasets.phantoms import PHANTOMS, PhantomOptions
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 from pages.parts.data import uploads
 from pages.parts.shared.format import ending
 
@@ -20,10 +20,10 @@ SIZES = (28, 64, 96, 128, 160, 224, 256, 384, 512)
 DEFAULT_SIZE = 96
 
 
-def choose(places: Places) -> tuple[str, int] | None:
+def choose(paths: Paths) -> tuple[str, int] | None:
     """Draw the controls; the canonical reference and the working size in pixels. Raises UsageError for a bad one."""
     _follow_link()
-    titles = {entry.reference: _title(entry) for entry in datasets.available(places)}
+    titles = {entry.reference: _title(entry) for entry in datasets.available(paths)}
     wanted = st.session_state.setdefault(SET, next(iter(PHANTOMS)))
     options = list(titles) if wanted in titles or not wanted else [*titles, wanted]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -35,10 +35,10 @@ def choose(places: Places) -> tuple[str, int] | None:
                             help="Every image is fitted into a square of this side, with black bars where it is not "
                                  "square.")
         with st.popover("Open…", icon=":material/folder_open:", key=ANOTHER, on_change="rerun"):
-            _another(places)
+            _another(paths)
     if chosen is None:
         return None
-    reference = datasets.resolve(f"{chosen}:{_phantom(chosen)}" if chosen in PHANTOMS else chosen, places)
+    reference = datasets.resolve(f"{chosen}:{_phantom(chosen)}" if chosen in PHANTOMS else chosen, paths)
     _write_link(reference, int(size))
     return reference, int(size)
 
@@ -108,7 +108,7 @@ def _option(item: Any, name: str) -> Any:
                            step=100 if item.name == "count" else 1, persist_state="session")
 
 
-def _another(places: Places) -> None:
+def _another(paths: Paths) -> None:
     """A path on this machine, or a file from the reader's."""
     with st.form("path", border=False, clear_on_submit=False):
         st.text_input("Path on this machine", key=PATH, placeholder="/data/my_set",
@@ -120,7 +120,7 @@ def _another(places: Places) -> None:
         if st.form_submit_button("Add", icon=":material/upload:"):
             if file is None:
                 raise UsageError("Choose a .zip or .npz file first.")
-            _switch(uploads.keep(file.name, file.getvalue(), places))
+            _switch(uploads.keep(file.name, file.getvalue(), paths))
 
 
 def _open_path() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kd import datasets
 from kd.errors import UsageError
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.files import write_bytes
 
 ENDINGS = (".zip", ".npz")
@@ -27,16 +27,16 @@ def safe_name(name: str, content: bytes) -> str:
     return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}{ending}"
 
 
-def keep(name: str, content: bytes, places: Places) -> Path:
+def keep(name: str, content: bytes, paths: Paths) -> Path:
     """Save an upload in `places.data` and return its path. Raises UsageError, and keeps nothing, when it is no set."""
-    path = places.data / safe_name(name, content)
+    path = paths.data / safe_name(name, content)
     if not content.startswith(_ZIP_MAGIC):
         raise UsageError(f"{path.suffix} files begin otherwise: this one is damaged or of another kind. "
                          "Pack it again.")
     known = path.exists()
     write_bytes(path, content)
     try:
-        datasets.open_dataset(str(path), _TRIAL_SIZE, places)
+        datasets.open_dataset(str(path), _TRIAL_SIZE, paths)
     except BaseException:
         if not known:
             path.unlink(missing_ok=True)

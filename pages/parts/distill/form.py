@@ -8,13 +8,13 @@ import streamlit as st
 
 from kd import datasets, models
 from kd.errors import UsageError
-from kd.experiments.plan import EXPLAINER, Request
+from kd.experiments.plan import MASK_NET_FIELDS, DistillSpec
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
 from kd.store.runs import FINISHED, Run
 from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.dataset_info import looked
+from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.fields import choice, key, knob, number, slider
 from pages.parts.shared.format import ending, percent, plain
 
@@ -29,7 +29,7 @@ MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_
         "method_args", "epochs", "seeds")
 
 
-def form() -> Request | None:
+def form() -> DistillSpec | None:
     """Draw the form and return what it says, not yet checked; None when it has shown that there is no such data set.
 
     Raises UsageError for a path that is missing.
@@ -40,9 +40,9 @@ def form() -> Request | None:
             values |= draw(values)
     with st.expander("More settings", icon=":material/tune:"):
         values |= _fine(values)
-        values |= more_fields(values, (*MAIN, *EXPLAINER))
+        values |= more_fields(values, (*MAIN, *MASK_NET_FIELDS))
     require_paths(values)
-    return Request(**values) if there(values["data"]) else None
+    return DistillSpec(**values) if there(values["data"]) else None
 
 
 def require_paths(values: Mapping[str, Any]) -> None:
@@ -55,26 +55,26 @@ def require_paths(values: Mapping[str, Any]) -> None:
 def there(data: str) -> bool:
     """Whether there is such a data set."""
     try:
-        return bool(looked(data))
+        return bool(dataset_info(data))
     except UsageError:
         return False
 
 
 def data_fields(_: dict[str, Any]) -> dict[str, Any]:
     """Data set and working size."""
-    found = {entry.reference: entry.title for entry in datasets.available(store().places)}
-    chosen = st.session_state.setdefault(key("data"), Request().data)
+    found = {entry.reference: entry.title for entry in datasets.available(store().paths)}
+    chosen = st.session_state.setdefault(key("data"), DistillSpec().data)
     options = [*found, *([chosen] if chosen and chosen not in found else [])]
     left, right = st.columns([3, 1])
     data = left.selectbox("Data set", options, key=key("data"), accept_new_options=True,
                           format_func=lambda name: found.get(name) or ending(name, 30), persist_state="session",
                           filter_mode="contains",
                           help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
-                               "take options, as in phantom-brain:count=400,difficulty=0.3") or Request().data
+                               "take options, as in phantom-brain:count=400,difficulty=0.3") or DistillSpec().data
     with right:
         size = number("image_size")
     with usage_errors():
-        about = looked(data)
+        about = dataset_info(data)
         st.caption(f"{about.images:,} images in {len(about.classes)} classes: "
                    f"{plain(', '.join(about.classes))}")
     return {"data": data, "image_size": int(size)}
@@ -96,7 +96,7 @@ def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
         return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
     left, right = st.columns(2)
     with left:
-        teacher = backbone("teacher", Request().teacher)
+        teacher = backbone("teacher", DistillSpec().teacher)
     with right:
         start = fields.weights("teacher_weights")
     return {"teacher": teacher, "teacher_weights": start}
@@ -105,7 +105,7 @@ def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
 def _ready(data: str) -> list[Run]:
     """Finished runs of this data set that learnt from the labels, latest first."""
     try:
-        wanted = looked(data).fingerprint
+        wanted = dataset_info(data).fingerprint
     except UsageError:
         return []
     return [run for run in store() if not run.spec.teacher and run.spec.data_fingerprint == wanted
@@ -169,7 +169,7 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
     st.markdown("**Distillation**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     name = st.selectbox("Method", known, format_func=lambda one: METHODS[one].info.title, key=key("method"),
-                        persist_state="session", help=Request.__dataclass_fields__["method"].metadata["help"])
+                        persist_state="session", help=DistillSpec.__dataclass_fields__["method"].metadata["help"])
     facts = METHODS[name].info
     st.caption(f"{facts.summary} ({facts.paper})")
     if caveat := check(name, _classes(values["data"])):
@@ -193,7 +193,7 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
         return {}
     st.caption(method.info.title)
     with st.grid(3, min_column_width=150):
-        explainer = {name: _setting(name) for name in EXPLAINER if method.needs_mask_net}
+        explainer = {name: _setting(name) for name in MASK_NET_FIELDS if method.needs_mask_net}
         args = {**values["method_args"], **_knobs(values["method"], fine=True)}
     st.caption("Training")
     return {"method_args": args, **explainer}
@@ -202,7 +202,7 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
 def _classes(data: str) -> int:
     """How many classes a data set has; 0 where there is none, which has been said then."""
     with suppress(UsageError):
-        return len(looked(data).classes)
+        return len(dataset_info(data).classes)
     return 0
 
 
@@ -212,7 +212,7 @@ def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
     an explainer is asked about where one of them trains one."""
     idle = {"teacher_epochs"} if values["teacher"] in store() else set()
     if not any(METHODS[name].needs_mask_net for name in methods):
-        idle.update(EXPLAINER)
+        idle.update(MASK_NET_FIELDS)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     with st.grid(3, min_column_width=150):
         return {name: _setting(name) for name in rest}

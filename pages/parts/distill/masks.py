@@ -22,17 +22,17 @@ TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in 
 def collapsed(runs: Sequence[Run]) -> None:
     """Warn where the masks of finished runs explain nothing."""
     for run in runs:
-        if told := mask_statistics.collapse(run.summary):
+        if told := mask_statistics.collapse_warning(run.summary):
             seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
             st.warning(plain(seed + told), icon=":material/visibility_off:")
 
 
-def mask_view(run: Run, names: Sequence[str]) -> None:
+def mask_panel(run: Run, names: Sequence[str]) -> None:
     """Draw the masks of all probe pictures; a slider chooses the epoch. names: of the classes. Nothing before the first
     epoch, or for a student without an explainer."""
     kept = (run.summary or {}).get("best_epoch")
     changed = modified(run.path / "probes")
-    found = _seen(run, changed) if run.spec.explainer_depth and changed else None
+    found = _seen(run, changed) if run.spec.mask_net_depth and changed else None
     if found is None:
         return
     labels, epochs = found
@@ -74,8 +74,8 @@ def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
 @lru_cache(maxsize=64)
 def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
     """(labels of the pictures, epochs), looked up anew when the folder has `changed`: polls are many."""
-    watched, epochs = probe_images.images(run), probe_images.epochs(run)
-    return (watched[1].tolist(), epochs) if watched and epochs and probe_images.masks(run) is not None else None
+    watched, epochs = probe_images.load_images(run), probe_images.recorded_epochs(run)
+    return (watched[1].tolist(), epochs) if watched and epochs and probe_images.load_masks(run) is not None else None
 
 
 def _stamp(run: Run, epoch: int) -> int:
@@ -88,14 +88,20 @@ def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tup
     """(picture, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
     PNG, since every element costs at every poll. Empty where the run has been deleted since it was looked at."""
     run = Run(Path(path))
-    watched, fill, found = probe_images.images(run), probe_images.fill(run), probe_images.masks(run, epoch)
+    watched, fill, found = (
+        probe_images.load_images(run),
+        probe_images.load_fill(run),
+        probe_images.load_masks(run, epoch),
+    )
     if watched is None or fill is None or found is None:
         return b"", 0.0
     image, mask = watched[0][number], found[number]
-    rows = [[fitted(image, TILE), _grey(mask, TILE), fitted(probe_images.left(image, fill[number], mask), TILE)]]
+    rows = [
+        [fitted(image, TILE), _grey(mask, TILE), fitted(probe_images.masked_images(image, fill[number], mask), TILE)]
+    ]
     if newest:
         small = (3 * TILE + 2 * GAP - (STRIP - 1) * GAP) // STRIP
-        rows.append([_grey(one, small) for _, one in probe_images.forming(run, number, STRIP)])
+        rows.append([_grey(one, small) for _, one in probe_images.maps_over_epochs(run, number, STRIP)])
     return png(mosaic(rows)), float(mask.astype(float).mean())
 
 

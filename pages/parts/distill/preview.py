@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kd.datasets import DataRef
-from kd.experiments.estimate import Forecast, forecast
-from kd.experiments.plan import Request, specs
+from kd.experiments.estimate import ResourceEstimate, estimate_resources
+from kd.experiments.plan import DistillSpec, plan_specs
 from kd.models import cost
 from kd.spec import RunSpec
 from pages.parts.shared.context import store
-from pages.parts.shared.dataset_info import looked
+from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.format import count, rough, size, times, unbroken
 
 Specs = tuple[RunSpec, RunSpec, RunSpec]
 
 
-def student_preview(request: Request) -> tuple[Specs, DataRef]:
+def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
     """Check the request, draw the student's layers and its cost beside the teacher's. Raises UsageError."""
-    about = looked(request.data)
-    planned = specs(request, store(), about)
+    about = dataset_info(request.data)
+    planned = plan_specs(request, store(), about)
     teacher, _, student = planned
     classes = len(about.classes)
     large, small = cost.cost(teacher, classes), cost.cost(student, classes)
@@ -64,7 +64,7 @@ def _field(row: cost.LayerRow) -> str:
 def demands(planned: Specs, about: DataRef, seeds: int = 1) -> None:
     """Time, memory and disk of all seeds, with how they were found."""
     with st.spinner("Estimating the time"):
-        found = forecast(planned, about, store(), seeds)
+        found = estimate_resources(planned, about, store(), seeds)
     for warning in found.warnings:
         st.warning(warning, icon=":material/warning:")
     time = f"about {rough(found.seconds)}" if found.seconds else "nothing left to train"
@@ -77,9 +77,9 @@ def _free(free: int | None) -> str:
     return "" if free is None else f" of {size(free)} free"
 
 
-def _lines(found: Forecast) -> list[str]:
+def _lines(found: ResourceEstimate) -> list[str]:
     bases: dict[str, list[str]] = {}
-    for need in found.needs:
+    for need in found.run_estimates:
         time = "" if need.finished else f" {rough(need.seconds)}"
         role = f"{need.runs} {need.role}s" if need.runs > 1 else need.role
         bases.setdefault(need.basis, []).append(f"{role}{time}")

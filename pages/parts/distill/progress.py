@@ -11,32 +11,32 @@ from plotly.subplots import make_subplots
 from kd.errors import UsageError
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, ROLES, STUDENT
-from kd.store.groups import Series, Trio, series_of, trio_of
+from kd.store.groups import Distillation, Replicates, distillation_of, replicates_of
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts.distill import teacher_cache
-from pages.parts.distill.masks import collapsed, mask_view
-from pages.parts.distill.stage_maps import probe_view
-from pages.parts.distill.status import series_view
+from pages.parts.distill.masks import collapsed, mask_panel
+from pages.parts.distill.stage_maps import stage_map_panel
+from pages.parts.distill.status import seed_status
 from pages.parts.shared import format, run_list
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.polling import polled
-from pages.parts.shared.result_summary import outcome_view, result
+from pages.parts.shared.result_summary import result, result_view
 from pages.parts.shared.theme import CHART, TERMS, tidy
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
 POLL = 2.0  # seconds between two looks while something runs
 
 
-def trios(runs: Store) -> Iterator[Trio]:
+def trios(runs: Store) -> Iterator[Distillation]:
     """All distillations whose three runs are there, latest first."""
-    return (trio for run in runs if run.spec.teacher and (trio := trio_of(runs, run)))
+    return (trio for run in runs if run.spec.teacher and (trio := distillation_of(runs, run)))
 
 
-def find(runs: Store, run_id: str) -> Trio:
+def find(runs: Store, run_id: str) -> Distillation:
     """The distillation that a run belongs to; a teacher of several: its latest. Raises UsageError."""
     run = runs[run_id]
     if run.spec.teacher:
-        if (trio := trio_of(runs, run)) is None:
+        if (trio := distillation_of(runs, run)) is None:
             raise UsageError(f"The control of {run.id} has been deleted, so there is no distillation to show. "
                              "Distil it again with the same settings: what is finished is used again.")
         return trio
@@ -46,33 +46,33 @@ def find(runs: Store, run_id: str) -> Trio:
     raise UsageError(f"{run.id} belongs to no distillation. It is on the Runs page.")
 
 
-def latest(runs: Store) -> Trio | None:
+def latest(runs: Store) -> Distillation | None:
     """The distillation that is in training, else one that waits, else the newest; of several seeds the first."""
     found = list(trios(runs))
     now = next((trio for trio in found if any(run.status == RUNNING for run in (trio.control, trio.student))), None)
     newest = now or next((trio for trio in found if busy(trio)), found[0] if found else None)
     if now or newest is None:
         return now
-    several = series_of(runs, newest.student)
-    return several.trios[0] if several else newest
+    several = replicates_of(runs, newest.student)
+    return several.distillations[0] if several else newest
 
 
-def busy(one: Trio | Series) -> bool:
+def busy(one: Distillation | Replicates) -> bool:
     """Whether one of its runs trains or waits, in any process."""
     return any(run.status in BUSY for run in one.runs)
 
 
-def title(series: Series) -> str:
+def title(series: Replicates) -> str:
     """`brain_tumor · densenet121 → plain5 · kd · 3 seeds`."""
     spec, several = series.pairs[0][1].spec, len(series.pairs)
     return (f"{run_list.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label} · {spec.method}"
             + (f" · {several} seeds" if several > 1 else ""))
 
 
-def live(trio: Trio) -> None:
+def live(trio: Distillation) -> None:
     """Draw the distillation that a trio is one seed of, and renew it while something runs."""
     # Once a script run: a poll must not read the whole store.
-    series = series_of(store(), trio.student) or Series(trio.teacher, ((trio.control, trio.student),))
+    series = replicates_of(store(), trio.student) or Replicates(trio.teacher, ((trio.control, trio.student),))
     polling = busy(series)
 
     def look() -> None:
@@ -84,14 +84,14 @@ def live(trio: Trio) -> None:
     polled(look, POLL if polling else None)()
 
 
-def _draw(series: Series, trio: Trio) -> None:
+def _draw(series: Replicates, trio: Distillation) -> None:
     # First, so that Cancel never waits for what is drawn below it.
     _controls(series)
     finished = all(run.status == FINISHED for run in series.runs)
     if not finished:
-        series_view(series)
+        seed_status(series)
     if finished or result(series):
-        outcome_view(series, trio)
+        result_view(series, trio)
     collapsed([student for _, student in series.pairs])
     if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
         _choose(series, trio)
@@ -101,15 +101,15 @@ def _draw(series: Series, trio: Trio) -> None:
             _curves(trio)
             teacher_cache.show_usage(trio.student)
         with right:
-            probe_view(trio)
-        mask_view(trio.student, (trio.teacher.summary or {}).get("classes") or [])
+            stage_map_panel(trio)
+        mask_panel(trio.student, (trio.teacher.summary or {}).get("classes") or [])
     elif busy(trio):
         st.caption("Curves appear after the first epoch, the student's maps after its own first one.")
 
 
-def _choose(series: Series, trio: Trio) -> None:
+def _choose(series: Replicates, trio: Distillation) -> None:
     """Which seed's curves and maps are shown below; the address follows."""
-    by_seed = {one.student.spec.seed: one for one in series.trios}
+    by_seed = {one.student.spec.seed: one for one in series.distillations}
     seeds = list(by_seed)
     own = trio.student.spec.seed
     chosen = st.selectbox("Curves and maps of seed", seeds, index=seeds.index(own), key=f"seed-{trio.student.id}",
@@ -119,12 +119,12 @@ def _choose(series: Series, trio: Trio) -> None:
         st.rerun()
 
 
-def _stands(trio: Trio) -> str:
+def _stands(trio: Distillation) -> str:
     """Status of a seed: of its first run that has not finished."""
     return next((status for run in trio.runs if (status := run.status) != FINISHED), FINISHED)
 
 
-def _controls(series: Series) -> None:
+def _controls(series: Replicates) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(format.plain(title(series)), anchor=False)
         with st.container(horizontal=True, width="content"):
@@ -139,9 +139,9 @@ def _controls(series: Series) -> None:
                           help="Trains what has not finished, from the last finished epoch on.")
 
 
-def cancel(series: Series) -> None:
+def cancel(series: Replicates) -> None:
     """Stop the runs of all seeds, but none that another distillation still waits for."""
-    jobs = queue(store().places)
+    jobs = queue(store().paths)
     own = {student.id for _, student in series.pairs}
     others = [other for other in trios(jobs.store) if other.student.id not in own and other.student.status in BUSY]
     wanted = {run.id for other in others for run in other.runs}
@@ -150,12 +150,12 @@ def cancel(series: Series) -> None:
             jobs.cancel(run)
 
 
-def resume(series: Series) -> None:
+def resume(series: Replicates) -> None:
     """Queue what has not finished."""
-    queue(store().places).submit(series.runs)
+    queue(store().paths).submit(series.runs)
 
 
-def _curves(trio: Trio) -> None:
+def _curves(trio: Distillation) -> None:
     figure = _figure(trio, tuple(history[-1]["time"] if (history := run.epochs()) else 0.0 for run in trio.runs))
     st.plotly_chart(figure, config=CHART, key=f"curves-{trio.student.id}",
                     alt="Validation accuracy of teacher, control and student, loss terms, and the mask's area where "
@@ -163,7 +163,7 @@ def _curves(trio: Trio) -> None:
 
 
 @lru_cache(maxsize=32)
-def _figure(trio: Trio, seen: tuple[float, ...]) -> go.Figure:
+def _figure(trio: Distillation, seen: tuple[float, ...]) -> go.Figure:
     """Made once per epoch for all who look: making it takes longer than the rest of a poll. seen: the latest epochs."""
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.

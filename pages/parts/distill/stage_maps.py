@@ -8,14 +8,14 @@ import streamlit as st
 from kd.inspection.overlay import colour
 from kd.store import probe_images
 from kd.store.files import modified
-from kd.store.groups import Trio
+from kd.store.groups import Distillation
 from kd.store.runs import Run
 from pages.parts.shared.images import png
 
 TILE = 128  # pixels a side
 
 
-def probe_view(trio: Trio) -> None:
+def stage_map_panel(trio: Distillation) -> None:
     """Draw the newest maps of one probe picture; a control chooses the class."""
     changed = modified(trio.student.path / "probes")
     found = _newest(trio.student, changed) if changed else None
@@ -37,7 +37,7 @@ def probe_view(trio: Trio) -> None:
 @lru_cache(maxsize=64)
 def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
     """(labels of the pictures, newest epoch), looked up anew when the folder has `changed`: polls are many."""
-    watched, newest = probe_images.images(run), probe_images.latest(run)
+    watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
 
 
@@ -49,7 +49,7 @@ def _stamp(run: Run, epoch: int) -> int:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, bytes]]:
     run = Run(Path(path))
-    watched, newest = probe_images.images(run), probe_images.latest(run)
+    watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     if watched is None or newest is None:  # deleted since it was looked at
         return []
     tiles = [("picture", png(watched[0][number]))]

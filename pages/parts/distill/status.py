@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kd.roles import MARKS, ROLES
-from kd.store.groups import Series
+from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts.shared import run_progress
 from pages.parts.shared.format import count, duration, percent
@@ -15,7 +15,7 @@ from pages.parts.shared.theme import STATUS
 TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)
 
 
-def series_view(series: Series) -> None:
+def seed_status(series: Replicates) -> None:
     """Draw a row per role; errors once each: what fails one run for want of data fails the next as well."""
     controls, students = zip(*series.pairs, strict=True)
     with st.container(border=True, gap="small"):
@@ -23,12 +23,12 @@ def series_view(series: Series) -> None:
         for role, runs in zip(ROLES, ([series.teacher], controls, students), strict=True):
             _row(role, runs, series)
             for run in runs:
-                if run.reason and run.reason not in told:
-                    st.error(run.reason, icon=":material/error:")
-                told.add(run.reason)
+                if run.failure_reason and run.failure_reason not in told:
+                    st.error(run.failure_reason, icon=":material/error:")
+                told.add(run.failure_reason)
 
 
-def _row(role: str, runs: Sequence[Run], series: Series) -> None:
+def _row(role: str, runs: Sequence[Run], series: Replicates) -> None:
     statuses = [run.status for run in runs]
     status = next(one for one in TELLING if one in statuses)
     icon, colour = STATUS[status]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from kd.evaluation.explanation_store import AGREEMENT, Choice, least_agreeing, read
-from kd.evaluation.report import KINDS, NUMBER, ImageCase, Score, case, cases, paired
+from kd.evaluation.explanation_store import AGREEMENT, EvalKey, least_agreeing, load_all
+from kd.evaluation.report import KINDS, NUMBER, ImageCase, ModelReport, image_case, image_cases, paired
 from kd.roles import MARKS, STUDENT, TEACHER
 from kd.store.runs import Run
 from pages.parts.evaluate.tables import figure
@@ -21,7 +21,7 @@ LEAST = "least agreement"
 View = dict[str, str]
 
 
-def gallery(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+def gallery(student: Run, found: Mapping[str, ModelReport], chosen: EvalKey | None) -> None:
     """A kind of case to choose, and its pictures. chosen: the explanations that are shown above."""
     st.subheader("Cases", anchor=False)
     kinds = (*KINDS, LEAST)
@@ -32,20 +32,20 @@ def gallery(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> 
     elif kind == LEAST:
         _least(student, found, chosen)
     else:
-        picked, total = cases(kind or KINDS[0], found[TEACHER], found[STUDENT], SHOWN)
+        picked, total = image_cases(kind or KINDS[0], found[TEACHER], found[STUDENT], SHOWN)
         _pictures(student, picked, {}, {})
         st.caption(f"{len(picked)} of {total:,}, those first of which the student is surest. Each opens in Compare."
                    if picked else "There is no such picture in the test set.")
 
 
-def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> None:
+def _least(student: Run, found: Mapping[str, ModelReport], chosen: EvalKey | None) -> None:
     """Where teacher and student look at the most different places."""
     least = least_agreeing(store(), student, chosen, SHOWN) if chosen else {}
     if not least:
         st.markdown("Judge the explanations above, with agreement among the parts, to see on which pictures teacher "
                     "and student look at different places.")
         return
-    picked = [case(number, found[TEACHER], found[STUDENT]) for number in least]
+    picked = [image_case(number, found[TEACHER], found[STUDENT]) for number in least]
     assert chosen, "there are cases only of a choice"
     view = {"explainer": chosen.explainer, "stage": str(chosen.stage)}
     _pictures(student, picked, {number: f"Spearman {value:.2f}".replace("-", "−")
@@ -56,9 +56,9 @@ def _least(student: Run, found: Mapping[str, Score], chosen: Choice | None) -> N
                + ". Each opens in Compare with the same explainer.")
 
 
-def least_chance(student: Run, chosen: Choice) -> float | None:
+def least_chance(student: Run, chosen: EvalKey) -> float | None:
     """What the same two models' maps of different pictures agree by, on average."""
-    found = read(store(), student, chosen)
+    found = load_all(store(), student, chosen)
     return found[AGREEMENT]["maps"][STUDENT]["all"]["spearman"]["chance"] if found and found[AGREEMENT] else None
 
 
@@ -67,7 +67,7 @@ def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], 
     if not picked:
         return
     spec = student.spec
-    test = opened(spec.data, spec.image_size, store().places.root).test
+    test = opened(spec.data, spec.image_size, store().paths.root).test
     with st.grid("auto", min_column_width=170, gap="small"):
         for one in picked:
             with st.container(border=True, gap="xsmall"):

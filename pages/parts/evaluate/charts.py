@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from kd.evaluation.report import Alike, Row, Score
+from kd.evaluation.report import MetricRow, ModelReport, SharedErrors
 from kd.roles import COLOURS
 from pages.parts.shared.theme import tidy
 
@@ -20,13 +20,13 @@ def short(name: str, most: int = 16) -> str:
     return name if len(name) <= most else name[:most - 1] + "…"
 
 
-def whiskers(rows: Sequence[Row]) -> dict[str, object]:
+def error_bars(rows: Sequence[MetricRow]) -> dict[str, object]:
     """The intervals as plotly's error bars."""
     return {"type": "data", "array": [row.reach[1] for row in rows], "arrayminus": [row.reach[0] for row in rows],
             "thickness": 1, "width": 3, "color": NEUTRAL}
 
 
-def reliability_chart(found: Mapping[str, Score]) -> go.Figure:
+def reliability_chart(found: Mapping[str, ModelReport]) -> go.Figure:
     """A point per bin of confidence; where they should lie is dotted."""
     figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", hoverinfo="skip",
                                   line={"dash": "dot", "color": NEUTRAL, "width": 1.5}))
@@ -43,12 +43,12 @@ def reliability_chart(found: Mapping[str, Score]) -> go.Figure:
     return tidy(figure, 340).update_layout(hovermode="closest")
 
 
-def recall_chart(found: Mapping[str, Score]) -> go.Figure:
+def recall_chart(found: Mapping[str, ModelReport]) -> go.Figure:
     """A group of bars per class."""
     figure = go.Figure()
     for role, one in found.items():
         figure.add_bar(x=[row.measure for row in one.recall], y=[row.value for row in one.recall], name=role,
-                       marker_color=COLOURS[role], error_y=whiskers(one.recall), hovertemplate="%{y:.1%}")
+                       marker_color=COLOURS[role], error_y=error_bars(one.recall), hovertemplate="%{y:.1%}")
     chance = next(iter(found.values())).recall[0].chance
     figure.add_hline(y=chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
     names = next(iter(found.values())).classes
@@ -57,7 +57,7 @@ def recall_chart(found: Mapping[str, Score]) -> go.Figure:
     return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
 
 
-def confusion_chart(one: Score) -> go.Figure:
+def confusion_chart(one: ModelReport) -> go.Figure:
     """Counts in the cells, coloured by share of the true class, in the model's own hue."""
     hover = [[f"truly {truth}, answered {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
               for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
@@ -65,7 +65,7 @@ def confusion_chart(one: Score) -> go.Figure:
                    f"{one.role.capitalize()} · {one.run.spec.model_label}", hover)
 
 
-def alike_chart(shared: Alike) -> go.Figure:
+def alike_chart(shared: SharedErrors) -> go.Figure:
     """Counts of the same wrong answer."""
     hover = [[f"truly {truth}, both answered {answer}: {shared.counts[row, column]} "
               f"(expected {shared.expected[row, column]:.1f})" for column, answer in enumerate(shared.classes)]

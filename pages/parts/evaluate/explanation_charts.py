@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from kd.evaluation.report import Row
+from kd.evaluation.report import MetricRow
 from kd.roles import COLOURS
 from pages.parts.evaluate.charts import NEUTRAL
 from pages.parts.shared.theme import tidy
@@ -16,7 +16,7 @@ DASHES = {"map": "solid", "random": "dot"}
 Names = Mapping[str, str]
 
 
-def excess_chart(made: Sequence[Row], names: Names) -> go.Figure:
+def excess_chart(made: Sequence[MetricRow], names: Names) -> go.Figure:
     """A point with its interval per measure and model; 0 is chance. names: of the models, for the legend."""
     figure = go.Figure()
     measures = list(dict.fromkeys(row.measure for row in made))

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.evaluation.explanation_rows import GAIN, OVER, absent, rows, spread
+from kd.evaluation.explanation_rows import GAIN_VS_CONTROL, MASK_VS_OTHERS, missing_sections, rows, spread
 from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
@@ -13,18 +13,18 @@ from kd.evaluation.explanation_store import (
     LOCALISATION,
     POSTHOC,
     SECTIONS,
-    Choice,
-    cast,
+    EvalKey,
     choices,
-    read,
-    values,
+    compared_runs,
+    load_all,
+    load_arrays,
 )
-from kd.evaluation.report import Row, Score
+from kd.evaluation.report import MetricRow, ModelReport
 from kd.explainers import EXPLAINERS
 from kd.store.runs import Run
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
-from pages.parts.evaluate.request import STAGES, asked, asking
+from pages.parts.evaluate.request import STAGES, request_form, requested
 from pages.parts.evaluate.tables import beside_chance, between, side_by_side
 from pages.parts.shared import links
 from pages.parts.shared.context import store
@@ -35,18 +35,18 @@ SPREAD = "spearman"
 UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 
 
-def judged(student: Run, found: Mapping[str, Score]) -> tuple[Choice | None, list[Row]]:
+def explanation_section(student: Run, found: Mapping[str, ModelReport]) -> tuple[EvalKey | None, list[MetricRow]]:
     """Form, progress and results; the choice shown, and its rows for the table to take away."""
     st.subheader("Explanations", anchor=False)
     known = choices(student)
     if not known:
         st.markdown("Do the student's heat maps agree with the teacher's more than by chance, lie on the evidence, "
                     "show what the model uses, and what do they cost? This has not been judged for this student yet.")
-    busy = asking(student, first=not known)
+    busy = request_form(student, first=not known)
     if not known:
         return None, []
     chosen = _choose(student, known)
-    result = read(store(), student, chosen)
+    result = load_all(store(), student, chosen)
     if result is None:
         st.info("The weights or the data have changed since this was judged. Judge it again.",
                 icon=":material/history:")
@@ -58,10 +58,10 @@ def judged(student: Run, found: Mapping[str, Score]) -> tuple[Choice | None, lis
     return chosen, made
 
 
-def _choose(student: Run, known: list[Choice]) -> Choice:
+def _choose(student: Run, known: list[EvalKey]) -> EvalKey:
     """What was judged last comes first."""
     by_folder = {one.folder: one for one in known}
-    newest, ended = asked(student)
+    newest, ended = requested(student)
     if newest and (student.id, ended) != st.session_state.get(SEEN):
         st.session_state[SEEN] = (student.id, ended)
         st.session_state[CHOICE] = newest.folder
@@ -70,19 +70,21 @@ def _choose(student: Run, known: list[Choice]) -> Choice:
                                   format_func=lambda folder: _named(by_folder[folder]))]
 
 
-def _named(choice: Choice) -> str:
-    title = EXPLAINERS[choice.explainer].facts.title if choice.explainer in EXPLAINERS else choice.explainer
+def _named(choice: EvalKey) -> str:
+    title = EXPLAINERS[choice.explainer].info.title if choice.explainer in EXPLAINERS else choice.explainer
     stage = STAGES.get(choice.stage, f"number {choice.stage}")
     return f"{title} · {stage} stage · {f'{choice.limit:,}' if choice.limit else 'all'} pictures"
 
 
-def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score]) -> None:
+def _show(
+    student: Run, chosen: EvalKey, result: Mapping[str, Any], made: list[MetricRow], found: Mapping[str, ModelReport]
+) -> None:
     of = {section: [row for row in made if row.section == section] for section in
-          (*SECTIONS, GAIN, OVER)}
+          (*SECTIONS, GAIN_VS_CONTROL, MASK_VS_OTHERS)}
     names = _names(result)
     views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of, names),
              LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION], names),
-             POSTHOC: lambda: posthoc(result[POSTHOC], of[POSTHOC], of[OVER]),
+             POSTHOC: lambda: posthoc(result[POSTHOC], of[POSTHOC], of[MASK_VS_OTHERS]),
              FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS], names),
              COST: lambda: _cost(result[COST], of[COST], found, names)}
     if result["notes"]:
@@ -91,7 +93,7 @@ def _show(student: Run, chosen: Choice, result: Mapping[str, Any], made: list[Ro
     for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
         with tab:
             views[section]()
-    if missing := absent(result):
+    if missing := missing_sections(result):
         st.caption(f"Not judged with these weights and data: {', '.join(missing)}.")
 
 
@@ -99,24 +101,24 @@ def _names(result: Mapping[str, Any]) -> dict[str, str]:
     """The models' names: their roles, with their explainers where these differ."""
     models = result["models"]
     differ = len({one["explainer"] for one in models.values()}) > 1
-    titles = {role: EXPLAINERS[one["explainer"]].facts.title.replace("-", UNBROKEN) for role, one in models.items()}
+    titles = {role: EXPLAINERS[one["explainer"]].info.title.replace("-", UNBROKEN) for role, one in models.items()}
     return {role: f"{role}, {title}" if differ else role for role, title in titles.items()}
 
 
-def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapping[str, list[Row]],
+def _agreement(student: Run, chosen: EvalKey, result: Mapping[str, Any], of: Mapping[str, list[MetricRow]],
                names: Names) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.plotly_chart(excess_chart(of[AGREEMENT], names), config=CHART, key="evaluate_excess",
                         alt="Agreement above chance by measure and model")
     with right:
-        stored = values(student, chosen, AGREEMENT, cast(store(), student))
+        stored = load_arrays(student, chosen, AGREEMENT, compared_runs(store(), student))
         if stored:
             chances = {row.role: row.chance for row in of[AGREEMENT] if row.measure.startswith("Spearman")}
             st.plotly_chart(spread_chart(spread(stored, SPREAD), chances, names), config=CHART, key="evaluate_spread",
                             alt="Distribution of the rank correlation over the test pictures")
     beside_chance(of[AGREEMENT], names, "Centred map")
-    gain = next((row for row in of[GAIN] if row.measure.startswith("Spearman")), None)
+    gain = next((row for row in of[GAIN_VS_CONTROL] if row.measure.startswith("Spearman")), None)
     if gain:
         st.markdown(f"Distilling changed the agreement above chance (Spearman) by **{between(gain)}** against the "
                     "control; a range that leaves out 0 tells.")
@@ -131,7 +133,7 @@ def _agreement(student: Run, chosen: Choice, result: Mapping[str, Any], of: Mapp
                + (f" Left out because a map is blank: {blank}." if blank else ""))
 
 
-def _localisation(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
+def _localisation(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:
     if not made:
         st.caption(next(iter(result.values())).get("reason", "No test picture comes with a mask."))
         return
@@ -143,7 +145,7 @@ def _localisation(result: Mapping[str, Any], made: list[Row], names: Names) -> N
                "flatters a little.")
 
 
-def _faithfulness(result: Mapping[str, Any], made: list[Row], names: Names) -> None:
+def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         kind = st.segmented_control("Curve", ("deletion", "insertion"), key="evaluate_curve", required=True,
@@ -164,7 +166,7 @@ def _faithfulness(result: Mapping[str, Any], made: list[Row], names: Names) -> N
                   else ""))
 
 
-def _cost(result: Mapping[str, Any], made: list[Row], found: Mapping[str, Score], names: Names) -> None:
+def _cost(result: Mapping[str, Any], made: list[MetricRow], found: Mapping[str, ModelReport], names: Names) -> None:
     side_by_side(made, found, names=names)
     protocol = result["protocol"]
     st.caption(f"Per picture, in batches of {protocol['batch']} pictures of {protocol['image_size']} px on "

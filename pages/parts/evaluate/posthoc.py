@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.evaluation.explanation_rows import MAPS, NAMES
-from kd.evaluation.report import Row
-from pages.parts.evaluate.charts import whiskers
+from kd.evaluation.report import MetricRow
+from pages.parts.evaluate.charts import error_bars
 from pages.parts.evaluate.explanation_charts import SHIFT
 from pages.parts.evaluate.tables import between, excess, gap
 from pages.parts.shared.format import percent, tick, unbroken
@@ -20,7 +20,7 @@ SHAPES = {KEPT: ("kept on the marked part", "#009E73", "circle"), LEFT: ("left o
 MASK, CAM, SHAP, RANDOM = "mask", "grad-cam", "gradient-shap", "random"  # of MAPS
 
 
-def posthoc(result: Mapping[str, Any], made: Sequence[Row], over: Sequence[Row]) -> None:
+def posthoc(result: Mapping[str, Any], made: Sequence[MetricRow], over: Sequence[MetricRow]) -> None:
     """A sentence, a chart and a table; then by how much the mask is better than each other map. made: two rows per map;
     over: the mask beside each other map."""
     st.markdown(_sentence(made, over, result["area"]["mean"]))
@@ -45,7 +45,7 @@ def posthoc(result: Mapping[str, Any], made: Sequence[Row], over: Sequence[Row])
                + ("" if result["evidence"] else " No test picture comes with a mask of its evidence."))
 
 
-def posthoc_chart(made: Sequence[Row], stages: Mapping[str, str]) -> go.Figure:
+def posthoc_chart(made: Sequence[MetricRow], stages: Mapping[str, str]) -> go.Figure:
     """A line per map with two points, and what a random map has as dotted lines."""
     names = list(dict.fromkeys(row.of for row in made))
     figure = go.Figure()
@@ -53,7 +53,7 @@ def posthoc_chart(made: Sequence[Row], stages: Mapping[str, str]) -> go.Figure:
         own = [row for row in made if row.measure == measure]
         marker = {"size": 10, "color": colour, "symbol": shape, "line": {"width": 2, "color": colour}}
         figure.add_scatter(x=[row.value for row in own], y=[names.index(row.of) + shift for row in own], name=name,
-                           mode="markers", marker=marker, error_x={**whiskers(own), "color": colour},
+                           mode="markers", marker=marker, error_x={**error_bars(own), "color": colour},
                            customdata=[_named(row.of, stages) for row in own], hovertemplate="%{customdata}: %{x:.1%}")
         figure.add_vline(x=own[0].chance, line={"dash": "dot", "color": colour, "width": 1.5})
     figure.update_xaxes(title="decided as before (dotted: random)", tickformat=".0%", range=[-0.03, 1.03])
@@ -67,7 +67,7 @@ def _named(name: str, stages: Mapping[str, str]) -> str:
     return f"{MAPS[name]} ({stages[name]})" if name in stages else MAPS[name]
 
 
-def _table(made: Sequence[Row], stages: Mapping[str, str]) -> list[dict[str, str]]:
+def _table(made: Sequence[MetricRow], stages: Mapping[str, str]) -> list[dict[str, str]]:
     told = {(row.of, row.measure): row for row in made}
     return [{"Map": _named(name, stages), "Kept on the marked part": unbroken(between(told[name, KEPT])),
              "More than random": unbroken(excess(told[name, KEPT])),
@@ -76,7 +76,7 @@ def _table(made: Sequence[Row], stages: Mapping[str, str]) -> list[dict[str, str
             for name in dict.fromkeys(row.of for row in made)]
 
 
-def _beside(over: Sequence[Row], stages: Mapping[str, str]) -> list[dict[str, str]]:
+def _beside(over: Sequence[MetricRow], stages: Mapping[str, str]) -> list[dict[str, str]]:
     """A line per other map, a column per measure."""
     heads = {KEPT: "More kept", LEFT: "Less left"}
     lines: dict[str, dict[str, str]] = {}
@@ -88,7 +88,7 @@ def _beside(over: Sequence[Row], stages: Mapping[str, str]) -> list[dict[str, st
     return list(lines.values())
 
 
-def _sentence(made: Sequence[Row], over: Sequence[Row], area: float) -> str:
+def _sentence(made: Sequence[MetricRow], over: Sequence[MetricRow], area: float) -> str:
     """What is seen, with what random maps give beside it, and who is better told only where it can be told."""
     value = {(row.of, row.measure): row.value for row in made}
     kept, left, by_chance, rest = (percent(value[name, measure]) for name in (MASK, RANDOM) for measure in (KEPT, LEFT))
@@ -97,14 +97,14 @@ def _sentence(made: Sequence[Row], over: Sequence[Row], area: float) -> str:
             f"{' '.join(_against(over, name) for name in (CAM, SHAP))}")
 
 
-def _against(over: Sequence[Row], name: str) -> str:
+def _against(over: Sequence[MetricRow], name: str) -> str:
     """`Against GradientSHAP the mask keeps about as much and leaves more.`"""
     told = {row.measure: row for row in over if row.of == name}
     return (f"Against the teacher's {MAPS[name]} the mask keeps {_more(told[KEPT], 'more', 'less')} and leaves "
             f"{_more(told[LEFT], 'less', 'more')}.")
 
 
-def _more(row: Row, good: str, bad: str) -> str:
+def _more(row: MetricRow, good: str, bad: str) -> str:
     """Better or worse only where the interval leaves out 0."""
     if row.low is None or row.high is None or row.low <= 0 <= row.high:
         return "about as much"

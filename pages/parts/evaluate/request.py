@@ -6,13 +6,13 @@ from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
     FAITHFULNESS,
+    FALLBACK,
     LOCALISATION,
     MASK,
     POSTHOC,
     SECTIONS,
-    STAND_IN,
-    Choice,
-    cast,
+    EvalKey,
+    compared_runs,
     require_mask,
 )
 from kd.explainers import EXPLAINERS
@@ -31,7 +31,7 @@ PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of
 PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
 
 
-def asking(student: Run, first: bool) -> bool:
+def request_form(student: Run, first: bool) -> bool:
     """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
     state = tasks.status(student, TASK)
     if state.active:
@@ -49,25 +49,25 @@ def asking(student: Run, first: bool) -> bool:
     return False
 
 
-def asked(student: Run) -> tuple[Choice | None, float]:
+def requested(student: Run) -> tuple[EvalKey | None, float]:
     """The choice asked for last whose computation has finished, and when it ended."""
     state = tasks.status(student, TASK)
     args = state.args
     if state.state != FINISHED or not args.get("explainers"):
         return None, 0.0
-    return Choice(args["explainers"][0], args["stage"], args["limit"], args["seed"]).of(student), state.ended
+    return EvalKey(args["explainers"][0], args["stage"], args["limit"], args["seed"]).of(student), state.ended
 
 
 def _form(student: Run) -> None:
     """For an explained student the mask is offered and chosen, first because what is first is shown first."""
-    masked = any(run.spec.explainer_depth for run in cast(store(), student).values())
-    explained = bool(student.spec.explainer_depth)
+    masked = any(run.spec.mask_net_depth for run in compared_runs(store(), student).values())
+    explained = bool(student.spec.mask_net_depth)
     offered = [name for name in EXPLAINERS if masked or name != MASK]
     sections = [section for section in SECTIONS if explained or section != POSTHOC]
     kind = f"{masked:d}{explained:d}"  # what is offered differs: each has widgets, and a memory, of its own
     with st.form("evaluate_judge"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            names = st.multiselect("Explainers", offered, default=[MASK, STAND_IN] if explained else [STAND_IN],
+            names = st.multiselect("Explainers", offered, default=[MASK, FALLBACK] if explained else [FALLBACK],
                                    key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
             stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
                                  help="Counted from the end of each model. An earlier one has a finer grid.")
@@ -86,7 +86,7 @@ def _form(student: Run) -> None:
 
 
 def _title(name: str) -> str:
-    facts = EXPLAINERS[name].facts
+    facts = EXPLAINERS[name].info
     return facts.title + PATIENCE[facts.cost]
 
 
@@ -94,8 +94,8 @@ def _ask(student: Run, names: list[str], parts: list[str], stage: int, limit: in
     if not names or not parts:
         st.warning("Choose at least one explainer and one part.", icon=":material/info:")
         return
-    require_mask(cast(store(), student), names, POSTHOC in parts)
-    queue(store().places).ask(student, TASK, {"explainers": names, "stage": stage, "limit": limit, "seed": 0,
+    require_mask(compared_runs(store(), student), names, POSTHOC in parts)
+    queue(store().paths).submit_task(student, TASK, {"explainers": names, "stage": stage, "limit": limit, "seed": 0,
                                               **{part.replace("-", ""): part in parts for part in SECTIONS}})
     st.rerun()
 
@@ -114,4 +114,4 @@ def _computing(student: Run) -> None:
 
 
 def _cancel(student: Run) -> None:
-    queue(store().places).cancel(tasks.task(student, TASK))
+    queue(store().paths).cancel(tasks.task(student, TASK))

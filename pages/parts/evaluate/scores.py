@@ -6,18 +6,18 @@ from pathlib import Path
 import streamlit as st
 
 from kd.evaluation.explanation_rows import latencies, rows
-from kd.evaluation.explanation_store import COST, choices, read
-from kd.evaluation.report import Row, Score, confused_alike, paired, score, together
+from kd.evaluation.explanation_store import COST, choices, load_all
+from kd.evaluation.report import MetricRow, ModelReport, agreement_rows, model_report, paired, shared_errors
 from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
 from kd.store.files import modified
-from kd.store.groups import Series
+from kd.store.groups import Replicates
 from kd.store.runs import Run, Store
 from pages.parts.evaluate.charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate.tables import side_by_side
 from pages.parts.shared.result_summary import verdict
 from pages.parts.shared.theme import CHART
 
-Scores = dict[str, Score]
+Scores = dict[str, ModelReport]
 
 
 def scored(cast: dict[str, Run]) -> Scores:
@@ -32,11 +32,11 @@ def _changed(run: Run) -> tuple[int, ...]:
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the answers")
-def _scored(role: str, path: str, changed: tuple[int, ...]) -> Score | None:
-    return score(role, Run(Path(path)))
+def _scored(role: str, path: str, changed: tuple[int, ...]) -> ModelReport | None:
+    return model_report(role, Run(Path(path)))
 
 
-def scores(found: Scores, latency: Sequence[Row]) -> list[Row]:
+def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
     """The first block, all that the stored answers tell; its rows, for the table to take away.
 
     latency: of a forward pass, where it was measured.
@@ -44,7 +44,7 @@ def scores(found: Scores, latency: Sequence[Row]) -> list[Row]:
     _verdict(found)
     made = [row for one in found.values() for row in one.rows]
     alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
-             for row in together(found[TEACHER], other)]
+             for row in agreement_rows(found[TEACHER], other)]
     side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Chance")
     st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap) "
                "that count pictures of one person as independent. Chance: always answering the commonest class; for "
@@ -56,10 +56,10 @@ def scores(found: Scores, latency: Sequence[Row]) -> list[Row]:
     return [*made, *alike]
 
 
-def latency(runs: Store, student: Run) -> list[Row]:
+def latency(runs: Store, student: Run) -> list[MetricRow]:
     """Of a forward pass of each model, as it was measured with the cost of some explanations; else nothing."""
     for choice in choices(student):
-        found = read(runs, student, choice)
+        found = load_all(runs, student, choice)
         if found and found[COST]:
             return latencies(rows(found))
     return []
@@ -68,7 +68,7 @@ def latency(runs: Store, student: Run) -> list[Row]:
 def _verdict(found: Scores) -> None:
     if all(role in found for role in ROLES):
         teacher, control, student = (found[role].run for role in ROLES)
-        st.markdown(verdict(Series(teacher, ((control, student),))))
+        st.markdown(verdict(Replicates(teacher, ((control, student),))))
     elif CONTROL not in found:
         st.caption("There is no finished control (the same student without a teacher), so what distilling bought "
                    "cannot be told.")
@@ -89,7 +89,7 @@ def _calibration(found: Scores) -> None:
         st.caption("Share of a class's pictures that were found, with 95 % Wilson intervals. Dotted: guessing.")
 
 
-def _confusions(found: Scores, alike: list[Row]) -> None:
+def _confusions(found: Scores, alike: list[MetricRow]) -> None:
     st.subheader("Confusions", anchor=False)
     with st.grid(len(found), min_column_width=260):
         for role, one in found.items():
@@ -99,7 +99,7 @@ def _confusions(found: Scores, alike: list[Row]) -> None:
     if not paired(found[TEACHER], found[STUDENT]):
         st.caption("Teacher and student were tested on different pictures: their errors cannot be set side by side.")
         return
-    shared = confused_alike(found[TEACHER], found[STUDENT])
+    shared = shared_errors(found[TEACHER], found[STUDENT])
     st.markdown("**Confused alike**")
     left, right = st.columns([2, 3], gap="large")
     with left:

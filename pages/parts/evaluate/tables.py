@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, Row, Score, records
+from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, MetricRow, ModelReport, records
 from kd.store.runs import Run
 from pages.parts.shared.format import count, percent, size, unbroken
 
@@ -21,7 +21,7 @@ def figure(value: float | None, unit: str) -> str:
     return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")
 
 
-def between(row: Row) -> str:
+def between(row: MetricRow) -> str:
     """The value with its interval: `97.5 % (95.1–98.9)`."""
     text = figure(row.value, row.unit)
     if row.low is None or row.high is None:
@@ -35,7 +35,7 @@ def bare(value: float, unit: str) -> str:
     return figure(value, unit).partition(" ")[0]
 
 
-def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = "Chance",
+def side_by_side(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], chance: str = "Chance",
                  names: Mapping[str, str] | None = None) -> None:
     """A measure a line, a model a column; `chance` heads what knowing nothing gives, where alike for all. names: of the
     models, where not by their roles."""
@@ -56,7 +56,7 @@ def side_by_side(rows: Sequence[Row], found: Mapping[str, Score], chance: str = 
              alt=f"{', '.join(lines)} of {', '.join(found)}")
 
 
-def beside_chance(rows: Sequence[Row], names: Mapping[str, str], centre: str, chance: str = "Chance") -> None:
+def beside_chance(rows: Sequence[MetricRow], names: Mapping[str, str], centre: str, chance: str = "Chance") -> None:
     """A line per measure and model, for numbers that mean nothing without their chance level. names: of the models."""
     st.table([{"": row.measure, "Model": _capital(names[row.role]), "Value": unbroken(between(row)),
                chance: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
@@ -69,13 +69,13 @@ def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _grouped(rows: Sequence[Row]) -> Callable[[Row], int]:
+def _grouped(rows: Sequence[MetricRow]) -> Callable[[MetricRow], int]:
     """Keeps the measures' order and puts the models of one measure together."""
     order = list(dict.fromkeys(row.measure for row in rows))
     return lambda row: order.index(row.measure)
 
 
-def excess(row: Row) -> str:
+def excess(row: MetricRow) -> str:
     """`+0.41 (0.22 to 0.59)`."""
     return gap(row.excess, row.excess_low, row.excess_high, row.unit)
 
@@ -94,13 +94,13 @@ def heading(role: str, run: Run) -> str:
     return unbroken(f"{_capital(role)} · {run.spec.model_label}")
 
 
-def download(rows: Sequence[Row], name: str) -> None:
+def download(rows: Sequence[MetricRow], name: str) -> None:
     """Every number that the page shows, with its interval and chance level, as a CSV file."""
     st.download_button("All numbers (CSV)", lambda: as_csv(rows), f"{name}.csv", "text/csv", on_click="ignore",
                        icon=":material/download:")
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[MetricRow]) -> str:
     """A line per row."""
     buffer = io.StringIO()
     pd.DataFrame(records(rows)).to_csv(buffer, index=False)

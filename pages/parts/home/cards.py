@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from kd.experiments.results import Spread
+from kd.experiments.results import SeedScores
 from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
 from kd.spec import RunSpec
-from kd.store.groups import Series, control_of
+from kd.store.groups import Replicates, control_of
 from kd.store.runs import FINISHED, QUEUED, RUNNING, Store
 from pages.parts.shared import links, run_list, run_progress
 from pages.parts.shared.format import count, duration, percent, plain
@@ -58,12 +58,12 @@ class Trial:
         return f"{run_list.data_name(spec)} · {' → '.join([*names, spec.model_label])}{method}{seeds}"
 
     @property
-    def series(self) -> Series | None:
+    def series(self) -> Replicates | None:
         """Its seeds that have both control and student; None where there is none, or no teacher."""
         controls = {entry.spec.seed: entry.run for entry in self.arms.get(CONTROL, ())}
         pairs = tuple((controls[entry.spec.seed], entry.run) for entry in self.arms.get(STUDENT, ())
                       if entry.spec.seed in controls)
-        return Series(self.arms[TEACHER][0].run, pairs) if pairs and TEACHER in self.arms else None
+        return Replicates(self.arms[TEACHER][0].run, pairs) if pairs and TEACHER in self.arms else None
 
 
 def trials(entries: list[Entry], store: Store) -> list[Trial]:
@@ -123,9 +123,9 @@ def result(trial: Trial, first: bool = False) -> None:
             _arm(name, trial.arms.get(name, ()))
     if told := _verdict(trial):
         st.markdown(told)
-    failed = next((entry for entry in trial.entries if entry.run.reason), None)
+    failed = next((entry for entry in trial.entries if entry.run.failure_reason), None)
     if failed:  # the first: what follows failed for want of it
-        st.markdown(f"**{failed.role.capitalize()} failed.** {failed.run.reason}")
+        st.markdown(f"**{failed.role.capitalize()} failed.** {failed.run.failure_reason}")
     _actions(trial, first)
 
 
@@ -134,7 +134,7 @@ def _arm(name: str, arm: Sequence[Entry]) -> None:
         label = f"{MARKS[name]} {_called(name, arm)}"
         done = [entry.summary for entry in arm if entry.status == FINISHED and "accuracy" in entry.summary]
         if done:
-            scores = Spread(tuple(one["accuracy"] for one in done))
+            scores = SeedScores(tuple(one["accuracy"] for one in done))
             st.metric(label, percent(scores.mean))
             spread = "" if scores.sd is None else f"± {percent(scores.sd)} over seeds  \n"
             st.caption(f"{spread}{count(done[0].get('parameters'))} params  \n{count(done[0].get('flops'))} FLOPs")

@@ -32,8 +32,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         icon, colour = STATUS[entry.status]
         st.badge(entry.status, icon=icon, color=colour)
     st.caption(f"{_origin(entry)} · `{entry.run.id}`")
-    if entry.run.reason:
-        st.error(entry.run.reason, icon=":material/error:")
+    if entry.run.failure_reason:
+        st.error(entry.run.failure_reason, icon=":material/error:")
     actions(entry, entries)
     if entry.status == FINISHED:
         scores(entry)
@@ -54,7 +54,7 @@ def _origin(entry: Entry) -> str:
 def actions(entry: Entry, entries: list[Entry]) -> None:
     """What can be done with the run in its present state."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        jobs = queue(store().places)
+        jobs = queue(store().paths)
         if entry.active and st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
             jobs.cancel(entry.run)
             st.toast("Stopping. The best weights so far are kept.", icon=":material/stop_circle:")
@@ -117,7 +117,7 @@ def scores(entry: Entry) -> None:
 
 def _computed(entry: Entry) -> str:
     """Precision, device and threads as the run recorded them, `bf16-mixed, cpu, 2 threads`; empty before it started."""
-    started = entry.run.last("started") or {}
+    started = entry.run.last_event("started") or {}
     precision = entry.summary.get("precision") or started.get("precision")
     if not precision:
         return ""  # not started, or by a version that did not say

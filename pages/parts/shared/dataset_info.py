@@ -7,21 +7,21 @@ import streamlit as st
 from kd import datasets
 from kd.datasets import DataRef, open_dataset
 from kd.datasets.base import Dataset
-from kd.paths import Places
+from kd.paths import Paths
 from pages.parts.shared.context import store
 
 
-def looked(reference: str) -> DataRef:
+def dataset_info(reference: str) -> DataRef:
     """The data set that a reference names. Raises UsageError when there is none of this name."""
-    return _looked(reference, store().places.root)
+    return _looked(reference, store().paths.root)
 
 
 @st.cache_data(ttl=20, max_entries=16, show_spinner=False)
 def _looked(reference: str, root: Path) -> DataRef:
-    return datasets.inspect(reference, Places(root))
+    return datasets.inspect(reference, Paths(root))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the data set")
 def opened(reference: str, size: int, root: Path) -> Dataset:
     """A data set at one size. Its pictures are memory maps: keeping it costs little."""
-    return open_dataset(reference, size, Places(root))
+    return open_dataset(reference, size, Paths(root))

@@ -5,9 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 
-SETTINGS: dict[str, Any] = {item.name: item for item in fields(Request)}
+SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
 LABELS = {"data": "Data set", "image_size": "Size (px)", "explainer_depth": "Explainer's depth",
           "explainer_width": "Explainer's width", "explainer_fill": "Hidden parts show"}
 WORDS = {"mean": "the mean picture", "blur": "the picture, blurred"}  # of choices that do not speak for themselves

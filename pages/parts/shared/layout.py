@@ -31,7 +31,7 @@ def page(title: str) -> None:
     later pages need.
     """
     st.set_page_config(page_title=f"KD Lens · {title}", page_icon=_favicon(), layout="wide")
-    queue(store().places)
+    queue(store().paths)
     warmup.start()
     with st.sidebar:
         st.markdown("### KD Lens")

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kd.experiments.results import Arm, Outcome, Spread, outcome, sentence, signed
+from kd.experiments.results import ArmResult, DistillationResult, SeedScores, distillation_result, sentence, signed
 from kd.store.files import modified
-from kd.store.groups import Series, Trio
+from kd.store.groups import Distillation, Replicates
 from kd.store.runs import Run
 from pages.parts.shared import links
 from pages.parts.shared.format import count, duration, percent, unbroken
@@ -12,7 +12,7 @@ from pages.parts.shared.format import count, duration, percent, unbroken
 LONG = 8  # seeds that fit before their table scrolls
 
 
-def result(series: Series) -> Outcome | None:
+def result(series: Replicates) -> DistillationResult | None:
     """`kd.experiments.results.outcome`, kept until one of the runs changes."""
     return _result(series, tuple(map(_changed, series.runs)))
 
@@ -24,17 +24,17 @@ def _changed(run: Run) -> tuple[str, int, int]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _result(_series: Series, changed: tuple[tuple[str, int, int], ...]) -> Outcome | None:
-    return outcome(_series)
+def _result(_series: Replicates, changed: tuple[tuple[str, int, int], ...]) -> DistillationResult | None:
+    return distillation_result(_series)
 
 
-def verdict(series: Series) -> str:
+def verdict(series: Replicates) -> str:
     """The result in one sentence, in Markdown; empty until a seed has finished."""
     found = result(series)
     return sentence(found, lambda words: f"**{words}**").replace(" %", "\u00a0%") if found else ""
 
 
-def outcome_view(series: Series, trio: Trio) -> None:
+def result_view(series: Replicates, trio: Distillation) -> None:
     """Draw what the finished seeds came to. trio: the seed being looked at, to which the next steps lead."""
     found = result(series)
     if found is None:
@@ -54,47 +54,49 @@ def outcome_view(series: Series, trio: Trio) -> None:
     st.caption(protocol(found))
 
 
-def _next(trio: Trio) -> None:
+def _next(trio: Distillation) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Compare explanations", type="primary", icon=":material/compare:", key=f"see-{trio.student.id}"):
             st.switch_page("pages/compare.py", query_params={"run": trio.student.id})
         links.evaluate(trio.student.id)
 
 
-def protocol(found: Outcome) -> str:
+def protocol(found: DistillationResult) -> str:
     """How the numbers came about."""
-    drawn = "whole people drawn again" if found.bought.people else "paired by picture"
+    drawn = "whole people drawn again" if found.vs_control.people else "paired by picture"
     over = " ±: standard deviation over seeds; the interval is of these trained models on other test pictures." if len(
         found.seeds) > 1 else ""
     return (f"Test set; FLOPs of one picture (multiply-adds counted as two). In brackets: 95 % bootstrap intervals of "
             f"the differences in points, {drawn}.{over} Not for clinical use.")
 
 
-def row(arm: Arm) -> dict[str, str]:
+def row(arm: ArmResult) -> dict[str, str]:
     """An arm in words."""
     teacher = arm.role == "teacher"
     cells = {"": f"{arm.role.capitalize()} · {arm.run.spec.model_label}", "Accuracy": spread(arm.accuracy),
             "vs teacher": "" if teacher else f"{signed(arm.gain)} points", "Macro-F1": spread(arm.macro_f1),
-            "Parameters": count(arm.parameters) + ("" if teacher else f" (÷ {arm.smaller:.3g})"),
-            "FLOPs": count(arm.flops) + ("" if teacher else f" (÷ {arm.lighter:.3g})"),
+            "Parameters": count(arm.parameters) + ("" if teacher else f" (÷ {arm.params_ratio:.3g})"),
+            "FLOPs": count(arm.flops) + ("" if teacher else f" (÷ {arm.flops_ratio:.3g})"),
             "Training": duration(arm.seconds.mean) + (" each" if arm.seconds.n > 1 else "")}
     return {name: unbroken(text) for name, text in cells.items()}
 
 
-def spread(scores: Spread) -> str:
+def spread(scores: SeedScores) -> str:
     """`90.0 %`, or `90.0 ± 1.2 %` over seeds."""
     mean = percent(scores.mean)
     return mean if scores.sd is None else f"{mean.removesuffix(' %')} ± {percent(scores.sd)}"
 
 
-def _by_seed(found: Outcome) -> None:
+def _by_seed(found: DistillationResult) -> None:
     """Every finished seed by itself: an average must not hide that they disagree."""
     _, control, student = found.arms
-    own = zip(found.seeds, control.accuracy.values, student.accuracy.values, found.bought.by_seed.values, strict=True)
+    own = zip(
+        found.seeds, control.accuracy.values, student.accuracy.values, found.vs_control.by_seed.values, strict=True
+    )
     rows = [{"Seed": str(seed), "Control": percent(first), "Student": percent(second), "Difference": signed(gap)}
             for seed, first, second, gap in own]
     with st.container(height=320 if len(rows) > LONG else "content", border=False):
         st.table(rows, border="horizontal", hide_index=True, alt="Accuracy of control and student of each seed")
-    if found.bought.by_seed.sd is not None:
-        whole = unbroken(f"{signed(found.bought.points)} ± {found.bought.by_seed.sd:.1f} points")
+    if found.vs_control.by_seed.sd is not None:
+        whole = unbroken(f"{signed(found.vs_control.points)} ± {found.vs_control.by_seed.sd:.1f} points")
         st.caption(f"Difference: student − control, {whole} over the seeds.")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.experiments.data_efficiency.curves import Study, studies
+from kd.experiments.data_efficiency.curves import LearningCurves, learning_curves
 from kd.experiments.data_efficiency.figure import draw
-from kd.experiments.data_efficiency.report import as_csv, lines, note, told
+from kd.experiments.data_efficiency.report import as_csv, lines, note, summary_parts
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row
 from kd.store.runs import Store
@@ -42,12 +42,12 @@ PERCENT = ("data_fraction", "test_accuracy", "low", "high", "sd")
 
 def section(sweep: Sweep, rows: Sequence[Row]) -> None:
     """Draw what is known so far; nothing for a sweep without shares of the data."""
-    found = studies(sweep, rows, store())
+    found = learning_curves(sweep, rows, store())
     if not found:
         return
     st.subheader("Accuracy and data", anchor=False)
     study = _chosen(sweep, found)
-    opening, students, rest = told(study, lambda words: f"**{words}**")
+    opening, students, rest = summary_parts(study, lambda words: f"**{words}**")
     st.markdown("\n".join([opening, "", *(f"- {one}" for one in students), "", *rest]))
     st.plotly_chart(study_chart(study), config=CHART, key=f"study-{sweep.id}",
                     alt="Test accuracy of control and students against the share of the training images")
@@ -58,7 +58,7 @@ def section(sweep: Sweep, rows: Sequence[Row]) -> None:
     _downloads(sweep, study, found, rows, store())
 
 
-def _chosen(sweep: Sweep, found: Sequence[Study]) -> Study:
+def _chosen(sweep: Sweep, found: Sequence[LearningCurves]) -> LearningCurves:
     """One study per control: which of them."""
     if len(found) == 1:
         return found[0]
@@ -67,7 +67,9 @@ def _chosen(sweep: Sweep, found: Sequence[Study]) -> Study:
     return by_title[title]
 
 
-def _downloads(sweep: Sweep, study: Study, found: Sequence[Study], rows: Sequence[Row], runs: Store) -> None:
+def _downloads(
+    sweep: Sweep, study: LearningCurves, found: Sequence[LearningCurves], rows: Sequence[Row], runs: Store
+) -> None:
     with st.container(horizontal=True):
         st.download_button("Figure (PNG)", lambda: draw(study), f"{sweep.id}.png", "image/png", on_click="ignore",
                            icon=":material/image:")
@@ -75,7 +77,7 @@ def _downloads(sweep: Sweep, study: Study, found: Sequence[Study], rows: Sequenc
                            "text/csv", on_click="ignore", icon=":material/download:")
 
 
-def as_frame(study: Study) -> pd.DataFrame:
+def as_frame(study: LearningCurves) -> pd.DataFrame:
     """One row a point; numbers stay numbers, so that columns sort."""
     frame = pd.DataFrame(lines(study))[list(COLUMNS)]
     return frame.assign(**{name: 100 * pd.to_numeric(frame[name]) for name in PERCENT})

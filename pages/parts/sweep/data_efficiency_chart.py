@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from kd.experiments.data_efficiency.curves import Curve, Point, Study
+from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
 from kd.experiments.data_efficiency.figure import places, reach, style, tick
 from kd.experiments.data_efficiency.report import share, teacher_words
 from kd.experiments.results import between, signed
@@ -15,7 +15,7 @@ SYMBOLS = ("circle", "square", "triangle-up", "triangle-down", "diamond", "cross
 BESIDE = 0.065  # the seeds' dots from their bar
 
 
-def study_chart(study: Study) -> go.Figure:
+def study_chart(study: LearningCurves) -> go.Figure:
     """A line per model; one model's points keep clear of the others' at the same share."""
     low, high = reach(study)
     ends = [-0.5, len(study.fractions) - 0.5]
@@ -33,15 +33,15 @@ def study_chart(study: Study) -> go.Figure:
     return tidy(figure, 420).update_layout(hovermode="closest")
 
 
-def _add(figure: go.Figure, study: Study, curve: Curve) -> None:
+def _add(figure: go.Figure, study: LearningCurves, curve: Curve) -> None:
     colour, sign = style(study, curve)
     at, means = places(study, curve), [point.accuracy.mean for point in curve.points]
     figure.add_scatter(
         x=at, y=means, name=curve.name, legendgroup=curve.name, mode="lines+markers",
         line={"color": colour, "width": 2}, marker={"color": colour, "symbol": SYMBOLS[sign], "size": 8},
         error_y={"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": colour,
-                 "array": [point.whiskers[1] for point in curve.points],
-                 "arrayminus": [point.whiskers[0] for point in curve.points]},
+                 "array": [point.error_bars[1] for point in curve.points],
+                 "arrayminus": [point.error_bars[0] for point in curve.points]},
         hovertext=[_hovered(curve, point) for point in curve.points], hovertemplate="%{hovertext}<extra></extra>")
     seeds = [(place + BESIDE, value, seed) for place, point in zip(at, curve.points, strict=True)
              for value, seed in zip(point.accuracy.values, point.seeds, strict=True) if len(point.seeds) > 1]
@@ -54,7 +54,11 @@ def _add(figure: go.Figure, study: Study, curve: Curve) -> None:
 def _hovered(curve: Curve, point: Point) -> str:
     """A point in a few lines."""
     images = "" if point.images is None else f", {point.images:,} images"
-    bought = f"<br>− control {signed(point.bought.points)} points ({between(point.bought)})" if point.bought else ""
+    bought = (
+        f"<br>− control {signed(point.vs_control.points)} points ({between(point.vs_control)})"
+        if point.vs_control
+        else ""
+    )
     ends = point.interval
     level = "" if ends.low is None else f" ({percent(ends.low)} to {percent(ends.high)})"
     return (f"{curve.name}<br>{share(point.fraction)}{images}, {point.passes} passes<br>test accuracy "

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, less_data
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, data_efficiency
 from kd.experiments.data_efficiency import METHODS as USUAL
 from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
@@ -41,7 +41,7 @@ def form() -> Sweep | None:
     distill_form.require_paths({**values, **fixed})
     if not distill_form.there(values["data"]):
         return None
-    found = less_data({**values, **fixed}, methods, shares)
+    found = data_efficiency({**values, **fixed}, methods, shares)
     return Sweep(found.base, {**found.axes, **axes})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from kd.errors import UsageError
-from kd.experiments.plan import Request
+from kd.experiments.plan import DistillSpec
 from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
 from pages.parts.distill import form as distill_form
@@ -38,7 +38,7 @@ def form() -> Sweep | None:
     with st.expander("More settings", icon=":material/tune:"):
         values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
     distill_form.require_paths({**values, **fixed})
-    return Sweep(Request(**values, **fixed), axes) if distill_form.there(values["data"]) else None
+    return Sweep(DistillSpec(**values, **fixed), axes) if distill_form.there(values["data"]) else None
 
 
 def student(values: dict[str, Any], place: str = "sweep", one: bool = False
@@ -54,7 +54,7 @@ def student(values: dict[str, Any], place: str = "sweep", one: bool = False
         name = distill_form.backbone("student", "mobilenetv3_small_050")
         return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
     left, right = st.columns(2)
-    usual = Request()
+    usual = DistillSpec()
     if kind == "plain":
         with left:
             depths = several("depth", range(1, 13), (usual.depth,) if one else DEPTHS, place=f"{place}_depth")
@@ -108,7 +108,7 @@ def _recipe(values: dict[str, Any]) -> dict[str, Sequence[Any]]:
     st.markdown("**Training**")
     with st.grid(3, min_column_width=150):
         values["seeds"] = fields.number("seeds")
-        return {"epochs": several("epochs", EPOCHS, (Request().epochs,)),
+        return {"epochs": several("epochs", EPOCHS, (DistillSpec().epochs,)),
                 "data_fraction": several("data_fraction", SHARES, (1.0,), float)}
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 from kd.datasets import DataRef
-from kd.experiments.plan import passes
+from kd.experiments.plan import epochs_for_fraction
 from kd.experiments.sweep import Sweep, cells
-from kd.experiments.sweep.estimate import Demands, demands
+from kd.experiments.sweep.estimate import SweepEstimate, estimate_sweep
 from kd.methods import check
-from kd.paths import Places
+from kd.paths import Paths
 from kd.store.runs import Store
 from pages.parts.shared.context import store
-from pages.parts.shared.dataset_info import looked
+from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.format import rough
 from pages.parts.sweep.charts import named, text
 
@@ -29,7 +29,7 @@ def combinations(sweep: Sweep) -> None:
     st.markdown(f"**{len(found)} cell{'s' if len(found) != 1 else ''}**{seeds}")
     if sweep.base.seeds == 1 and len(found) > 1:
         st.caption("With one seed, the difference between two cells may be luck. Two or three tell.")
-    classes = len(looked(sweep.base.data).classes)
+    classes = len(dataset_info(sweep.base.data).classes)
     for method in dict.fromkeys(str(cell.settings.get("method", sweep.base.method)) for cell in found):
         if told := check(method, classes):
             st.caption(f"{method}, on two classes: {told}")
@@ -37,17 +37,17 @@ def combinations(sweep: Sweep) -> None:
 
 def _stretched(sweep: Sweep) -> list[dict[str, str]]:
     """How often students go over each share of the data, where that differs. Raises UsageError for too often."""
-    if not sweep.base.stretch or "epochs" in sweep.axes:
+    if not sweep.base.equal_steps or "epochs" in sweep.axes:
         return []
     shares = map(float, sweep.axes.get("data_fraction", ()))
-    counts = ", ".join(str(passes(replace(sweep.base, data_fraction=share))) for share in shares)
+    counts = ", ".join(str(epochs_for_fraction(replace(sweep.base, data_fraction=share))) for share in shares)
     return [{"Varies": "passes over each", "Values": counts}] if counts else []
 
 
-def demanded(sweep: Sweep) -> None:
+def estimated(sweep: Sweep) -> None:
     """Runs and time. Raises UsageError for any combination that is refused."""
     with st.spinner("Checking every combination and estimating the time"):
-        found = _demands(json.dumps(sweep.to_json()), looked(sweep.base.data), store().places.root)
+        found = _demands(json.dumps(sweep.to_json()), dataset_info(sweep.base.data), store().paths.root)
     done = f", {found.finished} finished before and used again" if found.finished else ""
     time = f"about {rough(found.seconds)}" if found.runs > found.finished else "nothing left to train"
     st.markdown(f":material/checklist: **{found.runs} runs**{done}  \n:material/timer: **{time}**")
@@ -56,5 +56,5 @@ def demanded(sweep: Sweep) -> None:
 
 
 @st.cache_data(ttl=20, max_entries=32, show_spinner=False)
-def _demands(sweep: str, data: DataRef, root: Path) -> Demands:
-    return demands(Sweep.from_json(json.loads(sweep)), Store(Places(root)), data)
+def _demands(sweep: str, data: DataRef, root: Path) -> SweepEstimate:
+    return estimate_sweep(Sweep.from_json(json.loads(sweep)), Store(Paths(root)), data)

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from kd.experiments.sweep import Cell, Sweep, planned
+from kd.experiments.sweep import Cell, Sweep, planned_cells
 from kd.experiments.sweep.explanation_times import TASK, missing
-from kd.experiments.sweep.progress import Standing, place, standing
+from kd.experiments.sweep.progress import SweepStatus, place, sweep_status
 from kd.jobs import tasks
 from kd.jobs.queue import queue
-from kd.store.groups import Trio
+from kd.store.groups import Distillation
 from kd.store.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from pages.parts.shared import run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
@@ -35,19 +35,19 @@ def measuring(sweep: Sweep, teacher: str) -> tasks.TaskState | None:
     return state if state.args.get("sweep") == sweep.id else None
 
 
-def live(sweep: Sweep) -> Standing:
+def live(sweep: Sweep) -> SweepStatus:
     """Draw how far it is, and renew that while something runs; whenever a run ends, the whole page is drawn anew.
 
     Once nothing is left to train, the timing of the explanations is queued, unless it was tried before.
     """
-    cells = planned(sweep, store())
-    first = standing(cells, store())
+    cells = planned_cells(sweep, store())
+    first = sweep_status(cells, store())
     if first.finished == first.runs and _untried(sweep, cells) and missing(sweep, store()):
         measure(sweep)  # it ended while nobody looked
     polling = busy(sweep, cells, first)
 
     def look() -> None:
-        now = standing(cells, store())
+        now = sweep_status(cells, store())
         if first.active and not now.active and missing(sweep, store()):
             measure(sweep)
         if (now.finished, busy(sweep, cells, now)) != (first.finished, polling):
@@ -59,7 +59,7 @@ def live(sweep: Sweep) -> Standing:
     return first
 
 
-def busy(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> bool:
+def busy(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> bool:
     """Whether one of its runs, or the timing of its explanations, waits or is carried out, in any process."""
     state = measuring(sweep, cells[0].teacher) if cells else None
     return bool(now.active) or bool(state and state.active)
@@ -72,13 +72,13 @@ def _untried(sweep: Sweep, cells: tuple[Cell, ...]) -> bool:
 
 def measure(sweep: Sweep) -> None:
     """Ask the queue to time the explanations, behind all that waits."""
-    teacher = planned(sweep, store())[0].teacher
+    teacher = planned_cells(sweep, store())[0].teacher
     runs = store()
     if teacher in runs and runs[teacher].status == FINISHED:
-        queue(runs.places).ask(runs[teacher], TASK, {"sweep": sweep.id})
+        queue(runs.paths).submit_task(runs[teacher], TASK, {"sweep": sweep.id})
 
 
-def _draw(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> None:
+def _draw(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> None:
     with st.container(border=True, gap="small"):
         # First, so that Cancel never waits for what is drawn below it.
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -90,7 +90,7 @@ def _draw(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> None:
             st.caption(line)
 
 
-def _controls(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> None:
+def _controls(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> None:
     if now.active:
         asked = all(run.cancel_requested() for run in now.active)
         st.button("Cancelling" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
@@ -105,14 +105,14 @@ def _controls(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> None:
 
 def start(sweep: Sweep) -> None:
     """Plan what is missing and queue what has not finished. Raises UsageError."""
-    from kd.experiments.sweep import work
+    from kd.experiments.sweep import unfinished_runs
 
-    queue(store().places).submit(work(sweep, store()))
+    queue(store().paths).submit(unfinished_runs(sweep, store()))
 
 
 def cancel(cells: tuple[Cell, ...]) -> None:
     """Stop this sweep's runs, but no teacher or control that another student in the queue still waits for."""
-    jobs = queue(store().places)
+    jobs = queue(store().paths)
     own = list(dict.fromkeys(run_id for cell in cells for run_id in cell.ids))
     wanted = _wanted_elsewhere(jobs.store, set(own))
     for run_id in reversed(own):
@@ -121,14 +121,14 @@ def cancel(cells: tuple[Cell, ...]) -> None:
 
 
 def _wanted_elsewhere(runs: Store, own: set[str]) -> set[str]:
-    from kd.store.groups import trio_of
+    from kd.store.groups import distillation_of
 
     others: list[Run] = [entry.run for entry in run_list.active(runs) if entry.run.id not in own and entry.spec.teacher]
-    trios: list[Trio] = [trio for run in others if (trio := trio_of(runs, run))]
+    trios: list[Distillation] = [trio for run in others if (trio := distillation_of(runs, run))]
     return {run.id for trio in trios for run in trio.runs}
 
 
-def _lines(sweep: Sweep, cells: tuple[Cell, ...], now: Standing) -> list[str]:
+def _lines(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> list[str]:
     lines = []
     if now.current:
         lines.append(plain(f"Now: {place(now.current, cells)} · {run_progress.words(now.current)}"))

@@ -9,7 +9,7 @@ from kd.experiments.results import sentence
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.explanation_times import missing, read
 from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
-from kd.experiments.sweep.progress import Standing
+from kd.experiments.sweep.progress import SweepStatus
 from kd.experiments.sweep.results import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
 from kd.store.runs import FAILED, Store
 from pages.parts.shared import links
@@ -46,7 +46,7 @@ WIDE = {"method": st.column_config.TextColumn("method", width=126)}  # as wide a
 PERCENT = [name for name in COLUMNS if name.startswith(("val_", "test_", "control_"))]
 
 
-def result(sweep: Sweep, now: Standing) -> None:
+def result(sweep: Sweep, now: SweepStatus) -> None:
     """Draw everything that is known so far."""
     rows = table(sweep, store())
     _failures(rows)
@@ -72,7 +72,7 @@ def _failures(rows: Sequence[Row]) -> None:
         st.error(f"**{which} failed.** {plain(reason)}", icon=":material/error:")
 
 
-def _best(chosen: Row, rows: Sequence[Row], now: Standing) -> None:
+def _best(chosen: Row, rows: Sequence[Row], now: SweepStatus) -> None:
     student = chosen.arm("student")
     if student is None or chosen.outcome is None:
         return
@@ -119,7 +119,7 @@ def _list(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row) -> None:
                "accuracies seen here will find less on new pictures.")
 
 
-def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: Standing) -> None:
+def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: SweepStatus) -> None:
     st.subheader("Accuracy and cost", anchor=False)
     found = points(rows)
     with st.grid(2, min_column_width=340):
@@ -137,7 +137,7 @@ def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: Standing) -> No
         st.button("Measure the architectures that came later", icon=":material/timer:", on_click=measure, args=(sweep,))
 
 
-def _not_measured(sweep: Sweep, rows: Sequence[Row], now: Standing) -> None:
+def _not_measured(sweep: Sweep, rows: Sequence[Row], now: SweepStatus) -> None:
     """The one next step."""
     state = measuring(sweep, rows[0].cell.teacher)
     with st.container(border=True, height="stretch", vertical_alignment="center"):
