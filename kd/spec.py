@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kd.errors import UsageError, unknown
+from kd.renamings import FORMAT, current_spec
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
@@ -85,7 +86,7 @@ class RunSpec:
     @cached_property
     def id(self) -> str:
         """Readable prefix and a hash of all fields: equal settings are the same run folder."""
-        digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.data.split(":", 1)[0]).stem, self.model_label, self.method)
         return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
 
@@ -100,19 +101,21 @@ class RunSpec:
     def without_mask_net(self) -> Self:
         """The same model without an explainer in front of it."""
         rest: dict[str, Any] = {item.name: item.default for item in fields(self)
-                                if item.name.startswith("explainer_")}
+                                if item.name.startswith("mask_")}
         return replace(self, **rest)
 
     def __hash__(self) -> int:
         return hash(self.id)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values only; `from_json` gives an equal spec back."""
-        return asdict(self)
+        """Plain values and their format version; `from_json` gives an equal spec back."""
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `to_json` wrote. Raises UsageError for unknown fields (a newer version's file, say)."""
+        """The spec that `to_json` wrote, in this version or an earlier one. Raises UsageError for unknown fields (a
+        newer version's file, say)."""
+        values = current_spec(values)
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:

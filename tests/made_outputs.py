@@ -9,7 +9,8 @@ TARGET = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 OURS = ((4, 8), (6, 4))  # (channels, side) of each stage of a student, and of its teacher
 THEIRS = ((5, 8), (7, 4), (8, 2))
 TEACHING = [name for name in METHODS if METHODS[name].needs_teacher]
-OF_THE_MASK = {"keep", "remove", "bottleneck", "variation"}  # terms that teach an explainer, not the student behind it
+# terms that teach an explainer, not the student behind it
+OF_THE_MASK = {"sufficiency", "comprehensiveness", "mask_penalty", "total_variation"}
 
 
 def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool = False,

@@ -46,8 +46,8 @@ def made_explained_trio(store: Store) -> tuple[Run, Run, Run]:
 
 
 def explained_spec(teacher: Run) -> RunSpec:
-    return replace(CONTROL, method="medtex", method_args=complete("medtex", {}), teacher=teacher.id, explainer_depth=2,
-                   explainer_width=4)
+    return replace(CONTROL, method="medtex", method_args=complete("medtex", {}), teacher=teacher.id, mask_net_depth=2,
+                   mask_net_width=4)
 
 
 def student_spec(teacher: Run) -> RunSpec:

@@ -13,7 +13,7 @@ SIZE = 32
 
 def explainer_of(method: str) -> dict[str, int]:
     """The fields of a student's spec that its method asks for beside the student: the smallest explainer, or none."""
-    return {"explainer_depth": 1, "explainer_width": 4} if METHODS[method].needs_mask_net else {}
+    return {"mask_net_depth": 1, "mask_net_width": 4} if METHODS[method].needs_mask_net else {}
 
 
 def spec(**changes) -> RunSpec:

@@ -11,7 +11,7 @@ from kd.experiments.sweep import Sweep, sweeps
 from kd.store.runs import Store
 
 SMALL = ["study", "less-data", "--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1",
-         "--batch-size", "8", "--views", "3", "--depth", "2", "--width", "4", "--explainer-depth", "1"]
+         "--batch-size", "8", "--views", "3", "--depth", "2", "--width", "4", "--mask-net-depth", "1"]
 
 
 def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
@@ -43,11 +43,11 @@ def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
 def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
     monkeypatch.setattr("kd.cli.data_efficiency.train_all", lambda *_: None)
     monkeypatch.setattr("kd.cli.data_efficiency.table", lambda *_: [])
-    assert run(capsys, *SMALL, "--json")[1]["base"] == run(capsys, *SMALL, "--stretch", "1", "--seeds", "3",
+    assert run(capsys, *SMALL, "--json")[1]["base"] == run(capsys, *SMALL, "--equal-steps", "1", "--seeds", "3",
                                                           "--json")[1]["base"]
-    _, result, _ = run(capsys, *SMALL, "--json", "--methods", "kd,dkd", "--stretch", "0")
+    _, result, _ = run(capsys, *SMALL, "--json", "--methods", "kd,dkd", "--equal-steps", "0")
     settings = {"data": DATA, "teacher": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 8, "views": 3,
-                "depth": 2, "width": 4, "explainer_depth": 1, "stretch": 0.0}
+                "depth": 2, "width": 4, "mask_net_depth": 1, "equal_steps": 0.0}
     assert result["sweep"] == data_efficiency(settings, ("kd", "dkd")).id
     assert result["axes"] == {"method": ["kd", "dkd"], "data_fraction": [0.1, 0.25, 0.5, 1.0]}
 

@@ -51,12 +51,12 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
     code, read, err = run(capsys, *words)
     assert code == 0
     assert read["readouts"] is None
-    assert "--readouts" in read["notes"][0]
-    code, read, err = run(capsys, *words, "--readouts")
+    assert "--linear-probes" in read["notes"][0]
+    code, read, err = run(capsys, *words, "--linear-probes")
     assert f"readouts of {student}: computing" in err
     assert set(read["stages"][0]["probabilities"]) == set(read["probabilities"])
     assert {file.suffix for file in (tmp_path / "h").iterdir()} >= {".png", ".npz", ".json"}
-    assert "computing" not in run(capsys, *words, "--readouts")[2]
+    assert "computing" not in run(capsys, *words, "--linear-probes")[2]
 
     code, scores, _ = run(capsys, "evaluate", student, *root)
     assert scores["accuracy"] == result["student"]["accuracy"]
@@ -179,7 +179,7 @@ def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypa
     assert "-dkd-" in result["student"]["run"]
     assert "On two classes there is one other class only" in err
     assert "two classes" not in run(capsys, *words)[2]
-    code, _, err = run(capsys, *words, "--method", "kd-standardised")
+    code, _, err = run(capsys, *words, "--method", "logit-std")
     assert code == 2
     assert "cannot be had on two classes" in err
 
@@ -192,7 +192,7 @@ def test_masks_that_explain_nothing_are_said_with_a_way_out(capsys, tmp_path):
     student = result["student"]["run"]
     told = f"{student}: The mask has stayed open"
     assert err.count(told) == 1
-    assert "bottleneck" in err
+    assert "mask_penalty" in err
     assert re.search(r"  epoch 1/1 .*  mask \d+ %\n", err)
     assert told in run(capsys, *words)[2], "also where the run is used again"
     code, shown, err = run(capsys, "show", student, "--root", str(tmp_path / "store"), "--json")

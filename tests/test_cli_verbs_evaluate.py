@@ -22,7 +22,7 @@ def made(tmp_path_factory) -> tuple[str, str, str]:
 
 def test_the_table_has_kept_and_left_of_every_map(capsys, made):
     root, student, _ = made
-    code, table, err = run(capsys, "evaluate", student, "--explainers", "mask", "--posthoc", "--localisation",
+    code, table, err = run(capsys, "evaluate", student, "--explainers", "mask", "--mask-fidelity", "--localisation",
                            "--limit", "8", "--root", root)
     assert code == 0
     assert set(table.split("\n")[0].split()) >= NUMBERS
@@ -35,7 +35,7 @@ def test_the_table_has_kept_and_left_of_every_map(capsys, made):
 
 def test_json_has_everything_and_posthoc_alone_means_the_mask(capsys, made):
     root, student, _ = made
-    code, result, _ = run(capsys, "evaluate", student, "--posthoc", "--limit", "8", "--root", root, "--json")
+    code, result, _ = run(capsys, "evaluate", student, "--mask-fidelity", "--limit", "8", "--root", root, "--json")
     assert code == 0
     found = result["explanations"]["mask"]
     assert found["models"]["teacher"]["explainer"] == "grad-cam"
@@ -47,7 +47,9 @@ def test_json_has_everything_and_posthoc_alone_means_the_mask(capsys, made):
     assert len(found["notes"]) == 2
 
 
-@pytest.mark.parametrize("words", [["--explainers", "mask"], ["--posthoc"], ["--posthoc", "--explainers", "grad-cam"]])
+@pytest.mark.parametrize(
+    "words", [["--explainers", "mask"], ["--mask-fidelity"], ["--mask-fidelity", "--explainers", "grad-cam"]]
+)
 def test_a_mask_that_nobody_has_is_refused_before_anything_is_computed(capsys, made, words):
     root, _, teacher = made
     code, out, err = run(capsys, "evaluate", teacher, *words, "--root", root)
@@ -57,6 +59,6 @@ def test_a_mask_that_nobody_has_is_refused_before_anything_is_computed(capsys, m
 
 def test_posthoc_wants_the_mask_among_the_explainers(capsys, made):
     root, student, _ = made
-    code, _, err = run(capsys, "evaluate", student, "--posthoc", "--explainers", "grad-cam", "--root", root)
+    code, _, err = run(capsys, "evaluate", student, "--mask-fidelity", "--explainers", "grad-cam", "--root", root)
     assert code == 2
     assert "Choose the explainer mask as well" in err

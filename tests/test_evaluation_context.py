@@ -31,7 +31,7 @@ def make(own_root):
     teacher = made(store, replace(TEACHER, data=DATA), data.classes)
     runs = {"teacher": teacher, "control": made(store, replace(CONTROL, data=DATA), data.classes),
             "student": made(store, replace(student_spec(teacher), data=DATA, method="medtex", method_args={},
-                                           explainer_depth=2, explainer_width=4), data.classes)}
+                                           mask_net_depth=2, mask_net_width=4), data.classes)}
     return lambda name, *kinds, pulse=nothing: EvalContext(runs, data, EvalKey(name, limit=8), pulse, set(kinds))
 
 

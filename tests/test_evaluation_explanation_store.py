@@ -138,7 +138,7 @@ def explained(store):
     teacher = made(store, TEACHER)
     made(store, CONTROL)
     spec = student_spec(teacher)
-    return made(store, replace(spec, method="medtex", method_args={}, explainer_depth=2, explainer_width=4))
+    return made(store, replace(spec, method="medtex", method_args={}, mask_net_depth=2, mask_net_width=4))
 
 
 def test_who_has_no_mask_is_judged_by_grad_cam_and_that_is_kept_as_grad_cam(store, explained):

@@ -53,7 +53,7 @@ def read(store: Store, sweep: Sweep) -> LearningCurves:
 
 def test_it_is_a_sweep_of_methods_and_shares_with_one_control_and_teacher(store):
     sweep = data_efficiency(SETTINGS)
-    assert sweep == Sweep(request(**SETTINGS, stretch=1.0), {"method": ("kd", "medtex"),
+    assert sweep == Sweep(request(**SETTINGS, equal_steps=1.0), {"method": ("kd", "medtex"),
                                                              "data_fraction": (0.1, 0.25, 0.5, 1.0)})
     assert data_efficiency({**SETTINGS, "seeds": 3}) == data_efficiency({name: value for name, value in SETTINGS.items()
                                                              if name != "seeds"})
@@ -65,7 +65,7 @@ def test_it_is_a_sweep_of_methods_and_shares_with_one_control_and_teacher(store)
         first, second = (cell for cell in cells if cell.settings["data_fraction"] == share)
         assert [pair[0] for pair in first.pairs] == [pair[0] for pair in second.pairs]
         control, student = (store[run_id].spec for run_id in second.pairs[0])
-        assert control.explainer_depth == 0 < student.explainer_depth
+        assert control.mask_net_depth == 0 < student.mask_net_depth
         assert control.epochs == student.epochs == round(4 / share)
     assert store[cells[0].teacher].spec.epochs == 4
 
@@ -77,10 +77,10 @@ def test_one_share_is_no_study(fractions):
 
 
 def test_too_many_passes_are_refused_before_anything_is_made(store):
-    with pytest.raises(UsageError, match=r"0\.1 with stretch 1 makes 1500 passes of 150; a run has 1000 at most"):
+    with pytest.raises(UsageError, match=r"0\.1 with equal_steps 1 makes 1500 passes of 150; a run has 1000 at most"):
         plan(data_efficiency({**SETTINGS, "epochs": 150}), store)
     assert not list(store)
-    assert plan_specs(cell_request(data_efficiency({**SETTINGS, "epochs": 150, "stretch": 0.0}),
+    assert plan_specs(cell_request(data_efficiency({**SETTINGS, "epochs": 150, "equal_steps": 0.0}),
                               plan(data_efficiency(SETTINGS), store)[0]), store)
 
 
@@ -196,7 +196,7 @@ def test_tables_have_every_point_and_what_it_is_not_for(store):
     assert written[4]["training_images"] == "4"
     assert written[4]["by_seed"] == "0.6667 0.6500"
     assert written[4]["minus_control_verdict"] == "better"
-    assert written[4]["all: stretch"] == "1.0"
+    assert written[4]["all: equal_steps"] == "1.0"
     assert written[4]["version: torch"] == "2"
     assert {line["notice"] for line in written} == {"Not for clinical use."}
     assert to_json(study)["sentence"] == sentence(study)

@@ -131,19 +131,19 @@ def test_timm_student(store):
     assert trio.student.spec.model == "test_efficientnet"
 
 
-@pytest.mark.parametrize(("fraction", "stretch", "epochs"), [
+@pytest.mark.parametrize(("fraction", "equal_steps", "epochs"), [
     (1.0, 1.0, 2), (0.25, 0.0, 2), (0.25, 0.5, 4), (0.25, 1.0, 8), (0.3, 1.0, 7)])
-def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fraction, stretch, epochs):
-    teacher, control, student = plan_specs(request(data_fraction=fraction, stretch=stretch), store)
+def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fraction, equal_steps, epochs):
+    teacher, control, student = plan_specs(request(data_fraction=fraction, equal_steps=equal_steps), store)
     assert (teacher.epochs, teacher.data_fraction) == (2, 1.0)
     assert (control.epochs, student.epochs) == (epochs, epochs)
     assert control.data_fraction == fraction
 
 
 def test_more_passes_than_a_run_can_have_are_refused(store):
-    assert epochs_for_fraction(request(epochs=100, data_fraction=0.1, stretch=1.0)) == 1000
+    assert epochs_for_fraction(request(epochs=100, data_fraction=0.1, equal_steps=1.0)) == 1000
     with pytest.raises(UsageError, match="makes 1010 passes of 101; a run has 1000 at most"):
-        plan_specs(request(epochs=101, data_fraction=0.1, stretch=1.0), store)
+        plan_specs(request(epochs=101, data_fraction=0.1, equal_steps=1.0), store)
 
 
 def test_every_field_of_the_form_has_help():
@@ -161,7 +161,7 @@ def test_single_gives_small_students_large_steps(store):
 
 
 def test_an_explained_student_has_the_control_of_the_bare_one(store):
-    teacher, control, student = plan_specs(request(method="medtex", explainer_depth=2), store)
+    teacher, control, student = plan_specs(request(method="medtex", mask_net_depth=2), store)
     assert (student.mask_net_depth, control.mask_net_depth, teacher.mask_net_depth) == (2, 0, 0)
     assert control == plan_specs(request(), store)[1] == control_spec(student)
 
@@ -174,5 +174,5 @@ def test_methods_on_two_classes_are_refused_or_explained(store):
     assert method_warning(request(method="dkd"), datasets.inspect(DATA, store.paths)) == ""
     assert plan_specs(request(data="two", method="dkd"), store)[2].method == "dkd"
     with pytest.raises(UsageError, match="cannot be had on two classes"):
-        plan_specs(request(data="two", method="kd-standardised"), store)
+        plan_specs(request(data="two", method="logit-std"), store)
     assert not list(store)

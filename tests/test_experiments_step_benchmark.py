@@ -12,7 +12,7 @@ from kd.observation import MaskSampling
 from kd.spec import RunSpec
 
 PLAIN = RunSpec(model="plain", depth=2, width=4, image_size=32)
-EXPLAINED = replace(PLAIN, explainer_depth=1, explainer_width=4)
+EXPLAINED = replace(PLAIN, mask_net_depth=1, mask_net_width=4)
 FROZEN = StepConfig(frozen=True)
 
 

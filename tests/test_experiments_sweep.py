@@ -172,7 +172,7 @@ def test_a_sweep_of_a_version_with_fewer_settings_is_the_same_sweep(store):
     cells = plan(one, store)
     older = path(store, "phantom_brain-alpha-0123456789")
     values = json.loads(path(store, one.id).read_text())
-    del values["sweep"]["base"]["stretch"]
+    del values["sweep"]["base"]["equal_steps"]
     write_json(older, values)
     path(store, one.id).unlink()
     assert sweeps(store) == [one]

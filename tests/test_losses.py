@@ -19,7 +19,7 @@ MEET = STUDENT.stages, [TEACHER.stages[0], TEACHER.stages[2]]  # as attention tr
 # By the method that trains with it: the term that its loss function is, at weight 1, and the function's value.
 SAME = {
     "kd": ({"alpha": 0.0, "temperature": 5.0}, losses.kd(ZS, ZT, temperature=5.0)),
-    "kd-standardised": ({"weight": 1.0}, losses.logit_std(ZS, ZT)),
+    "logit-std": ({"weight": 1.0}, losses.logit_std(ZS, ZT)),
     "dkd": ({"target_weight": 1.0, "non_target_weight": 8.0}, losses.dkd(ZS, ZT, TARGET, alpha=1, beta=8)),
     "dist": ({"weight": 1.0, "inter": 0.5, "intra": 2.0}, losses.dist(ZS, ZT, beta=0.5, gamma=2.0)),
     "at": ({"weight": 1.0}, losses.at(*MEET)),

@@ -22,7 +22,7 @@ from kd.errors import UsageError
 from kd.methods import METHODS, build, check, complete
 from kd.observation import Observation
 
-SAME = [name for name in TEACHING if name != "hint"]  # a projector must learn first that nothing is to be done
+SAME = [name for name in TEACHING if name != "fitnet"]  # a projector must learn first that nothing is to be done
 ON_TWO = [name for name in TEACHING if not METHODS[name].info.refuses_two]
 
 
@@ -92,28 +92,30 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name):
 
 def test_a_hint_is_nothing_where_the_projector_changes_nothing():
     student = observe(1)
-    method = ready("hint", student, student).eval()
+    method = ready("fitnet", student, student).eval()
     convolution, norm = method.projector
     norm.eps = 0.0
     with torch.no_grad():
         convolution.weight.copy_(torch.eye(len(convolution.weight), dtype=torch.float64)[:, :, None, None])
-    assert method(student, outputs(method, student), TARGET, 1.0)["hint"].item() == pytest.approx(0, abs=1e-12)
+    assert method(student, outputs(method, student), TARGET, 1.0)["fitnet"].item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_without_its_weight_only_the_labels_are_left(name):
     weights = {"kd": {"alpha": 1.0}, "dkd": {"target_weight": 0.0, "non_target_weight": 0.0},
-               "medtex": {"alpha": 1.0, "keep": 0.0, "remove": 0.0, "bottleneck": 0.0}}
+               "medtex": {"alpha": 1.0, "sufficiency": 0.0, "comprehensiveness": 0.0, "mask_penalty": 0.0}}
     student, teacher = observe(1), observe(2, stages=THEIRS)
     found = terms(name, student, teacher, **weights.get(name, {"weight": 0.0}))
-    share = {"kd-standardised": 0.1, "e2kd": 0.1}.get(name, 1.0)
+    share = {"logit-std": 0.1, "e2kd": 0.1}.get(name, 1.0)
     assert taught({**found, "soft": torch.zeros(())} if name == "e2kd" else found).item() == 0
     said, target = (answers(student), TARGET.repeat(3)) if METHODS[name].needs_mask_net else (student.logits, TARGET)
     assert found["hard"].item() == pytest.approx(share * F.cross_entropy(said, target).item(), rel=1e-12)
 
 
 def same_answer_everywhere(seen):
-    return seen._replace(logits=seen.logits * 0 + 0.3, mask_samples=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3))
+    return seen._replace(
+        logits=seen.logits * 0 + 0.3, mask_samples=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3)
+    )
 
 
 def nothing_seen(seen):
@@ -147,12 +149,12 @@ def test_on_two_classes_every_term_that_is_left_teaches_something(name):
 
 
 def test_what_is_said_of_two_classes():
-    assert {name for name in METHODS if METHODS[name].info.two_classes} == {"kd-standardised", "dkd", "dist"}
+    assert {name for name in METHODS if METHODS[name].info.two_classes} == {"logit-std", "dkd", "dist"}
     assert all(check(name, 3) == "" for name in METHODS)
     assert "one other class only" in check("dkd", 2)
     assert "Two numbers always correlate by 1 or −1" in check("dist", 2)
     with pytest.raises(UsageError, match=r"Standardised logits cannot be had on two classes: .* Choose soft targets"):
-        check("kd-standardised", 2)
+        check("logit-std", 2)
 
 
 @pytest.mark.parametrize(("args", "words"), [
@@ -175,5 +177,5 @@ def test_defaults_are_filled_in():
 
 
 def test_the_methods_are_those_people_expect():
-    assert {"supervised", "kd", "kd-standardised", "dkd", "dist", "at", "hint", "cat-kd", "e2kd", "sp",
+    assert {"supervised", "kd", "logit-std", "dkd", "dist", "at", "fitnet", "cat-kd", "e2kd", "sp",
             "medtex"} <= set(METHODS)

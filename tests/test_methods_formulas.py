@@ -106,7 +106,9 @@ def sp(weight):
     return {"hard": HARD, "similarity": weight * np.linalg.norm(similar[0] - similar[1])**2 / 8**2}
 
 
-def medtex(rate, bottleneck, keep, remove, alpha, temperature, variation, **_):
+def medtex(mask_prior, mask_penalty, sufficiency, comprehensiveness, alpha, temperature, total_variation, **_):
+    rate, bottleneck, keep, remove, variation = (mask_prior, mask_penalty, sufficiency, comprehensiveness,
+                                                 total_variation)
     drawn = STUDENT.mask_samples
     answers = np.concatenate([ZS, drawn.answers.numpy()])  # the mean mask's, the drawn one's, the random one's
     soft = np.mean([kl(softmax(ZT[n % 8], temperature), softmax(row, temperature)) for n, row in enumerate(answers)])
@@ -116,24 +118,36 @@ def medtex(rate, bottleneck, keep, remove, alpha, temperature, variation, **_):
     crowd = np.abs(np.diff(m, axis=1)).mean() + np.abs(np.diff(m, axis=2)).mean()
     found = {"hard": alpha * np.mean([-np.log(softmax(row)[Y[n % 8]]) for n, row in enumerate(answers)]),
              "information": (1 - alpha) * temperature**2 * soft,
-             "keep": keep * np.mean([kl(softmax(ZT[n]), softmax(row)) for n, row in enumerate(shown)]),
-             "remove": remove * np.mean([-np.log(1 - p) for p in left]),
-             "bottleneck": bottleneck * (m * np.log(m / rate) + (1 - m) * np.log((1 - m) / (1 - rate))).mean()}
-    return {**found, "variation": variation * crowd} if variation else found
+             "sufficiency": keep * np.mean([kl(softmax(ZT[n]), softmax(row)) for n, row in enumerate(shown)]),
+             "comprehensiveness": remove * np.mean([-np.log(1 - p) for p in left]),
+             "mask_penalty": bottleneck * (m * np.log(m / rate) + (1 - m) * np.log((1 - m) / (1 - rate))).mean()}
+    return {**found, "total_variation": variation * crowd} if variation else found
 
 
-FORMULAS = {"kd": kd, "kd-standardised": kd_standardised, "dkd": dkd, "dist": dist, "at": at, "cat-kd": cat_kd,
+FORMULAS = {"kd": kd, "logit-std": kd_standardised, "dkd": dkd, "dist": dist, "at": at, "cat-kd": cat_kd,
             "e2kd": e2kd, "sp": sp, "medtex": medtex}
-OTHERS = {"kd": {"alpha": 0.4, "temperature": 5.0}, "kd-standardised": {"hard_weight": 0.5, "temperature": 3.0},
-          "dkd": {"target_weight": 2.0, "non_target_weight": 0.5, "temperature": 1.0},
-          "dist": {"weight": 3.0, "inter": 0.5, "intra": 2.0, "temperature": 1.0}, "at": {"weight": 10.0},
-          "cat-kd": {"weight": 0.5, "pool": 1.0}, "e2kd": {"alpha": 0.7, "temperature": 2.0, "weight": 5.0},
-          "sp": {"weight": 7.0},
-          "medtex": {"rate": 0.3, "bottleneck": 0.5, "keep": 3.0, "remove": 0.2, "alpha": 0.6, "temperature": 2.0,
-                     "variation": 4.0}}
+OTHERS = {
+    "kd": {"alpha": 0.4, "temperature": 5.0},
+    "logit-std": {"hard_weight": 0.5, "temperature": 3.0},
+    "dkd": {"target_weight": 2.0, "non_target_weight": 0.5, "temperature": 1.0},
+    "dist": {"weight": 3.0, "inter": 0.5, "intra": 2.0, "temperature": 1.0},
+    "at": {"weight": 10.0},
+    "cat-kd": {"weight": 0.5, "pool": 1.0},
+    "e2kd": {"alpha": 0.7, "temperature": 2.0, "weight": 5.0},
+    "sp": {"weight": 7.0},
+    "medtex": {
+        "mask_prior": 0.3,
+        "mask_penalty": 0.5,
+        "sufficiency": 3.0,
+        "comprehensiveness": 0.2,
+        "alpha": 0.6,
+        "temperature": 2.0,
+        "total_variation": 4.0,
+    },
+}
 
 
-@pytest.mark.parametrize("name", sorted({*TEACHING} - {"hint"}))
+@pytest.mark.parametrize("name", sorted({*TEACHING} - {"fitnet"}))
 @pytest.mark.parametrize("other", [False, True])
 def test_the_value_is_the_papers(name, other):
     knobs = {key: knob.default for key, knob in METHODS[name].info.knobs.items()}
@@ -158,7 +172,7 @@ def test_decoupled_targets_stay_exact_where_a_model_is_sure():
 
 
 def test_a_hint_is_the_mean_squared_difference_behind_convolution_and_batch_norm():
-    method = ready("hint", STUDENT, TEACHER, weight=3.0)
+    method = ready("fitnet", STUDENT, TEACHER, weight=3.0)
     # The first is as near to the middle: then the deeper.
     assert (method.ours, method.teacher_outputs) == (1, ("stage:2",))
     weight = method.projector[0].weight.detach().numpy()[:, :, 0, 0]
@@ -166,15 +180,15 @@ def test_a_hint_is_the_mean_squared_difference_behind_convolution_and_batch_norm
     mean, var = (getattr(mixed, what)(axis=(0, 2, 3), keepdims=True) for what in ("mean", "var"))
     expected = ((mixed - mean) / np.sqrt(var + 1e-5) - TEACHER.stages[2].numpy())**2
     found = method(STUDENT, outputs(method, TEACHER), TARGET, 1.0)
-    assert found["hint"].item() == pytest.approx(3 * expected.mean(), rel=1e-10)
+    assert found["fitnet"].item() == pytest.approx(3 * expected.mean(), rel=1e-10)
     assert found["hard"].item() == pytest.approx(HARD, rel=1e-12)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(8, 4), (5, 4), (4, 7), (1, 3), (3, 1)])
 def test_a_hint_comes_to_the_teachers_grid(ours, theirs):
     student, teacher = observe(1, stages=((3, ours),)), observe(2, stages=((5, theirs),))
-    method = ready("hint", student, teacher)
-    assert method(student, outputs(method, teacher), TARGET, 1.0)["hint"].isfinite()
+    method = ready("fitnet", student, teacher)
+    assert method(student, outputs(method, teacher), TARGET, 1.0)["fitnet"].isfinite()
 
 
 @pytest.mark.parametrize(("ours", "theirs", "side"), [(4, 4, 2), (4, 1, 1), (1, 4, 1), (3, 5, 2)])
@@ -202,9 +216,9 @@ def test_why_two_classes_are_different():
     within_an_image = torch.nn.functional.cosine_similarity(q_even, p_even, dim=1)
     torch.testing.assert_close(within_an_image.abs(), torch.ones(8, dtype=torch.float64))
     assert torch.autograd.grad(within_an_image.sum(), student.logits)[0].abs().max() < 1e-12
-    found = {name: terms(name, student, teacher, target=TARGET % 2)["soft"] for name in ("kd", "kd-standardised")}
+    found = {name: terms(name, student, teacher, target=TARGET % 2)["soft"] for name in ("kd", "logit-std")}
     size = {name: torch.autograd.grad(soft, student.logits)[0].norm() for name, soft in found.items()}
-    assert size["kd-standardised"] < 1e-3 * size["kd"]
+    assert size["logit-std"] < 1e-3 * size["kd"]
 
 
 def test_a_teacher_without_evidence_teaches_no_place():
@@ -218,36 +232,39 @@ def test_a_teacher_without_evidence_teaches_no_place():
 @pytest.mark.parametrize(("progress", "share"), [(0.03, 0.1), (0.15, 0.5), (0.3, 1.0), (0.9, 1.0)])
 def test_the_bottleneck_closes_over_a_share_of_the_schedule(progress, share):
     found, whole = (terms("medtex", STUDENT, TEACHER, progress=at_) for at_ in (progress, 1.0))
-    assert found["bottleneck"].item() == pytest.approx(share * whole["bottleneck"].item())
-    assert all(found[key] == whole[key] for key in found if key != "bottleneck")
+    assert found["mask_penalty"].item() == pytest.approx(share * whole["mask_penalty"].item())
+    assert all(found[key] == whole[key] for key in found if key != "mask_penalty")
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
 def test_the_bottleneck_is_a_divergence_between_bernoullis(rate):
     scores = STUDENT.mask_samples.scores
     expected = kl_divergence(Bernoulli(logits=scores), Bernoulli(torch.tensor(rate, dtype=torch.float64))).mean()
-    found = terms("medtex", STUDENT, TEACHER, rate=rate, bottleneck=1.0)["bottleneck"]
+    found = terms("medtex", STUDENT, TEACHER, mask_prior=rate, mask_penalty=1.0)["mask_penalty"]
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
     as_the_prior = STUDENT.mask_samples._replace(scores=torch.full_like(scores, math.log(rate / (1 - rate))))
-    assert abs(terms("medtex", STUDENT._replace(mask_samples=as_the_prior), TEACHER, rate=rate)["bottleneck"]) < 1e-12
+    assert (
+        abs(terms("medtex", STUDENT._replace(mask_samples=as_the_prior), TEACHER, mask_prior=rate)["mask_penalty"])
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("score", [-80.0, 80.0])
 def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(score):
     scores = torch.full((8, 3, 3), score, requires_grad=True)  # single precision, as in training
-    method = ready("medtex", STUDENT, TEACHER, rate=0.02, bottleneck=1.0)
+    method = ready("medtex", STUDENT, TEACHER, mask_prior=0.02, mask_penalty=1.0)
     seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
-    found = method(seen, outputs(method, TEACHER, seen), TARGET)["bottleneck"]
+    found = method(seen, outputs(method, TEACHER, seen), TARGET)["mask_penalty"]
     assert found.item() == pytest.approx(-math.log(0.02 if score > 0 else 0.98), rel=1e-5)
     assert torch.autograd.grad(found, scores)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("sure", [0.0, 5.0, 40.0, 90.0])
 def test_a_class_that_is_still_there_costs_what_it_should_where_its_probability_rounds_to_one(sure):
-    method = ready("medtex", STUDENT, TEACHER, remove=1.0)
+    method = ready("medtex", STUDENT, TEACHER, comprehensiveness=1.0)
     rest = torch.tensor([[sure, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
     teacher = TEACHER._replace(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
-    found = method(STUDENT, {**outputs(method, teacher, STUDENT), "rest": rest}, TARGET)["remove"]
+    found = method(STUDENT, {**outputs(method, teacher, STUDENT), "rest": rest}, TARGET)["comprehensiveness"]
     assert found.item() == pytest.approx(math.log((math.exp(sure) + 3) / 3), rel=1e-6)  # −log(3 / (eˢ + 3))
     [gradient] = torch.autograd.grad(found, rest)
     assert gradient[:, 0].sum().item() == pytest.approx(math.exp(sure) / (math.exp(sure) + 3), rel=1e-6)
@@ -258,7 +275,7 @@ def test_a_teacher_that_is_too_sure_of_itself_judges_the_mask_as_a_calm_one():
     sure = TEACHER.logits * 0.1 + torch.tensor([6.0, 0.0, 0.0, 0.0])
     gap = (3 * sure[:, :1] - sure[:, 1:].sum(dim=1, keepdim=True)) / 3
     calm, louder, surest = ({key: terms("medtex", STUDENT, TEACHER._replace(logits=said))[key] for key in (
-        "keep", "remove")} for said in (sure * 6 / gap, sure * 12 / gap, sure * 240 / gap))
+        "sufficiency", "comprehensiveness")} for said in (sure * 6 / gap, sure * 12 / gap, sure * 240 / gap))
     for key, expected in calm.items():
         assert louder[key].item() == pytest.approx(expected.item(), rel=1e-9)
         assert surest[key].item() == pytest.approx(expected.item(), rel=1e-9)
@@ -266,8 +283,8 @@ def test_a_teacher_that_is_too_sure_of_itself_judges_the_mask_as_a_calm_one():
 
 def test_a_teacher_that_answers_the_same_of_what_is_shown_has_nothing_to_keep():
     dark = STUDENT.mask_samples._replace(shown=torch.zeros_like(STUDENT.mask_samples.shown))
-    assert abs(terms("medtex", STUDENT._replace(mask_samples=dark), TEACHER)["keep"]) < 1e-12
-    assert terms("medtex", STUDENT, TEACHER)["keep"] > 0.01
+    assert abs(terms("medtex", STUDENT._replace(mask_samples=dark), TEACHER)["sufficiency"]) < 1e-12
+    assert terms("medtex", STUDENT, TEACHER)["sufficiency"] > 0.01
 
 
 def test_more_masks_of_a_picture_are_averaged_with_its_own_answer():
@@ -285,7 +302,7 @@ def test_a_level_mask_has_no_variation_and_a_chequered_one_all_of_it():
     level, chequered = torch.zeros(8, 4, 4).double(), (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 200.0 - 100
     for scores, expected in ((level, 0.0), (chequered.double().expand(8, 4, 4), 2.0)):
         seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
-        assert terms("medtex", seen, TEACHER, variation=1.0)["variation"].item() == pytest.approx(expected)
+        assert terms("medtex", seen, TEACHER, total_variation=1.0)["total_variation"].item() == pytest.approx(expected)
 
 
 def test_features_are_foretold_by_a_gaussian_whose_variance_is_learnt():
@@ -324,7 +341,7 @@ def test_the_variance_that_a_gaussian_learns_is_that_of_what_it_cannot_foretell(
 
 
 def test_the_relaxation_cools_from_one_to_what_was_asked_for():
-    method = ready("medtex", STUDENT, TEACHER, relaxation=0.25, samples=3.0, joint=0.5)
+    method = ready("medtex", STUDENT, TEACHER, concrete_temperature=0.25, samples=3.0, student_gradient=0.5)
     drawings = [method.forward_kwargs(progress)["drawing"] for progress in (0.0, 0.5, 1.0)]
     assert [drawing.temperature for drawing in drawings] == pytest.approx([1.0, 0.5, 0.25])
     assert {(drawing.samples, drawing.joint) for drawing in drawings} == {(3, 0.5)}

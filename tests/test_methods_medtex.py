@@ -26,7 +26,7 @@ from kd.training.loop import train
 from kd.training.teacher.cached_teacher import CachedTeacher
 
 SMALL = explainer_of("medtex")
-TERMS = {"hard", "information", "keep", "remove", "bottleneck"}
+TERMS = {"hard", "information", "sufficiency", "comprehensiveness", "mask_penalty"}
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def test_no_other_method_gets_an_explainer_by_itself_or_by_hand(store, teacher, 
     with pytest.raises(UsageError, match=f"method '{method}' would not train. Choose 'medtex', or set it to 0"):
         train(store.create(about), store)
     if METHODS[method].needs_teacher:
-        assert plan_first_seed(request(method=method, explainer_depth=2), store).student.spec.mask_net_depth == 0
+        assert plan_first_seed(request(method=method, mask_net_depth=2), store).student.spec.mask_net_depth == 0
 
 
 def test_an_explainer_must_be_there_to_be_trained(store, teacher):
-    with pytest.raises(UsageError, match="trains an explainer in front of the student. Set explainer_depth"):
+    with pytest.raises(UsageError, match="trains an explainer in front of the student. Set mask_net_depth"):
         train(store.create(spec(method="medtex", teacher=teacher.id)), store)
 
 
@@ -87,7 +87,7 @@ def test_methods_with_and_without_an_explainer_share_teacher_and_controls_in_a_s
     assert len(students) == 8
     assert len({cell.teacher for cell in found}) == 1
     assert len({control for cell in found for control, _ in cell.pairs}) == 2
-    assert sum(store[id_].spec.explainer_depth for id_ in students) == 4
+    assert sum(store[id_].spec.mask_net_depth for id_ in students) == 4
 
 
 def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
@@ -111,17 +111,33 @@ def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkey
     query = CachedTeacher.query
     monkeypatch.setattr(CachedTeacher, "query",
                         lambda self, seen: asked.append(self.live_queries) or query(self, seen))
-    run = distilled(store, method="medtex", method_args={"keep": keep, "remove": remove}).student
+    run = distilled(store, method="medtex", method_args={"sufficiency": keep, "comprehensiveness": remove}).student
     assert set(asked) == ({asks} if asks else set())
-    terms = {"hard", "information", "bottleneck", *(["keep"] if keep else []), *(["remove"] if remove else [])}
+    terms = {
+        "hard",
+        "information",
+        "mask_penalty",
+        *(["sufficiency"] if keep else []),
+        *(["comprehensiveness"] if remove else []),
+    }
     assert set(run.epochs()[-1]["terms"]) == terms
 
 
-@pytest.mark.parametrize("changes", [
-    {"data_fraction": 0.5}, {"model": "truncated", "base": "test_resnet"}, {"model": "test_resnet"},
-    {"explainer_fill": "blur", "precision": "bf16-mixed"}, {"precision": "bf16-mixed"}, {"views": 0, "depth": 1},
-    {"method_args": {"samples": 2, "joint": 1, "variation": 0.1}}, {"method_args": {"features": 1, "keep": 0}},
-    {"method_args": {"keep": 0, "remove": 0, "bottleneck": 0}}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data_fraction": 0.5},
+        {"model": "truncated", "base": "test_resnet"},
+        {"model": "test_resnet"},
+        {"mask_fill": "blur", "precision": "bf16-mixed"},
+        {"precision": "bf16-mixed"},
+        {"views": 0, "depth": 1},
+        {"method_args": {"samples": 2, "student_gradient": 1, "total_variation": 0.1}},
+        {"method_args": {"features": 1, "sufficiency": 0}},
+        {"method_args": {"sufficiency": 0, "comprehensiveness": 0, "mask_penalty": 0}},
+    ],
+    ids=str,
+)
 def test_it_trains_whatever_stands_behind_and_however_it_is_set(store, teacher, changes):
     run = trained(store, **{"method": "medtex", "teacher": teacher.id, **SMALL, **changes})
     assert all(np.isfinite(list(event["terms"].values())).all() for event in run.epochs())
@@ -132,7 +148,7 @@ def test_it_trains_on_two_classes(store, tmp_path):
     data = make_npz(tmp_path / "two.npz", {"train": 40, "val": 8, "test": 8}, shape=(28, 28))
     teacher = made(store, spec(data=str(data)), open_dataset(str(data), 32, store.paths).classes)
     run = trained(store, data=str(data), method="medtex", teacher=teacher.id, **SMALL)
-    assert all(event["terms"]["remove"] > 0 for event in run.epochs())
+    assert all(event["terms"]["comprehensiveness"] > 0 for event in run.epochs())
 
 
 # A set whose evidence is known: which colour channel a disc somewhere in grey noise is bright in.
@@ -161,7 +177,7 @@ def found(tmp_path):
               "precision": "32-true", "depth": 3}
     teacher = trained(store, **recipe, width=8, epochs=4)
     student = trained(store, **recipe, width=4, epochs=10, learning_rate=0.02, method="medtex",
-                      method_args={"rate": 0.05}, teacher=teacher.id, explainer_depth=2, explainer_width=4)
+                      method_args={"mask_prior": 0.05}, teacher=teacher.id, mask_net_depth=2, mask_net_width=4)
     theirs, ours, images = predict.load(teacher, 3), predict.load(student, 3), to_tensor(parts["test"].images)
 
     def same(mask):

@@ -95,7 +95,7 @@ def projector(run):
 
 def test_a_projector_learns_and_an_interrupted_run_goes_on_with_it(school):
     store, _ = school
-    broken = student_of(school, "hint", epochs=3)
+    broken = student_of(school, "fitnet", epochs=3)
     seen = []
     for done in (1, 2):
         with pytest.raises(Stopped):
@@ -106,7 +106,7 @@ def test_a_projector_learns_and_an_interrupted_run_goes_on_with_it(school):
     train(broken, store)
     weights, losses = broken.weights.read_bytes(), [event["loss"] for event in broken.epochs()]
     store.delete(broken.id)
-    whole = student_of(school, "hint", epochs=3)
+    whole = student_of(school, "fitnet", epochs=3)
     assert execute(whole, store) == "finished", whole.reason
     assert whole.weights.read_bytes() == weights
     assert [event["loss"] for event in whole.epochs()] == losses

@@ -49,10 +49,10 @@ def test_level_masks_correlate_with_nothing_and_no_number_is_lost(level):
 
 
 @pytest.mark.parametrize(("masks", "said", "knob"), [
-    (np.ones((5, 8, 8)), "stayed open", "bottleneck"),
-    (np.zeros((5, 8, 8)), "has closed", "keep"),
-    (np.full((5, 8, 8), 0.3), "every place of a picture alike", "remove"),
-    (noise(1).repeat(5, axis=0), "same for every picture", "remove")])
+    (np.ones((5, 8, 8)), "stayed open", "mask_penalty"),
+    (np.zeros((5, 8, 8)), "has closed", "sufficiency"),
+    (np.full((5, 8, 8), 0.3), "every place of a picture alike", "comprehensiveness"),
+    (noise(1).repeat(5, axis=0), "same for every picture", "comprehensiveness")])
 def test_a_collapse_is_said_with_the_knob_to_turn(masks, said, knob):
     found = report(masks.astype(np.float32))
     assert said in found.collapsed

@@ -99,7 +99,7 @@ def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
                          ids=["plain", "truncated"])
 def test_an_explainer_has_its_own_cost_and_the_layers_keep_theirs(changes, fill):
     alone = RunSpec(image_size=64, **changes)
-    spec = replace(alone, explainer_depth=2, explainer_width=4, explainer_fill=fill)
+    spec = replace(alone, mask_net_depth=2, mask_net_width=4, mask_fill=fill)
     own, behind, whole = cost.mask_cost(spec, 4), cost.cost(alone, 4), cost.cost(spec, 4)
     assert cost.layers(spec, 4) == cost.layers(alone, 4)
     assert (own.parameters + behind.parameters, own.flops + behind.flops) == (whole.parameters, whole.flops)

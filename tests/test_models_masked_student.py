@@ -26,7 +26,7 @@ DRAWING = MaskSampling(0.5, 1, 0.0)
 
 
 def spec(student: str = "plain", **changes) -> RunSpec:
-    return RunSpec(**{"image_size": SIZE, "explainer_depth": 2, "explainer_width": 4, **STUDENTS[student], **changes})
+    return RunSpec(**{"image_size": SIZE, "mask_net_depth": 2, "mask_net_width": 4, **STUDENTS[student], **changes})
 
 
 def made(student: str = "plain", **changes) -> MaskedStudent:
@@ -53,7 +53,7 @@ def pictures(count: int = 4, size: int = SIZE, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("size", [28, 33, 97])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
-    model = build(spec(image_size=size, explainer_depth=depth, explainer_fill=fill), CLASSES)
+    model = build(spec(image_size=size, mask_net_depth=depth, mask_fill=fill), CLASSES)
     seen = model.train()(pictures(2, size), drawing=DRAWING)
     assert seen.drawn.scores.shape == (2, -(-size // 2), -(-size // 2))
     assert seen.drawn.shown.shape == seen.drawn.rest.shape == (1, 3, size, size)
@@ -70,7 +70,7 @@ def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
 
 @pytest.mark.parametrize("fill", FILLS)
 def test_what_a_mask_hides_is_the_fill_and_what_it_shows_is_the_picture(fill):
-    model, images = made(explainer_fill=fill), pictures()
+    model, images = made(mask_fill=fill), pictures()
     hidden = blur(images) if fill == "blur" else model.mean_image.expand(4, -1, -1, -1)
     mask = torch.zeros(4, SIZE, SIZE)
     assert torch.equal(model.apply_mask(images, mask), hidden)
@@ -118,7 +118,7 @@ def test_an_open_mask_leaves_the_student_as_it_would_be_alone():
 
 @pytest.mark.parametrize("fill", FILLS)
 def test_looking_draws_nothing_and_threads_may_share_it(fill):
-    model, state = made(explainer_fill=fill), torch.get_rng_state()
+    model, state = made(mask_fill=fill), torch.get_rng_state()
     images = [pictures(1, seed=seed) for seed in range(2)]
     with torch.no_grad():
         alone = [model(image) for image in images]
@@ -220,7 +220,7 @@ def test_a_reproduced_model_lays_the_same_mask(reproduce):
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("number", [torch.bfloat16, torch.float16])
 def test_in_half_precision_mask_and_pictures_are_made_in_single(fill, number):
-    model, images = made(explainer_fill=fill), pictures()
+    model, images = made(mask_fill=fill), pictures()
     with torch.no_grad(), torch.autocast("cpu", number):
         seen = model(images, drawing=DRAWING)
         hidden = model.apply_mask(images, torch.zeros(4, SIZE, SIZE))

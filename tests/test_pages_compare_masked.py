@@ -21,8 +21,8 @@ from pages.parts.compare import page as compare_page
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Distillation:
     """Teacher, control and explained student; trained once, because that takes seconds."""
-    return distilled(Store(Paths(tmp_path_factory.mktemp("trained"))), depth=3, method="medtex", explainer_depth=2,
-                     explainer_width=4)
+    return distilled(Store(Paths(tmp_path_factory.mktemp("trained"))), depth=3, method="medtex", mask_net_depth=2,
+                     mask_net_width=4)
 
 
 @pytest.fixture(scope="module")

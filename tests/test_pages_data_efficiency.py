@@ -36,7 +36,7 @@ def test_a_link_opens_the_study_with_what_it_costs():
     assert "**8 cells**, 3 seeds each" in words(at)
     assert ":material/checklist: **37 runs**" in words(at)
     assert labels(at) == ["Start the study"]
-    at.toggle(key="study_stretch").set_value(False).run()
+    at.toggle(key="study_equal_steps").set_value(False).run()
     assert list(at.table[0].value["Varies"]) == ["method", "data fraction"]
 
 

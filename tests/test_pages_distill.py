@@ -148,7 +148,7 @@ def test_distil_plans_an_explained_student_with_fine_settings_and_a_control_with
     press(at, "Distil")
     runs = {run.spec.method: run.spec for run in Store() if run.spec.model == "plain"}
     assert (runs["medtex"].mask_net_depth, runs["medtex"].mask_fill) == (2, "blur")
-    assert (runs["medtex"].method_args["samples"], runs["medtex"].method_args["rate"]) == (2, 0.1)
+    assert (runs["medtex"].method_args["samples"], runs["medtex"].method_args["mask_prior"]) == (2, 0.1)
     assert runs["supervised"].mask_net_depth == 0
 
 
@@ -158,7 +158,7 @@ def test_two_classes_are_spoken_of_where_the_method_is_chosen(tmp_path):
     at.selectbox(key="distil_method").set_value("dist").run()
     assert "Two numbers always correlate" in at.warning[0].value
     assert "Distil" in labels(at)
-    at.selectbox(key="distil_method").set_value("kd-standardised").run()
+    at.selectbox(key="distil_method").set_value("logit-std").run()
     assert len(at.error) == 1
     assert "cannot be had on two classes" in at.error[0].value
     assert "Distil" not in labels(at)
@@ -406,7 +406,7 @@ def test_masks_that_explain_nothing_are_warned_of_with_the_knob():
     at = page()
     [warning] = at.warning
     assert "The mask has stayed open" in warning.value
-    assert "bottleneck" in warning.value
+    assert "mask_penalty" in warning.value
     summary = trio.student.summary
     write_json(trio.student.path / "summary.json", {**summary, "mask": {**summary["mask"], "collapsed": ""}})
     assert not page().warning

@@ -49,8 +49,8 @@ def test_method_settings_change_the_id_and_their_order_does_not():
     ({"learning_rate": float("nan")}, "learning_rate must be between"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'"),
     ({"method_args": {"alpha": float("inf")}}, "finite"),
-    ({"explainer_depth": 6}, "explainer_depth must be between 0 and 5"),
-    ({"explainer_fill": "blurred"}, "Did you mean 'blur'"),
+    ({"mask_net_depth": 6}, "mask_net_depth must be between 0 and 5"),
+    ({"mask_fill": "blurred"}, "Did you mean 'blur'"),
 ])
 def test_values_out_of_range_are_refused_with_the_way_out(change, words):
     with pytest.raises(UsageError, match=words):
@@ -109,6 +109,6 @@ def test_labels_say_that_a_student_stands_behind_an_explainer():
 
 def test_a_student_alone_is_the_same_without_an_explainer():
     bare = RunSpec(seed=3, depth=7)
-    behind = replace(bare, explainer_depth=3, explainer_width=6, explainer_fill="blur")
+    behind = replace(bare, mask_net_depth=3, mask_net_width=6, mask_fill="blur")
     assert behind.without_mask_net == bare.without_mask_net == bare
     assert behind.without_mask_net.id == bare.id != behind.id

@@ -261,8 +261,8 @@ def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(tmp_p
     trio = plan_first_seed(wanted, store)
     for run in (trio.teacher, trio.control):
         made(store, run.spec, datasets.inspect(wanted.data, store.paths).classes)
-    with in_two(str(script), "distill", *flags(wanted), "--method", "medtex", "--features", "1", "--explainer-depth",
-                "1", "--explainer-width", "4", "--root", str(store.paths.root)):
+    with in_two(str(script), "distill", *flags(wanted), "--method", "medtex", "--features", "1", "--mask-net-depth",
+                "1", "--mask-net-width", "4", "--root", str(store.paths.root)):
         pass
     # A file for each: on a stream that both write to, their lines run into one another.
     chief, other = (Path(f"{script}.{rank}").read_text().split() for rank in "01")

@@ -212,7 +212,7 @@ def test_outputs_of_changed_weights_are_never_mixed(store, teacher, data):
 
 
 def test_half_precision_of_stages_is_a_rounding_and_stays_finite(store, teacher, data):
-    one = cached(store, teacher, data, enable=False, method="hint")
+    one = cached(store, teacher, data, enable=False, method="fitnet")
     batch, found = next(one.batches(batches(data), 0))
     [(name, features)] = found.items()
     with torch.no_grad():
@@ -329,7 +329,7 @@ def uncached(store, teacher, monkeypatch):
     return weights_of
 
 
-@pytest.mark.parametrize(("method", "precision"), [("kd", "32-true"), ("hint", "bf16-mixed")])
+@pytest.mark.parametrize(("method", "precision"), [("kd", "32-true"), ("fitnet", "bf16-mixed")])
 def test_a_student_has_the_same_weights_with_and_without_a_cache(store, teacher, uncached, passes, method, precision):
     about = {"method": method, "teacher": teacher.id, "precision": precision, **STUDENT}
     first, second = uncached(**about), uncached(**about, seed=1)

@@ -42,7 +42,7 @@ def test_an_ordinary_student_shows_its_stages(store):
 
 @pytest.mark.parametrize("fill", ["mean", "blur"])
 def test_of_an_explained_student_mask_and_fill_give_what_it_sees(store, fill):
-    run, model, images = watched(store, explainer_depth=1, explainer_width=4, explainer_fill=fill)
+    run, model, images = watched(store, mask_net_depth=1, mask_net_width=4, mask_fill=fill)
     masks, behind = probe_images.load_masks(run), probe_images.load_fill(run)
     assert masks.shape == images.shape[:3]
     assert len(probe_images.latest_maps(run)[1]) == len(model.stages)

@@ -34,7 +34,7 @@ EVALUATE: Arguments = {
                      "agreement and localisation."},
     "--agreement": {"action": "store_true", "help": "Do teacher and student look at the same thing? Beside chance."},
     "--localisation": {"action": "store_true", "help": "Do maps lie on the evidence? Where the data set has masks."},
-    "--posthoc": {"action": "store_true", "help": "Of an explained student (--explainers mask): does its teacher "
+    "--mask-fidelity": {"action": "store_true", "help": "Of an explained student (--explainers mask): does its teacher "
                   "decide the same when it is shown only what the mask marks, and only the rest? Beside the teacher's "
                   "own maps and random masks of the same area."},
     "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and what becomes of "
@@ -100,11 +100,21 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
-    _verb(verbs, "hierarchy", "A run's stages on one picture: maps, channels, and the decision as it forms.", {
-        "run": {}, **image, **out,
-        "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
-        "--readouts": {"action": "store_true", "help": "Where the run has no stage read-outs yet, compute them first: "
-                       "one pass over its data."}})
+    _verb(
+        verbs,
+        "hierarchy",
+        "A run's stages on one picture: maps, channels, and the decision as it forms.",
+        {
+            "run": {},
+            **image,
+            **out,
+            "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
+            "--linear-probes": {
+                "action": "store_true",
+                "help": "Where the run has no stage read-outs yet, compute them first: one pass over its data.",
+            },
+        },
+    )
     _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out, **HOW})
     _verb(verbs, "list", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),

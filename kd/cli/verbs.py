@@ -132,9 +132,9 @@ def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool
     """By explainer what is known of its maps, once what is asked for has been computed."""
     from kd.evaluation import explanation_store
 
-    usual = explanation_store.MASK if args.posthoc else explanation_store.FALLBACK
+    usual = explanation_store.MASK if args.mask_fidelity else explanation_store.FALLBACK
     names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
-    explanation_store.require_mask(explanation_store.compared_runs(store, run), names, args.posthoc)
+    explanation_store.require_mask(explanation_store.compared_runs(store, run), names, args.mask_fidelity)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
     choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
@@ -163,7 +163,7 @@ def hierarchy(args: Namespace, store: Store) -> Result:
 
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
-    if args.readouts and linear_probes.summary(run) is None:
+    if args.linear_probes and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
     reading = verb.read_layers(run, image, target=args.target, top=args.top)
     reading.save(Path(args.out))

@@ -12,7 +12,7 @@ from kd.spec import RunSpec, check, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
-MASK_NET_FIELDS = ("explainer_depth", "explainer_width", "explainer_fill")
+MASK_NET_FIELDS = ("mask_net_depth", "mask_net_width", "mask_fill")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
@@ -41,8 +41,8 @@ class DistillSpec:
     width: int = _like("width")
     mask_net_depth: int = setting(3, "Where the method trains an explainer: halvings of its U-Net. More see wider.",
                                    low=1, high=5)
-    mask_net_width: int = _like("explainer_width")
-    mask_fill: str = _like("explainer_fill")
+    mask_net_width: int = _like("mask_net_width")
+    mask_fill: str = _like("mask_fill")
     method: str = setting("kd", "The distillation method.")
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     epochs: int = _like("epochs")
@@ -51,7 +51,7 @@ class DistillSpec:
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
     equal_steps: float = setting(0.0, "With less data, more passes for student and control: as many times as "
-                             "data_fraction^-stretch. 0: as many passes; 1: about as many steps as with all data.",
+                             "data_fraction^-equal_steps. 0: as many passes; 1: about as many steps as with all data.",
                              low=0.0, high=1.0)
     views: int = _like("views")
     augmentation: float = _like("augmentation")
@@ -167,8 +167,8 @@ def epochs_for_fraction(request: DistillSpec) -> int:
     found, most = round(request.epochs * request.data_fraction**-request.equal_steps), _like("epochs").metadata["high"]
     if found > most:
         raise UsageError(
-            f"A data_fraction of {request.data_fraction:g} with stretch {request.equal_steps:g} makes {found} "
-            f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or less stretch."
+            f"A data_fraction of {request.data_fraction:g} with equal_steps {request.equal_steps:g} makes {found} "
+            f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or a smaller equal_steps."
         )
     return found
 

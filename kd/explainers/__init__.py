@@ -27,7 +27,7 @@ EXPLAINERS.add("kernel-shap")(KernelShap())
 EXPLAINERS.add("occlusion")(Occlusion())
 EXPLAINERS.add("shap-gradient")(ShapGradient())
 
-__all__ = ["EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "scale", "explainer_for"]
+__all__ = ["EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "explainer_for", "scale"]
 
 
 def explainer_for(name: str, model: Classifier) -> str:

@@ -321,7 +321,7 @@ def _bias(model: Classifier, target: int) -> float | None:
 
 def _unread(run: Run) -> str:
     return (f"{run.id} has no read-outs yet, so the decision as it forms is not shown. Compute them first (in a "
-            "terminal: the flag --readouts).")
+            "terminal: the flag --linear-probes).")
 
 
 def _tile(one: HeatMap) -> figure.HeatmapTile:

@@ -42,7 +42,7 @@ class FitNet(Method):
                 progress: float = 1.0) -> dict[str, Tensor]:
         theirs = teacher[f"stage:{self.theirs}"]
         hint = losses.fitnet(student.stages[self.ours], theirs, self.projector)
-        return {"hard": F.cross_entropy(student.logits, target), "hint": self.weight * hint}
+        return {"hard": F.cross_entropy(student.logits, target), "fitnet": self.weight * hint}
 
 
 class AttentionTransfer(Method):

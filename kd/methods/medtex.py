@@ -28,18 +28,19 @@ class MEDTEX(Method):
 
     - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
       variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
-    - keep, remove (sufficiency and comprehensiveness, DeYoung 2020, arXiv 1911.03429): `KL(p_t(x) ‖ p_t(x̃))` and
+    - sufficiency, comprehensiveness (DeYoung 2020, arXiv 1911.03429): `KL(p_t(x) ‖ p_t(x̃))` and
       `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same bound with the frozen teacher for the
       decoder, and that its class is gone from what the mask leaves out. Both at the temperature, at least 1, at which
       the teacher's answer on x is calm. The teacher is asked live for those of the two that weigh anything.
-    - bottleneck: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
-    - hard: cross-entropy with the labels. variation: total variation of m. features: the information bound between the
+    - mask_penalty: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
+    - hard: cross-entropy with the labels. total_variation: that of m. features: the information bound between the
       last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835), of the student
-      under its mean mask: it teaches the student and is no pressure on the explainer, whatever `joint` is.
+      under its mean mask: it teaches the student and is no pressure on the explainer, whatever `student_gradient` is.
 
-    In the paper the student's loss alone drives the explainer (`joint` = 1, `keep` = `remove` = 0). An explainer that
-    is trained so writes the class into the shape of its mask, which needs no evidence (Jethani 2021, arXiv 2103.01890).
-    Here the frozen teacher drives it, and the student learns on random masks beside, as that paper has it.
+    In the paper the student's loss alone drives the explainer (`student_gradient` = 1, `sufficiency` =
+    `comprehensiveness` = 0). An explainer that is trained so writes the class into the shape of its mask, which needs
+    no evidence (Jethani 2021, arXiv 2103.01890). Here the frozen teacher drives it, and the student learns on random
+    masks beside, as that paper has it.
     """
 
     info = MethodInfo(
@@ -48,17 +49,17 @@ class MEDTEX(Method):
         "A mask is learnt that shows the student no more than what its teacher's answer rests on: a student that "
         "explains itself.",
         {
-            "rate": Hyperparameter(
+            "mask_prior": Hyperparameter(
                 0.02,
                 0.001,
                 0.5,
                 "r, the chance of being shown that a place is drawn towards. Smaller masks say more and show less.",
             ),
-            "bottleneck": Hyperparameter(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
-            "keep": Hyperparameter(
+            "mask_penalty": Hyperparameter(2.0, 0.0, 100.0, "Weight of the pull towards r; 0 leaves the mask open."),
+            "sufficiency": Hyperparameter(
                 2.0, 0.0, 100.0, "Weight of: the teacher answers the same when it is shown only what the mask leaves."
             ),
-            "remove": Hyperparameter(
+            "comprehensiveness": Hyperparameter(
                 1.0, 0.0, 100.0, "Weight of: the teacher's class is gone when it is shown only the rest."
             ),
             "alpha": Hyperparameter(
@@ -67,7 +68,7 @@ class MEDTEX(Method):
             "temperature": Hyperparameter(
                 4.0, 0.5, 50.0, "T, softens both models' probabilities for the student's loss."
             ),
-            "variation": Hyperparameter(
+            "total_variation": Hyperparameter(
                 0.0, 0.0, 100.0, "Weight of the mask's total variation: larger is smoother.", advanced=True
             ),
             "features": Hyperparameter(
@@ -80,14 +81,14 @@ class MEDTEX(Method):
             "samples": Hyperparameter(
                 1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", advanced=True
             ),
-            "relaxation": Hyperparameter(
+            "concrete_temperature": Hyperparameter(
                 0.3,
                 0.05,
                 2.0,
                 "Temperature of the drawn masks at the end; it starts at 1. Towards 0 a place is shown or not.",
                 advanced=True,
             ),
-            "joint": Hyperparameter(
+            "student_gradient": Hyperparameter(
                 0.0,
                 0.0,
                 1.0,
@@ -100,13 +101,27 @@ class MEDTEX(Method):
     needs_mask_net = True
     warmup_fraction = SETTLED
 
-    def __init__(self, rate: float = 0.02, bottleneck: float = 2.0, keep: float = 2.0, remove: float = 1.0,
-                 alpha: float = 0.1, temperature: float = 4.0, variation: float = 0.0, features: float = 0.0,
-                 samples: float = 1.0, relaxation: float = 0.3, joint: float = 0.0) -> None:
+    def __init__(
+        self,
+        mask_prior: float = 0.02,
+        mask_penalty: float = 2.0,
+        sufficiency: float = 2.0,
+        comprehensiveness: float = 1.0,
+        alpha: float = 0.1,
+        temperature: float = 4.0,
+        total_variation: float = 0.0,
+        features: float = 0.0,
+        samples: float = 1.0,
+        concrete_temperature: float = 0.3,
+        student_gradient: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.rate, self.bottleneck, self.keep, self.remove = rate, bottleneck, keep, remove
-        self.alpha, self.temperature, self.variation, self.features = alpha, temperature, variation, features
-        self.samples, self.relaxation, self.joint = round(samples), relaxation, joint
+        self.mask_prior, self.mask_penalty, self.sufficiency, self.comprehensiveness = (
+            mask_prior, mask_penalty, sufficiency, comprehensiveness)
+        self.alpha, self.temperature, self.features = alpha, temperature, features
+        self.total_variation = total_variation
+        self.samples, self.concrete_temperature, self.student_gradient = (
+            round(samples), concrete_temperature, student_gradient)
         self.theirs = -1
         self.decoder: nn.Module = nn.Identity()
 
@@ -122,11 +137,14 @@ class MEDTEX(Method):
     @property
     def live_queries(self) -> tuple[str, ...]:
         """What costs is the teacher's passes: those that weigh nothing are not asked for."""
-        return tuple(name for name, weight in (("shown", self.keep), ("rest", self.remove)) if weight)
+        return tuple(name for name, weight in (("shown", self.sufficiency), ("rest", self.comprehensiveness)) if weight)
 
     def forward_kwargs(self, progress: float) -> dict[str, Any]:
-        temperature = START * (self.relaxation / START) ** progress
-        return {**super().forward_kwargs(progress), "drawing": MaskSampling(temperature, self.samples, self.joint)}
+        temperature = START * (self.concrete_temperature / START) ** progress
+        return {
+            **super().forward_kwargs(progress),
+            "drawing": MaskSampling(temperature, self.samples, self.student_gradient),
+        }
 
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
@@ -139,13 +157,15 @@ class MEDTEX(Method):
         terms = {
             "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
             "information": (1 - self.alpha) * soft}
-        if self.keep:
-            terms["keep"] = self.keep * _unkept(teacher["shown"], _copied(first, teacher["shown"]))
-        if self.remove:
-            terms["remove"] = self.remove * _still_there(teacher["rest"], _copied(second, teacher["rest"]))
-        terms["bottleneck"] = closed * self.bottleneck * _divergence(drawn.scores, self.rate)
-        if self.variation:
-            terms["variation"] = self.variation * _variation(drawn.scores.sigmoid())
+        if self.sufficiency:
+            terms["sufficiency"] = self.sufficiency * _unkept(teacher["shown"], _copied(first, teacher["shown"]))
+        if self.comprehensiveness:
+            terms["comprehensiveness"] = self.comprehensiveness * _still_there(
+                teacher["rest"], _copied(second, teacher["rest"])
+            )
+        terms["mask_penalty"] = closed * self.mask_penalty * _divergence(drawn.scores, self.mask_prior)
+        if self.total_variation:
+            terms["total_variation"] = self.total_variation * _variation(drawn.scores.sigmoid())
         if self.features:
             terms["features"] = self.features * self.decoder(student.stages[-1], teacher[f"stage:{self.theirs}"])
         return terms

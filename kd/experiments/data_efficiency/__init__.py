@@ -11,7 +11,7 @@ LESS_DATA = "less-data"
 STUDIES = {LESS_DATA: "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."}
 FRACTIONS, METHODS = (0.1, 0.25, 0.5, 1.0), ("kd", "medtex")
 # Three seeds tell luck from effect; about as many steps keep "few pictures" from meaning "hardly trained".
-DEFAULTS: Mapping[str, Any] = {"seeds": 3, "stretch": 1.0}
+DEFAULTS: Mapping[str, Any] = {"seeds": 3, "equal_steps": 1.0}
 
 
 def data_efficiency(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,

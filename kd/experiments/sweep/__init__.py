@@ -20,6 +20,7 @@ from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import DistillSpec, plan_specs, with_seeds
+from kd.renamings import FORMAT, current_axes, current_spec
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
@@ -57,7 +58,7 @@ class Sweep:
     @property
     def id(self) -> str:
         """Readable prefix and a hash of all settings: equal sweeps are the same file."""
-        digest = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.base.data.split(":", 1)[0]).stem, *self.axes)
         return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
 
@@ -65,17 +66,24 @@ class Sweep:
         return hash(self.id)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values only; `from_json` gives an equal sweep back."""
+        """Plain values and their format version; `from_json` gives an equal sweep back."""
+        return {"format": FORMAT, **self._plain()}
+
+    def _plain(self) -> dict[str, Any]:
         return {"base": asdict(self.base), "axes": {name: list(values) for name, values in self.axes.items()}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The sweep that `to_json` wrote. Raises UsageError for unknown fields (a newer version's file, say)."""
+        """The sweep that `to_json` wrote, in this version or an earlier one. Raises UsageError for unknown fields (a
+        newer version's file, say)."""
+        version = values.get("format", 1)
         known = [item.name for item in fields(DistillSpec)]
-        for name in values["base"]:
+        base = current_spec({**values["base"], "format": version})
+        for name in base:
             if name not in known:
                 raise unknown("setting", name, known)
-        return cls(DistillSpec(**values["base"]), {name: tuple(one) for name, one in values["axes"].items()})
+        axes = values["axes"] if version >= FORMAT else current_axes(values["axes"])
+        return cls(DistillSpec(**base), {name: tuple(one) for name, one in axes.items()})
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,16 @@ def planned_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     found = _read(_file(sweep, store))
     if found is None:
         raise UsageError(f"The sweep {sweep.id} has not been planned here.")
-    return tuple(Cell(one["number"], one["settings"], one["teacher"], tuple(map(tuple, one["pairs"])))
-                 for one in found["cells"])
+    today = found["sweep"].get("format", 1) >= FORMAT
+    return tuple(
+        Cell(
+            one["number"],
+            one["settings"] if today else current_axes(one["settings"]),
+            one["teacher"],
+            tuple(map(tuple, one["pairs"])),
+        )
+        for one in found["cells"]
+    )
 
 
 def sweeps(store: Store) -> list[Sweep]:

@@ -47,10 +47,10 @@ def find_teacher(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
 def _check_mask_net(spec: RunSpec) -> None:
     needed = METHODS[spec.method].needs_mask_net
     if needed and not spec.mask_net_depth:
-        raise UsageError(f"Method {spec.method!r} trains an explainer in front of the student. Set explainer_depth to "
+        raise UsageError(f"Method {spec.method!r} trains an explainer in front of the student. Set mask_net_depth to "
                          "1 or more.")
     if spec.mask_net_depth and not needed:
-        raise UsageError(f"explainer_depth={spec.mask_net_depth} puts an explainer in front of the student, which "
+        raise UsageError(f"mask_net_depth={spec.mask_net_depth} puts an explainer in front of the student, which "
                          f"method {spec.method!r} would not train. Choose 'medtex', or set it to 0.")
 
 

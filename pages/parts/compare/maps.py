@@ -17,7 +17,7 @@ from pages.parts.shared.format import percent, plain
 from pages.parts.shared.images import colour_bar
 
 LAYERS = {url_state.STAGE: "Stage maps", url_state.WEIGHTED: "Class-weighted"}
-FILLS = {"mean": "the average training picture", "blur": "the picture itself, blurred"}  # by `explainer_fill`
+FILLS = {"mean": "the average training picture", "blur": "the picture itself, blurred"}  # by `mask_fill`
 HELD = 0.99  # of all values are told apart by the shared scale; the rest, single peaks, have its end's colour
 
 

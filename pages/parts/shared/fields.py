@@ -8,8 +8,8 @@ import streamlit as st
 from kd.experiments.plan import DistillSpec
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
-LABELS = {"data": "Data set", "image_size": "Size (px)", "explainer_depth": "Explainer's depth",
-          "explainer_width": "Explainer's width", "explainer_fill": "Hidden parts show"}
+LABELS = {"data": "Data set", "image_size": "Size (px)", "mask_net_depth": "Explainer's depth",
+          "mask_net_width": "Explainer's width", "mask_fill": "Hidden parts show"}
 WORDS = {"mean": "the mean picture", "blur": "the picture, blurred"}  # of choices that do not speak for themselves
 
 

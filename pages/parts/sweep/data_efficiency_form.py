@@ -16,7 +16,7 @@ from pages.parts.shared.fields import label
 from pages.parts.sweep import form as sweep_form
 from pages.parts.sweep.form import LISTED, SHARES
 
-OWN = ("stretch",)  # has a switch here
+OWN = ("equal_steps",)  # has a switch here
 
 
 def form() -> Sweep | None:
@@ -63,8 +63,8 @@ def _training() -> dict[str, Any]:
         st.session_state.setdefault("study_seeds", DEFAULTS["seeds"])
         seeds = st.number_input(label("seeds"), 1, 50, key="study_seeds", persist_state="session",
                                 help=fields.SETTINGS["seeds"].metadata["help"])
-    st.session_state.setdefault("study_stretch", DEFAULTS["stretch"] == 1)
-    equal = st.toggle("As many steps for every share", key="study_stretch", persist_state="session",
+    st.session_state.setdefault("study_equal_steps", DEFAULTS["equal_steps"] == 1)
+    equal = st.toggle("As many steps for every share", key="study_equal_steps", persist_state="session",
                       help="Fewer images are gone over more often. Off: as many passes for all, so that students of "
                            "few images are also those who hardly trained.")
-    return {"epochs": epochs, "seeds": seeds, "stretch": float(equal)}
+    return {"epochs": epochs, "seeds": seeds, "equal_steps": float(equal)}
