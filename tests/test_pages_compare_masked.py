@@ -57,7 +57,7 @@ def test_the_mask_and_what_it_leaves_stand_beside_the_maps(trio):
     runs = Store(Paths(trio.student.path.parents[1]))
     found = compare(runs, trio.student, data_of(trio.student, runs).test.images[1], repeats=1)
     assert f"It shows **{found.student.mask_area:.1%}**".replace("%", " %") in words(at)
-    assert EXPLAINERS["mask"].info.image_input in words(at)
+    assert EXPLAINERS["mask"].info.reading_note in words(at)
     assert "replaced by the average training picture" in words(at)
 
 

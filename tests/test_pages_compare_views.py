@@ -65,7 +65,7 @@ def test_every_instant_explainer_is_shown_in_place(trio, name):
     assert not at.error, [error.value for error in at.error]
     title = EXPLAINERS[name].info.title
     assert f"Student · {title} 4×4" in {caption.removesuffix(" · blank") for caption in pictures(at)}
-    assert EXPLAINERS[name].info.image_input in words(at)
+    assert EXPLAINERS[name].info.reading_note in words(at)
 
 
 def test_an_earlier_stage_has_a_finer_grid(trio):

@@ -12,21 +12,16 @@ TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normali
                "device", "threads")
 
 
-
 NOT_FLAGS = ("data", "method_args")
-
 
 
 Arguments = dict[str, dict[str, Any]]
 
 
-
 STAGE: Arguments = {"--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}}
 
 
-
 HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."}, **STAGE}
-
 
 
 EVALUATE: Arguments = {
@@ -44,13 +39,11 @@ EVALUATE: Arguments = {
     "--seed": {"type": int, "default": 0, "help": "Of that draw (default 0)."}, **STAGE}
 
 
-
 MANY: Arguments = {
     "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
     "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
     "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on this "
               "machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."}}
-
 
 
 EXAMPLES = """examples:
@@ -61,12 +54,10 @@ EXAMPLES = """examples:
 Not for clinical use."""
 
 
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         raise UsageError(f"{message[0].upper()}{message[1:]}. See python -m kd {self.prog.split(' ')[-1]} --help."
                          .replace("kd kd", "kd"))
-
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,7 +114,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-
 def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) -> Any:
     verb = verbs.add_parser(name, help=help, description=help)
     for flag, options in (arguments or {}).items():
@@ -131,7 +121,6 @@ def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) 
     verb.add_argument("--json", action="store_true", help="Print the result as one JSON object on the last line.")
     verb.add_argument("--root", metavar="DIR", help="Where checkpoints/ and data/ lie (default: this project).")
     return verb
-
 
 
 def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaults: Mapping[str, Any] = {}) -> None:
@@ -146,7 +135,6 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
                           help=(item.metadata["help"] + default).replace("%", "%%"))
 
 
-
 def _sweep(verbs: Any) -> None:
     """As distill, with lists."""
     from kd.experiments.plan import DistillSpec
@@ -159,7 +147,6 @@ def _sweep(verbs: Any) -> None:
     _flags(verb, (item for item in items if item.name not in AXES))
     _flags(verb, (item for item in items if item.name in AXES), several=True)
     _knobs(verb, several=True)
-
 
 
 def _study(verbs: Any) -> None:
@@ -182,7 +169,6 @@ def _study(verbs: Any) -> None:
     _knobs(verb)
 
 
-
 def _list(kind: type) -> Callable[[str], list[Any]]:
     """Reads values parted by commas."""
     def read(text: str) -> list[Any]:
@@ -192,7 +178,6 @@ def _list(kind: type) -> Callable[[str], list[Any]]:
             what = "whole numbers" if kind is int else "numbers"
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what} parted by commas") from None
     return read
-
 
 
 def _knobs(verb: Any, several: bool = False) -> None:

@@ -15,7 +15,6 @@ from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
 Result = dict[str, Any]
 
 
-
 def train_here(runs: Iterable[Run], store: Store) -> None:
     """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
     for run in runs:
@@ -33,12 +32,10 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
         warn(run)
 
 
-
 def warn(run: Run) -> None:
     """Say it where the masks of a finished run explain nothing."""
     if told := mask_statistics.collapse_warning(run.summary):
         say(f"{run.id}: {told}")
-
 
 
 def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
@@ -52,7 +49,6 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
             status = execute(wanted, store)
     if status != FINISHED:
         raise UsageError(f"{wanted.id} {status}. {wanted.state.reason}".strip())
-
 
 
 def brief(run: Run) -> Result:

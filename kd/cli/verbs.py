@@ -31,14 +31,6 @@ def as_text(result: Result) -> str:
     return pd.DataFrame(rows).fillna("").to_string(index=False)
 
 
-
-
-
-
-
-
-
-
 def demo(args: Namespace, store: Store) -> Result:
     from kd.experiments import demo as script
 

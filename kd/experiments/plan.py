@@ -66,10 +66,6 @@ class DistillSpec:
         check(self)
 
 
-
-
-
-
 def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
     """Teacher, control and student specs of a request's first seed, checked; touches no run folder. Raises UsageError.
 
@@ -119,16 +115,6 @@ def plan_runs(request: DistillSpec, store: Store, data: DataRef | None = None) -
 def plan_first_seed(request: DistillSpec, store: Store) -> Distillation:
     """The three runs of a request's first seed."""
     return plan_runs(replace(request, seeds=1), store).distillations[0]
-
-
-
-
-
-
-
-
-
-
 
 
 def _common(request: DistillSpec, data: DataRef) -> dict[str, Any]:

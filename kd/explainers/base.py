@@ -22,7 +22,7 @@ FLAT = 1e-5
 class ExplainerInfo:
     """What the form and the page show of an explainer, and what the page must know to run it.
 
-    class_specific: whether another target class gives another map. seeing: one sentence, "what am I seeing?".
+    class_specific: whether another target class gives another map. reading_note: one sentence on how to read the map.
     cost: of one picture and class: instant (at most a few forward passes: may run while somebody waits), seconds (tens
     to two hundred) or minutes (more, such as one per channel); the latter two belong on the job queue.
     signed: whether values below 0 mean "speaks against", so that 0 must keep its own colour.
@@ -35,7 +35,7 @@ class ExplainerInfo:
     title: str
     paper: str
     class_specific: bool
-    image_input: str
+    reading_note: str
     cost: Literal["instant", "seconds", "minutes"] = "instant"
     signed: bool = False
     absolute: bool = False

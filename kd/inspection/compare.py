@@ -162,7 +162,7 @@ class Comparison:
         masked = [part for part in self.panels if part.mask]
         names = dict.fromkeys((*self.explainers, *([MASK] if masked else [])))
         return (*map(self._meaning, names),
-                f"Layers: {EXPLAINERS[HIERARCHY].info.image_input}",
+                f"Layers: {EXPLAINERS[HIERARCHY].info.reading_note}",
                 f"The student's layers come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
                 f"{share:.{1 if share < 10 else 0}f} % of its FLOPs.",
                 *(self._mask_line(part, title) for part in masked))
@@ -171,7 +171,7 @@ class Comparison:
         facts = EXPLAINERS[name].info
         asked = f", for “{self.target}”" if facts.class_specific else ""
         unscaled = " In its own values: 0 is hidden, 1 is shown." if facts.absolute else ""
-        return f"{facts.title}{asked}: {facts.image_input}{unscaled}"
+        return f"{facts.title}{asked}: {facts.reading_note}{unscaled}"
 
     def _mask_line(self, part: ModelPanel, title: str) -> str:
         assert part.mask is not None, "only who has a mask has a line of it"

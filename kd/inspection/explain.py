@@ -126,7 +126,7 @@ class Explanation:
         row = figure.ModelRow(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
         bars = figure.ClassBars(self.run.spec.model_label, self.probabilities, COLOURS[STUDENT])
         return figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target,
-                            (facts.image_input, *filter(None, [self.note])), protocol_line(self.protocol))
+                            (facts.reading_note, *filter(None, [self.note])), protocol_line(self.protocol))
 
     def tiles(self) -> tuple[figure.HeatmapTile, ...]:
         return tuple(figure.HeatmapTile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)

@@ -198,7 +198,7 @@ class LayerReport:
         bars = figure.ClassBars(label, self.probabilities, COLOURS[STUDENT])
         notes = (
             *(
-                f"{LAYER_PLOTS[name].title}: {LAYER_PLOTS[name].image_input}"
+                f"{LAYER_PLOTS[name].title}: {LAYER_PLOTS[name].reading_note}"
                 for name in ("stage", "weighted", "channels")
             ),
             *self._forming(),

@@ -40,7 +40,6 @@ FILE, FACTS = "readouts.safetensors", "readouts.json"
 PARTS = ("mean", "gain", "weight", "bias")
 
 
-
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
     """One stage's: `softmax(((pooled − mean) · gain) Wᵀ + b)`.

@@ -34,20 +34,23 @@ class MaskStatistics:
     @property
     def collapsed(self) -> str:
         """How the masks have become worthless as explanations, with the way out; empty where they have not."""
-        shown = f"shows {100 * self.area:.3g} % of a picture"
         if self.median_area > OPEN:
-            return (f"The mask has stayed open: it {shown}, so it explains nothing. Raise bottleneck, or train for "
-                    "more epochs, since it closes only bit by bit.")
+            return (f"Mask collapsed: all open. Half of the masks show more than {100 * self.median_area:.3g} % of the "
+                    "image, so they explain nothing. Raise mask_penalty, or train for more epochs: the mask closes "
+                    "gradually.")
         if self.median_area < CLOSED:
-            return (f"The mask has closed: it {shown}, so the student hardly sees one. Lower bottleneck, or raise keep "
-                    "or rate.")
+            return (f"Mask collapsed: all closed. On average {100 * self.area:.3g} % of an image is shown, so the "
+                    "student hardly sees it. Lower mask_penalty, or raise sufficiency or mask_prior.")
         if self.flat_fraction > 0.5:
-            return (f"The mask shows every place of a picture alike: it {shown}, and prefers nothing. Raise keep and "
-                    "remove, or train for more epochs.")
+            return (
+                f"Mask collapsed: uniform. It shows {100 * self.area:.3g} % of an image and prefers no place. Raise "
+                "sufficiency and comprehensiveness, or train for more epochs."
+            )
         if self.mean_correlation is not None and self.mean_correlation > ALIKE:
             return (
-                f"The mask is the same for every picture (correlation {self.mean_correlation:.2f}), so it explains none of "
-                "them. Raise keep and remove, lower bottleneck, or train for more epochs."
+                f"Mask collapsed: the same for every image (correlation {self.mean_correlation:.2f}), so it explains "
+                "none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for more "
+                "epochs."
             )
         return ""
 

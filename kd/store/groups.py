@@ -20,7 +20,6 @@ class Distillation:
         return self.teacher, self.control, self.student
 
 
-
 @dataclass(frozen=True)
 class Replicates:
     """A distillation repeated with other seeds. The teacher stays: what varies is what control and student owe to luck.
@@ -42,13 +41,11 @@ class Replicates:
         return self.teacher, *(run for pair in self.pairs for run in pair)
 
 
-
 def control_of(store: Store, student: Run) -> Run | None:
     """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
     if not student.spec.teacher:
         return None
     return store.find(control_spec(student.spec))
-
 
 
 @lru_cache(maxsize=4096)
@@ -58,12 +55,10 @@ def control_spec(student: RunSpec) -> RunSpec:
     return replace(student.without_mask_net, method="supervised", method_args={}, teacher="")
 
 
-
 def distillation_of(store: Store, student: Run) -> Distillation | None:
     """Teacher, control and student of a student run, where all three are there."""
     control, teacher = control_of(store, student), store.get(student.spec.teacher)
     return Distillation(teacher, control, student) if control and teacher else None
-
 
 
 def replicates_of(store: Store, student: Run) -> Replicates | None:
@@ -77,7 +72,6 @@ def replicates_of(store: Store, student: Run) -> Replicates | None:
         run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := distillation_of(store, run))
     }
     return Replicates(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
-
 
 
 @lru_cache(maxsize=4096)

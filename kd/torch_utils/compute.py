@@ -58,8 +58,6 @@ def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
     return "bf16-mixed" if kind == "cpu" and not grouped and _bf16_in_hardware() else "32-true"
 
 
-
-
 def _bf16_in_hardware() -> bool:
     return any(_processor().get(name) for name in BF16)
 

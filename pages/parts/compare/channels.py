@@ -30,7 +30,7 @@ def _channels(comparison: Comparison, chosen: Chosen) -> None:
         view = _stage(read)
         dressed = dress(chosen)
     _tiles(view, dressed)
-    st.caption(f"{LAYER_PLOTS['channels'].image_input} {_sum(read, view)}")
+    st.caption(f"{LAYER_PLOTS['channels'].reading_note} {_sum(read, view)}")
     takeaway(comparison, {"Layers": lambda: read.picture(dressed.opacity, dressed.colormap)},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)
     url_state.renew()

@@ -49,10 +49,8 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
 def _missing(part: ModelPanel) -> None:
     """The one next step where a run has no read-outs."""
     run, state = part.explanation.run, tasks.status(part.explanation.run, TASK)
-    st.markdown(
-        f"{LAYER_PLOTS['decision'].image_input} The read-outs of the {part.role} have not been fitted yet: one pass over "
-        "its training images, once. It is done in the background."
-    )
+    st.markdown(f"{LAYER_PLOTS['decision'].reading_note} The linear probes of the {part.role} have not been trained "
+                "yet: one pass over its training images, once, in the background.")
     if state.state == FAILED:
         st.error(state.reason or "It failed without a reason.", icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
@@ -94,8 +92,11 @@ def _forming(read: LayerReport, truth: str | None, tint: str) -> None:
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_decision",
                     alt="Probability of each class after each layer, and by the model")
-    st.caption(f"{_settled(read)} {LAYER_PLOTS['decision'].image_input}" + (" ✓ marks the true class." if truth else "")
-               + (f" The {MOST} likeliest of {len(read.classes)} classes." if len(read.classes) > MOST else ""))
+    st.caption(
+        f"{_settled(read)} {LAYER_PLOTS['decision'].reading_note}"
+        + (" ✓ marks the true class." if truth else "")
+        + (f" The {MOST} likeliest of {len(read.classes)} classes." if len(read.classes) > MOST else "")
+    )
 
 
 def _line(read: LayerReport, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
@@ -118,9 +119,9 @@ def _shown(read: LayerReport) -> list[int]:
 def _settled(read: LayerReport) -> str:
     answer = plain(read.classes[read.predicted])
     if read.decided_at is None:
-        return f"The model answers “{answer}”; its last layer's read-out answers otherwise."
-    return (f"From layer {read.decided_at + 1} on every read-out answers “{answer}”, as the model does. The model can be "
-            "less sure than they are: they learn from the labels alone.")
+        return f"The model answers “{answer}”; the linear probe of its last stage predicts another class."
+    return (f"From stage {read.decided_at + 1} on every linear probe predicts “{answer}”, as the model does. The model "
+            "can be less sure than the probes: they learn from the labels alone.")
 
 
 def _accuracies(read: LayerReport) -> None:

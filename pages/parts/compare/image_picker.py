@@ -89,8 +89,6 @@ def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:
     return mask if mask.any() else None
 
 
-
-
 def _filtered(student: Run, data: Dataset) -> NDArray[np.int64]:
     """Numbers of the test images that pass both filters."""
     by_teacher, by_student = load(store()[student.spec.teacher]), load(student)

@@ -94,7 +94,7 @@ def _seeing(comparison: Comparison) -> str:
     """What the chosen explainer shows; a mask has a line of its own."""
     facts = EXPLAINERS[comparison.explainer].info
     text = f"{facts.title} stands in where a model has no mask. " if len(comparison.explainers) > 1 else ""
-    text += f"{facts.image_input} Each map is scaled to its own range: two models' scores have no common unit."
+    text += f"{facts.reading_note} Each map is scaled to its own range: two models' scores have no common unit."
     if any(part.mask for part in comparison.panels):
         text += " A mask is not scaled: its values have one."
     if facts.class_specific and any(
@@ -111,7 +111,7 @@ def _shown(part: ModelPanel) -> str:
         if part.mask_area is None
         else f" It shows **{percent(part.mask_area)}** of this picture, for any target class."
     )
-    return (f"Mask of the {part.role}: {EXPLAINERS[MASK].info.image_input}{share} What it hides is replaced by "
+    return (f"Mask of the {part.role}: {EXPLAINERS[MASK].info.reading_note}{share} What it hides is replaced by "
             f"{FILLS[part.explanation.run.spec.mask_fill]}.")
 
 
@@ -133,7 +133,7 @@ def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str
         part = roles.pick(comparison)
         links.valid("compare_fields", (True, False), False)
         framed = st.toggle("Receptive fields", key="compare_fields", persist_state="session",
-                           help=f"{LAYER_PLOTS['field'].image_input} Drawn as a frame.")
+                           help=f"{LAYER_PLOTS['field'].reading_note} Drawn as a frame.")
     with badge:
         told(LAYER_PLOTS[kind].class_specific)
     read = None
@@ -154,7 +154,7 @@ def _stages(read: LayerReport | None, part: ModelPanel, dressed: Dress, framed: 
         shown = [(one, None) for one in part.stage_maps.maps]
     _row([Tile(one, one.label.capitalize(), f"{part.role}: {one.label}", box=box) for one, box in shown], dressed)
     st.caption(
-        f"{LAYER_PLOTS['stage'].image_input} Each by its own range. The target class changes the maps above, not these."
+        f"{LAYER_PLOTS['stage'].reading_note} Each by its own range. The target class changes the maps above, not these."
         + _frames(framed)
     )
 
@@ -162,24 +162,17 @@ def _stages(read: LayerReport | None, part: ModelPanel, dressed: Dress, framed: 
 def _weighted(read: LayerReport, part: ModelPanel, dressed: Dress, framed: bool) -> None:
     """After `scales.per_picture` every layer has the same unit, logits of the target: so one scale is honest."""
     values = [colour_scale.per_image(view.weighted.values) for view in read.stages]
-    shared = st.toggle("One colour scale for all layers", key="compare_shared", persist_state="session")
+    shared = st.toggle("One colour scale for all stages", key="compare_shared", persist_state="session")
     every = colour_scale.centred_scale(values, HELD)
     own = [every if shared else colour_scale.centred_scale([one]) for one in values]
     _row([Tile(view.weighted, f"{view.weighted.label.capitalize()}{'' if shared else _ends(scale)}",
                f"{part.role}: {view.weighted.label}", scale, True, view.field if framed else None, one)
           for view, one, scale in zip(read.stages, values, own, strict=True)], dressed)
-    ends = (f"{every.low:.2g}", f"{every.high:+.2g}") if shared and every else ("speaks against", "speaks for")
+    ends = (f"{every.low:.2g}", f"{every.high:+.2g}") if shared and every else ("contradicts", "supports")
     colour_bar(SIGNED, *ends)
-    st.caption(
-        f"{LAYER_PLOTS['weighted'].image_input} In logits: what the score would change by if the whole picture were like "
-        "this place. "
-        + (
-            "The 1 % most extreme places have the end's colour."
-            if shared
-            else "± is the end of each layer's own scale."
-        )
-        + _frames(framed)
-    )
+    st.caption(f"{LAYER_PLOTS['weighted'].reading_note} In logits: what the score would change by if the whole image were "
+               "like this place. " + ("The 1 % most extreme places have the end's colour." if shared
+                                      else "± is the end of each stage's own scale.") + _frames(framed))
 
 
 def _ends(scale: colour_scale.Scale | None) -> str:

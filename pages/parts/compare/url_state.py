@@ -56,8 +56,6 @@ def renew() -> None:
         st.query_params.from_dict(link)
 
 
-
-
 def _value(text: str | None, plain: object) -> object:
     """The text as a value of the same kind as `plain`."""
     if text is None:

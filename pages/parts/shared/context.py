@@ -15,7 +15,6 @@ def store() -> Store:
     return Store()
 
 
-
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Show what goes wrong in the block in place: a UsageError in its own words, anything else in short.

@@ -10,9 +10,7 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUE
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
 
 
-
 Badge = Literal["blue", "gray", "green", "orange", "red"]
-
 
 
 STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
@@ -23,11 +21,9 @@ STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
 }
 
 
-
 # Where only plain text can stand, as in the cells of a table.
 STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished",
                 FAILED: "✕ failed", CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
-
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
@@ -38,7 +34,6 @@ def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
     figure.update_xaxes(automargin=True, zeroline=False)
     figure.update_yaxes(automargin=True, zeroline=False)
     return figure
-
 
 
 CHART = {"displayModeBar": False, "scrollZoom": False}  # plotly's toolbar only distracts here
