@@ -153,10 +153,8 @@ def _stages(read: LayerReport | None, part: ModelPanel, dressed: Dress, framed: 
         assert part.stage_maps is not None, "without it the layers are read"
         shown = [(one, None) for one in part.stage_maps.maps]
     _row([Tile(one, one.label.capitalize(), f"{part.role}: {one.label}", box=box) for one, box in shown], dressed)
-    st.caption(
-        f"{LAYER_PLOTS['stage'].reading_note} Each by its own range. The target class changes the maps above, not these."
-        + _frames(framed)
-    )
+    st.caption(f"{LAYER_PLOTS['stage'].reading_note} Each by its own range. The target class changes the maps above, "
+               "not these." + _frames(framed))
 
 
 def _weighted(read: LayerReport, part: ModelPanel, dressed: Dress, framed: bool) -> None:
@@ -170,8 +168,8 @@ def _weighted(read: LayerReport, part: ModelPanel, dressed: Dress, framed: bool)
           for view, one, scale in zip(read.stages, values, own, strict=True)], dressed)
     ends = (f"{every.low:.2g}", f"{every.high:+.2g}") if shared and every else ("contradicts", "supports")
     colour_bar(SIGNED, *ends)
-    st.caption(f"{LAYER_PLOTS['weighted'].reading_note} In logits: what the score would change by if the whole image were "
-               "like this place. " + ("The 1 % most extreme places have the end's colour." if shared
+    st.caption(f"{LAYER_PLOTS['weighted'].reading_note} In logits: what the score would change by if the whole image "
+               "were like this place. " + ("The 1 % most extreme places have the end's colour." if shared
                                       else "± is the end of each stage's own scale.") + _frames(framed))
 
 
