@@ -1,5 +1,6 @@
 # make app    set up what is missing and open the dashboard
-# make test   set up what is missing and run every test
+# make test   set up what is missing and run the tests
+# make test-slow  the tests that make test leaves out: more networks, longer trainings; before a release
 # make lint   ruff and mypy
 # make clean  remove tool caches; data, runs and .venv stay
 #
@@ -13,15 +14,19 @@ TESTS ?=
 CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3)
 
-.PHONY: app test lint clean
+.PHONY: app test test-slow lint clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/.app
 	@$(RUN) -m streamlit run dashboard.py
 
-# In the order they are found: the browser's tests, which take longest, first, and not all of them on one worker.
+PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+
 test: $(VENV)/.dev
-	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),$(PARALLEL))
+
+test-slow: $(VENV)/.dev
+	@$(RUN) -m pytest -m slow $(if $(TESTS),$(TESTS),$(PARALLEL))
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check .

@@ -21,6 +21,7 @@ from small_models import (
     made,
     pictures,
     portrait,
+    quick,
 )
 
 from kd.errors import UsageError
@@ -34,7 +35,7 @@ def images():
 
 @pytest.fixture(params=list(EXPLAINERS))
 def explainer(request):
-    return EXPLAINERS[request.param]
+    return quick(EXPLAINERS[request.param])
 
 
 def asked(explainer, kind=Small):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from lanes import slow
 from small_models import CLASSES, EVERY, TARGETS, Deep, Small, made, pictures
 from torch import nn
 
@@ -77,7 +78,7 @@ def test_ablation_cam_at_the_last_stage_asks_the_head_alone():
     assert model.extracted == 1
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "resnet18", "densenet121"])
+@pytest.mark.parametrize("name", ["test_resnet", *slow("resnet18", "densenet121")])
 def test_eigen_cam_equals_the_package_but_for_the_sign(name):
     from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lanes import slow
 from made_runs import CLASSES, CONTROL, TEACHER, made, picture
 from small import trained
 
@@ -18,9 +19,9 @@ from kd.spec import RunSpec
 from kd.store.runs import Store
 
 POOLED = [TEACHER, RunSpec(model="test_resnet", image_size=64),
-          RunSpec(model="truncated", base="resnet18", depth=2, image_size=64)]
+          RunSpec(model="truncated", base="test_resnet", depth=2, image_size=64)]
 # More layers than one behind the last stage.
-HEADED = [RunSpec(model="mobilenetv3_small_050", image_size=64), RunSpec(model="convnext_atto", image_size=64)]
+HEADED = [RunSpec(model="test_convnext", image_size=64), *slow(RunSpec(model="mobilenetv3_small_050", image_size=64))]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import timm
 import torch
+from lanes import slow
 
 from kd.errors import UsageError
 from kd.models import build, build_untrained
@@ -29,7 +30,7 @@ def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", ["plain", "test_resnet", "densenet121"])
+@pytest.mark.parametrize("name", ["plain", "test_resnet", *slow("densenet121")])
 def test_a_seed_gives_the_same_weights_while_others_build_and_draw(name):
     expected = build(spec(name, seed=5), classes=3).state_dict()
     stop = threading.Event()
@@ -65,7 +66,7 @@ def test_a_skeleton_is_the_same_architecture_and_needs_no_weights():
     assert model.state_dict().keys() == ready("test_resnet").state_dict().keys()
 
 
-@pytest.mark.parametrize("name", ["plain", "test_resnet", "densenet121"])
+@pytest.mark.parametrize("name", ["plain", "test_resnet", *slow("densenet121")])
 @pytest.mark.parametrize("reproduce", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
                          ids=["copied", "pickled"])
 def test_a_reproduced_model_observes_the_same(name, reproduce):

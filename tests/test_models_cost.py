@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lanes import slow
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd.errors import UsageError
@@ -32,7 +33,8 @@ def test_plain_costs_what_the_sum_by_hand_says(depth, width, size, strides):
     assert cost.cost_of(build(spec, classes=4), size) == by_hand(strides, width, size, 4)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "densenet121", "regnety_002", "convnext_atto", "inception_v3"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext",
+                                  *slow("densenet121", "regnety_002", "convnext_atto", "inception_v3")])
 def test_flops_are_those_of_torchs_counter(name):
     spec = RunSpec(model=name, image_size=96)
     model = build(spec, classes=3).eval()
@@ -49,7 +51,7 @@ def test_resnet18_costs_what_its_paper_says():
 
 
 @pytest.mark.parametrize("size", [64, 96, 224])
-@pytest.mark.parametrize("teacher", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("teacher", ["resnet18", *slow("densenet121")])
 def test_explainer_and_student_take_less_than_a_tenth_of_the_teachers_flops(teacher, size):
     chosen = DistillSpec()
     student = RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
@@ -78,8 +80,9 @@ def test_flops_fall_with_the_picture():
 
 
 @pytest.mark.parametrize("changes", [
-    {"model": "plain", "depth": 7}, {"model": "test_resnet"}, {"model": "densenet121"}, {"model": "hrnet_w18_small"},
-    {"model": "convnext_atto"}, {"model": "truncated", "base": "test_resnet", "depth": 2}], ids=lambda c: str(c))
+    {"model": "plain", "depth": 7}, {"model": "test_resnet"}, {"model": "test_convnext"},
+    {"model": "truncated", "base": "test_resnet", "depth": 2},
+    *slow({"model": "densenet121"}, {"model": "hrnet_w18_small"}, {"model": "convnext_atto"})], ids=str)
 def test_rows_are_the_stages_and_add_up_to_the_whole_but_the_head(changes):
     spec = RunSpec(image_size=64, **changes)
     model, rows = build(spec, classes=4).eval(), cost.layers(spec, classes=4)

@@ -4,17 +4,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from lanes import slow
 
 from kd.models import build
 from kd.spec import RunSpec
 
 KINDS = {"plain": {"depth": 4, "width": 4}, "truncated": {"base": "test_resnet", "depth": 2}, "test_resnet": {},
-         "densenet121": {}, "mobilenetv3_small_100": {}, "hrnet_w18_small": {}}
+         "test_convnext": {}, "mobilenetv3_small_050": {}, "hrnet_w18_small": {}, "densenet121": {}}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*list(KINDS)[:-2], *slow(*list(KINDS)[-2:])])
 def model(request):
-    size = 32 if request.param in ("plain", "test_resnet", "truncated") else 64
+    size = 32 if request.param in ("plain", "test_resnet", "truncated", "test_convnext") else 64
     torch.set_num_threads(1)
     return build(RunSpec(model=request.param, image_size=size, **KINDS[request.param]), 4).eval(), size
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lanes import slow
 
 from kd.models import build, receptive_field
 from kd.models.plain import strides
@@ -44,14 +45,16 @@ def test_resnet18_sees_what_is_known_of_it():
         min(side, 128) for side in known]
 
 
-@pytest.mark.parametrize("name", ["regnety_002", "efficientnet_b0", "resnest14d", "convnextv2_atto"])
+@pytest.mark.parametrize("name", [
+    "test_efficientnet", "test_convnext2", *slow("regnety_002", "efficientnet_b0", "resnest14d", "convnextv2_atto")])
 def test_gates_over_the_whole_picture_do_not_widen_the_field(name):
     sides = receptive_field.receptive_fields(RunSpec(model=name, image_size=96))
     assert sides == sorted(sides)
     assert sides[0] < 96
 
 
-@pytest.mark.parametrize("name", ["nf_resnet26", "starnet_s1", "convnext_atto", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", [
+    "test_nfnet", "test_convnext", *slow("nf_resnet26", "starnet_s1", "convnext_atto", "mobilenetv3_small_050")])
 def test_a_pixel_matters_only_inside_the_field(name):
     """Random weights as they are built: what the field leaves out changes nothing in the first stage."""
     spec = RunSpec(model=name, image_size=96)

@@ -4,6 +4,7 @@ from functools import cache
 import pytest
 import timm
 import torch
+from lanes import slow
 
 from kd.models import build
 from kd.models.base import Classifier
@@ -11,10 +12,11 @@ from kd.models.capture import capture
 from kd.spec import RunSpec
 
 # One of each way in which timm networks differ: where stages lie, what they return, what stands in the head.
-FAMILIES = ("test_resnet", "resnet10t", "densenet121", "mobilenetv2_100", "efficientnet_b0", "regnety_002",
-            "convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "inception_v3", "repvgg_a0", "hrnet_w18_small",
-            "legacy_xception", "selecsls42", "nf_resnet26", "resnetv2_18", "dla34")
-NOT_POOLED_LINEAR = {"convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "resnetv2_18", "dla34"}
+FAMILIES = ("test_resnet", "test_efficientnet", "test_nfnet", "test_convnext", "mobilenetv3_small_050",
+            "hrnet_w18_small", *slow("resnet10t", "densenet121", "mobilenetv2_100", "efficientnet_b0", "regnety_002",
+                                     "convnext_atto", "ghostnet_050", "inception_v3", "repvgg_a0", "legacy_xception",
+                                     "selecsls42", "nf_resnet26", "resnetv2_18", "dla34"))
+NOT_POOLED_LINEAR = {"test_convnext", "convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "resnetv2_18", "dla34"}
 SIZE = 96
 
 
@@ -96,7 +98,7 @@ def test_vgg_whose_head_wants_a_larger_grid_takes_small_pictures_all_the_same():
     assert model.pooled_linear is None
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "densenet121"])
+@pytest.mark.parametrize("name", ["test_resnet", *slow("densenet121")])
 def test_threads_that_share_a_model_get_their_own_maps(name):
     model = ready(name)
     images = [pictures(1, seed) for seed in range(2)]

@@ -206,6 +206,7 @@ def in_two(*command):
     assert launched.returncode == 0, told[1]
 
 
+@pytest.mark.xdist_group("processes")
 @pytest.mark.timeout(240)
 def test_two_processes_give_what_one_does(tmp_path):
     """The whole way: `fabric run`, gloo, a teacher, its control and its student."""
@@ -252,6 +253,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.xdist_group("processes")
 @pytest.mark.timeout(240)
 def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(tmp_path):
     """An explainer, and a method that learns beside it: after each epoch both have one model."""

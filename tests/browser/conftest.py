@@ -1,4 +1,7 @@
-"""A real server and a real browser, one of each for a file: what follows on this worker has neither beside it."""
+"""A real server and a real browser, one of each for all files here.
+
+The tests wait for them most of the time, so they are one xdist_group with the others that wait for processes: one
+worker has them all, beside workers that compute."""
 
 import os
 import sys
@@ -15,7 +18,7 @@ PATIENCE = 30_000  # milliseconds for anything to appear: the first use of torch
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running dashboard with an empty store."""
     server = Server(tmp_path_factory.mktemp("server"))
@@ -26,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium or Chrome as installed on this machine; skips where there is none."""
     path = browser_path()

@@ -23,6 +23,7 @@ from steps import (
 
 from kd.experiments.demo import REQUEST
 
+pytestmark = pytest.mark.xdist_group("processes")
 PHANTOM, FOLDER = "phantom-brain", "breast_ultrasound"
 DEPTH = 3
 

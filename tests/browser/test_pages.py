@@ -14,6 +14,7 @@ from kd.paths import Paths
 from kd.store.groups import Distillation
 from kd.store.runs import Store
 
+pytestmark = pytest.mark.xdist_group("processes")
 PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",
          "/compare": "Compare", "/evaluate": "Evaluate"}
 

@@ -17,6 +17,7 @@ from kd.paths import Paths
 from kd.store.groups import Distillation
 from kd.store.runs import FINISHED, INTERRUPTED, Run, Store
 
+pytestmark = pytest.mark.xdist_group("processes")
 # Trains what another process has planned.
 UNDISTURBED = """
 import sys
