@@ -49,6 +49,16 @@ def test_every_judgement_carries_its_chance_level():
     assert all(row.chance is not None for row in made if row.section != "cost")
 
 
+def test_an_interval_without_width_that_an_earlier_version_stored_is_none():
+    flat = {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 9}
+    value = {"value": flat, "chance": 0.2, "centre": 0.1, "excess": one(0.8)}
+    (row,) = rows({**FOUND, **dict.fromkeys(("localisation", "faithfulness", "cost", "post-hoc")),
+                   "agreement": {"maps": {"student": {"all": {"spearman": value}}}}})
+    assert (row.value, row.low, row.high) == (1.0, None, None)
+    assert row.reach == (0.0, 0.0)
+    assert row.excess_low < row.excess < row.excess_high
+
+
 def test_what_was_not_computed_is_left_out():
     assert rows({**dict.fromkeys(FOUND), "models": {}}) == []
 

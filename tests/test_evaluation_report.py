@@ -5,7 +5,17 @@ import pytest
 from fabricate import CLASSES, trio
 
 from kd.errors import UsageError
-from kd.evaluation.report import ALIKE, SURE, agreement_rows, image_cases, model_report, paired, shared_errors, wilson
+from kd.evaluation.report import (
+    ALIKE,
+    SURE,
+    _overall,
+    agreement_rows,
+    image_cases,
+    model_report,
+    paired,
+    shared_errors,
+    wilson,
+)
 from kd.store.predictions import STUDENT_WRONG
 from kd.store.runs import Store
 
@@ -31,6 +41,13 @@ def test_scores_of_six_wrong_in_120_with_their_chance(scored):
     assert value(scored[2], "parameters").value == 98_000
     assert [row.measure for row in scored[0].recall] == CLASSES
     assert [row.value for row in scored[0].recall] == pytest.approx([28 / 30, 28 / 30, 29 / 30, 29 / 30])
+
+
+def test_all_answers_right_is_no_proof_of_a_perfect_model():
+    accuracy, f1 = _overall("student", np.diag([30, 30]), 1.0, 0.0)[:2]
+    assert (accuracy.value, accuracy.high) == (1.0, pytest.approx(1.0))
+    assert accuracy.low == pytest.approx(0.94, abs=0.005)  # Wilson: n / (n + 1.96²)
+    assert (f1.value, f1.low, f1.high) == (1.0, None, None)
 
 
 def test_a_run_without_answers_has_no_score():

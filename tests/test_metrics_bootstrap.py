@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, derangements, error_bars, stratified_sample
+from kd.metrics.bootstrap import (
+    GAP_SPAN,
+    SHARE_SPAN,
+    bootstrap_ci,
+    centre_gaussian,
+    derangements,
+    error_bars,
+    stratified_sample,
+)
 
 
 def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():
@@ -18,8 +27,8 @@ def test_values_of_one_person_count_once():
 
 
 def test_nan_is_left_out_and_nothing_gives_nothing():
-    five = np.array([2.0, np.nan, 2.0, 2.0, 2.0, 2.0])
-    assert bootstrap_ci(five).to_json() == {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 5}
+    five = np.array([2.0, np.nan, 1.0, 2.0, 2.0, 3.0])
+    assert bootstrap_ci(five).to_json() == {**bootstrap_ci(five[np.isfinite(five)]).to_json(), "mean": 2.0, "n": 5}
     assert bootstrap_ci(np.array([np.nan])).to_json() == {"mean": None, "low": None, "high": None, "n": 0}
 
 
@@ -34,11 +43,47 @@ def test_of_so_few_there_is_a_mean_and_no_interval(values, groups):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_interval_leaves_out_its_own_mean(seed):
-    values = np.repeat(np.random.default_rng(seed).random(1), 7)
-    found = bootstrap_ci(values)
-    assert found.low <= found.mean <= found.high
-    assert min(error_bars(found.mean, found.low, found.high)) >= 0
+@pytest.mark.parametrize("groups", [None, list("aabbccddee")])
+def test_an_interval_has_a_width_and_holds_its_own_mean_also_where_all_values_are_equal(seed, groups):
+    values = np.repeat(np.random.default_rng(seed).random(1), 10)
+    for span in (SHARE_SPAN, GAP_SPAN, (values[0], 2.0)):
+        found = bootstrap_ci(values, groups, span=span)
+        assert found.low <= found.mean <= found.high
+        assert span[0] - 1e-12 <= found.low and found.high <= span[1] + 1e-12
+        assert found.high - found.low > 0.1
+    nothing = bootstrap_ci(values, groups)
+    assert (nothing.mean, nothing.low, nothing.high) == (pytest.approx(values[0]), None, None)
+    assert error_bars(nothing.mean, nothing.low, nothing.high) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [5, 20, 320])
+@pytest.mark.parametrize("hits", [True, False])
+def test_a_share_of_all_or_none_has_the_exact_binomial_bootstrap_ci(count, hits):
+    found = bootstrap_ci(np.full(count, float(hits)), span=SHARE_SPAN)
+    exact = binomtest(count * hits, count).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_equal_patients_are_as_few_as_they_are_however_many_images_they_have():
+    patients = list("abcde") * 100
+    assert bootstrap_ci(np.ones(500), patients, span=SHARE_SPAN).low == bootstrap_ci(np.ones(5), span=SHARE_SPAN).low
+    half = bootstrap_ci(np.repeat([0.0, 1.0], 250), patients, span=SHARE_SPAN)  # of each patient half the images
+    assert half.low < half.mean == 0.5 < half.high
+
+
+def test_no_difference_is_known_no_better_than_the_images_allow():
+    found = bootstrap_ci(np.zeros(40), span=GAP_SPAN)
+    assert (found.low, found.high) == pytest.approx((-(1 - 0.025 ** (1 / 40)), 1 - 0.025 ** (1 / 40)))
+
+
+def test_the_interval_of_equal_values_holds_the_true_mean_at_its_worst():
+    """Shares so near 1 that most samples are all hits: those samples' intervals must hold it too."""
+    rng = np.random.default_rng(0)
+    for truth in (0.9, 0.95, 0.97, 0.99, 1.0):
+        samples = rng.random((400, 40)) < truth
+        equal = [bootstrap_ci(one.astype(float), span=SHARE_SPAN) for one in samples if one.all()]
+        missed = sum(not one.low <= truth <= one.high for one in equal)
+        assert missed / len(samples) <= 0.025 + 0.02
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(2, 1), (3, 2), (20, 5)])

@@ -54,8 +54,7 @@ def _gain(found: Mapping[str, Any]) -> Iterator[MetricRow]:
             NAMES[measure][0],
             STUDENT,
             one["mean"],
-            one["low"],
-            one["high"],
+            *interval_ends(one),
             0.0,
             images=one["n"],
             unit=NAMES[measure][1],
@@ -95,8 +94,7 @@ def _over(found: Mapping[str, Any]) -> Iterator[MetricRow]:
                     NAMES[score][0],
                     STUDENT,
                     one["mean"],
-                    one["low"],
-                    one["high"],
+                    *interval_ends(one),
                     0.0,
                     images=one["n"],
                     unit=NAMES[score][1],
@@ -112,16 +110,20 @@ def _row(section: str, measure: str, role: str, value: Mapping[str, Any], chance
         name,
         role,
         value["mean"],
-        value["low"],
-        value["high"],
+        *interval_ends(value),
         chance,
         excess["mean"],
-        excess["low"],
-        excess["high"],
+        *interval_ends(excess),
         value["n"],
         unit,
         centre=centre,
     )
+
+
+def interval_ends(stored: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The ends of a stored interval; none where it has no width, as some have that earlier versions stored."""
+    low, high = stored["low"], stored["high"]
+    return (None, None) if low == high else (low, high)
 
 
 def _cost(found: Mapping[str, Any]) -> Iterator[MetricRow]:

@@ -21,7 +21,7 @@ from kd.explanation_metrics import faithfulness, localisation, posthoc
 from kd.explanation_metrics.runtime import IMAGES, execution
 from kd.explanation_metrics.sanity_checks import randomisation_test
 from kd.metrics import agreement as agreeing
-from kd.metrics.bootstrap import bootstrap_ci, random_maps, scatter_back, stratified_sample
+from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, random_maps, scatter_back, stratified_sample
 from kd.models.masked_student import MaskedStudent
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER
@@ -169,11 +169,14 @@ def _beside(bench: EvalContext, theirs: dict[str, int]) -> dict[str, Any] | None
     return {
         "images": len(told),
         "scores": {
-            name: {score: bootstrap_ci(one[score], groups).to_json() for score in PLACED}
+            name: {score: bootstrap_ci(one[score], groups, span=SHARE_SPAN).to_json() for score in PLACED}
             for name, one in scores.items()
         },
         "over": {
-            name: {score: bootstrap_ci(mask[score] - scores[name][score], groups).to_json() for score in PLACED}
+            name: {
+                score: bootstrap_ci(mask[score] - scores[name][score], groups, span=GAP_SPAN).to_json()
+                for score in PLACED
+            }
             for name in theirs
         },
     }

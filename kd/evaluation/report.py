@@ -182,8 +182,9 @@ def _redrawn(table: Table) -> Table:
 
 
 def _between(values: Values) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval; none where every draw gives the same, as it does when all answers are right."""
     told = values[np.isfinite(values)]
-    if not len(told):
+    if not len(told) or not np.ptp(told):
         return None, None
     low, high = np.quantile(told, (0.025, 0.975))
     return float(low), float(high)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.metrics.bootstrap import ConfidenceInterval, bootstrap_ci
+from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, ConfidenceInterval, bootstrap_ci
 from kd.roles import ROLES
 from kd.store.groups import Replicates
 from kd.store.predictions import Predictions, load
@@ -89,7 +89,7 @@ def difference(first: Sequence[Predictions], second: Sequence[Predictions]) -> P
     """
     change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
     people = _people((*first, *second))
-    found = bootstrap_ci(change.mean(axis=0), people)
+    found = bootstrap_ci(change.mean(axis=0), people, span=GAP_SPAN)
     low, high = (None if edge is None else 100 * edge for edge in (found.low, found.high))
     by_seed = SeedScores(tuple(100 * float(one) for one in change.mean(axis=1)))
     return PairedDifference(100 * float(change.mean()), low, high, by_seed, found.n,
@@ -99,7 +99,7 @@ def difference(first: Sequence[Predictions], second: Sequence[Predictions]) -> P
 def accuracy_ci(models: Sequence[Predictions]) -> ConfidenceInterval:
     """How often models of several seeds are right on the same test images, 0..1, with an interval as `difference` has.
     """
-    return bootstrap_ci(np.stack([one.right for one in models]).mean(axis=0), _people(models))
+    return bootstrap_ci(np.stack([one.right for one in models]).mean(axis=0), _people(models), span=SHARE_SPAN)
 
 
 def _people(models: Sequence[Predictions]) -> tuple[str, ...] | None:

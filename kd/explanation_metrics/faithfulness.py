@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
-from kd.metrics.bootstrap import RANDOM_GRID, bootstrap_ci, centre_gaussian
+from kd.metrics.bootstrap import GAP_SPAN, RANDOM_GRID, SHARE_SPAN, bootstrap_ci, centre_gaussian
 from kd.metrics.inpainting import blur, inpaint
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
@@ -23,6 +23,7 @@ STEPS = 10  # of the insertion and deletion curves
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD takes out
 NOISE = 0.01  # standard deviation that ROAD adds to imputed pixels, so that smoothness does not give them away
 BATCH = 8
+SPANS = {"road": (-0.5, 0.5)}  # half the difference of two probabilities; the other scores are shares
 SCORES = ("insertion", "deletion", "road", "drop", "increase")
 LESS_IS_MORE = frozenset({"deletion", "drop"})
 
@@ -88,9 +89,10 @@ def summary(found: Faithfulness, chance: dict[str, Faithfulness],
     scores = {}
     for score in SCORES:
         told = np.isfinite(getattr(found, score))
-        scores[score] = {"value": bootstrap_ci(getattr(found, score), groups).to_json(),
+        value = bootstrap_ci(getattr(found, score), groups, span=SPANS.get(score, SHARE_SPAN))
+        scores[score] = {"value": value.to_json(),
                          **{name: bootstrap_ci(getattr(other, score)[told]).mean for name, other in chance.items()},
-                         **{f"over_{name}": bootstrap_ci(found.over(other, score), groups).to_json()
+                         **{f"over_{name}": bootstrap_ci(found.over(other, score), groups, span=GAP_SPAN).to_json()
                             for name, other in chance.items()}}
     curves = {"map": found, **chance}
     return {"images": len(found.road), "blank": int(np.isnan(found.road).sum()), "scores": scores,

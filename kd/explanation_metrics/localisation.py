@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.base import Split
-from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, derangements, scatter_back
+from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian, derangements, scatter_back
 from kd.torch_utils.resize import upsample
 
 SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
@@ -88,11 +88,12 @@ class Localisation:
 
     def _score(self, score: str, groups: Sequence[str] | None) -> dict[str, Any]:
         values, left = self.scores[score], ~self.blank
-        return {"value": bootstrap_ci(values, groups).to_json(), "centre": bootstrap_ci(self.centre[score][left]).mean,
+        return {"value": bootstrap_ci(values, groups, span=SHARE_SPAN).to_json(),
+                "centre": bootstrap_ci(self.centre[score][left]).mean,
                 "others": bootstrap_ci(self.others[score]).mean,
-                "over_area": bootstrap_ci(values - self.area, groups).to_json(),
-                "over_centre": bootstrap_ci(values - self.centre[score], groups).to_json(),
-                "over_others": bootstrap_ci(values - self.others[score], groups).to_json()}
+                "over_area": bootstrap_ci(values - self.area, groups, span=GAP_SPAN).to_json(),
+                "over_centre": bootstrap_ci(values - self.centre[score], groups, span=GAP_SPAN).to_json(),
+                "over_others": bootstrap_ci(values - self.others[score], groups, span=GAP_SPAN).to_json()}
 
 
 def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],

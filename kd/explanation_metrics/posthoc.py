@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
-from kd.metrics.bootstrap import bootstrap_ci, centre_gaussian, random_maps
+from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian, random_maps
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.progress import ShareCallback, no_share
@@ -45,21 +45,21 @@ class PostHoc:
         """Means with bootstrap intervals. over: how much better than another map of the same pictures it is, positive
         is better for both: every map than the random one, the student's mask, cut, than every other. A soft mask has
         none: it shows a little of every place, so a mask of 0 and 1 that shows as much is no chance level for it."""
-        return {"images": len(self.area), "area": bootstrap_ci(self.area, groups).to_json(),
+        return {"images": len(self.area), "area": bootstrap_ci(self.area, groups, span=SHARE_SPAN).to_json(),
                 "maps": {name: self._map(name, groups) for name in self.same_on_mask}}
 
     def _map(self, name: str, groups: Sequence[str] | None) -> dict[str, Any]:
         others = [other for other in self.same_on_mask if other not in OWN] if name == MASK else \
             [RANDOM] * (name not in (SOFT, RANDOM))
         return {"of": "student" if name in OWN else "" if name in (CENTRE, RANDOM) else "teacher",
-                "kept": bootstrap_ci(self.same_on_mask[name].astype(float), groups).to_json(),
-                "left": bootstrap_ci(self.same_off_mask[name].astype(float), groups).to_json(),
+                "kept": bootstrap_ci(self.same_on_mask[name].astype(float), groups, span=SHARE_SPAN).to_json(),
+                "left": bootstrap_ci(self.same_off_mask[name].astype(float), groups, span=SHARE_SPAN).to_json(),
                 "over": {other: {"kept": self._better(self.same_on_mask, name, other, groups),
                                  "left": self._better(self.same_off_mask, other, name, groups)} for other in others}}
 
     @staticmethod
     def _better(flags: dict[str, Flags], name: str, other: str, groups: Sequence[str] | None) -> dict[str, Any]:
-        return bootstrap_ci(flags[name].astype(float) - flags[other], groups).to_json()
+        return bootstrap_ci(flags[name].astype(float) - flags[other], groups, span=GAP_SPAN).to_json()
 
     def arrays(self) -> dict[str, Any]:
         """Per image, for an npz file: `<map>_kept`, `<map>_left` and `shown`."""

@@ -111,7 +111,7 @@ def randomisation_test(explainer: Explainer, model: Classifier, images: NDArray[
                                   partial(_within, progress, number * length, length))
         left = ~(empty | blank)
         rows.append({"down_to": name, "parameters": len(gone), "blank": int((~left).sum()),
-                     "spearman": bootstrap_ci(spearman(original[left], maps[left])).to_json()})
+                     "spearman": bootstrap_ci(spearman(original[left], maps[left]), span=(-1.0, 1.0)).to_json()})
     pairs = derangements(int((~empty).sum()), 5, seed)
     kept = original[~empty]
     others = [spearman(kept, kept[pair]) for pair in pairs]

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.metrics.bootstrap import ConfidenceInterval, bootstrap_ci, centre_gaussian, derangements, scatter_back
+from kd.metrics.bootstrap import (
+    SHARE_SPAN,
+    ConfidenceInterval,
+    bootstrap_ci,
+    centre_gaussian,
+    derangements,
+    scatter_back,
+)
 from kd.metrics.classification import known_values, softmax
 from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
 
@@ -107,11 +114,11 @@ def class_agreement(first: Maps, second: Maps, truth: NDArray[np.int64],
     one, other = first.argmax(axis=1), second.argmax(axis=1)
     wrong = (one != truth) & (other != truth)
     both, same = _independent(one, other, truth, classes)
-    return {"images": len(truth), "agreement": bootstrap_ci((one == other).astype(float), groups).to_json(),
-            "kl": bootstrap_ci(divergence(first, second), groups).to_json(),
-            "both_wrong": bootstrap_ci(wrong.astype(float), groups).to_json(), "both_wrong_expected": both,
-            "same_wrong": bootstrap_ci((wrong & (one == other)).astype(float), groups).to_json(),
-            "same_wrong_expected": same}
+    shares = {"agreement": one == other, "both_wrong": wrong, "same_wrong": wrong & (one == other)}
+    return {"images": len(truth), "kl": bootstrap_ci(divergence(first, second), groups).to_json(),
+            **{name: bootstrap_ci(flags.astype(float), groups, span=SHARE_SPAN).to_json()
+               for name, flags in shares.items()},
+            "both_wrong_expected": both, "same_wrong_expected": same}
 
 
 def divergence(first: Maps, second: Maps) -> Values:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+SHARE_SPAN, GAP_SPAN = (0.0, 1.0), (-1.0, 1.0)  # the range of values that are shares of something, and of their gaps
 MIN_SAMPLES = 5  # units: of fewer, all that the bootstrap can draw is the few again, and its interval is far too narrow
 RANDOM_GRID = 7  # a map of so many units per side is as smooth as a real last stage's
 SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
@@ -14,8 +15,9 @@ SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """A mean over `n` images with its 95 % bootstrap interval. mean: None where there is no image. low, high: None
-    where there are fewer than five, or these are of fewer than five people: too few to say how sure it is."""
+    """A mean over `n` images with its 95 % confidence interval. mean: None where there is no image. low, high: None
+    where there are fewer than five images, or these are of fewer than five patients, which is too few for an interval;
+    and where all values are equal and have no known range. An interval always has a width."""
 
     mean: float | None
     low: float | None
@@ -27,11 +29,18 @@ class ConfidenceInterval:
 
 
 def bootstrap_ci(
-    values: NDArray[np.floating], groups: Sequence[str] | None = None, seed: int = 0
+    values: NDArray[np.floating],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    span: tuple[float, float] | None = None,
 ) -> ConfidenceInterval:
     """The mean of values [N] (nan left out) and its percentile bootstrap interval (Efron 1979).
 
-    groups: the person of each image; then whole people are drawn again, because pictures of one person are alike.
+    groups: the patient of each image; then whole patients are drawn again, because images of one patient are alike.
+    span: the lowest and highest value that an image can have. Where all images, or patients, have the same value, all
+    draws are the same too, and a bootstrap interval would have no width. There the interval is exact instead: n of n
+    alike are seen with less than 2.5 % probability when more than a share p = 1 − 0.025^(1/n) differs from them
+    (Clopper & Pearson 1934), and those may lie anywhere in the span.
     """
     told = np.isfinite(values)
     count = int(told.sum())
@@ -43,11 +52,26 @@ def bootstrap_ci(
     mean = float(values[told].mean())
     if len(sums) < MIN_SAMPLES:
         return ConfidenceInterval(mean, None, None, count)
+    if _alike(sums / sizes):
+        low, high = _around_equals(mean, len(sums), span)
+        return ConfidenceInterval(mean, low, high, count)
     pick = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[pick].sum(axis=1) / sizes[pick].sum(axis=1)
-    # Summed in another order, the mean may lie a last digit beyond the end of an interval without width.
-    low, high = min(np.quantile(means, 0.025), mean), max(np.quantile(means, 0.975), mean)
-    return ConfidenceInterval(mean, float(low), float(high), count)
+    ends = np.quantile(means, (0.025, 0.975))
+    return ConfidenceInterval(mean, float(ends[0]), float(ends[1]), count)
+
+
+def _alike(values: NDArray[np.float64]) -> bool:
+    """Whether they differ by no more than the rounding of a sum."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
+def _around_equals(value: float, count: int, span: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    if span is None:
+        return None, None
+    others = 1 - 0.025 ** (1 / count)
+    # A mean of equal values may lie a last digit beyond their range.
+    return min(value - others * (value - span[0]), value), max(value + others * (span[1] - value), value)
 
 
 def scatter_back(values: NDArray[np.float64], kept: NDArray[np.int64], count: int) -> NDArray[np.float64]:

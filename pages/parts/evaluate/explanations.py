@@ -25,7 +25,7 @@ from kd.store.runs import Run
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
 from pages.parts.evaluate.request import STAGES, request_form, requested
-from pages.parts.evaluate.tables import beside_chance, between, side_by_side
+from pages.parts.evaluate.tables import INTERVALS, beside_chance, between, side_by_side
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.theme import CHART
@@ -129,7 +129,7 @@ def _agreement(student: Run, chosen: EvalKey, result: Mapping[str, Any], of: Map
     blank = ", ".join(f"{one['blank']} with {role}" for role, one in result["maps"].items() if one["blank"])
     st.caption(f"Maps of the class that the teacher answers, compared at {grids} cells.{coarse} Chance: the same two "
                f"models on {result['rounds']} different pictures each. Above chance: positive is more alike, under "
-               "every measure; in brackets 95 % bootstrap intervals."
+               f"every measure; in brackets {INTERVALS}."
                + (f" Left out because a map is blank: {blank}." if blank else ""))
 
 

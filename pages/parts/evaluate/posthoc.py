@@ -6,11 +6,11 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from kd.evaluation.explanation_rows import MAPS, NAMES
+from kd.evaluation.explanation_rows import MAPS, NAMES, interval_ends
 from kd.evaluation.report import MetricRow
 from pages.parts.evaluate.charts import error_bars
 from pages.parts.evaluate.explanation_charts import SHIFT
-from pages.parts.evaluate.tables import between, excess, gap
+from pages.parts.evaluate.tables import INTERVALS, between, excess, gap
 from pages.parts.shared.format import percent, tick, unbroken
 from pages.parts.shared.theme import CHART, tidy
 
@@ -32,10 +32,10 @@ def posthoc(result: Mapping[str, Any], made: Sequence[MetricRow], over: Sequence
     area = result["area"]
     blank = ", ".join(f"{count} of {MAPS[name]}" for name, count in result["blank"].items() if count)
     st.caption(f"{result['images']:,} pictures, filled where hidden as the student's are. Every map marks as much of a "
-               f"picture as the mask shows of it: on average {percent(area['mean'])} ({percent(area['low'])} to "
-               f"{percent(area['high'])}). The mask as the student sees it is soft, so none of the others is its equal "
-               "by chance. The teacher's maps are of its own answer. In brackets 95 % bootstrap "
-               "intervals; those against random are of the same pictures, and positive is better under both."
+               f"picture as the mask shows of it: on average {_with_ends(area)}. The mask as the student sees it is "
+               "soft, so none of the others is its equal by chance. The teacher's maps are of its own answer. In "
+               f"brackets {INTERVALS}. Those against random are of the same pictures, and positive is better under "
+               "both."
                + (f" Blank maps, which mark at random: {blank}." if blank else ""))
     st.markdown("**The mask beside the other maps**")
     st.table(_beside(over, result["stage"]), border="horizontal", hide_index=True,
@@ -86,6 +86,12 @@ def _beside(over: Sequence[MetricRow], stages: Mapping[str, str]) -> list[dict[s
             heads.get(measure, measure.capitalize()): "–" for measure in measures}})
         line[heads.get(row.measure, row.measure.capitalize())] = unbroken(gap(row.value, row.low, row.high, row.unit))
     return list(lines.values())
+
+
+def _with_ends(area: Mapping[str, Any]) -> str:
+    """`12.3 % (10.1 % to 14.9 %)`."""
+    low, high = interval_ends(area)
+    return percent(area["mean"]) + ("" if low is None else f" ({percent(low)} to {percent(high)})")
 
 
 def _sentence(made: Sequence[MetricRow], over: Sequence[MetricRow], area: float) -> str:

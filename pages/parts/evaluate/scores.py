@@ -46,10 +46,11 @@ def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
     alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
              for row in agreement_rows(found[TEACHER], other)]
     side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Chance")
-    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap) "
-               "that count pictures of one person as independent. Chance: always answering the commonest class; for "
-               "AUROC, guessing. AUROC: mean over the classes, each against the rest. ECE: expected calibration error "
-               "in 15 bins of confidence, 0 is best. FLOPs: multiply-adds counted as two. "
+    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap, "
+               "none where every answer is right) that count pictures of one person as independent. Chance: always "
+               "answering the commonest class; for AUROC, guessing. AUROC: mean over the classes, each against the "
+               "rest. ECE: expected calibration error in 15 bins of confidence, 0 is best. FLOPs: multiply-adds "
+               "counted as two. "
                + ("" if latency else "Latency is measured with the cost of explanations, below."))
     _calibration(found)
     _confusions(found, alike)

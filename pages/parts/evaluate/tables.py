@@ -10,6 +10,10 @@ from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, Metr
 from kd.store.runs import Run
 from pages.parts.shared.format import count, percent, size, unbroken
 
+# What stands in brackets, for captions.
+INTERVALS = ("95 % bootstrap intervals. A value without one is of fewer than five pictures or people, or the same for "
+             "all of them")
+
 
 def figure(value: float | None, unit: str) -> str:
     """A number in its unit; a dash where there is none."""
