@@ -109,7 +109,7 @@ def test_without_test_it_is_cut_from_train_and_said() -> None:
     names, labels = singles({0: 100, 1: 100})
     parts, notes = complete(names, labels, ["train"] * 200, None)
     assert Counter(parts) == {"train": 130, "val": 30, "test": 40}
-    assert "no test part" in notes[0]
+    assert "no test split" in notes[0]
 
 
 def test_without_parts_seventy_ten_twenty() -> None:

@@ -52,12 +52,11 @@ def open_dataset(reference: str, size: int, paths: Paths | None = None,
                  progress: ProgressCallback | None = None) -> Dataset:
     """A data set at a working size (pixels), decoded on first use and memory-mapped from then on.
 
-    reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress: told the
-    stage and its share done, 0..1. Raises UsageError, with the way out, when the set cannot be found or learned from.
+    reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress:
+    called with the phase and its share done, 0..1. Raises UsageError when the set cannot be found or trained on.
     """
     paths = paths or default_paths()
-    dataset = cache.open_cached(_source(resolve(reference, paths), paths), size, paths,
-                                progress or no_progress)
+    dataset = cache.open_cached(_source(resolve(reference, paths), paths), size, paths, progress or no_progress)
     counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
     require_trainable(dataset.name, dataset.classes, counts, skipped)
@@ -68,7 +67,7 @@ def open_dataset(reference: str, size: int, paths: Paths | None = None,
 def inspect(reference: str, paths: Paths | None = None) -> DataRef:
     """The data set that a reference names now: its files are listed and hashed, none is decoded. Raises UsageError.
 
-    Listing takes about a second for every 30,000 files, so call this once and hand the result down.
+    Listing takes about a second for every 20,000 files, so call this once and hand the result down.
     """
     paths = paths or default_paths()
     source = _source(resolve(reference, paths), paths)

@@ -164,7 +164,7 @@ def _remove(folder: Path) -> bool:
     """Remove a decoded set unless it is in use. First it gets the name of a build that failed, so that a kill between
     leaves nothing that looks complete."""
     with ExitStack() as locks:
-        # In this order: whoever holds the first can open the set at any moment, and need not decode it again.
+        # In this order: a process that waits for the first lock finds the set open to it, not locked by this one.
         if not (locks.enter_context(_not_building(folder)) and locks.enter_context(unused(folder))):
             return False
         part = folder.with_name(f"{folder.name}.part")

@@ -24,8 +24,8 @@ def cut(names: Sequence[str], labels: Sequence[int], groups: Sequence[str | None
     """The part of each image [N]: a key of `shares`, or train for the rest.
 
     Stratified: each share is met per class as nearly as whole patients allow. A patient (group) is never divided; one
-    whose images are of several classes counts for the rarest of them. Train always keeps somebody of every class; a
-    part gets somebody as long as enough patients are left, parts served in the order of `shares`.
+    whose images are of several classes counts for the rarest of them. Train always keeps a patient of every class; the
+    other parts get one as long as enough are left, in the order of `shares`.
     """
     members = _members(names, groups)
     part = ["train"] * len(names)
@@ -55,17 +55,17 @@ def complete(names: Sequence[str], labels: Sequence[int], given: Sequence[str | 
                 None if groups is None else [groups[index] for index in train], shares)
     for index, part in zip(train, drawn, strict=True):
         parts[index] = part
-    return parts, _told(shares, present, groups is not None)
+    return parts, _split_notes(shares, present, groups is not None)
 
 
-def _told(shares: Mapping[str, float], present: set[str], grouped: bool) -> tuple[str, ...]:
+def _split_notes(shares: Mapping[str, float], present: set[str], grouped: bool) -> tuple[str, ...]:
     how = "per class and whole patients at a time" if grouped else "per class"
     same = "the same images for every run"
     if not shares:
         return ()
     if not present:
-        return (f"The set has no parts: 70 % train, 10 % choose the best epoch (val) and 20 % test, {how}, {same}.",)
-    says = {"test": "There is no test part: {share:.0f} % of train were cut off as test",
+        return (f"The set has no splits: 70 % train, 10 % choose the best epoch (val) and 20 % test, {how}, {same}.",)
+    says = {"test": "There is no test split: {share:.0f} % of train were cut off as test",
             "val": "Validation is {share:.0f} % of train"}
     return tuple(f"{says[part].format(share=100 * share)}, {how}, {same}." for part, share in shares.items())
 
@@ -117,7 +117,7 @@ def _members(names: Sequence[str], groups: Sequence[str | None] | None) -> dict[
 
 
 def _by_class(members: Mapping[str, list[int]], labels: Sequence[int], purpose: str) -> dict[int, list[str]]:
-    """Patients of each class in their drawn order; somebody with several classes stands with the rarest."""
+    """Patients of each class in their drawn order; one with several classes stands with the rarest."""
     counts = Counter(labels)
     queues: dict[int, list[str]] = defaultdict(list)
     for patient in sorted(members, key=lambda patient: _draw(patient, purpose)):

@@ -1,4 +1,4 @@
-"""The two optional files in a set's root: `groups.csv` (who is whom) and `dataset.json` (info)."""
+"""The two optional files in a set's root: `groups.csv` (patients) and `dataset.json` (title, source, caveats …)."""
 
 import csv
 import json
@@ -53,22 +53,22 @@ def parse_groups(content: bytes | None, paths: Sequence[str],
     bare: dict[str, list[str]] = {}
     for path in paths:
         bare.setdefault(PurePosixPath(path).name, []).append(path)
-    known, patient, lost = set(paths), {}, 0
+    known, patient_of, lost = set(paths), {}, 0
     for file, group in rows:
         near = [file] if file in known else bare.get(file, [])
         if len(near) == 1:
-            patient[near[0]] = group
+            patient_of[near[0]] = group
         lost += len(near) != 1
-    if not patient:
+    if not patient_of:
         raise UsageError(f"groups.csv of {name} names none of its {len(paths)} images: "
                          f"write paths like {paths[0]!r}.")
     warnings = []
     if lost:
         warnings.append(f"{lost} lines of groups.csv name no image here, or more than one, and were ignored.")
-    if len(patient) < len(paths):
-        missing = len(paths) - len(patient)
+    if len(patient_of) < len(paths):
+        missing = len(paths) - len(patient_of)
         warnings.append(f"{missing} images are not in groups.csv: each counts as a patient of its own.")
-    return [patient.get(path) for path in paths], tuple(warnings)
+    return [patient_of.get(path) for path in paths], tuple(warnings)
 
 
 def _rows(content: bytes, name: str) -> list[tuple[str, str]]:

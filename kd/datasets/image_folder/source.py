@@ -17,14 +17,14 @@ from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
 from kd.datasets.image_folder.metadata import parse_groups, parse_info
 
-_MOST_WORKERS = 16  # the writer, one thread, keeps up with about so many
+_MOST_WORKERS = 16  # bounds memory and open files on large machines
 _AHEAD = 64  # images decoded ahead of the writer: what memory holds, whatever the set's length
 Reader = Callable[[str], bytes | Path]
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An entry with everything decided but its pixels."""
+    """An image with its split, patient and mask, not decoded yet. content: digest of its files, see `Sample`."""
 
     entry: ImageFile
     part: str
@@ -33,28 +33,28 @@ class PlannedImage:
     content: str = ""
 
 
-def class_folders(name: str, reference: str, tree: Tree, beside: Tree | None, fingerprint: str,
+def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None, fingerprint: str,
                   digest: Callable[[], str]) -> Source:
-    """The source of a tree of class folders; `beside` is a tree of masks next to it.
+    """The source of a tree of class folders, with the tree of its masks where they do not lie inside it.
 
-    fingerprint: of what the trees listed. digest: the same, looked up anew. Raises UsageError.
+    fingerprint: of the files listed in the trees. digest: computes it anew. Raises UsageError.
     """
     found = layout.parse(tree, name)
     sidecar = _sidecars(tree, found.root)
     paths = [entry.path for entry in found.entries]
-    groups, told = parse_groups(sidecar.get("groups.csv"), paths, name)
+    groups, group_warnings = parse_groups(sidecar.get("groups.csv"), paths, name)
     parts, notes = splits.complete(paths, [entry.label for entry in found.entries],
-                                      [entry.part for entry in found.entries], groups)
+                                   [entry.part for entry in found.entries], groups)
     counts = {part: [0] * len(found.classes) for part in ("train", "val", "test")}
     for entry, part in zip(found.entries, parts, strict=True):
         counts[part][entry.label] += 1
     require_trainable(name, found.classes, counts)
-    masks, drawn = (tree, found.masks) if found.masks else (beside, None)
-    matched = _match(masks, drawn, found.entries) if masks else {}
+    masks, prefix = (tree, found.masks) if found.masks else (mask_tree, None)
+    matched = _match(masks, prefix, found.entries) if masks else {}
     plan = sorted((PlannedImage(entry, part, group, mask := matched.get(entry.name), _content(entry, mask, tree, masks))
                    for entry, part, group in zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
                   key=lambda item: (item.part, item.entry.label, item.entry.path))
-    warnings = (*told, *splits.straddling(groups, parts), *_masks_told(masks, drawn, matched))
+    warnings = (*group_warnings, *splits.straddling(groups, parts), *_unmatched(masks, prefix, matched))
     report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused),
                     (*_ignored(tree), *found.notes, *notes), warnings)
     info = parse_info(sidecar.get("dataset.json"), name)
@@ -89,11 +89,12 @@ def _ignored(tree: Tree) -> tuple[str, ...]:
     return (f"{tree.ignored} hidden files and files that are no images were ignored.",) if tree.ignored else ()
 
 
-def _masks_told(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
-    drawn = [name for name in masks.images if name.startswith(prefix or "")] if masks else []
-    unused = len(drawn) - len(set(matched.values()))
-    told = f"{unused} masks of {len(drawn)} belong to no image: path and stem must be the same."
-    return (told,) if unused > 0 else ()
+def _unmatched(masks: Tree | None, prefix: str | None, matched: dict[str, str]) -> tuple[str, ...]:
+    """The warning on masks that have no image."""
+    files = [name for name in masks.images if name.startswith(prefix or "")] if masks else []
+    unused = len(files) - len(set(matched.values()))
+    text = f"{unused} masks of {len(files)} belong to no image: path and stem must be the same."
+    return (text,) if unused > 0 else ()
 
 
 def _content(entry: ImageFile, mask: str | None, tree: Tree, masks: Tree | None) -> str:
