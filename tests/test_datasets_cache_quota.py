@@ -1,6 +1,5 @@
 """What stays in the cache of decoded data sets, and what goes."""
 
-import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -39,7 +38,6 @@ def paths() -> Paths:
 
 
 def names(paths: Paths) -> list[str]:
-    gc.collect()
     return sorted(one.reference[1:] for one in cached_sets(paths))
 
 
@@ -93,7 +91,6 @@ def test_clearing_removes_all_but_what_is_in_use(paths: Paths) -> None:
     assert clear(paths) == cache.Cleared(before["/b"], before["/a"])
     assert names(paths) == ["a"]
     del held
-    gc.collect()
     assert clear(paths) == cache.Cleared(before["/a"], 0)
     assert clear(paths) == cache.Cleared(0, 0)
 
@@ -117,7 +114,6 @@ def test_the_former_content_stays_while_it_is_in_use(paths: Paths) -> None:
     open_cached(source("a", "new"), SIZE, paths)
     assert len(cached_sets(paths)) == 2
     del held
-    gc.collect()
     assert remove_stale_builds(paths) == ["old-16-v2"]
 
 

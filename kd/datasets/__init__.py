@@ -90,7 +90,7 @@ def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[
 def resolve(reference: str, paths: Paths | None = None) -> str:
     """The canonical reference: a phantom with its options in order, or an absolute path.
 
-    A path is looked for from the working directory first, then below `places.data`, there also with .zip or .npz added.
+    A path is looked for from the working directory first, then below `paths.data`, there also with .zip or .npz added.
     Raises UsageError when there is nothing of that name.
     """
     paths, text = paths or default_paths(), reference.strip()
@@ -116,7 +116,7 @@ def fingerprint(reference: str, paths: Paths | None = None) -> str:
 
 
 def available(paths: Paths | None = None) -> list[DatasetEntry]:
-    """What can be opened by name: the phantoms, then what lies in `places.data`. Nothing is decoded or checked."""
+    """What can be opened by name: the phantoms, then what lies in `paths.data`. Nothing is decoded or checked."""
     paths = paths or default_paths()
     found = [DatasetEntry(name, phantoms.PHANTOMS[name].info.title, PHANTOM) for name in phantoms.PHANTOMS]
     return found + [DatasetEntry(str(path), title_of(path.stem if path.is_file() else path.name), _kind(path))

@@ -99,7 +99,7 @@ class Arrays:
         return found.hexdigest()
 
     def save(self, paths: Paths) -> str:
-        """Write it below `places.data`, once, and return what to open it by. The same arrays have the same file."""
+        """Write it below `paths.data`, once, and return what to open it by. The same arrays have the same file."""
         path = paths.data / f"{self.name}-{self.digest()}.npz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
