@@ -7,7 +7,7 @@ import streamlit as st
 from kd import datasets
 from kd.datasets import Dataset
 from pages.parts.data import dataset_picker, gallery
-from pages.parts.decoded_cache import decoded_cache
+from pages.parts.data.decoded_cache import decoded_cache
 from pages.parts.shared import layout, links
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain, tick
