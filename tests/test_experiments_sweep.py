@@ -89,8 +89,8 @@ def test_what_cannot_be_is_refused_before_anything_is_made(store, axes, words):
 def test_a_method_that_learns_nothing_on_two_classes_is_refused_with_its_sweep(store, bare, monkeypatch):
     from kd import datasets
 
-    monkeypatch.setattr(METHODS["bare"], "info", replace(METHODS["bare"].info, refuses_two=True,
-                                                          two_classes="nothing is left."))
+    monkeypatch.setattr(METHODS["bare"], "info", replace(METHODS["bare"].info, multiclass_only=True,
+                                                          binary_note="nothing is left."))
     inspect = datasets.inspect
     monkeypatch.setattr("kd.datasets.inspect", lambda *args: replace(inspect(*args), classes=("a", "b")))
     with pytest.raises(UsageError, match="two classes: nothing is left"):

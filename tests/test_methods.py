@@ -23,7 +23,7 @@ from kd.methods import METHODS, build, check, complete
 from kd.observation import Observation
 
 SAME = [name for name in TEACHING if name != "fitnet"]  # a projector must learn first that nothing is to be done
-ON_TWO = [name for name in TEACHING if not METHODS[name].info.refuses_two]
+ON_TWO = [name for name in TEACHING if not METHODS[name].info.multiclass_only]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -33,8 +33,8 @@ def test_every_method_is_documented(name):
     assert facts.summary.endswith(".")
     assert METHODS[name].__doc__
     assert not METHODS[name].needs_teacher or "arXiv" in facts.paper
-    assert not facts.refuses_two or facts.two_classes
-    for knob in facts.knobs.values():
+    assert not facts.multiclass_only or facts.binary_note
+    for knob in facts.hyperparameters.values():
         assert knob.low <= knob.default <= knob.high
         assert knob.help
 
@@ -149,7 +149,7 @@ def test_on_two_classes_every_term_that_is_left_teaches_something(name):
 
 
 def test_what_is_said_of_two_classes():
-    assert {name for name in METHODS if METHODS[name].info.two_classes} == {"logit-std", "dkd", "dist"}
+    assert {name for name in METHODS if METHODS[name].info.binary_note} == {"logit-std", "dkd", "dist"}
     assert all(check(name, 3) == "" for name in METHODS)
     assert "one other class only" in check("dkd", 2)
     assert "Two numbers always correlate by 1 or −1" in check("dist", 2)

@@ -150,7 +150,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", sorted({*TEACHING} - {"fitnet"}))
 @pytest.mark.parametrize("other", [False, True])
 def test_the_value_is_the_papers(name, other):
-    knobs = {key: knob.default for key, knob in METHODS[name].info.knobs.items()}
+    knobs = {key: knob.default for key, knob in METHODS[name].info.hyperparameters.items()}
     args = {**knobs, **(OTHERS[name] if other else {})}
     found, expected = terms(name, STUDENT, TEACHER, **args), FORMULAS[name](**args)
     assert {key: term.item() for key, term in found.items()} == pytest.approx(expected, rel=1e-10)

@@ -86,7 +86,7 @@ def test_help_and_ranges_are_read_off_the_request():
 def test_a_methods_knobs_are_its_own():
     at = page(data=DATA)
     method = at.selectbox(key="distil_method").value
-    for name, knob in METHODS[method].info.knobs.items():
+    for name, knob in METHODS[method].info.hyperparameters.items():
         widget = at.number_input(key=f"distil_{method}_{name}")
         assert (widget.value, widget.min, widget.max, widget.help) == (knob.default, knob.low, knob.high, knob.help)
 
@@ -101,8 +101,8 @@ def test_every_method_can_be_chosen_with_its_own_settings():
         assert not at.error
         assert not at.warning
         facts = METHODS[name].info
-        drawn = {key: at.number_input(key=f"distil_{name}_{key}").value for key in facts.knobs}
-        assert drawn == {key: knob.default for key, knob in facts.knobs.items()}
+        drawn = {key: at.number_input(key=f"distil_{name}_{key}").value for key in facts.hyperparameters}
+        assert drawn == {key: knob.default for key, knob in facts.hyperparameters.items()}
         assert facts.paper in words(at)
 
 
@@ -117,7 +117,7 @@ def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     at.selectbox(key="distil_method").set_value("medtex").run()
     assert set(own) <= drawn(at)
     more = {widget.key for widget in at.expander[0].number_input} | {widget.key for widget in at.expander[0].selectbox}
-    for name, knob in METHODS["medtex"].info.knobs.items():
+    for name, knob in METHODS["medtex"].info.hyperparameters.items():
         assert (f"distil_medtex_{name}" in more) == knob.fine
     assert set(own) <= more
     assert at.selectbox(key="distil_explainer_fill").options == ["the mean picture", "the picture, blurred"]

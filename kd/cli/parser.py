@@ -186,7 +186,7 @@ def _knobs(verb: Any, several: bool = False) -> None:
 
     meanings: dict[str, list[str]] = {}
     for name in METHODS:
-        for knob, facts in METHODS[name].info.knobs.items():
+        for knob, facts in METHODS[name].info.hyperparameters.items():
             meanings.setdefault(knob, []).append(f"{name}: {facts.help} Default {facts.default:g}.")
     for knob, texts in meanings.items():
         verb.add_argument("--" + knob.replace("_", "-"), dest=f"knob_{knob}", type=_list(float) if several else float,

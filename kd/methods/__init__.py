@@ -39,7 +39,7 @@ __all__ = [
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
     """`args` with the method's defaults filled in. Raises UsageError for unknown or out-of-range settings."""
-    knobs = METHODS[name].info.knobs
+    knobs = METHODS[name].info.hyperparameters
     for key, value in args.items():
         if key not in knobs:
             raise unknown(f"setting of method {name!r}", key, knobs) if knobs else UsageError(
@@ -62,6 +62,6 @@ def check(name: str, classes: int) -> str:
     facts = METHODS[name].info
     if classes != 2:
         return ""
-    if facts.refuses_two:
-        raise UsageError(f"{facts.title} cannot be had on two classes: {facts.two_classes}")
-    return str(facts.two_classes)
+    if facts.multiclass_only:
+        raise UsageError(f"{facts.title} cannot be had on two classes: {facts.binary_note}")
+    return str(facts.binary_note)

@@ -32,7 +32,7 @@ class Hyperparameter:
 class MethodInfo:
     """What the form and the flags show of a method.
 
-    two_classes: one sentence where it is another thing on two classes; with `refuses_two` why it cannot be had there.
+    binary_note: one sentence where it is another thing on two classes; with `multiclass_only` why not there.
     """
 
     title: str

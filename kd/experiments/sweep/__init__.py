@@ -282,7 +282,7 @@ def _with(base: DistillSpec, settings: Mapping[str, Any]) -> DistillSpec:
 def _knobs(method: str) -> tuple[str, ...]:
     from kd.methods import METHODS
 
-    return tuple(METHODS[method].info.knobs)
+    return tuple(METHODS[method].info.hyperparameters)
 
 
 def _id(spec: RunSpec, store: Store) -> str:

@@ -80,7 +80,7 @@ def _method() -> dict[str, Sequence[Any]]:
     axes: dict[str, Sequence[Any]] = {"method": chosen}
     knobs: dict[str, list[str]] = {}
     for method in chosen:
-        for name in METHODS[method].info.knobs:
+        for name in METHODS[method].info.hyperparameters:
             knobs.setdefault(name, []).append(method)
     with st.grid(2, min_column_width=130):
         for name, methods in knobs.items():
@@ -90,7 +90,7 @@ def _method() -> dict[str, Sequence[Any]]:
 
 def _knob(name: str, methods: list[str]) -> Sequence[float]:
     """A method's own setting. Proposed: what KD-FMV tries, the methods' defaults, half and double of these."""
-    facts = [METHODS[method].info.knobs[name] for method in methods]
+    facts = [METHODS[method].info.hyperparameters[name] for method in methods]
     defaults = {one.default for one in facts}
     proposed = {*TRIED.get(name, ()), *defaults, *(value * by for value in defaults for by in (0.5, 2))}
     low, high = min(one.low for one in facts), max(one.high for one in facts)
