@@ -9,7 +9,7 @@ import pytest
 from made_sets import make_folder, make_npz, make_zip
 
 from kd import datasets
-from kd.datasets import DatasetEntry, available, fingerprint, open_dataset, resolve
+from kd.datasets import DatasetEntry, available, fingerprint, open_dataset, resolve, take_fraction
 from kd.errors import UsageError
 from kd.paths import Paths, default_paths
 
@@ -158,3 +158,23 @@ def test_whole_patients_are_counted_where_the_set_is_decoded(paths: Paths) -> No
     found = datasets.images_taken(data.fingerprint, 32, 0.4, counts, paths)
     assert found == len(datasets.take_fraction(data.train, 0.4, 2))
     assert found % 4 == 0
+
+
+def test_fingerprints_splits_and_shares_are_those_of_stored_runs(tmp_path: Path, paths: Paths) -> None:
+    """Values of the first version: a stored run finds its data set, and its share of it, by them."""
+    folder = tmp_path / "set"
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+        for number in range(10):
+            (folder / label / f"{number}.ppm").write_bytes(b"P6 2 2 255\n" + bytes([number + 10 * (label == "b")] * 12))
+    rows = (f"{label}/{number}.ppm,p{number // 2}{label}\n" for label in "ab" for number in range(10))
+    (folder / "groups.csv").write_text("file,group\n" + "".join(rows))
+    data = open_dataset(str(folder), 32, paths)
+    assert data.fingerprint == "5cf2f7258f62d7b02cedfd7cdd8b48fb"
+    assert data.val.names == ("a/6.ppm", "a/7.ppm", "b/2.ppm", "b/3.ppm")
+    assert data.test.names == ("a/4.ppm", "a/5.ppm", "b/8.ppm", "b/9.ppm")
+    assert take_fraction(data.train, 0.5, 2).tolist() == [0, 1, 4, 5, 6, 7, 10, 11]
+    assert fingerprint("phantom-brain:count=60", paths) == "71666b6c16c633df"
+    drawn = open_dataset("phantom-dementia:count=80", 32, paths)
+    assert take_fraction(drawn.train, 0.3, len(drawn.classes)).tolist() == [
+        5, 6, 8, 12, 15, 17, 19, 22, 33, 34, 36, 40, 43, 45, 47, 50]
