@@ -37,12 +37,12 @@ def make(own_root):
 
 def test_each_model_is_asked_by_what_it_has(make):
     bench = make("mask", LOCALISATION)
-    assert {role: bench.asked(role) for role in bench.runs} == {
+    assert {role: bench.explainer_name(role) for role in bench.runs} == {
         "teacher": "grad-cam", "control": "grad-cam", "student": "mask"}
     assert make("layer-cam", LOCALISATION).asked("student") == "layer-cam"
     torch.manual_seed(0)
     torch.nn.init.normal_(bench.model("student").mask_net.score.weight)  # an untrained mask is open everywhere
-    maps, blank = bench.heat("student", LOCALISATION)
+    maps, blank = bench.heatmaps("student", LOCALISATION)
     assert maps.shape == (8, 32, 32) and not blank.any()
     with torch.no_grad():
         masks = bench.model("student").predict_mask(to_tensor(bench.images)).numpy()
@@ -61,7 +61,7 @@ def test_a_map_is_made_once_for_all_sections(make, monkeypatch):
     monkeypatch.setattr(module, "explain_all", count)
     bench = make("grad-cam", AGREEMENT, LOCALISATION, FAITHFULNESS)
     for kind in (LOCALISATION, AGREEMENT, FAITHFULNESS, LOCALISATION):
-        bench.heat("teacher", kind)
+        bench.heatmaps("teacher", kind)
     assert set(asked.values()) == {1}
 
 
@@ -75,9 +75,9 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
     original = module.explain_batchwise
     monkeypatch.setattr(module, "explain_all", note)
     bench = make("mask", POSTHOC)
-    bench.heat("teacher", AGREEMENT, "grad-cam", -1)
-    bench.heat("teacher", LOCALISATION, "grad-cam", -1)
-    bench.heat("teacher", AGREEMENT, "layer-cam", 0)
+    bench.heatmaps("teacher", AGREEMENT, "grad-cam", -1)
+    bench.heatmaps("teacher", LOCALISATION, "grad-cam", -1)
+    bench.heatmaps("teacher", AGREEMENT, "layer-cam", 0)
     assert [(explainer, stage) for explainer, stage, _ in asked] == [
         (EXPLAINERS["grad-cam"], -1), (EXPLAINERS["layer-cam"], 0)]
     assert asked[1][2] == 8 <= asked[0][2]
@@ -93,7 +93,7 @@ def test_models_and_answers_are_handed_on_to_the_next_choice(make):
 
 def test_evidence_is_drawn_where_the_set_says_so(make):
     bench = make("grad-cam", LOCALISATION)
-    assert bench.drawn.shape == (len(bench.evidence), 32, 32)
-    assert all(mask.any() for mask in bench.drawn)
+    assert bench.evidence_masks.shape == (len(bench.evidence), 32, 32)
+    assert all(mask.any() for mask in bench.evidence_masks)
     assert bench.groups_of(bench.evidence) == ([bench.groups[number] for number in bench.evidence] if bench.groups
                                                else None)

@@ -54,9 +54,9 @@ class TestEveryExplainer:
         model = asked(explainer, kind)
         for stage, grid in enumerate((16, 8, 4)):
             maps = explainer(model, images, TARGETS, stage)
-            side = grid if explainer.facts.grid == "stage" else SIDE
+            side = grid if explainer.info.grid == "stage" else SIDE
             assert maps.values.shape == (4, side, side)
-            assert maps.signed == explainer.facts.signed
+            assert maps.signed == explainer.info.signed
             assert maps.signed or explainer is EXPLAINERS["stage-maps"] or maps.values.amin() >= 0
             assert maps.values.dtype == torch.float32
             assert torch.isfinite(maps.values).all()
@@ -83,7 +83,7 @@ class TestEveryExplainer:
     def test_is_class_specific_exactly_when_it_says_so(self, explainer, kind, images):
         maps = explainer(asked(explainer, kind), images[:2], EVERY[:2]).values
         differ = (maps - maps[:, :1]).abs().max() > 1e-6
-        assert bool(differ) == explainer.facts.class_specific
+        assert bool(differ) == explainer.info.class_specific
 
     @pytest.mark.parametrize("trainable", [True, False])
     def test_leaves_the_model_as_it_was(self, explainer, kind, images, trainable):
@@ -100,7 +100,7 @@ class TestEveryExplainer:
         for bad in (images[:, :1, :0], torch.full_like(images, 0.5)[:, :2]):
             with pytest.raises((RuntimeError, IndexError, ValueError, AssertionError)):
                 explainer(model, bad, TARGETS, 0)
-        if explainer.facts.class_specific:
+        if explainer.info.class_specific:
             for stage in (0, -1):
                 with pytest.raises((RuntimeError, IndexError, AssertionError)):
                     explainer(model, images, TARGETS + CLASSES, stage)
@@ -117,7 +117,7 @@ class TestEveryExplainer:
 
     def test_many_threads_may_share_one_model(self, explainer, kind, images):
         model = asked(explainer, kind)
-        work = [(n % 4, n % 3) for n in range(40 if explainer.facts.cost == "instant" else 10)]
+        work = [(n % 4, n % 3) for n in range(40 if explainer.info.cost == "instant" else 10)]
 
         def one(job):
             image, stage = job
@@ -137,10 +137,10 @@ class TestEveryExplainer:
 
 
 def test_facts_say_what_one_sees(explainer):
-    facts = explainer.facts
+    facts = explainer.info
     assert facts.title
     assert "arXiv" in facts.paper
-    assert facts.seeing.endswith(".")
+    assert facts.reading_note.endswith(".")
     for name, kind in get_type_hints(ExplainerInfo).items():
         assert not get_args(kind) or getattr(facts, name) in get_args(kind)
     assert explainer.__doc__
@@ -186,7 +186,7 @@ def test_progress_rises_to_the_end_and_may_stop_it(explainer, images):
     model, told = asked(explainer, Deep), []
     explainer(model, images, TARGETS, 0, told.append)
     assert told == sorted(told) and told[-1] == 1.0 and told[0] >= 0
-    if explainer.facts.cost != "instant":
+    if explainer.info.cost != "instant":
         assert len(told) > 4, "a slow one says how far it is"
         assert 0 < told[len(told) // 2] < 1
 
@@ -206,14 +206,14 @@ def test_a_model_that_answers_nan_gives_blank_maps(explainer, images):
     """Where the class is asked about; a diverged model's features may still be finite."""
     model = asked(explainer)
     model.pooled_linear.weight.data.fill_(float("nan"))
-    assert explainer(model, images, TARGETS).blank.all() or not explainer.facts.class_specific
+    assert explainer(model, images, TARGETS).blank.all() or not explainer.info.class_specific
     for weight in model.parameters():
         weight.data.fill_(float("nan"))
     assert explainer(model, images, TARGETS).blank.all()
 
 
 def test_what_does_not_lie_on_a_stage_is_the_same_at_every_stage(explainer, images):
-    if explainer.facts.grid == "stage":
+    if explainer.info.grid == "stage":
         grids = {maps.values.shape for maps in explainer.at_stages(asked(explainer), images, TARGETS, range(3))}
         assert len(grids) == 3
     else:

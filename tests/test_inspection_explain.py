@@ -97,8 +97,8 @@ def test_asked_together_every_model_answers_by_what_suits_it(run, tmp_path):
     assert {*cams.arrays()} == {"grad-cam_layer01", "grad-cam_layer02", "grad-cam_layer03"}
     assert {*mask.arrays()} == {"mask_picture"}
     assert (cams.to_json()["explainer"], mask.to_json()["explainer"]) == ("grad-cam", "mask")
-    assert "Grad-CAM for “glioma”" in cams.sheet().rows[0].title
-    assert mask.sheet().rows[0].title.endswith(" · Mask")
+    assert "Grad-CAM for “glioma”" in cams.figure_spec().rows[0].title
+    assert mask.figure_spec().rows[0].title.endswith(" · Mask")
     assert mask.save(tmp_path)["explanation.png"].exists()
 
 
@@ -201,5 +201,5 @@ def test_signed_maps_keep_their_own_colours(run):
     found = explain(run, picture(), "hires-cam", repeats=1)
     assert found.maps[0].values.min() < 0 < found.maps[0].values.max()
     assert all(tile.signed for tile in found.tiles())
-    sheet = found.sheet()
+    sheet = found.figure_spec()
     assert figure.draw(sheet, 1.0, "viridis") == figure.draw(sheet, 1.0, "inferno")

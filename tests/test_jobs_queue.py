@@ -77,7 +77,7 @@ def test_an_error_ends_the_run_as_failed_with_a_reason_and_the_next_runs(store, 
     queue.submit([bad, good])
     assert queue.join(60)
     assert bad.status == "failed"
-    assert "/gone" in bad.reason
+    assert "/gone" in bad.failure_reason
     assert good.status == "finished"
 
 
@@ -91,8 +91,8 @@ def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeyp
     run = store.create(spec())
     queue.submit([run])
     assert queue.join(60)
-    assert "Something went wrong inside the program (ZeroDivisionError" in run.reason
-    assert "defect" in run.last("failed")["traceback"]
+    assert "Something went wrong inside the program (ZeroDivisionError" in run.failure_reason
+    assert "defect" in run.last_event("failed")["traceback"]
 
 
 @pytest.mark.parametrize(("error", "words"), [

@@ -37,7 +37,7 @@ def when(run, epochs, act):
     def wait():
         while len(run.epochs()) < epochs:
             time.sleep(0.02)
-        act(run.last("placed")["pid"])
+        act(run.last_event("placed")["pid"])
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread

@@ -71,7 +71,7 @@ def wait_for(condition, seconds=30):
 
 def test_a_task_goes_from_absent_to_finished(run, queue, gate):
     assert status(run, "gate") == TaskState()
-    asked = queue.ask(run, "gate", {"limit": 3})
+    asked = queue.submit_task(run, "gate", {"limit": 3})
     assert wait_for(lambda: status(run, "gate").phase == "waiting at the gate")
     found = status(run, "gate")
     assert (found.state, found.share, found.active) == ("running", 0.5, True)
@@ -88,22 +88,22 @@ def test_a_task_goes_from_absent_to_finished(run, queue, gate):
 
 
 def test_asking_twice_while_it_lives_is_asking_once_and_afterwards_computes_anew(store, run, queue, gate):
-    queue.ask(run, "gate")
+    queue.submit_task(run, "gate")
     assert wait_for(lambda: gate.came)
-    assert queue.ask(run, "gate", {"other": 1}) == task(run, "gate")
+    assert queue.submit_task(run, "gate", {"other": 1}) == task(run, "gate")
     other = jobs_queue.Queue(store.paths)
     other.submit_task(run, "gate")
     assert other.tasks == []
     gate.open.set()
     assert queue.join(30)
     assert len(gate.came) == 1
-    queue.ask(run, "gate", {"other": 1})
+    queue.submit_task(run, "gate", {"other": 1})
     assert queue.join(30)
     assert gate.came[1:] == [(run.id, {"other": 1})]
 
 
 def test_one_at_a_time_in_the_order_asked_for(run, queue, gate):
-    first, second = queue.ask(run, "gate", {"n": 1}), queue.ask(run, "second", {"n": 2})
+    first, second = queue.submit_task(run, "gate", {"n": 1}), queue.submit_task(run, "second", {"n": 2})
     assert wait_for(lambda: first.status == "running")
     assert second.status == "queued"
     assert queue.tasks == [first, second]
@@ -116,7 +116,7 @@ def test_one_at_a_time_in_the_order_asked_for(run, queue, gate):
 def test_training_asked_for_before_comes_first_and_what_came_after_waits(store, run, queue, gate):
     before, after = store.create(spec(epochs=1)), store.create(spec(epochs=1, seed=1))
     queue.submit([before])
-    asked = queue.ask(run, "gate")
+    asked = queue.submit_task(run, "gate")
     queue.submit([after])
     assert wait_for(lambda: asked.status == "running", 60)
     assert before.status == "finished"
@@ -128,7 +128,7 @@ def test_training_asked_for_before_comes_first_and_what_came_after_waits(store, 
 
 
 def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, queue, gate):
-    first, second = queue.ask(run, "gate"), queue.ask(run, "second")
+    first, second = queue.submit_task(run, "gate"), queue.submit_task(run, "second")
     assert wait_for(lambda: first.status == "running")
     queue.cancel(second)
     assert second.status == "cancelled"
@@ -137,13 +137,13 @@ def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, 
     gate.open.set()
     assert queue.join(30)
     assert len(gate.came) == 1
-    queue.ask(run, "gate")
+    queue.submit_task(run, "gate")
     assert queue.join(30)
     assert first.status == "finished"
 
 
 def test_another_process_can_cancel(run, queue, gate):
-    asked = queue.ask(run, "gate")
+    asked = queue.submit_task(run, "gate")
     assert wait_for(lambda: asked.status == "running")
     jobs_queue.Queue(queue.store.paths).cancel(asked)
     assert queue.join(30)
@@ -163,8 +163,8 @@ def test_a_failure_is_said_in_words_and_the_worker_lives_on(run, queue, gate, mo
 
     monkeypatch.setitem(TASKS._members, "bad", fail)
     gate.open.set()
-    queue.ask(run, "bad")
-    after = queue.ask(run, "gate")
+    queue.submit_task(run, "bad")
+    after = queue.submit_task(run, "gate")
     assert queue.join(30)
     found = status(run, "bad")
     assert found.state == "failed"
@@ -177,12 +177,12 @@ def test_a_failure_is_said_in_words_and_the_worker_lives_on(run, queue, gate, mo
 def test_only_finished_runs_and_known_tasks(store, run, queue):
     unfinished = made(store, spec(), finished=False)
     with pytest.raises(UsageError, match="is planned, not finished"):
-        queue.ask(unfinished, "readouts")
+        queue.submit_task(unfinished, "readouts")
     assert not task(unfinished, "readouts").is_locked()
     with pytest.raises(UsageError, match="Did you mean 'readouts'"):
-        queue.ask(run, "readout")
+        queue.submit_task(run, "readout")
     with pytest.raises(TypeError, match="not JSON serializable"):
-        queue.ask(run, "readouts", {"images": np.zeros(2)})
+        queue.submit_task(run, "readouts", {"images": np.zeros(2)})
     assert status(run, "readouts") == TaskState()
     assert not task(run, "readouts").is_locked()
 
@@ -210,21 +210,21 @@ def test_a_killed_process_leaves_interrupted_tasks_that_can_be_asked_for_again(s
     assert ready.wait(60)
     assert wait_for(lambda: status(run, "readouts").state == "queued")
     assert status(run, "gate").state == "running"
-    assert sorted(run.busy()) == ["gate", "readouts"]
+    assert sorted(run.active_tasks()) == ["gate", "readouts"]
     other.kill()
     other.join()
     found = status(run, "gate")
     assert (found.state, found.share, found.args) == ("interrupted", 0.5, {"limit": 3})
     assert status(run, "readouts").state == "interrupted"
-    assert run.busy() == []
+    assert run.active_tasks() == []
     gate.open.set()
-    queue.ask(run, "gate", found.args)
+    queue.submit_task(run, "gate", found.args)
     assert queue.join(30)
     assert status(run, "gate").state == "finished"
 
 
 def test_a_stopped_server_leaves_the_task_interrupted(run, queue, gate):
-    asked = queue.ask(run, "gate")
+    asked = queue.submit_task(run, "gate")
     assert wait_for(lambda: asked.status == "running")
     queue.stop()
     assert wait_for(lambda: asked.status == "interrupted")
@@ -232,7 +232,7 @@ def test_a_stopped_server_leaves_the_task_interrupted(run, queue, gate):
 
 def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, queue, gate, monkeypatch):
     with jobs_queue.machine_lock():
-        asked = queue.ask(run, "gate")
+        asked = queue.submit_task(run, "gate")
         assert wait_for(lambda: "another program" in asked.state.phase)
         assert asked.status == "queued"
         queue.cancel(asked)
@@ -240,14 +240,14 @@ def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, qu
     assert gate.came == []
     monkeypatch.setitem(TASKS._members, "silent", lambda *_: gate.open.wait(30))
     with jobs_queue.machine_lock():
-        silent = queue.ask(run, "silent")
+        silent = queue.submit_task(run, "silent")
         assert wait_for(lambda: "another program" in silent.state.phase)
     assert wait_for(lambda: silent.status == "running")
     assert silent.state.phase == ""
 
 
 def test_a_run_with_a_live_task_is_not_deleted(store, run, queue, gate):
-    asked = queue.ask(run, "gate")
+    asked = queue.submit_task(run, "gate")
     with pytest.raises(UsageError, match=r"is in use \(gate\): cancel that first"):
         store.delete(run.id)
     queue.cancel(asked)
@@ -265,7 +265,7 @@ def test_state_of_another_version_counts_as_absent(run):
 
 def test_looking_leaves_no_trace(run):
     assert not status(run, "readouts").active
-    assert run.busy() == []
+    assert run.active_tasks() == []
     assert not (run.path / "tasks").exists()
 
 
@@ -287,7 +287,7 @@ def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, nam
     with pytest.raises(Stopped):
         TASKS[name](store, run, args, lambda *words: said.append(words), lambda: True)
     assert not [path for path in run.path.iterdir() if path.name.startswith(name)]
-    queue.ask(run, name, args)
+    queue.submit_task(run, name, args)
     assert queue.join(120)
     assert status(run, name).state == "finished", status(run, name).reason
     TASKS[name](store, run, args, lambda *words: said.append(words), lambda: False)

@@ -114,17 +114,17 @@ def test_without_its_weight_only_the_labels_are_left(name):
 
 def same_answer_everywhere(seen):
     return seen._replace(
-        logits=seen.logits * 0 + 0.3, mask_samples=seen.drawn._replace(answers=seen.drawn.answers * 0 + 0.3)
+        logits=seen.logits * 0 + 0.3, mask_samples=seen.mask_samples._replace(answers=seen.mask_samples.answers * 0 + 0.3)
     )
 
 
 def nothing_seen(seen):
-    scores, shown, rest, said = seen.drawn
+    scores, shown, rest, said = seen.mask_samples
     return Observation(
         seen.logits,
         tuple(maps * 0 for maps in seen.stages),
         seen.cams * 0,
-        mask_samples=seen.drawn._replace(scores=scores * 0, shown=shown * 0, rest=rest * 0, answers=said),
+        mask_samples=seen.mask_samples._replace(scores=scores * 0, shown=shown * 0, rest=rest * 0, answers=said),
     )
 
 

@@ -52,7 +52,7 @@ def test_every_pair_of_models_gives_finite_terms_that_reach_the_first_layer(name
     outputs = {want: select_output(shown, want) for want in method.teacher_outputs}
     ours.requires_grad_(True).train()
     seen = ours(IMAGES, **method.train().forward_kwargs(0.5))
-    outputs |= {ask: theirs(getattr(seen.drawn, ask)).logits for ask in method.live_queries}
+    outputs |= {ask: theirs(getattr(seen.mask_samples, ask)).logits for ask in method.live_queries}
     terms = method(seen, outputs, TARGET, 0.5)
     assert len(terms) > 1
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
@@ -81,7 +81,7 @@ def test_every_method_trains_a_student_that_is_the_student_alone(school, name):
     store, teacher = school
     before = teacher.weights.read_bytes()
     run = student_of(school, name)
-    assert execute(run, store) == "finished", run.reason
+    assert execute(run, store) == "finished", run.failure_reason
     first, last = run.epochs()
     assert first["terms"].keys() == last["terms"].keys() > {"hard"}
     assert last["loss"] == pytest.approx(sum(last["terms"].values()))
@@ -107,6 +107,6 @@ def test_a_projector_learns_and_an_interrupted_run_goes_on_with_it(school):
     weights, losses = broken.weights.read_bytes(), [event["loss"] for event in broken.epochs()]
     store.delete(broken.id)
     whole = student_of(school, "fitnet", epochs=3)
-    assert execute(whole, store) == "finished", whole.reason
+    assert execute(whole, store) == "finished", whole.failure_reason
     assert whole.weights.read_bytes() == weights
     assert [event["loss"] for event in whole.epochs()] == losses

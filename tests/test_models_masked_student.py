@@ -55,12 +55,12 @@ def pictures(count: int = 4, size: int = SIZE, seed: int = 1) -> torch.Tensor:
 def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
     model = build(spec(image_size=size, mask_net_depth=depth, mask_fill=fill), CLASSES)
     seen = model.train()(pictures(2, size), drawing=DRAWING)
-    assert seen.drawn.scores.shape == (2, -(-size // 2), -(-size // 2))
-    assert seen.drawn.shown.shape == seen.drawn.rest.shape == (1, 3, size, size)
-    assert seen.drawn.answers.shape == (4, CLASSES)
+    assert seen.mask_samples.scores.shape == (2, -(-size // 2), -(-size // 2))
+    assert seen.mask_samples.shown.shape == seen.mask_samples.rest.shape == (1, 3, size, size)
+    assert seen.mask_samples.answers.shape == (4, CLASSES)
     with torch.no_grad():
         alone = model.eval()(pictures(2, size))
-    assert alone.drawn is None
+    assert alone.mask_samples is None
     for one in (seen, alone):
         assert one.logits.shape == (2, CLASSES)
         assert one.mask.shape == (2, size, size)
@@ -224,7 +224,7 @@ def test_in_half_precision_mask_and_pictures_are_made_in_single(fill, number):
     with torch.no_grad(), torch.autocast("cpu", number):
         seen = model(images, drawing=DRAWING)
         hidden = model.apply_mask(images, torch.zeros(4, SIZE, SIZE))
-    assert {one.dtype for one in (seen.mask, seen.drawn.shown, seen.drawn.rest)} == {torch.float32}
+    assert {one.dtype for one in (seen.mask, seen.mask_samples.shown, seen.mask_samples.rest)} == {torch.float32}
     assert torch.equal(hidden, model.apply_mask(images, torch.zeros(4, SIZE, SIZE)))
 
 
@@ -253,7 +253,7 @@ def grown(joint: float, student: str = "plain") -> list[torch.Tensor]:
     model = made(student)
     torch.manual_seed(3)
     seen = model(pictures(), drawing=MaskSampling(0.5, 1, joint))
-    loss = F.cross_entropy(torch.cat([seen.logits, seen.drawn.answers]), torch.tensor([0, 1, 2, 0] * 3))
+    loss = F.cross_entropy(torch.cat([seen.logits, seen.mask_samples.answers]), torch.tensor([0, 1, 2, 0] * 3))
     found = torch.autograd.grad(loss, list(model.mask_net.parameters()), allow_unused=True)
     return [torch.zeros(()) if one is None else one for one in found]
 
@@ -283,11 +283,11 @@ def test_all_of_it_is_the_gradient_through_the_drawn_mask():
 def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_student(part, samples):
     model = made()
     seen = model(pictures(), drawing=MaskSampling(0.5, samples, 0.0))
-    learnt = torch.autograd.grad(getattr(seen.drawn, part).square().sum(), list(model.mask_net.parameters()),
+    learnt = torch.autograd.grad(getattr(seen.mask_samples, part).square().sum(), list(model.mask_net.parameters()),
                                  retain_graph=True)
     assert all(one.isfinite().all() and one.abs().max() > 0 for one in learnt)
     others = list(model.student.parameters())
-    assert set(torch.autograd.grad(getattr(seen.drawn, part).sum(), others, allow_unused=True)) == {None}
+    assert set(torch.autograd.grad(getattr(seen.mask_samples, part).sum(), others, allow_unused=True)) == {None}
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
@@ -299,17 +299,17 @@ def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_
         seen = model(images, drawing=MaskSampling(0.5, samples, 0.0))
         own = model.student(images).logits
     half = (count + 1) // 2
-    assert torch.equal(seen.drawn.shown, images[:half].repeat(samples, 1, 1, 1))
-    assert torch.equal(seen.drawn.rest, model.mean_image.expand(half * samples, -1, -1, -1))
-    torch.testing.assert_close(seen.drawn.answers[:samples * count], own.repeat(samples, 1))
-    assert len(seen.drawn.answers) == (samples + 1) * count
+    assert torch.equal(seen.mask_samples.shown, images[:half].repeat(samples, 1, 1, 1))
+    assert torch.equal(seen.mask_samples.rest, model.mean_image.expand(half * samples, -1, -1, -1))
+    torch.testing.assert_close(seen.mask_samples.answers[:samples * count], own.repeat(samples, 1))
+    assert len(seen.mask_samples.answers) == (samples + 1) * count
 
 
 def test_what_is_left_and_what_is_taken_are_two_parts_of_one_picture():
     """The middle picture of an odd batch is in both."""
     model, images = made(), pictures(1)
     with torch.no_grad():
-        drawn = model(images, drawing=DRAWING).drawn
+        drawn = model(images, drawing=DRAWING).mask_samples
     torch.testing.assert_close(drawn.shown + drawn.rest, images + model.mean_image)
 
 

@@ -60,9 +60,9 @@ def test_status_is_derived(store, run):
         assert run.status == runs.RUNNING
     assert run.status == runs.INTERRUPTED
     run.log("failed", reason="no disk")
-    assert (run.status, run.reason) == (runs.FAILED, "no disk")
+    assert (run.status, run.failure_reason) == (runs.FAILED, "no disk")
     run.log("queued")
-    assert (run.status, run.reason) == (runs.INTERRUPTED, "")
+    assert (run.status, run.failure_reason) == (runs.INTERRUPTED, "")
     run.log("cancelled")
     assert run.status == runs.CANCELLED
     write_json(run.path / "summary.json", {"accuracy": 1.0})
@@ -70,7 +70,7 @@ def test_status_is_derived(store, run):
 
 
 def test_a_run_that_was_only_planned_is_not_called_interrupted(run):
-    assert not run.held()
+    assert not run.is_locked()
     assert run.status == runs.PLANNED
     run.log("data", classes=["a", "b"])  # no word on whether it was ever started
     assert run.status == runs.PLANNED
@@ -100,7 +100,7 @@ def test_a_listed_run_that_another_process_deletes_can_still_be_read(store, run,
     _vanish(run)
     value = getattr(listed, name)
     assert (value() if callable(value) else value) == GONE[name]
-    assert listed.last("started") is None
+    assert listed.last_event("started") is None
     assert not run.path.exists()  # and reading brings nothing back
 
 

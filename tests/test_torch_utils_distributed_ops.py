@@ -173,7 +173,7 @@ def gradients(model, method, rows, target, outputs, teacher, world=1):
     """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
     with distributed_ops.batch_norm(world):
         seen = model(rows, **method.forward_kwargs(1.0))
-        outputs |= {name: teacher(getattr(seen.drawn, name)).logits for name in method.live_queries}
+        outputs |= {name: teacher(getattr(seen.mask_samples, name)).logits for name in method.live_queries}
         if method.compares_batch and world > 1:
             seen, outputs, target = distributed_ops.all_gather_batch(seen, outputs, target)
         loss = sum(method(seen, outputs, target, 1.0).values())

@@ -149,7 +149,7 @@ def test_live_queries_give_logits_that_are_differentiable_in_the_images(
     found = one.query(seen)
     assert tuple(found) == one.live_queries
     for name in one.live_queries:
-        pictures = getattr(seen.drawn, name)
+        pictures = getattr(seen.mask_samples, name)
         assert len(pictures) == samples * ((size + 1) // 2)
         torch.testing.assert_close(found[name], one.model(pictures).logits)
         [felt] = torch.autograd.grad(found[name].square().sum(), pictures, retain_graph=True)
@@ -168,7 +168,7 @@ def test_queried_logits_are_single_precision_and_a_depthwise_teacher_computes_in
     seen = drawn("medtex")
     found = one.query(seen)["shown"]
     assert found.dtype == torch.float32
-    single = one.model(torch.cat([seen.drawn.shown, seen.drawn.rest])).logits[:2]
+    single = one.model(torch.cat([seen.mask_samples.shown, seen.mask_samples.rest])).logits[:2]
     assert ((found - single).abs().max() < 1e-5) == exact, "bfloat16 keeps three digits"
 
 
@@ -358,4 +358,4 @@ def test_a_full_disk_and_a_kill_change_no_weight(store, teacher, uncached, monke
         full_after(patch, 20)
         train(run, store)
     assert content(run) == whole
-    assert run.last("teacher_cache")["disabled"]
+    assert run.last_event("teacher_cache")["disabled"]

@@ -76,7 +76,7 @@ class IntegratedGradients(PathExplainer):
     A map sums to logit(picture) − logit(black), up to the error of 20 Gauss-Legendre points. Black pixels get 0.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Integrated gradients", "Sundararajan 2017, arXiv 1703.01365", True,
         "What each pixel adds to the target class's score (below 0: takes from it), against a black picture.",
         "seconds", signed=True, grid="picture")
@@ -94,7 +94,7 @@ class GradientShap(PathExplainer):
     A map sums, on average over seeds, to logit(picture) − the mean of logit(empty pictures). The seed is fixed.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "GradientSHAP", "Lundberg & Lee 2017, arXiv 1705.07874; Erion 2021, arXiv 1906.10670", True,
         "What each pixel adds to the target class's score (below 0: takes from it), against empty pictures.",
         "seconds", signed=True, grid="picture")

@@ -94,7 +94,7 @@ class GradCam(GradientCam):
     forward pass.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Grad-CAM", "Selvaraju 2017, arXiv 1610.02391", True,
         "Bright where the stage's features speak for the target class; what speaks against it is not shown.",
         early_stages=False)
@@ -115,7 +115,7 @@ class GradCamPlusPlus(GradientCam):
     The gradient g is the logit's, where the paper differentiates its exponential: the reading of the package grad-cam.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Grad-CAM++", "Chattopadhay 2018, arXiv 1710.11063", True,
         "As Grad-CAM, but only places that speak for the class weigh a channel: several findings all light up.",
         early_stages=False)
@@ -138,7 +138,7 @@ class HiResCam(GradientCam):
     then zeros, and not their rounding. The package grad-cam shows the positive part only.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
         "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
     # Of the channels' magnitude: less is rounding and a norm's epsilon; true maps have 1e-2 and more.
@@ -155,7 +155,7 @@ class HiResCam(GradientCam):
 class LayerCam(GradientCam):
     """`ReLU(Σ_c ReLU(g_c) ⊙ F_c)`: every place weighs for itself, so early stages stay readable (Jiang 2021)."""
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "LayerCAM", "Jiang 2021, IEEE TIP 30 (no arXiv), doi 10.1109/TIP.2021.3089943", True,
         "Bright at single places whose features speak for the target class; made for fine, early stages.")
 
@@ -166,7 +166,7 @@ class LayerCam(GradientCam):
 class XGradCam(GradientCam):
     """`ReLU(Σ_c α_c·F_c)`, α_c the gradient averaged with the features as weights (Fu 2020)."""
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "XGrad-CAM", "Fu 2020, arXiv 2008.02312", True,
         "As Grad-CAM, with each channel's gradient read where the channel responds.", early_stages=False)
     # The package's constant: a channel that is off has no weight.

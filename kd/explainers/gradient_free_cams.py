@@ -22,7 +22,7 @@ class EigenCam(Explainer):
     A direction has no sign: the end with the greatest magnitude counts as positive, and the rest is cut off by ReLU.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "EigenCAM", "Muhammad 2020, arXiv 2008.00299", False,
         "Bright where the stage's most varying pattern is: what stands out to it, whatever the class.")
 
@@ -56,7 +56,7 @@ class ScoreCam(Explainer):
     """`ReLU(Σ_c w_c·F_c)`, w = softmax over channels of the class logit when only the places of channel c are left of
     the picture, the rest fading to black (Wang 2020). Every class comes from the same passes."""
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Score-CAM", "Wang 2020, arXiv 1910.01279", True,
         "Bright where channels respond that keep the target class's score when only their places are shown.", "minutes")
 
@@ -92,7 +92,7 @@ class AblationCam(Explainer):
     the last stage only the head is asked. Every class comes from the same passes.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Ablation-CAM", "Desai & Ramaswamy 2020 (WACV, no arXiv), doi 10.1109/WACV45572.2020.9093360", True,
         "Bright where channels respond without which the target class's score falls.", "minutes")
 

@@ -14,7 +14,7 @@ from kd.progress import ShareCallback
 class StageMaps(Explainer):
     """The channel-average feature map of a stage (KD-FMV, AAAI-25). Signed where the stage's features are."""
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
         "Bright where a stage responds strongly on average over its channels, to anything: no class is asked about.")
 
@@ -32,7 +32,7 @@ class Mask(Explainer):
     a model without an explainer in front; `kd.explainers.suited` says what stands in there.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
         "Bright where the student may look: what its explainer found the teacher's answer to rest on.",
         absolute=True, grid="picture")

@@ -46,7 +46,7 @@ class Occlusion(PixelExplainer):
     speaks against the class.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "Occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901", True,
         "What the target class's score loses when this place is covered (below 0: it gains).",
         "seconds", signed=True, grid="picture")
@@ -81,7 +81,7 @@ class KernelShap(PixelExplainer):
     The selections are seeded.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "KernelSHAP", "Lundberg & Lee 2017, arXiv 1705.07874", True,
         "What each patch of like colour adds to the target class's score (below 0: takes from it).",
         "seconds", signed=True, grid="superpixels")

@@ -24,7 +24,7 @@ class ShapGradient(PixelExplainer):
     since shap draws from numpy's global generator; its state is put back.
     """
 
-    facts = ExplainerInfo(
+    info = ExplainerInfo(
         "SHAP (package shap)", "Lundberg & Lee 2017, arXiv 1705.07874", True,
         "What each pixel adds to the target class's score (below 0: takes from it), against empty pictures.",
         "minutes", signed=True, grid="picture")

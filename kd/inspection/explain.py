@@ -114,12 +114,12 @@ class Explanation:
     def save(self, folder: Path) -> dict[str, Path]:
         """Write `explanation.png`, `maps.npz` (raw maps and the image) and, last, `explanation.json`."""
         paths = {name: folder / name for name in ("explanation.png", "maps.npz", "explanation.json")}
-        write_bytes(paths["explanation.png"], figure.draw(self.sheet()))
+        write_bytes(paths["explanation.png"], figure.draw(self.figure_spec()))
         write_bytes(paths["maps.npz"], pack({"image": self.image, **self.arrays()}))
         write_json(paths["explanation.json"], self.to_json())
         return paths
 
-    def sheet(self) -> figure.FigureSpec:
+    def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows."""
         facts = EXPLAINERS[self.explainer].info
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
@@ -154,7 +154,7 @@ class ExplainRequest:
         model = self.loaded.model
         every = range(len(model.stages)) if self.stages is None else self.stages
         numbers = [stage_number(model, stage) for stage in every]
-        return numbers if self.facts.grid == "stage" else numbers[-1:]
+        return numbers if self.info.grid == "stage" else numbers[-1:]
 
     @property
     def explainer_used(self) -> str:
@@ -162,7 +162,7 @@ class ExplainRequest:
         return explainer_for(self.explainer, self.loaded.model)
 
     @property
-    def facts(self) -> ExplainerInfo:
+    def info(self) -> ExplainerInfo:
         """Of the explainer that answers."""
         return EXPLAINERS[self.explainer_used].info
 
@@ -192,7 +192,7 @@ def explain_many(questions: Sequence[ExplainRequest], image: NDArray[np.uint8], 
                      progress: ShareCallback | None = None) -> list[Explanation]:
     """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
 
-    An explanation names the explainer that was used, which may be another than was asked for (`Question.used`).
+    An explanation names the explainer that was used, which may be another than was asked for (`ExplainRequest.explainer_used`).
 
     Explanations that are not instant run once, their forward passes before and after them. progress: as `explain`'s.
     """
@@ -227,7 +227,7 @@ class _Trial:
         self.targets = torch.tensor([question.target], device=device)
         self.numbers = question.numbers()
         self.explainer = EXPLAINERS[question.explainer_used]
-        self.instant = question.facts.cost == "instant"
+        self.instant = question.info.cost == "instant"
         self.logits = torch.empty(0)
         self.maps: list[Maps] = []
         self.seconds: list[list[float]] = []
@@ -258,7 +258,7 @@ class _Trial:
 
     def _heat_map(self, number: int, maps: Maps) -> HeatMap:
         return HeatMap(number, self.model.stages[number].name, maps.values[0].numpy(), maps.scaled()[0].numpy(),
-                       bool(maps.blank[0]), maps.signed, self.question.facts.grid)
+                       bool(maps.blank[0]), maps.signed, self.question.info.grid)
 
     def _protocol(self) -> dict[str, Any]:
         return {"device": str(self.model.mean.device), "threads": torch.get_num_threads(), "batch": 1,

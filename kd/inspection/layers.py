@@ -171,9 +171,9 @@ class LayerReport:
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
         """The figure as PNG."""
-        return figure.draw(self.sheet(), opacity, colormap)
+        return figure.draw(self.figure_spec(), opacity, colormap)
 
-    def sheet(self) -> figure.FigureSpec:
+    def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""
         label, asked, last = self.run.spec.model_label, f"“{self.classes[self.target]}”", self.stages[-1]
         cost = f"all of this in {self.timing}, {self.ratio:.2f} × the forward pass"
