@@ -113,9 +113,8 @@ def test_without_its_weight_only_the_labels_are_left(name):
 
 
 def same_answer_everywhere(seen):
-    return seen._replace(
-        logits=seen.logits * 0 + 0.3, mask_samples=seen.mask_samples._replace(answers=seen.mask_samples.answers * 0 + 0.3)
-    )
+    samples = seen.mask_samples
+    return seen._replace(logits=seen.logits * 0 + 0.3, mask_samples=samples._replace(answers=samples.answers * 0 + 0.3))
 
 
 def nothing_seen(seen):

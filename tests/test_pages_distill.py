@@ -118,7 +118,7 @@ def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     assert set(own) <= drawn(at)
     more = {widget.key for widget in at.expander[0].number_input} | {widget.key for widget in at.expander[0].selectbox}
     for name, knob in METHODS["medtex"].info.hyperparameters.items():
-        assert (f"distil_medtex_{name}" in more) == knob.fine
+        assert (f"distil_medtex_{name}" in more) == knob.advanced
     assert set(own) <= more
     assert at.selectbox(key="distil_explainer_fill").options == ["the mean picture", "the picture, blurred"]
     at.selectbox(key="distil_method").set_value("kd").run()

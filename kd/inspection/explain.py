@@ -192,7 +192,8 @@ def explain_many(questions: Sequence[ExplainRequest], image: NDArray[np.uint8], 
                      progress: ShareCallback | None = None) -> list[Explanation]:
     """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
 
-    An explanation names the explainer that was used, which may be another than was asked for (`ExplainRequest.explainer_used`).
+    An explanation names the explainer that was used, which may be another than was asked for
+    (`ExplainRequest.explainer_used`).
 
     Explanations that are not instant run once, their forward passes before and after them. progress: as `explain`'s.
     """

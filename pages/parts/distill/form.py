@@ -183,13 +183,13 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
 def _knobs(method: str, fine: bool = False) -> dict[str, float]:
     """The method's own settings; fine: those instead that most people leave alone."""
     return {name: knob(method, name, about) for name, about in METHODS[method].info.hyperparameters.items()
-            if about.fine == fine}
+            if about.advanced == fine}
 
 
 def _fine(values: dict[str, Any]) -> dict[str, Any]:
     """The rest of what is the method's: its fine settings, and the explainer that it trains."""
     method = METHODS[values["method"]]
-    if not method.needs_mask_net and not any(one.fine for one in method.info.hyperparameters.values()):
+    if not method.needs_mask_net and not any(one.advanced for one in method.info.hyperparameters.values()):
         return {}
     st.caption(method.info.title)
     with st.grid(3, min_column_width=150):
