@@ -12,7 +12,7 @@ from small import trained
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
-from kd.inspection import layers, linear_probes
+from kd.inspection import layer_report, layers, linear_probes
 from kd.inspection.model_pool import ModelPool, load_model
 from kd.models import receptive_field
 from kd.spec import RunSpec
@@ -104,7 +104,7 @@ def test_what_is_said_to_be_class_specific_is_and_the_rest_is_not(run):
     for name, look in readouts.items():
         same = all(np.array_equal(look(one), look(other))
                    for one, other in zip(first.stages, second.stages, strict=True))
-        assert same is not layers.LAYER_PLOTS[name].class_specific, name
+        assert same is not layer_report.LAYER_PLOTS[name].class_specific, name
 
 
 def test_channels_are_the_largest_with_their_own_maps(run):

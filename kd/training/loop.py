@@ -28,7 +28,7 @@ from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
 from kd.torch_utils import compute
-from kd.training import checkpoint, distributed, watch
+from kd.training import checkpoint, distributed, tracked_images
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import TrainState
 from kd.training.precision import resolve_precision
@@ -78,7 +78,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     with distributed.raise_together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
     stop = distributed.agree_to_stop(should_stop, fabric)
-    watched = watch.start_tracking(run, model, data.val, fabric.device) if chief else None
+    watched = tracked_images.start_tracking(run, model, data.val, fabric.device) if chief else None
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
@@ -94,11 +94,10 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         if watched is not None:  # the chief
             scores = classification.summarise(logits, data.val.labels)
             _save_epoch(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
-            watch.record_maps(run, epoch, model, watched, fabric.device)
-            run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), val_loss=scores["loss"],
-                    val_accuracy=scores["accuracy"], val_macro_f1=scores["macro_f1"],
-                    images_per_second=pulse.speed, threads=[threads], seconds=progress.seconds,
-                    **({"mask_area": shown.area} if shown else {}))
+            tracked_images.record_maps(run, epoch, model, watched, fabric.device)
+            mask_area = {"mask_area": shown.area} if shown else {}
+            run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), **_validation(scores), **mask_area,
+                    images_per_second=pulse.speed, threads=[threads], seconds=progress.seconds)
         fabric.barrier()
 
     if teacher:
@@ -108,6 +107,10 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
     return _write_summary(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
+
+
+def _validation(scores: dict[str, Any]) -> dict[str, float]:
+    return {f"val_{name}": scores[name] for name in ("loss", "accuracy", "macro_f1")}
 
 
 def _fabric(spec: RunSpec) -> Fabric:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.inspection import colour_scale
 from kd.inspection.compare import Comparison
-from kd.inspection.layers import LAYER_PLOTS, LayerReport, StageResult
+from kd.inspection.layer_report import LAYER_PLOTS, LayerReport, StageResult
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen

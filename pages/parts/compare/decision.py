@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.inspection.compare import Comparison, ModelPanel
-from kd.inspection.layers import LAYER_PLOTS, LayerReport
+from kd.inspection.layer_report import LAYER_PLOTS, LayerReport
 from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, CONTROL, TEACHER

@@ -6,7 +6,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection import colour_scale
 from kd.inspection.compare import MASK, Comparison, ModelPanel
 from kd.inspection.explain import Explanation
-from kd.inspection.layers import LAYER_PLOTS, LayerReport
+from kd.inspection.layer_report import LAYER_PLOTS, LayerReport
 from kd.inspection.overlay import SIGNED
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway

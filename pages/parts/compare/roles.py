@@ -7,7 +7,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.inspection.compare import Comparison, ModelPanel
-from kd.inspection.layers import LayerReport, read_layers
+from kd.inspection.layer_report import LayerReport
+from kd.inspection.layers import read_layers
 from kd.inspection.linear_probes import FACTS
 from kd.paths import Paths
 from kd.roles import MARKS, STUDENT

@@ -1,5 +1,4 @@
-"""The probe pictures as the model in training sees them: what `kd.store.probe_images` keeps, looked at once an
-epoch."""
+"""Stage maps and masks of the tracked images, recorded after every epoch (files: `kd.store.probe_images`)."""
 
 import numpy as np
 import torch

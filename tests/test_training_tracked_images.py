@@ -10,7 +10,7 @@ from kd.datasets.tensors import to_tensor
 from kd.models import build
 from kd.store import probe_images
 from kd.store.runs import Store
-from kd.training import watch
+from kd.training import tracked_images
 
 CPU = torch.device("cpu")
 
@@ -24,10 +24,10 @@ def watched(store, **changes):
     run = store.create(spec(**changes))
     data = open_dataset(run.spec.data, SIZE, store.paths)
     model = build(run.spec, len(data.classes)).eval()
-    images = watch.start_tracking(run, model, data.val, CPU)
+    images = tracked_images.start_tracking(run, model, data.val, CPU)
     seen = []
     model.register_forward_hook(lambda *_: seen.append(1))
-    watch.record_maps(run, 0, model, images, CPU)
+    tracked_images.record_maps(run, 0, model, images, CPU)
     assert len(seen) == 1, "one look at the model gives stages and mask"
     return run, model, images
 
