@@ -1,7 +1,5 @@
 """Data sets given as arrays, kept as one .npz below the data folder, so that a run can open them again at any time."""
 
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kd.datasets.medmnist import CLASS_NAMES, PARTS
 from kd.errors import UsageError, unknown
 from kd.paths import Paths
+from kd.store.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +101,8 @@ class Arrays:
         """Write it below `paths.data`, once, and return what to open it by. The same arrays have the same file."""
         path = paths.data / f"{self.name}-{self.digest()}.npz"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-            with part.open("wb") as file:
+            with atomic_write(path) as part, part.open("wb") as file:
                 np.savez(file, **self._members())
-            os.replace(part, path)
         return str(path)
 
     def _members(self) -> dict[str, Any]:
