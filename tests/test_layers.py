@@ -34,7 +34,7 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
               "training.loop", "training.step", "training.tracked_images", "training.teacher.cached_teacher",
-              "training.teacher.rows", "experiments.estimate", "experiments.step_benchmark")
+              "training.teacher.rows", "experiments.estimate", "experiments.step_benchmark", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
 
 

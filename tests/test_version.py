@@ -15,7 +15,7 @@ def seen():
     return [sorted(os.environ.items()), sorted(logging.root.manager.loggerDict), logging.root.level,
             list(map(str, logging.root.handlers)), list(map(str, warnings.filters)), str(sys.excepthook),
             [str(signal.getsignal(one)) for one in signal.valid_signals()], threading.active_count(), sys.path,
-            sorted(name for name in sys.modules if not name.startswith(("kd", "importlib", "typing")))]
+            sorted(name for name in sys.modules if name.split(".")[0] not in {"kd", *sys.stdlib_module_names})]
 before = seen()
 import kd
 print(json.dumps([before, seen()]))

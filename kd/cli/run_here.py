@@ -7,10 +7,10 @@ from kd.cli.progress import Epochs as Epochs
 from kd.cli.progress import Phases
 from kd.cli.progress import say as say
 from kd.errors import UsageError
-from kd.jobs.queue import execute, one_per_machine
+from kd.jobs.queue import execute, one_per_machine, train_now
 from kd.jobs.tasks import Task
 from kd.metrics import mask_statistics
-from kd.store.runs import FINISHED, QUEUED, RUNNING, Run, Store
+from kd.store.runs import FINISHED, Run, Store
 
 Result = dict[str, Any]
 
@@ -22,13 +22,8 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             say(f"{run.id}: finished before, used again")
             warn(run)
             continue
-        if run.status in (QUEUED, RUNNING):
-            raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
-        with run.lock(), one_per_machine(run), Epochs(run):
-            run.clear_cancel()
-            status = execute(run, store)
-        if status != FINISHED:
-            raise UsageError(f"{run.id} {status}. {run.failure_reason}".strip())
+        with Epochs(run):
+            train_now(run, store)
         warn(run)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,20 @@ class Comparison:
         """The comparison figure as PNG."""
         return figure.draw(self.figure_spec(), opacity, colormap)
 
-    def save(self, folder: Path) -> dict[str, Path]:
-        """Write `comparison.png`, `maps.npz` and, last, `comparison.json`."""
+    @property
+    def maps(self) -> dict[str, NDArray]:
+        """The arrays of `arrays` by the same names."""
+        return self.arrays()
+
+    def _repr_png_(self) -> bytes:
+        return self.picture()
+
+    def save(self, path: str | PathLike[str]) -> dict[str, Path]:
+        """Write the figure to a .png file; or into a folder `comparison.png`, `maps.npz` and, last, `comparison.json`.
+        """
+        if (folder := Path(path)).suffix.lower() == ".png":
+            write_bytes(folder, self.picture())
+            return {folder.name: folder}
         paths = {name: folder / name for name in ("comparison.png", "maps.npz", "comparison.json")}
         write_bytes(paths["comparison.png"], self.picture())
         write_bytes(paths["maps.npz"], pack(self.arrays()))

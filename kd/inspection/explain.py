@@ -41,7 +41,7 @@ class HeatMap:
     scaled: NDArray[np.float32]
     blank: bool
     signed: bool = False
-    evidence_share: str = "stage"
+    lies_on: str = "stage"
 
     @property
     def grid(self) -> str:
@@ -49,20 +49,20 @@ class HeatMap:
 
     @property
     def label(self) -> str:
-        return f"{f'layer {self.stage + 1}' if self.evidence_share == 'stage' else self.evidence_share} · {self.grid}"
+        return f"{f'layer {self.stage + 1}' if self.lies_on == 'stage' else self.lies_on} · {self.grid}"
 
     @property
     def key(self) -> str:
         """Its name in files."""
-        return f"layer{self.stage + 1:02d}" if self.evidence_share == "stage" else self.evidence_share
+        return f"layer{self.stage + 1:02d}" if self.lies_on == "stage" else self.lies_on
 
     def to_json(self) -> dict[str, Any]:
         """Facts only; the values are in the npz file."""
         finite = bool(np.isfinite(self.values).all())
         place = (
             {"stage": self.stage, "name": self.name}
-            if self.evidence_share == "stage"
-            else {"lies_on": self.evidence_share}
+            if self.lies_on == "stage"
+            else {"lies_on": self.lies_on}
         )
         return {**place, "grid": list(self.values.shape), "signed": self.signed, "blank": self.blank,
                 "low": float(self.values.min()) if finite else None,

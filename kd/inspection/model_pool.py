@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
-from kd.errors import UsageError, unknown
+from kd.errors import SHOWN, UsageError, unknown
 from kd.evaluation import predict
 from kd.metrics import classification
 from kd.models.base import Classifier
@@ -102,20 +103,25 @@ class LoadedModel:
 
     def class_number(self, target: int | str) -> int:
         """The number of a class given by name or number. Raises UsageError when there is none."""
-        if isinstance(target, str):
-            if target not in self.classes:
-                raise unknown("class", target, self.classes)
-            return self.classes.index(target)
-        if not 0 <= target < len(self.classes):
-            raise UsageError(f"There is no class {target}: this run has {len(self.classes)}, numbered from 0 "
-                             f"({', '.join(self.classes)}).")
-        return target
+        return class_number(target, self.classes)
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Of each class [K], for a picture [S, S, 3]."""
         with torch.no_grad():
             logits = self.model(to_tensor(image[None], self.model.mean.device)).logits
         return classification.softmax(logits[0].float().cpu().numpy())
+
+
+def class_number(target: int | str, classes: Sequence[str]) -> int:
+    """The number of a class given by name or number. Raises UsageError when there is none."""
+    if isinstance(target, str):
+        if target not in classes:
+            raise unknown("class", target, classes)
+        return classes.index(target)
+    if not 0 <= target < len(classes):
+        names = ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else "")
+        raise UsageError(f"There is no class {target}: this model has {len(classes)}, numbered from 0 ({names}).")
+    return target
 
 
 def load_model(run: Run, pool: ModelPool | None = None) -> LoadedModel:

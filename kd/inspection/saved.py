@@ -112,7 +112,7 @@ def _keep(run: Run, wanted: SavedKey, found: Explanation) -> None:
         "timing": found.timing.to_json(), "forward": found.forward.to_json(), "ratio": found.ratio,
         "parameters": found.parameters, "flops": found.flops, "protocol": found.protocol, "note": found.note,
         "maps": [{"stage": one.stage, "name": one.name, "blank": one.blank, "signed": one.signed,
-                  "lies_on": one.evidence_share} for one in found.maps]})
+                  "lies_on": one.lies_on} for one in found.maps]})
 
 
 def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32], absolute: bool) -> HeatMap:

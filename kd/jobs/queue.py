@@ -65,6 +65,18 @@ def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: Fal
     return FINISHED
 
 
+def train_now(run: Run, store: Store) -> None:
+    """Train one run in this thread. Raises UsageError when another program has it in hand, or when it does not finish.
+    """
+    if run.status in (QUEUED, RUNNING):
+        raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
+    with run.lock(), one_per_machine(run):
+        run.clear_cancel()
+        status = execute(run, store)
+    if status != FINISHED:
+        raise UsageError(f"{run.id} {status}. {run.failure_reason}".strip())
+
+
 def record_failure(work: Work, error: Exception) -> None:
     """Log why it failed: what the user can mend as it is said, all else in words and with the traceback."""
     if isinstance(error, UsageError):
