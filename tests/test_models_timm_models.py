@@ -8,7 +8,8 @@ from lanes import slow
 
 from kd.models import build
 from kd.models.base import Classifier
-from kd.models.capture import capture
+from kd.models.timm_info import timm_info
+from kd.models.timm_models import _read
 from kd.spec import RunSpec
 
 # One of each way in which timm networks differ: where stages lie, what they return, what stands in the head.
@@ -74,12 +75,19 @@ def test_a_linear_layer_is_offered_exactly_where_the_head_is_pooling_and_that_la
 def test_no_later_layer_writes_into_a_stage(name):
     model = ready(name)
     scaled = (pictures() - model.mean) / model.std
-    count = len(model.stages) - 1
+    outputs = timm_info(name).outputs[:-1]
     with torch.no_grad():
         whole = model.forward_stages(scaled)
-        for stage in range(count):
-            _, maps = capture(model.net.forward_features, scaled, count, stop=stage)
+        for stage in range(len(outputs)):
+            _, maps = _read(model.net, outputs[:stage + 1], scaled, early=True)
             assert torch.equal(maps[stage], whole[stage])
+
+
+def test_timms_own_stages_are_taken_wherever_they_are_what_its_modules_compute():
+    """HRNet's own intermediates are all of its last stage, and Xception's are copies that no gradient flows through."""
+    read = {name for name in FAMILIES if any(output.index is None for output in timm_info(name).outputs)}
+    assert read == {"hrnet_w18_small", "legacy_xception"}
+    assert [output.stage.name for output in timm_info("hrnet_w18_small").outputs] == ["stage2", "stage3", "stage4"]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

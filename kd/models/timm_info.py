@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.models.base import Stage
-from kd.models.capture import Capture, capture
+from kd.torch_utils.flops import FlopCounter
+from kd.torch_utils.module_swap import record
 
 # Layers in which every position looks at every other, as timm names them; pooling by attention is no such layer.
 ATTENTION = re.compile(r"Attention(?!Pool)|Transformer")
@@ -26,24 +27,27 @@ FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, TypeErro
 
 
 @dataclass(frozen=True)
-class Tap:
-    """Where a stage is read: the module's name, and how its output is to be taken (see `Capture`)."""
+class StageOutput:
+    """Where a stage is read. module: the module that computes it, by name, and element: which part of its output, where
+    that is a list. index: number of the stage for timm's `forward_intermediates`, or None where that does not give the
+    very tensor that the network goes on with, through which gradients flow (HRNet's are of its last, fused stage only,
+    Xception's are copies)."""
 
-    module: str
     stage: Stage
+    module: str
     element: int | None
-    clone: bool
+    index: int | None
 
 
 @dataclass(frozen=True)
 class TimmInfo:
-    """taps: timm's feature stages, from the input on. last: the output of `forward_features`.
+    """outputs: timm's feature stages, from the input on. last: the output of `forward_features`.
 
     linear: the classifier's name where it is the only layer with weights behind the last stage, else None.
     classifier: names of the layers that depend on the number of classes. mean, std: the scaling the weights expect.
     """
 
-    taps: tuple[Tap, ...]
+    outputs: tuple[StageOutput, ...]
     last: Stage
     linear: str | None
     classifier: tuple[str, ...]
@@ -53,8 +57,8 @@ class TimmInfo:
 
     @property
     def stem(self) -> int:
-        """How many of the taps are the stem: one that only halves the picture (timm lists it for most families)."""
-        return int(self.taps[0].stage.reduction <= 2)
+        """How many of the outputs are the stem's: one that only halves the image (timm lists it for most families)."""
+        return int(self.outputs[0].stage.reduction <= 2)
 
 
 @lru_cache(maxsize=256)
@@ -62,7 +66,8 @@ def timm_info(name: str) -> TimmInfo:
     """Facts of a timm CNN. Raises UsageError for a name that is none."""
     require_known(name)
     net = create(name, classes=2, device="meta")
-    if not isinstance(getattr(net, "feature_info", None), (list, tuple)) or not hasattr(net, "forward_head"):
+    listed = isinstance(getattr(net, "feature_info", None), (list, tuple))
+    if not listed or not hasattr(net, "forward_intermediates") or not hasattr(net, "forward_head"):
         raise _refusal(name, "timm does not list its stages")
     if any(ATTENTION.search(type(module).__name__) for module in net.modules()):
         raise _refusal(name, "it looks at the whole picture by attention")
@@ -71,10 +76,10 @@ def timm_info(name: str) -> TimmInfo:
         raise _refusal(name, f"it takes pictures of {config['input_size'][-1]} px only")
     size = config["input_size"][-1]
     images = torch.zeros(1, 3, size, size, device="meta")
-    taps, features = _taps(name, net.eval(), images)
+    outputs, features = _stage_outputs(name, net.eval(), images)
     stated = net.feature_info[-1]["reduction"]
     stage = Stage("features", features.shape[1], _reduction(stated, features, images))
-    return TimmInfo(taps, stage, _lone_linear(net, features), _names(config["classifier"]), tuple(config["mean"]),
+    return TimmInfo(outputs, stage, _lone_linear(net, features), _names(config["classifier"]), tuple(config["mean"]),
                    tuple(config["std"]), size)
 
 
@@ -89,48 +94,37 @@ def create(name: str, classes: int, device: str = "cpu", **arguments: Any) -> An
         return timm.create_model(name, num_classes=classes, **arguments)
 
 
-def _taps(name: str, net: Any, images: Tensor) -> tuple[tuple[Tap, ...], Tensor]:
-    """The taps, and what `forward_features` gives."""
-    infos = [info for info in net.feature_info if info["module"] in dict(net.named_modules()) and info["module"]]
-    versions: dict[int, int] = {}
-    for index, info in enumerate(infos):
-        module = net.get_submodule(info["module"])
-        module.register_forward_hook(Capture(index))
-        module.register_forward_hook(lambda _, __, out, i=index: versions.update({i: _version(out)}))
+def _stage_outputs(name: str, net: Any, images: Tensor) -> tuple[tuple[StageOutput, ...], Tensor]:
+    """The stages, and what `forward_features` gives."""
+    infos = {index: info for index, info in enumerate(net.feature_info)
+             if info["module"] and info["module"] in dict(net.named_modules())}
+    modules = [info["module"] for info in infos.values()]
     try:
         with torch.no_grad():
-            last, outputs = capture(net.forward_features, images, len(infos))
+            (last, maps), computed = record(net, modules, lambda copied: copied.forward_intermediates(images, [*infos]))
     except FORWARD_ERRORS as error:
         raise _refusal(name, f"its forward pass fails ({reason(error)})") from error
-    taps = [_tap(info, output, versions[index])
-            for index, (info, output) in enumerate(zip(infos, outputs, strict=True)) if output is not None]
-    found = tuple(tap for tap in taps if tap is not None)
-    if not found or not _on_a_grid(last, images):
+    found = [_stage_output(index, info, output, intermediate)
+             for (index, info), output, intermediate in zip(infos.items(), computed, maps, strict=True)]
+    outputs = tuple(output for output in found if output is not None)
+    if not outputs or not _on_a_grid(last, images):
         raise _refusal(name, "its features do not lie on a grid [channels, height, width]")
-    return found, last
+    return outputs, last
 
 
-def _tap(info: dict[str, Any], output: Any, version: int) -> Tap | None:
-    """Where a module returns several maps, the one that timm's facts mean: of that many channels, else the coarsest."""
+def _stage_output(index: int, info: dict[str, Any], computed: Any, intermediate: Tensor) -> StageOutput | None:
+    """Where a module gives several maps, the one that timm's facts mean: of that many channels, else the coarsest."""
     element = None
-    if isinstance(output, (list, tuple)):
-        maps = {i: part for i, part in enumerate(output) if isinstance(part, Tensor) and part.ndim == 4}
+    if isinstance(computed, (list, tuple)):
+        maps = {i: part for i, part in enumerate(computed) if isinstance(part, Tensor) and part.ndim == 4}
         if not maps:
             return None
         element = min(maps, key=lambda i: (maps[i].shape[1] != info["num_chs"], maps[i].shape[-1]))
-        picked = maps[element]
-    else:
-        picked = output
-    if not isinstance(picked, Tensor) or picked.ndim != 4:
+        computed = maps[element]
+    if not isinstance(computed, Tensor) or computed.ndim != 4:
         return None
-    changed = _version(output) != version
-    return Tap(info["module"], Stage(info["module"], picked.shape[1], info["reduction"]), element, changed)
-
-
-def _version(output: Any) -> int:
-    """How often the maps of an output have been written to."""
-    parts = output if isinstance(output, (list, tuple)) else [output]
-    return sum(part._version for part in parts if isinstance(part, Tensor))
+    return StageOutput(Stage(info["module"], computed.shape[1], info["reduction"]), info["module"], element,
+                       index if intermediate is computed else None)
 
 
 def _on_a_grid(features: Any, images: Tensor) -> bool:
@@ -147,14 +141,11 @@ def _reduction(stated: int, features: Tensor, images: Tensor) -> int:
 
 def _lone_linear(net: Any, features: Tensor) -> str | None:
     """The classifier's name if nothing else in the head has weights."""
-    fired: list[str] = []
-    for name, module in net.named_modules():
-        if [*module.parameters(recurse=False)]:
-            module.register_forward_pre_hook(lambda _, __, name=name: fired.append(name))
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounter(net) as counter:
         net.forward_head(features)
-    alone = net.get_submodule(fired[0]) if len(fired) == 1 else None
-    return fired[0] if isinstance(alone, nn.Linear) and alone.in_features == features.shape[1] else None
+    layers = {name.rpartition(".")[0] for name in counter.weights_used}
+    alone = net.get_submodule(next(iter(layers))) if len(layers) == 1 else None
+    return layers.pop() if isinstance(alone, nn.Linear) and alone.in_features == features.shape[1] else None
 
 
 def _names(classifier: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -8,32 +8,33 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
-from kd.models.capture import Capture, capture
-from kd.models.timm_info import Tap, TimmInfo, create, timm_info
-from kd.torch_utils.flops import FlopCounter
+from kd.models.timm_info import StageOutput, TimmInfo, create, timm_info
+from kd.torch_utils.flops import FlopCounter, meta_image
+from kd.torch_utils.module_swap import Fixed, record, swapped
 
 
 class TimmClassifier(Classifier):
     """Stages: timm's feature stages but the last, then the output of `forward_features`.
 
-    net: a timm network with `name`'s architecture; it is taken over (hooks are attached to it).
+    net: a timm network with `name`'s architecture; it is taken over.
     """
 
     net: Any
 
     def __init__(self, name: str, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__(mean, std)
-        parts = timm_info(name)
-        self.net = attach(net, parts.taps[:-1])
-        self.stages = (*(tap.stage for tap in parts.taps[:-1]), parts.last)
-        self._linear = parts.linear if is_pooled_linear(net, parts) else None
+        info = timm_info(name)
+        self.net = net
+        self.stages = (*(output.stage for output in info.outputs[:-1]), info.last)
+        self._outputs = info.outputs[:-1]
+        self._linear = info.linear if is_pooled_linear(net, info) else None
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        last, maps = capture(self.net.forward_features, normalised, len(self.stages) - 1)
+        last, maps = _read(self.net, self._outputs, normalised)
         return (*maps, last)
 
     def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return capture(self.net.forward_features, normalised, len(self.stages) - 1, given=(stage, features))[0]
+        return _fixed(self.net, self._outputs[stage], features).forward_features(normalised)
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.net.forward_head(features)
@@ -43,21 +44,32 @@ class TimmClassifier(Classifier):
         return self.net.get_submodule(self._linear) if self._linear else None
 
 
-def attach(net: nn.Module, taps: tuple[Tap, ...]) -> nn.Module:
-    """Register the permanent hook of every tap."""
-    for index, tap in enumerate(taps):
-        net.get_submodule(tap.module).register_forward_hook(Capture(index, tap.element, tap.clone))
-    return net
+def _read(net: Any, outputs: tuple[StageOutput, ...], normalised: Tensor,
+          early: bool = False) -> tuple[Any, list[Tensor]]:
+    """(output of `forward_features`, maps of these stages). early: stop behind the last of them; the first is None."""
+    indices = [output.index for output in outputs]
+    if None not in indices:
+        found = net.forward_intermediates(normalised, indices=indices, stop_early=early, intermediates_only=early)
+        return (None, found) if early else found
+    last, computed = record(net, [output.module for output in outputs],
+                            lambda copied: copied.forward_features(normalised), early)
+    return last, [maps if output.element is None else maps[output.element]
+                  for output, maps in zip(outputs, computed, strict=True)]
 
 
-def is_pooled_linear(net: Any, parts: TimmInfo) -> bool:
+def _fixed(net: nn.Module, output: StageOutput, features: Tensor) -> Any:
+    """The network with a stage that gives `features`, whatever it is given."""
+    return swapped(net, {output.module: Fixed(features, net.get_submodule(output.module), output.element)})
+
+
+def is_pooled_linear(net: Any, info: TimmInfo) -> bool:
     """Whether the head is global average pooling + the lone linear layer: tried on numbers, where the net has any."""
-    if parts.linear is None or next(net.parameters()).is_meta:
-        return parts.linear is not None
-    linear, training = net.get_submodule(parts.linear), net.training
+    if info.linear is None or next(net.parameters()).is_meta:
+        return info.linear is not None
+    linear, training = net.get_submodule(info.linear), net.training
     # Signed and uneven, so that an activation or another pooling in the head shows.
-    count = 2 * parts.last.channels * 3 * 2
-    features = torch.arange(count, dtype=torch.float32).mul(0.7).sin().view(2, parts.last.channels, 3, 2)
+    count = 2 * info.last.channels * 3 * 2
+    features = torch.arange(count, dtype=torch.float32).mul(0.7).sin().view(2, info.last.channels, 3, 2)
     net.eval()
     with torch.no_grad():
         same = torch.allclose(net.forward_head(features.clone()), linear(features.mean((2, 3))), rtol=1e-4, atol=1e-5)
@@ -68,8 +80,7 @@ def is_pooled_linear(net: Any, parts: TimmInfo) -> bool:
 class Truncated(Classifier):
     """timm's `base` up to its `depth`-th stage after the stem, global average pooling, linear.
 
-    net: the whole network; it is taken over, and what lies behind the cut is removed from it. The forward pass leaves
-    it at the cut, so every kind of network can be cut where timm names a stage.
+    net: the whole network; it is taken over, and what lies behind the cut is removed from it.
     Raises UsageError when the base has fewer stages.
     """
 
@@ -78,20 +89,16 @@ class Truncated(Classifier):
     def __init__(self, base: str, depth: int, net: nn.Module, classes: int, mean: tuple[float, ...],
                  std: tuple[float, ...]) -> None:
         super().__init__(mean, std)
-        taps = timm_info(base).taps[: cut(base, depth)]
-        self.net = attach(_prune(net, kept(base, depth)), taps)
-        self.stages = tuple(tap.stage for tap in taps)
-        self.classifier = nn.Linear(taps[-1].stage.channels, classes)
+        self._outputs = timm_info(base).outputs[: cut(base, depth)]
+        self.stages = tuple(output.stage for output in self._outputs)
+        self.net = _prune(net, weights_before_cut(base, depth))
+        self.classifier = nn.Linear(self.stages[-1].channels, classes)
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.stages)
-        _, maps = capture(self.net.forward_features, normalised, count, stop=count - 1)
-        return tuple(maps)
+        return tuple(_read(self.net, self._outputs, normalised, early=True)[1])
 
     def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        count = len(self.stages)
-        _, maps = capture(self.net.forward_features, normalised, count, stop=count - 1, given=(stage, features))
-        return maps[-1]
+        return _read(_fixed(self.net, self._outputs[stage], features), self._outputs, normalised, early=True)[1][-1]
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))
@@ -102,41 +109,35 @@ class Truncated(Classifier):
 
 
 def cut(base: str, depth: int) -> int:
-    """How many of the base's taps are kept. Raises UsageError when the base has no `depth` stages after its stem."""
+    """How many of the base's stages are kept, the stem included. Raises UsageError when the base has no `depth` stages
+    after its stem."""
     if not base:
         raise UsageError("A truncated student needs the name of the timm model whose first stages it keeps.")
-    parts = timm_info(base)
-    possible = len(parts.taps) - parts.stem
+    info = timm_info(base)
+    possible = len(info.outputs) - info.stem
     if not 1 <= depth <= possible:
         raise UsageError(f"{base} has {possible} stages after its stem, so depth must be between 1 and {possible}, "
                          f"not {depth}.")
-    return parts.stem + depth
+    return info.stem + depth
 
 
 @lru_cache(maxsize=64)
-def kept(base: str, depth: int) -> frozenset[str]:
-    """Names of the modules that the forward pass enters, or whose weights it reads, before the cut."""
-    parts = timm_info(base)
-    count = cut(base, depth)
+def weights_before_cut(base: str, depth: int) -> frozenset[str]:
+    """Names of the weights that the stages up to the cut are computed with."""
+    info = timm_info(base)
     net = create(base, classes=2, device="meta").eval()
-    attach(net, parts.taps[:count])
-    entered: set[str] = set()
-    for name, module in net.named_modules():
-        module.register_forward_pre_hook(lambda _, __, name=name: entered.add(name))
     with torch.no_grad(), FlopCounter(net) as counter:
-        capture(net.forward_features, _picture(parts), count, stop=count - 1)
-    return frozenset(entered | {name.rpartition(".")[0] for name in counter.weights_used})
+        _read(net, info.outputs[: cut(base, depth)], meta_image(info.size), early=True)
+    return frozenset(counter.weights_used)
 
 
-def _picture(parts: TimmInfo) -> Tensor:
-    return torch.zeros(1, 3, parts.size, parts.size, device="meta")
-
-
-def _prune(net: nn.Module, names: frozenset[str]) -> nn.Module:
-    """Put an empty layer in place of every module in which nothing is kept."""
-    needed = {name.rsplit(".", up)[0] for name in names for up in range(name.count(".") + 1)}
+def _prune(net: nn.Module, used: frozenset[str]) -> nn.Module:
+    """Put an empty layer in place of every module with weights of which none is used."""
+    needed = {name.rsplit(".", up)[0] for name in used for up in range(name.count(".") + 1)}
     for name, module in list(net.named_modules()):
-        for child in list(module._modules):
-            if (f"{name}.{child}" if name else child) not in needed:
-                module._modules[child] = nn.Identity()
+        for child, part in list(module._modules.items()):
+            if part is not None and [*part.parameters()] and (f"{name}.{child}" if name else child) not in needed:
+                # Slices are taken of containers, also where nothing of them is used.
+                empty = next((kind for kind in (nn.Sequential, nn.ModuleList) if isinstance(part, kind)), nn.Identity)
+                module._modules[child] = empty()
     return net

@@ -160,8 +160,8 @@ def stages(teacher: str) -> int | None:
     """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
     runs = store()
     with suppress(UsageError):
-        parts = timm_info(runs[teacher].spec.model if teacher in runs else teacher)
-        return len(parts.taps) - parts.stem
+        info = timm_info(runs[teacher].spec.model if teacher in runs else teacher)
+        return len(info.outputs) - info.stem
     return None
 
 
