@@ -1,8 +1,8 @@
-"""Old names of methods, settings and hyper-parameters, so that runs stored by earlier versions stay readable.
+"""Old names of methods, settings, hyper-parameters and weights, so that runs stored by earlier versions stay readable.
 
 The one table of renamings: `current_spec`, `current_plan` and `current_axes` are applied wherever a stored spec or
-sweep is read, and nowhere else. `FORMAT` is written into every `spec.json`; a file without it was written before the
-renaming.
+sweep is read, `current_weights` to the weights of a masked student, and nowhere else. `FORMAT` is written into every
+`spec.json`; a file without it was written before the renaming.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ SETTINGS = {"explainer_depth": "mask_net_depth", "explainer_width": "mask_net_wi
 HYPERPARAMETERS = {"rate": "mask_prior", "bottleneck": "mask_penalty", "keep": "sufficiency",
                    "remove": "comprehensiveness", "variation": "total_variation",
                    "relaxation": "concrete_temperature", "joint": "student_gradient"}
+WEIGHTS = {"explainer.": "mask_net.", "average": "mean_image"}  # how names in a masked student's state dict begin
 
 
 def current_spec(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,3 +44,9 @@ def current_axes(axes: Mapping[str, Any]) -> dict[str, Any]:
             value = METHODS.get(value, value) if isinstance(value, str) else [METHODS.get(one, one) for one in value]
         found[today] = value
     return found
+
+
+def current_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict of a masked student under today's names."""
+    return {next((new + name[len(old):] for old, new in WEIGHTS.items() if name.startswith(old)), name): value
+            for name, value in state.items()}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from kd.errors import UsageError
@@ -206,6 +207,22 @@ def test_both_networks_and_the_mean_image_are_kept_in_one_file(tmp_path, student
     with torch.no_grad():
         assert torch.equal(again(images).mask, model(images).mask)
         assert torch.equal(again(images).logits, model(images).logits)
+
+
+def earlier(state: dict) -> dict:
+    """A masked student's weights under the names that they had in the first runs."""
+    return {name.replace("mask_net.", "explainer.").replace("mean_image", "average"): value
+            for name, value in state.items()}
+
+
+def test_weights_under_their_earlier_names_are_read(tmp_path):
+    model, file = made(), tmp_path / "weights.safetensors"
+    save_file(earlier(model.state_dict()), file)
+    for read in (lambda other: weights.load(other, file),
+                 lambda other: other.load_state_dict(earlier(model.state_dict()))):
+        other = build_untrained(spec(seed=5), CLASSES)
+        read(other)
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
 
 
 @pytest.mark.parametrize("reproduce", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],

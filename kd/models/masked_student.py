@@ -1,6 +1,5 @@
 """A student behind a mask network: a U-Net predicts a mask, and the student sees the image under that mask."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
@@ -12,13 +11,13 @@ from torch.nn import functional as F
 from kd.metrics.inpainting import blur
 from kd.models.base import Classifier
 from kd.observation import MaskSamples, MaskSampling, Observation
+from kd.renamings import current_weights
 from kd.torch_utils.resize import upsample
 
 # Louizos 2018, arXiv 1712.01312: a concrete variable is stretched to (LOW, HIGH) and cut to 0..1, so that a place can
 # be hidden or shown entirely. A mask that is only nearly 0 lets a student read the whole picture through it.
 LOW, HIGH = -0.1, 1.1
 BLOCKS = 8  # per side, of the noise that masks are drawn with
-_EARLIER_KEYS = {"explainer.": "mask_net.", "average": "mean_image"}  # as runs up to November 2026 wrote them
 RANDOM_GRID = 8  # a random mask is smooth noise of so many units per side, cut where it shows a random share
 
 MOST_CHANNELS = 64
@@ -164,16 +163,10 @@ class MaskedStudent(Classifier):
         return upsample(_stretched(_exact(scores).sigmoid())[:, 0], images.shape[-1])
 
 
-def current_keys(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A masked student's state dict by today's keys, from one that may have been written under earlier names."""
-    return {next((new + key[len(old):] for old, new in _EARLIER_KEYS.items() if key.startswith(old)), key): value
-            for key, value in state.items()}
-
-
 def _rename_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    renamed = {prefix + key: value for key, value in current_keys(
-        {key[len(prefix):]: state.pop(key) for key in list(state) if key.startswith(prefix)}).items()}
-    state.update(renamed)
+    """Before a state dict is loaded: its keys as they are named today."""
+    own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+    state.update({prefix + key: value for key, value in current_weights(own).items()})
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
-from kd.models.masked_student import current_keys
+from kd.renamings import current_weights
 from kd.store.files import atomic_write
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -41,7 +41,7 @@ def save(model: Classifier, path: Path) -> None:
 def load(model: Classifier, path: Path) -> None:
     """Fill the model with what `save` wrote. Raises UsageError when the file is missing or of another model."""
     state = read(path)
-    _fill(model, current_keys(state) if model.has_mask else state, path, "the model it is loaded into")
+    _fill(model, current_weights(state) if model.has_mask else state, path, "the model it is loaded into")
 
 
 def start(model: Classifier, path: Path, label: str, optional: tuple[str, ...] = (),
