@@ -8,8 +8,9 @@ import pytest
 
 pytest_plugins = ["noskip"]
 
-# Read by torch when it is first imported, also in processes that a test starts.
-os.environ["OMP_NUM_THREADS"] = "1"
+# Read by torch when it is first imported, also in processes that a test starts. Tests of two threads share the cores
+# with other workers: who waits must not spin.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.hookimpl(optionalhook=True)

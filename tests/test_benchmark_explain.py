@@ -11,6 +11,7 @@ from kd.models import build
 from kd.spec import RunSpec
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_it_measures_every_contestant_and_prints_the_protocol(capsys):
     measured = main(["--models", "test_resnet", STUDENT, "--size", "32", "--rounds", "2", "--threads", "1"])

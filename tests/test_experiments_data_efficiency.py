@@ -12,7 +12,7 @@ from small import DATA, request
 from kd.errors import UsageError
 from kd.experiments.data_efficiency import DEFAULTS, data_efficiency
 from kd.experiments.data_efficiency.curves import LearningCurves, learning_curves
-from kd.experiments.data_efficiency.figure import SHADES, draw, paths, reach, style
+from kd.experiments.data_efficiency.figure import SHADES, draw, places, reach, style
 from kd.experiments.data_efficiency.report import as_csv, lines, rows, sentence, to_json
 from kd.experiments.plan import plan_specs
 from kd.experiments.sweep import Sweep, plan, runs
@@ -215,7 +215,7 @@ def test_the_figure_is_a_picture_with_room_for_all(store, tmp_path):
     assert high > study.teacher_accuracy
     assert len({style(study, curve) for curve in study.curves}) == 3
     assert style(study, study.students[0])[0] == SHADES[0]
-    spots = [paths(study, curve) for curve in study.curves]
+    spots = [places(study, curve) for curve in study.curves]
     assert spots[0][0] < spots[1][0] == 0 < spots[2][0] < 0.5
 
 

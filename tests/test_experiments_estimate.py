@@ -130,7 +130,7 @@ def made_up(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchma
 
 
 def test_a_teacher_that_is_asked_live_costs_its_way_there_and_back(monkeypatch):
-    monkeypatch.setattr(module, "trial", made_up)
+    monkeypatch.setattr(module, "benchmark_step", made_up)
     store = Store()
     ordinary, explained = foretell(store), foretell(store, method="medtex")
     seen = 2 * ordinary.images  # in two epochs; the teacher looks at each view once, and each epoch ends in validation

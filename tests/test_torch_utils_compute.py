@@ -112,20 +112,25 @@ def test_threads_are_set_for_one_thread_of_the_program_and_given_back():
     assert torch.get_num_threads() == before
 
 
-STARTS = {
-    "python -m kd": ["-m", "kd", "--help"],
-    "the dashboard": ["-c", "import runpy; runpy.run_path('dashboard.py'); import torch"],
-    **{f"page {name}": ["-c", f"import runpy; runpy.run_path('pages/{name}.py'); import torch"]
-       for name in ("compare", "evaluate")},
-    "fabric run": ["-m", "lightning_fabric.cli", "--accelerator=cpu", "kd/__main__.py", "list"],
-}
+def started(command: list[str], path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh process in which nobody has said yet how threads wait."""
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True,
+                          env={**inherited, "PYTHONPATH": os.pathsep.join(map(str, (path, ROOT))), **environment})
 
 
-@pytest.mark.parametrize("start", STARTS)
-def test_threads_wait_without_spinning_however_the_program_is_started(start):
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    done = subprocess.run([sys.executable, *STARTS[start]], cwd=ROOT, capture_output=True, text=True, check=True,
-                          env={**environment, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "verbose"})
+@pytest.mark.parametrize("start", ["import kd.__main__; kd.__main__.main(['datasets'])",
+                                   *(f"import runpy; runpy.run_path('{script}')" for script in (
+                                       "dashboard.py", "pages/compare.py", "pages/evaluate.py"))])
+def test_how_threads_wait_is_set_before_torch_is_imported_however_the_program_is_started(start, tmp_path):
+    (tmp_path / "torch.py").write_text("import os\nprint('waits', os.environ.get('OMP_WAIT_POLICY'), flush=True)\n"
+                                       "os._exit(0)\n")
+    assert "waits PASSIVE" in started(["-c", f"{start}; import torch"], tmp_path).stdout
+
+
+def test_threads_wait_without_spinning_also_where_a_launcher_imports_torch_first(tmp_path):
+    command = ["-m", "lightning_fabric.cli", "--accelerator=cpu", "kd/__main__.py", "datasets"]
+    done = started(command, tmp_path, OMP_DISPLAY_ENV="verbose")
     spins = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
     if not spins:
         pytest.skip("this torch brings another OpenMP runtime, which does not say how it waits")
@@ -137,9 +142,9 @@ def test_memory_that_comes_and_goes_is_held():
     code = """
 import resource, sys
 import numpy as np
-from kd import arithmetic
+from kd.torch_utils import compute
 if sys.argv[1:]:
-    arithmetic.hold_memory()
+    compute.tune_malloc()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     some = [np.ones(2**21) for _ in range(8)]  # of 16 MB each, 4096 pages
