@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 
 from kd.metrics.bootstrap import (
     GAP_SPAN,
@@ -17,6 +17,22 @@ def test_an_interval_holds_the_true_mean_about_nineteen_times_in_twenty():
     rng = np.random.default_rng(0)
     found = [bootstrap_ci(rng.normal(3.0, 1.0, 40), seed=trial) for trial in range(200)]
     assert 0.88 <= np.mean([one.low <= 3.0 <= one.high for one in found]) <= 0.99
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{number % 13}" for number in range(40)]])
+def test_the_interval_is_scipys_percentile_bootstrap(groups):
+    values = np.random.default_rng(5).random(40)
+    units = np.arange(40) if groups is None else np.array([int(group[1:]) for group in groups])
+    sums, sizes = np.bincount(units, values), np.bincount(units)
+
+    def mean(sums, sizes, axis):
+        return sums.sum(axis=axis) / sizes.sum(axis=axis)
+
+    expected = bootstrap((sums, sizes), mean, n_resamples=20_000, paired=True, method="percentile", rng=1)
+    found = bootstrap_ci(values, groups)
+    reach = expected.confidence_interval.high - expected.confidence_interval.low
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.05 * reach)  # other draws
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.05 * reach)
 
 
 def test_values_of_one_person_count_once():

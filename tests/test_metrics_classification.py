@@ -43,10 +43,6 @@ def test_softmax_of_huge_logits_is_finite():
     assert classification.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
 
 
-def test_equal_values_share_their_ranks():
-    assert classification.ranks(np.array([[3.0, 1, 3, 2], [0, 0, 0, 0]])).tolist() == [[3.5, 1, 3.5, 2], [2.5] * 4]
-
-
 def test_auroc_by_hand():
     # of class 1 (images 1 and 3) against 0 and 2: pairs won 1, tied 1, lost 2 -> 1.5 of 4
     chances = np.array([0.8, 0.9, 0.4, 0.4])

@@ -9,8 +9,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.metrics.classification import ranks
-
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
 WINDOW = 7  # side of the SSIM window, as scikit-image has it; smaller on smaller grids
@@ -37,7 +35,9 @@ def pearson(one: Maps, other: Maps) -> Values:
 
 def spearman(one: Maps, other: Maps) -> Values:
     """Correlation of the cells' ranks, -1..1, so any monotone change of a map's scale leaves it; nan as `pearson`."""
-    return _correlate(ranks(_flat(one)), ranks(_flat(other)))
+    from scipy.stats import rankdata  # half a second to import, for those who ask
+
+    return _correlate(rankdata(_flat(one), axis=1), rankdata(_flat(other), axis=1))
 
 
 def cosine(one: Maps, other: Maps) -> Values:

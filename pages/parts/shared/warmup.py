@@ -9,7 +9,7 @@ import types
 
 from streamlit.runtime import Runtime, exists, get_instance
 
-HEAVY = ("torch", "timm", "kd.training.loop")
+HEAVY = ("torch", "timm", "kd.training.loop", "scipy.stats")
 DELAY = 1.5  # seconds: the first page must be on the screen before imports take the interpreter lock
 
 
