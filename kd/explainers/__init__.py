@@ -6,6 +6,7 @@ from kd.explainers.gradient_cams import GradCam, GradCamPlusPlus, HiResCam, Laye
 from kd.explainers.gradient_free_cams import AblationCam, EigenCam, ScoreCam
 from kd.explainers.model_maps import Mask, StageMaps
 from kd.explainers.perturbation import KernelShap, Occlusion
+from kd.explainers.pytorch_grad_cam import EigenGradCam, FinerCam, KpcaCam, ShapleyCam
 from kd.explainers.shap_package import ShapGradient
 from kd.models.base import Classifier
 from kd.registry import Registry
@@ -19,6 +20,10 @@ EXPLAINERS.add("hires-cam")(HiResCam())
 EXPLAINERS.add("grad-cam-plus-plus")(GradCamPlusPlus())
 EXPLAINERS.add("xgrad-cam")(XGradCam())
 EXPLAINERS.add("eigen-cam")(EigenCam())
+EXPLAINERS.add("shapley-cam")(ShapleyCam())
+EXPLAINERS.add("finer-cam")(FinerCam())
+EXPLAINERS.add("eigen-grad-cam")(EigenGradCam())
+EXPLAINERS.add("kpca-cam")(KpcaCam())
 EXPLAINERS.add("score-cam")(ScoreCam())
 EXPLAINERS.add("ablation-cam")(AblationCam())
 EXPLAINERS.add("integrated-gradients")(IntegratedGradients())

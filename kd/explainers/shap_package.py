@@ -1,8 +1,5 @@
 """The package shap's own GradientExplainer, for the timing that KD-FMV reports. Optional: shap is not small."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 import numpy as np
@@ -12,9 +9,9 @@ from torch import Tensor, nn
 from kd.errors import UsageError
 from kd.explainers.attribution import PixelExplainer, empty_pictures
 from kd.explainers.base import SEED, Asker, ExplainerInfo
+from kd.torch_utils.rng import numpy_seeded
 
 SAMPLES = 200  # shap's default, which KD-FMV's "about 60 s" is made of
-_numpy = threading.Lock()
 
 
 class ShapGradient(PixelExplainer):
@@ -36,7 +33,7 @@ class ShapGradient(PixelExplainer):
         shap = _package()
         maps = []
         for target in targets:
-            with _numpy_kept(), torch.enable_grad():
+            with numpy_seeded(), torch.enable_grad():
                 explainer = shap.GradientExplainer(_Score(ask, int(target)), empty_pictures(image), batch_size=10)
                 values = explainer.shap_values(image[None].detach(), nsamples=self.samples, rseed=self.seed)
             maps.append(torch.from_numpy(np.asarray(values, dtype=np.float32)).reshape(image.shape).sum(dim=0))
@@ -68,13 +65,3 @@ def _package() -> ModuleType:
                          "pip install -r requirements-shap.txt, or choose 'gradient-shap', which needs nothing."
                          ) from error
     return shap
-
-
-@contextmanager
-def _numpy_kept() -> Iterator[None]:
-    with _numpy:
-        state = np.random.get_state()
-        try:
-            yield
-        finally:
-            np.random.set_state(state)

@@ -1,11 +1,31 @@
-"""Random numbers of one thread's block of code, independent of the global generator."""
+"""Random numbers of one thread's block of code, independent of the global generators of torch and numpy."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+_numpy = threading.Lock()
+
+
+@contextmanager
+def numpy_seeded(seed: int | None = None) -> Iterator[None]:
+    """A block for libraries that draw from numpy's global generator: one at a time, its state put back afterwards.
+
+    seed: what it starts from; None leaves it as it is, for a library that sets it.
+    """
+    with _numpy:
+        state = np.random.get_state()
+        try:
+            if seed is not None:
+                np.random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(state)
 
 
 def isolated_rng(seed: int, device: torch.device | str = "cpu") -> AbstractContextManager[Any]:
