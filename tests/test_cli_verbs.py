@@ -42,9 +42,11 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
                             "--explainer", "layer-cam", "--stage", "0", *root)
     assert code == 0
     assert compared["student"]["layer-cam"]["maps"][0]["stage"] == 0
-    code, _, _ = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
-                             "--out", str(tmp_path / "e"), *root)
+    code, explained, err = run(capsys, "explain", teacher, "--image", str(picture), "--target", "glioma",
+                               "--out", str(tmp_path / "e"), "--check", *root)
     assert code == 0
+    assert explained["check"]["equal"] and explained["check"]["difference"] < 1e-4
+    assert "Grad-CAM equal to pytorch-grad-cam" in err
     assert {file.suffix for file in (tmp_path / "e").iterdir()} >= {".png", ".npz", ".json"}
 
     words = ["hierarchy", student, "--image", str(picture), "--target", "glioma", "--out", str(tmp_path / "h"), *root]

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
 
 from kd.explainers import EXPLAINERS
-from kd.inspection import linear_probes
+from kd.inspection import cam_check, linear_probes
 from kd.inspection.compare import offered
 from kd.jobs import tasks
 from kd.jobs.queue import Queue, queue
@@ -185,3 +186,25 @@ def test_a_slow_explainer_says_why_it_does_not_take_an_upload(trio):
     at = upload(trio, buffer.getvalue())
     choose(at, "selectbox", "compare_explainer", "occlusion")
     assert "Choose a test image" in at.info[0].value
+
+
+def test_a_line_says_that_the_maps_are_those_of_pytorch_grad_cam(trio):
+    """Once the background check has ended; until then there is none, and nothing waits for it."""
+    at = page(run=trio.student.id, image="0")
+    checked = cam_check.shared_checks()
+    for found in list(checked._found.values()):
+        assert found.result(60) is None or found.result().equal
+    at.run()
+    assert "Grad-CAM equal to pytorch-grad-cam" in words(at)
+    assert not at.warning
+
+
+def test_maps_that_differ_from_pytorch_grad_cam_are_a_warning(trio, monkeypatch):
+    def differ(*_):
+        done = Future()
+        done.set_result(cam_check.CamCheck("grad-cam", 0.25))
+        return done
+
+    monkeypatch.setattr(cam_check.BackgroundChecks, "ask", differ)
+    at = page(run=trio.student.id, image="0")
+    assert "differs from pytorch-grad-cam" in at.warning[0].value and "0.25" in at.warning[0].value

@@ -90,7 +90,10 @@ def parser() -> argparse.ArgumentParser:
     _study(verbs)
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
-    _verb(verbs, "explain", "Explain one picture by one run.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "explain", "Explain one picture by one run.", {
+        "run": {}, **image, **out, **HOW,
+        "--check": {"action": "store_true", "help": "Compare the raw maps with those that the package pytorch-grad-cam "
+                    "makes of the same model: the greatest difference, for the CAM family."}})
     _verb(
         verbs,
         "hierarchy",

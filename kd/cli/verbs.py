@@ -139,13 +139,21 @@ def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool
 
 def explain(args: Namespace, store: Store) -> Result:
     from kd.datasets.decode import decode
+    from kd.inspection import cam_check
     from kd.inspection import explain as verb
+    from kd.inspection.model_pool import load_model
 
     run = store[args.run]
     image = decode(Path(args.image), run.spec.image_size)
+    if args.check:
+        cam_check.require_counterpart(args.explainer)
     explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
     explanation.save(Path(args.out))
-    return explanation.to_json()
+    if not args.check:
+        return explanation.to_json()
+    found = cam_check.check(load_model(run).model, explanation)
+    say(found.sentence)
+    return {**explanation.to_json(), "check": found.to_json()}
 
 
 def hierarchy(args: Namespace, store: Store) -> Result:

@@ -14,6 +14,7 @@ from kd.roles import OTHERS
 from kd.store.files import modified
 from kd.store.runs import Run, Store
 from pages.parts.compare import background, channels, decision, maps, url_state
+from pages.parts.compare.cam_check import cam_check
 from pages.parts.compare.costs import costs, probabilities
 from pages.parts.compare.image_picker import Chosen, pick_image
 from pages.parts.shared import links
@@ -167,3 +168,4 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
         probabilities(comparison, chosen.truth)
     with right:
         costs(comparison)
+    cam_check(comparison)
