@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_a_run_without_teacher_is_judged_alone_and_says_so(store, student):
 
 def test_a_run_agrees_with_its_twin_perfectly(own_root):
     store = Store(Paths(own_root))
-    spec = RunSpec(**{**CONTROL.to_json(), "data": DATA, "image_size": 32})
+    spec = replace(CONTROL, data=DATA, image_size=32)
     classes = open_dataset(DATA, 32, store.paths).classes
     teacher = made(store, spec, classes)
     twin = made(store, student_spec_of(teacher), classes)
@@ -171,9 +172,7 @@ def test_a_run_agrees_with_its_twin_perfectly(own_root):
 
 def student_spec_of(teacher: Run) -> RunSpec:
     """The same network with the same seed, so the same weights, but a student of it."""
-    settings = {**teacher.spec.to_json(), "method": "kd", "method_args": student_spec(teacher).method_args,
-                "teacher": teacher.id}
-    return RunSpec(**settings)
+    return replace(teacher.spec, method="kd", method_args=student_spec(teacher).method_args, teacher=teacher.id)
 
 
 def test_a_stopped_computation_keeps_what_it_had_and_goes_on(store, student):

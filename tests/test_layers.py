@@ -35,7 +35,7 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
               "training.loop", "training.step", "training.tracked_images", "training.teacher.cached_teacher",
               "training.teacher.rows", "experiments.estimate", "experiments.step_benchmark", "api")
-HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "matplotlib")
 
 
 def sources(*tops: str) -> list[Path]:

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics
+from sklearn.calibration import calibration_curve
 
 from kd.metrics import classification
 
@@ -29,6 +31,42 @@ def test_macro_f1_by_hand():
 
 def test_a_class_that_never_appears_does_not_count():
     assert classification.macro_f1(classification.confusion(np.array([0, 1]), np.array([0, 1]), 5)) == 1
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (0, 2), (1, 2)])
+def test_scores_from_a_table_are_those_of_scikit_learn(absent):
+    """Also where a class has no image, or none at all is predicted."""
+    rng = np.random.default_rng(len(absent))
+    left = np.setdiff1d(np.arange(4), absent)
+    truth, predicted = rng.choice(left, 90), rng.choice(left[:2], 90)
+    table = classification.confusion(truth, predicted, 4)
+    assert table.sum() == 90 and table.shape == (4, 4)
+    assert classification.accuracy(table) == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted))
+    assert classification.macro_f1(table) == pytest.approx(
+        sklearn.metrics.f1_score(truth, predicted, average="macro", zero_division=0)
+    )
+    recall = sklearn.metrics.recall_score(truth, predicted, labels=np.arange(4), average=None, zero_division=np.nan)
+    np.testing.assert_allclose(classification.recall_per_class(table), recall)
+
+
+def test_a_table_of_one_class_that_is_there_and_of_no_image():
+    assert classification.confusion(np.zeros(3, np.int64), np.zeros(3, np.int64), 2).tolist() == [[3, 0], [0, 0]]
+    empty = classification.confusion(np.empty(0, np.int64), np.empty(0, np.int64), 2)
+    assert empty.tolist() == [[0, 0], [0, 0]]
+    assert np.isnan(classification.accuracy(empty)) and np.isnan(classification.macro_f1(empty))
+
+
+def test_areas_and_reliability_are_those_of_scikit_learn_where_it_has_them():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 200)
+    probabilities = classification.softmax(rng.normal(size=(200, 3)) + 2 * np.eye(3)[truth])
+    expected = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average=None)
+    np.testing.assert_allclose(classification.auroc_per_class(probabilities, truth), expected)
+    right = probabilities.argmax(axis=1) == truth
+    shares, confidence = calibration_curve(right, probabilities.max(axis=1), n_bins=classification.BINS)
+    found = classification.reliability(probabilities, truth)
+    np.testing.assert_allclose(found.accuracy[found.counts > 0], shares)
+    np.testing.assert_allclose(found.confidence[found.counts > 0], confidence)
 
 
 def test_summary_of_logits():

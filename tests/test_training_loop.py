@@ -98,7 +98,7 @@ def test_an_explained_student_says_what_its_masks_come_to(store):
     told = trio.student.summary["mask"]
     assert set(told) == {"area", "area_sd", "alike", "collapsed"}
     assert 0 <= told["area"] <= 1
-    assert "stayed open" in told["collapsed"], "two epochs of a few steps close no mask"
+    assert "all open" in told["collapsed"], "two epochs of a few steps close no mask"
     assert probe_images.load_masks(trio.student).shape == probe_images.load_images(trio.student)[0].shape[:3]
     assert [epoch for epoch, _ in probe_images.maps_over_epochs(trio.student, 0)] == [0, 1]
     assert "mask" not in trio.control.summary
@@ -212,7 +212,7 @@ def computed_on(monkeypatch):
         seen.append(torch.get_num_threads())
         return epoch(*args)
 
-    monkeypatch.setattr(engine, "_epoch", noted)
+    monkeypatch.setattr(engine, "_train_epoch", noted)
     return seen
 
 
@@ -274,7 +274,7 @@ def test_a_resumed_optimizer_has_its_state_where_its_parameters_are(store, monke
         finally:
             torch.__future__.set_swap_module_params_on_conversion(False)
 
-    monkeypatch.setattr(engine, "_epoch", look)
+    monkeypatch.setattr(engine, "_train_epoch", look)
     monkeypatch.setattr(Fabric, "to_device", to_meta)
     with pytest.raises(_Elsewhere):
         train(run, store)

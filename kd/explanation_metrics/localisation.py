@@ -148,13 +148,6 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Values:
 
 def _average_precision(heat: Heat, inside: NDArray[np.bool_]) -> Values:
     """Mean precision over the recalled pixels; pixels of one value come in together."""
-    order = np.argsort(-heat, axis=1)
-    ordered, hits = np.take_along_axis(heat, order, axis=1), np.take_along_axis(inside, order, axis=1)
-    found = hits.cumsum(axis=1)
-    place = np.arange(heat.shape[1])
-    end = np.ones(heat.shape, bool)
-    end[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
-    # Each pixel's precision is that at the end of its plateau.
-    last = np.minimum.accumulate(np.where(end, place, heat.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    precision = np.take_along_axis(found, last, axis=1) / (last + 1)
-    return np.asarray((precision * hits).sum(axis=1) / found[:, -1], np.float64)
+    from sklearn.metrics import average_precision_score
+
+    return np.array([average_precision_score(own, one) for one, own in zip(heat, inside, strict=True)])
