@@ -7,11 +7,10 @@ import plotly.graph_objects as go
 
 from kd.evaluation.report import MetricRow, ModelReport, SharedErrors
 from kd.roles import COLOURS
-from pages.parts.shared.theme import tidy
+from pages.parts.shared.theme import NEUTRAL, tidy
 
 STRONG = 0.55  # of a hue: from here on white writing reads better
 LEAST, MOST = 5, 18  # sizes of points
-NEUTRAL = "#8A8F94"
 ALIKE = "#CC79A7"  # neither the teacher's nor the student's: it is both
 
 

@@ -8,8 +8,7 @@ import plotly.graph_objects as go
 
 from kd.evaluation.report import MetricRow
 from kd.roles import COLOURS
-from pages.parts.evaluate.charts import NEUTRAL
-from pages.parts.shared.theme import tidy
+from pages.parts.shared.theme import NEUTRAL, tidy
 
 SHIFT = 0.14  # of a line: two models' points must not hide each other
 DASHES = {"map": "solid", "random": "dot"}

@@ -19,7 +19,7 @@ from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
 from pages.parts.shared.polling import polled
 from pages.parts.shared.run_list import Entry
-from pages.parts.shared.theme import CHART, STATUS, TERMS, tidy
+from pages.parts.shared.theme import CHART, NEUTRAL, STATUS, TERMS, tidy
 
 POLL = 2.0
 AGAIN = {PLANNED: "Start", INTERRUPTED: "Resume", CANCELLED: "Resume", FAILED: "Try again"}
@@ -166,7 +166,7 @@ def loss_chart(epochs: list[dict[str, Any]]) -> go.Figure:
         figure.add_scatter(x=at, y=[event["terms"].get(term) for event in epochs], name=term, stackgroup="terms",
                            mode="lines", line={"width": 1, "color": TERMS[number % len(TERMS)]})
     figure.add_scatter(x=at, y=[event["val_loss"] for event in epochs], name="validation", mode="lines+markers",
-                       line={"dash": "dot", "color": "#8A8F94"}, marker={"size": 4})
+                       line={"dash": "dot", "color": NEUTRAL}, marker={"size": 4})
     figure.update_yaxes(title="loss", rangemode="tozero")
     figure.update_xaxes(title="epoch", dtick=ticks(at))
     return tidy(figure)

@@ -8,6 +8,7 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUE
 
 # Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
+NEUTRAL = "#8A8F94"  # of what is no role
 
 
 Badge = Literal["blue", "gray", "green", "orange", "red"]

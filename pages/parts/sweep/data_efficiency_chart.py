@@ -7,9 +7,8 @@ from kd.experiments.data_efficiency.figure import places, reach, style, tick
 from kd.experiments.data_efficiency.report import share, teacher_words
 from kd.experiments.results import between, signed
 from kd.roles import COLOURS, TEACHER
-from pages.parts.evaluate.charts import NEUTRAL
 from pages.parts.shared.format import percent
-from pages.parts.shared.theme import tidy
+from pages.parts.shared.theme import NEUTRAL, tidy
 
 SYMBOLS = ("circle", "square", "triangle-up", "triangle-down", "diamond", "cross")
 BESIDE = 0.065  # the seeds' dots from their bar
