@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["noskip"]
+MAIN = sys.modules["__main__"]
 
 # Read by torch when it is first imported, also in processes that a test starts. Tests of two threads share the cores
 # with other workers: who waits must not spin.
@@ -43,6 +44,12 @@ def one_thread() -> None:
     """Thread counts change the last digit of a sum, so no test inherits another's."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is tried out leaves itself as the main module, which a process started later would run as well."""
+    monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
 @pytest.fixture

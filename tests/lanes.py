@@ -4,5 +4,5 @@ import pytest
 
 
 def slow(*values: object) -> list[object]:
-    """Parameters for the slow lane."""
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+    """Parameters for the slow lane; a tuple is the values of several names."""
+    return [pytest.param(*value if isinstance(value, tuple) else (value,), marks=pytest.mark.slow) for value in values]

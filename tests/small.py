@@ -1,14 +1,38 @@
 """Small real runs for tests: drawn phantoms, a narrow student, one of timm's test-sized models."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from kd.datasets import Dataset, open_dataset
 from kd.experiments.plan import DistillSpec, plan_first_seed
 from kd.jobs.queue import execute
 from kd.methods import METHODS
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
 DATA = "phantom-brain:count=60"
 SIZE = 32
+
+
+@cache
+def _drawn_once() -> Path:
+    """The cache of a root where DATA has been drawn: that takes longer than a training on it."""
+    folder = Path(tempfile.mkdtemp(prefix="kd-lens-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    open_dataset(DATA, SIZE, Paths(folder))
+    return Paths(folder).cache
+
+
+def small_data(paths: Paths) -> Dataset:
+    """DATA, decoded under this root as if it had been opened there before."""
+    if not paths.cache.exists():
+        shutil.copytree(_drawn_once(), paths.cache)
+    return open_dataset(DATA, SIZE, paths)
 
 
 def explainer_of(method: str) -> dict[str, int]:
@@ -31,6 +55,7 @@ def request(**changes) -> DistillSpec:
 
 def trained(store: Store, **changes) -> Run:
     """A finished run."""
+    small_data(store.paths)
     run = store.create(spec(**changes))
     status = execute(run, store)
     assert status == "finished", run.failure_reason
@@ -39,6 +64,7 @@ def trained(store: Store, **changes) -> Run:
 
 def distilled(store: Store, **changes) -> Distillation:
     """A finished teacher, control and student."""
+    small_data(store.paths)
     trio = plan_first_seed(request(**changes), store)
     for run in trio.runs:
         status = execute(run, store)

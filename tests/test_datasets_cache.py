@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from made_sets import make_folder, make_image
+from waiting import PATIENCE
 
 from kd.datasets import cache, decoded_files, open_dataset
 from kd.datasets.base import DatasetInfo, KnownSamples, Sample, Skipped, Source
@@ -148,7 +149,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     folder, paths = make_folder(tmp_path / "s", PARTS), Paths(tmp_path / "r")
     child = multiprocessing.get_context("spawn").Process(target=build_and_die, args=(str(paths.root), str(folder)))
     child.start()
-    child.join(60)
+    child.join(PATIENCE)
     assert child.exitcode == 9
     assert [path.suffix for path in cached_folders(paths)] == [".part"]
     assert len(open_dataset(str(folder), 32, paths).train) == 10
@@ -162,9 +163,9 @@ def test_of_two_processes_one_decodes_and_both_see_the_same(tmp_path: Path) -> N
     both = [context.Process(target=build, args=(str(tmp_path / "r"), str(folder), barrier, out)) for _ in range(2)]
     for process in both:
         process.start()
-    found = [out.get(timeout=60) for _ in both]
+    found = [out.get(timeout=PATIENCE) for _ in both]
     for process in both:
-        process.join(60)
+        process.join(PATIENCE)
     assert [process.exitcode for process in both] == [0, 0]
     assert sorted(decoded for decoded, _, _ in found) == [False, True]
     assert found[0][1:] == found[1][1:]

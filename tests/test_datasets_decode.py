@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import PATIENCE
 
 from kd.datasets import decode
 from kd.errors import UsageError
@@ -254,12 +255,12 @@ def test_threads_wait_for_room_before_they_decode() -> None:
     with budget.take(7):
         small, large = Thread(target=take, args=(3, "fits")), Thread(target=take, args=(4, "waits"))
         small.start()
-        small.join(30)
+        small.join(PATIENCE)
         large.start()
         while not budget.changed._waiters:
             assert large.is_alive()
         order.append("done")
-    large.join(30)
+    large.join(PATIENCE)
     assert order == ["fits", "done", "waits"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from kd.datasets.base import Sample, Skipped
 from kd.datasets.decoded_files import open_decoded, unused, write_manifest, writing
@@ -89,7 +90,7 @@ def hold(folder: Path, opened: Event, leave: Event) -> None:
     """In a process of its own: have the set open until told to leave."""
     found = open_decoded(folder, SIZE)
     opened.set()
-    leave.wait(60)
+    leave.wait(PATIENCE)
     assert found is not None
 
 
@@ -98,8 +99,8 @@ def test_another_process_holds_it_until_it_ends_even_by_a_kill(tmp_path: Path) -
     opened, leave = context.Event(), context.Event()
     child = context.Process(target=hold, args=(folder, opened, leave))
     child.start()
-    assert opened.wait(60)
+    assert opened.wait(PATIENCE)
     assert not free(folder)
     child.kill()
-    child.join(60)
+    child.join(PATIENCE)
     assert free(folder)

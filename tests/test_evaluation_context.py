@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from made_runs import CONTROL, TEACHER, made, student_spec
-from small import DATA
+from small import DATA, small_data
 
-from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import context as module
 from kd.evaluation.context import EvalContext
@@ -27,7 +26,7 @@ def nothing(share):
 def make(own_root):
     """A bench of teacher, control and explained student with random weights, for a choice and sections."""
     store = Store(Paths(own_root))
-    data = open_dataset(DATA, 32, store.paths)
+    data = small_data(store.paths)
     teacher = made(store, replace(TEACHER, data=DATA), data.classes)
     runs = {"teacher": teacher, "control": made(store, replace(CONTROL, data=DATA), data.classes),
             "student": made(store, replace(student_spec(teacher), data=DATA, method="medtex", method_args={},

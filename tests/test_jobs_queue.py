@@ -1,11 +1,12 @@
 import multiprocessing
 import subprocess
 import sys
-import threading
 
 import pytest
+from children import hold_machine
 from small import request, spec
 from streamlit.testing.v1 import AppTest
+from waiting import PATIENCE, wait_for
 
 from kd.experiments.plan import plan_first_seed
 from kd.jobs import queue as jobs_queue
@@ -28,19 +29,10 @@ def queue(store):
     queue.stop()
 
 
-def wait_for(condition, seconds=30):
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return True
-        pause.wait(0.05)
-    return False
-
-
 def test_a_distillation_runs_to_its_end_in_order(store, queue):
     trio = plan_first_seed(request(), store)
     assert queue.submit(trio.runs) == list(trio.runs)
-    assert queue.join(120)
+    assert queue.join(PATIENCE)
     assert [run.status for run in trio.runs] == ["finished"] * 3, [run.failure_reason for run in trio.runs]
     ends = [run.last_event("epoch")["time"] for run in trio.runs]
     assert ends == sorted(ends)
@@ -54,10 +46,10 @@ def test_cancel_answers_between_batches_and_the_worker_lives_on(store, queue):
     assert long.status == "running"
     assert queue.current == long
     queue.cancel(long)
-    assert wait_for(lambda: long.status == "cancelled", 10)
+    assert wait_for(lambda: long.status == "cancelled")
     assert long.weights.exists()
     queue.submit([short])
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
     assert short.status == "finished"
 
 
@@ -68,14 +60,14 @@ def test_cancelling_a_teacher_cancels_those_who_wait_for_it(store, queue):
     assert [run.status for run in trio.runs[1:]] == ["queued", "queued"]
     queue.cancel(trio.teacher)
     queue.cancel(trio.control)
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert [run.status for run in trio.runs] == ["cancelled"] * 3
 
 
 def test_an_error_ends_the_run_as_failed_with_a_reason_and_the_next_runs(store, queue):
     bad, good = store.create(spec(data="/gone")), store.create(spec())
     queue.submit([bad, good])
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
     assert bad.status == "failed"
     assert "/gone" in bad.failure_reason
     assert good.status == "finished"
@@ -90,7 +82,7 @@ def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeyp
     monkeypatch.setattr(loop, "_batches", defect)
     run = store.create(spec())
     queue.submit([run])
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
     assert "Something went wrong inside the program (ZeroDivisionError" in run.failure_reason
     assert "defect" in run.last_event("failed")["traceback"]
 
@@ -118,22 +110,16 @@ def test_a_stopped_server_leaves_interrupted_runs_that_resume(store, queue):
     assert again.resume(trio.student) == [trio.teacher, trio.student]
     assert wait_for(lambda: trio.teacher.status == "running")
     again.cancel(trio.teacher)
-    assert again.join(30)
+    assert again.join(PATIENCE)
     again.stop()
-
-
-def _hold_machine(ready, done):
-    with jobs_queue.machine_lock():
-        ready.set()
-        done.wait(60)
 
 
 def test_one_training_at_a_time_per_machine(store, queue):
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold_machine, args=(ready, done))
+    other = context.Process(target=hold_machine, args=(ready, done))
     other.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE)
     run, dropped = store.create(spec()), store.create(spec(seed=1))
     queue.submit([dropped, run])
     assert wait_for(lambda: "another program" in dropped.progress.get("phase", ""))
@@ -141,7 +127,7 @@ def test_one_training_at_a_time_per_machine(store, queue):
     queue.cancel(dropped)
     assert wait_for(lambda: dropped.status == "cancelled")
     done.set()
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
     assert run.status == "finished"
     other.join()
 
@@ -154,7 +140,7 @@ def test_a_run_in_another_hand_is_not_queued_twice(store, queue):
     other = jobs_queue.Queue(store.paths)
     assert queue.submit([run]) == [run]
     assert other.submit([run]) == []
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
 
 
 def test_there_is_one_queue_per_root_even_after_a_reload():
@@ -173,10 +159,10 @@ def test_a_page_that_is_looked_at_does_not_change_on_how_many_threads_a_run_comp
     run = store.create(spec(**LONG))
     queue.submit([run])
     assert wait_for(lambda: len(run.epochs()) >= 1)
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=PATIENCE).run()
     assert not at.exception, at.exception
     before = len(run.epochs())
     assert wait_for(lambda: len(run.epochs()) > before + 1)
     assert {number for epoch in run.epochs() for number in epoch["threads"]} == {2}
     queue.cancel(run)
-    assert queue.join(30)
+    assert queue.join(PATIENCE)

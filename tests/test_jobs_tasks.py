@@ -3,15 +3,16 @@ import threading
 
 import numpy as np
 import pytest
+from children import work_until_killed
 from made_runs import TEACHER, made
 from small import request, spec, trained
+from waiting import PATIENCE, wait_for
 
 from kd.errors import Stopped, UsageError
 from kd.experiments.sweep import Sweep, unfinished_runs
 from kd.jobs import queue as jobs_queue
 from kd.jobs import tasks
 from kd.jobs.tasks import TASKS, TaskState, status, task
-from kd.paths import Paths
 from kd.store.runs import Store
 
 
@@ -60,15 +61,6 @@ def gate(monkeypatch):
     gate.open.set()
 
 
-def wait_for(condition, seconds=30):
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return True
-        pause.wait(0.02)
-    return False
-
-
 def test_a_task_goes_from_absent_to_finished(run, queue, gate):
     assert status(run, "gate") == TaskState()
     asked = queue.submit_task(run, "gate", {"limit": 3})
@@ -79,7 +71,7 @@ def test_a_task_goes_from_absent_to_finished(run, queue, gate):
     assert queue.tasks == [asked]
     assert (queue.current, queue.waiting) == (None, [])
     gate.open.set()
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     found = status(run, "gate")
     assert (found.state, found.share, found.reason) == ("finished", 1.0, "")
     assert found.asked <= found.started <= found.ended
@@ -95,10 +87,10 @@ def test_asking_twice_while_it_lives_is_asking_once_and_afterwards_computes_anew
     other.submit_task(run, "gate")
     assert other.tasks == []
     gate.open.set()
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert len(gate.came) == 1
     queue.submit_task(run, "gate", {"other": 1})
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert gate.came[1:] == [(run.id, {"other": 1})]
 
 
@@ -108,7 +100,7 @@ def test_one_at_a_time_in_the_order_asked_for(run, queue, gate):
     assert second.status == "queued"
     assert queue.tasks == [first, second]
     gate.open.set()
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert [args["n"] for _, args in gate.came] == [1, 2]
     assert gate.most == 1
 
@@ -118,12 +110,12 @@ def test_training_asked_for_before_comes_first_and_what_came_after_waits(store, 
     queue.submit([before])
     asked = queue.submit_task(run, "gate")
     queue.submit([after])
-    assert wait_for(lambda: asked.status == "running", 60)
+    assert wait_for(lambda: asked.status == "running")
     assert before.status == "finished"
     assert after.status == "queued"
     assert queue.waiting == [after]
     gate.open.set()
-    assert queue.join(60)
+    assert queue.join(PATIENCE)
     assert after.status == "finished"
 
 
@@ -135,10 +127,10 @@ def test_a_running_and_a_waiting_task_can_be_cancelled_and_asked_for_again(run, 
     queue.cancel(first)
     assert wait_for(lambda: first.status == "cancelled")
     gate.open.set()
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert len(gate.came) == 1
     queue.submit_task(run, "gate")
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert first.status == "finished"
 
 
@@ -146,7 +138,7 @@ def test_another_process_can_cancel(run, queue, gate):
     asked = queue.submit_task(run, "gate")
     assert wait_for(lambda: asked.status == "running")
     jobs_queue.Queue(queue.store.paths).cancel(asked)
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert asked.status == "cancelled"
     assert not asked.cancel_requested()
 
@@ -165,7 +157,7 @@ def test_a_failure_is_said_in_words_and_the_worker_lives_on(run, queue, gate, mo
     gate.open.set()
     queue.submit_task(run, "bad")
     after = queue.submit_task(run, "gate")
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     found = status(run, "bad")
     assert found.state == "failed"
     assert words in found.reason
@@ -187,27 +179,12 @@ def test_only_finished_runs_and_known_tasks(store, run, queue):
     assert not task(run, "readouts").is_locked()
 
 
-def _work_until_killed(root, run_id, ready):
-    store = Store(Paths(root))
-
-    def stall(store, run, args, progress, should_stop):
-        progress("half way", 0.5)
-        ready.set()
-        threading.Event().wait(60)
-
-    TASKS._members["gate"] = stall
-    queue = jobs_queue.Queue(store.paths)
-    queue.submit_task(store[run_id], "gate", {"limit": 3})
-    queue.submit_task(store[run_id], "readouts")
-    queue.join(60)
-
-
 def test_a_killed_process_leaves_interrupted_tasks_that_can_be_asked_for_again(store, run, queue, gate):
     context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=_work_until_killed, args=(store.paths.root, run.id, ready))
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=work_until_killed, args=(store.paths.root, run.id, ready, done))
     other.start()
-    assert ready.wait(60)
+    assert ready.wait(PATIENCE)
     assert wait_for(lambda: status(run, "readouts").state == "queued")
     assert status(run, "gate").state == "running"
     assert sorted(run.active_tasks()) == ["gate", "readouts"]
@@ -219,7 +196,7 @@ def test_a_killed_process_leaves_interrupted_tasks_that_can_be_asked_for_again(s
     assert run.active_tasks() == []
     gate.open.set()
     queue.submit_task(run, "gate", found.args)
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     assert status(run, "gate").state == "finished"
 
 
@@ -238,7 +215,7 @@ def test_a_task_waits_for_another_program_and_can_be_cancelled_meanwhile(run, qu
         queue.cancel(asked)
         assert wait_for(lambda: asked.status == "cancelled")
     assert gate.came == []
-    monkeypatch.setitem(TASKS._members, "silent", lambda *_: gate.open.wait(30))
+    monkeypatch.setitem(TASKS._members, "silent", lambda *_: gate.open.wait(PATIENCE))
     with jobs_queue.machine_lock():
         silent = queue.submit_task(run, "silent")
         assert wait_for(lambda: "another program" in silent.state.phase)
@@ -251,7 +228,7 @@ def test_a_run_with_a_live_task_is_not_deleted(store, run, queue, gate):
     with pytest.raises(UsageError, match=r"is in use \(gate\): cancel that first"):
         store.delete(run.id)
     queue.cancel(asked)
-    assert queue.join(30)
+    assert queue.join(PATIENCE)
     store.delete(run.id)
     assert run.id not in store
 
@@ -288,7 +265,7 @@ def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, nam
         TASKS[name](store, run, args, lambda *words: said.append(words), lambda: True)
     assert not [path for path in run.path.iterdir() if path.name.startswith(name)]
     queue.submit_task(run, name, args)
-    assert queue.join(120)
+    assert queue.join(PATIENCE)
     assert status(run, name).state == "finished", status(run, name).reason
     TASKS[name](store, run, args, lambda *words: said.append(words), lambda: False)
     assert all(isinstance(phase, str) and 0 <= share <= 1 for phase, share in said)

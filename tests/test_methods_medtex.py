@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_runs import made
 from made_sets import make_npz
-from small import DATA, distilled, explainer_of, request, spec, trained
+from small import distilled, explainer_of, request, small_data, spec, trained
 
 from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
@@ -36,7 +36,7 @@ def store():
 
 @pytest.fixture
 def teacher(store):
-    return made(store, spec(model="test_resnet"), open_dataset(DATA, 32, store.paths).classes)
+    return made(store, spec(model="test_resnet"), small_data(store.paths).classes)
 
 
 def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_student_alone(store):
@@ -53,7 +53,7 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
     assert control_of(store, trio.student) == trio.control
     assert [set(event["terms"]) for event in trio.student.epochs()] == [TERMS] * 2
     model = predict.load(trio.student, 4)
-    train_images = open_dataset(DATA, 32, store.paths).train.images
+    train_images = small_data(store.paths).train.images
     expected = torch.from_numpy(train_images.mean(axis=0) / 255).permute(2, 0, 1).float()
     torch.testing.assert_close(model.mean_image, expected)
     with torch.no_grad():

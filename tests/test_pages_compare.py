@@ -36,7 +36,7 @@ def trio(trained: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dis
 
 
 def page(warm: bool = False, **address: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120)
     if warm:
         at.run()
     at.switch_page("pages/compare.py")

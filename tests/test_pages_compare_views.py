@@ -11,6 +11,7 @@ from small import distilled
 from streamlit.testing.v1 import AppTest
 from test_pages_compare import one, page, pictures, press, upload
 from test_pages_home import words
+from waiting import PATIENCE
 
 from kd.explainers import EXPLAINERS
 from kd.inspection import cam_check, linear_probes
@@ -50,7 +51,7 @@ def jobs(trio: Distillation) -> Iterator[Queue]:
     """The queue of this store, with nothing left in it afterwards."""
     made = queue(Paths(trio.student.path.parents[1]))
     yield made
-    assert made.join(60)
+    assert made.join(PATIENCE)
 
 
 def choose(at: AppTest, kind: str, key: str, value: object) -> AppTest:
@@ -150,7 +151,7 @@ def test_the_decision_is_offered_then_fitted_on_the_queue_then_shown(trio, jobs)
     at = page(run=trio.student.id, view="decision", of="control")
     assert "have not been fitted yet" in words(at)
     press(at, "Fit the read-outs")
-    assert jobs.join(120)
+    assert jobs.join(PATIENCE)
     assert tasks.status(trio.control, "readouts").state == "finished"
     at = page(run=trio.student.id, view="decision", of="control")
     lines, accuracy = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
@@ -173,7 +174,7 @@ def test_a_slow_explainer_is_computed_on_the_queue_and_then_shown(trio, jobs):
     assert "computed in the background" in words(at)
     assert any("Grad-CAM" in caption for caption in pictures(at))
     press(at, "Compute for 3 models")
-    assert jobs.join(120)
+    assert jobs.join(PATIENCE)
     at = page(run=trio.student.id, image="1", explainer="occlusion")
     assert "Student · Occlusion 32×32" in {caption.removesuffix(" · blank") for caption in pictures(at)}
     assert "Compute for" not in str([button.label for button in at.button])

@@ -20,7 +20,7 @@ SMALL = "phantom-brain:count=40"
 
 
 def page(warm: bool = False, **address: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120)
     if warm:
         at.run()
     at.switch_page("pages/data.py")

@@ -22,7 +22,7 @@ ARGS = {"explainers": ["grad-cam"], "stage": -2, "limit": 0, "seed": 0, "agreeme
 
 
 def page(warm: bool = False, **address: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120)
     if warm:
         at.run()
     at.switch_page("pages/evaluate.py")
@@ -161,7 +161,7 @@ def test_cases_open_in_compare_and_least_agreement_with_its_explainer(real):
 
 
 def test_the_file_holds_every_number_with_its_chance(real):
-    at = AppTest.from_function(_numbers, args=(real.student.id,), default_timeout=60).run()
+    at = AppTest.from_function(_numbers, args=(real.student.id,), default_timeout=120).run()
     assert not at.exception, at.exception
     frame = pd.read_csv(io.StringIO(at.code[0].value))
     assert {"classification", "recall", "answers", "agreement", "localisation", "faithfulness", "cost"} <= set(
@@ -264,5 +264,5 @@ def test_changed_weights_make_the_judgement_stale(real):
 
 
 def test_the_page_is_in_the_sidebar():
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120).run()
     assert "Evaluate" in [link.label for link in at.sidebar.get("page_link")]

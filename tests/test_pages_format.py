@@ -54,7 +54,7 @@ def test_the_end_of_a_path_is_kept():
 def test_odd_class_names_reach_the_page_whole(tmp_path):
     names = [*ALIKE, ODD.replace("/", "")]
     root = make_folder(tmp_path / "odd", {f"{part}/{name}": 10 for part in ("train", "test") for name in names})
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120)
     at.switch_page("pages/data.py")
     at.query_params["data"] = str(root)
     at.run()

@@ -16,7 +16,7 @@ from kd.store.runs import QUEUED, Store
 COLD = """
 import sys
 from streamlit.testing.v1 import AppTest
-at = AppTest.from_file({entry!r}, default_timeout=60)
+at = AppTest.from_file({entry!r}, default_timeout=120)
 if {page!r}:
     at.switch_page({page!r})
 at.run()
@@ -26,7 +26,7 @@ print([name for name in ("torch", "timm", "matplotlib") if name in sys.modules])
 
 
 def home() -> AppTest:
-    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120).run()
     assert not at.exception, at.exception
     return at
 
@@ -85,7 +85,7 @@ def test_the_banner_says_on_every_page_how_far_the_run_is(idle):
     teacher.log("started")
     teacher.write_progress("training", epoch=2, epochs=8, step=5, steps=10, images_per_second=100.0, seconds_left=130.0)
     for page in ("", "pages/runs.py"):
-        at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60)
+        at = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120)
         if page:
             at.switch_page(page)
         at.run()

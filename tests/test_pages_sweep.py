@@ -298,7 +298,7 @@ def test_a_long_queue_does_not_flood_the_other_pages(idle):  # noqa: F811
     store = Store()
     many = Sweep(SWEEP.base, {"alpha": (0.1, 0.3, 0.4, 0.6, 0.7, 0.9)})
     queue().submit(runs(plan(many, store), store))
-    home = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=60).run()
+    home = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120).run()
     assert not home.exception
     assert "2 more wait for their turn" in [link.label for link in home.main.get("page_link")]
     home.switch_page("pages/runs.py").run()

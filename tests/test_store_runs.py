@@ -4,6 +4,8 @@ import shutil
 import threading
 
 import pytest
+from children import hold_run
+from waiting import PATIENCE
 
 from kd.errors import UsageError
 from kd.spec import RunSpec
@@ -155,19 +157,13 @@ def test_many_probes_at_once_do_not_take_each_other_for_the_owner(run):
     assert set(seen) == {runs.INTERRUPTED}
 
 
-def _hold(run, ready, done):
-    with run.lock():
-        ready.set()
-        done.wait(30)
-
-
 def test_a_lock_of_another_process_counts_and_dies_with_it(run):
     run.log("started")
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(run, ready, done))
+    other = context.Process(target=hold_run, args=(run, ready, done))
     other.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE)
     assert run.status == runs.RUNNING
     other.kill()
     other.join()

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from lanes import slow
 from lightning_fabric import Fabric
 from made_runs import made
 from safetensors.torch import load
-from small import DATA, SIZE, explainer_of, spec, trained
+from small import SIZE, explainer_of, small_data, spec, trained
 
-from kd.datasets import open_dataset
 from kd.errors import Stopped, UsageError
 from kd.methods import METHODS
 from kd.models import build, weights
@@ -39,7 +39,7 @@ def store():
 
 @pytest.fixture
 def data(store):
-    return open_dataset(DATA, SIZE, store.paths)
+    return small_data(store.paths)
 
 
 @pytest.fixture
@@ -114,8 +114,9 @@ def test_a_teacher_that_has_not_finished_cannot_teach():
         find_teacher(spec(method="kd"), store, ("a", "b"))
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("method", WITH_TEACHER)
+@pytest.mark.parametrize(("method", "precision"), [
+    *((name, "32-true") for name in WITH_TEACHER), ("kd", "bf16-mixed"), ("fitnet", "bf16-mixed"),
+    *slow(*((name, "bf16-mixed") for name in WITH_TEACHER if name not in ("kd", "fitnet")))])
 def test_outputs_cached_in_other_batches_are_those_computed_now(store, teacher, data, passes, method, precision):
     about, tolerance = {"method": method, "precision": precision}, 1e-3 if precision == "32-true" else 0.05
     live = outputs(cached(store, teacher, data, enable=False, **about), batches(data, 8))
@@ -139,8 +140,7 @@ def drawn(method, size=4, samples=1):
     return model(torch.rand(size, 3, SIZE, SIZE), drawing=MaskSampling(0.5, samples, 0.0))
 
 
-@pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize(("size", "samples"), [(1, 1), (4, 3), (5, 1), (5, 3)])
 @pytest.mark.parametrize("method", QUERYING)
 def test_live_queries_give_logits_that_are_differentiable_in_the_images(
         store, teacher, data, method, size, samples):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from made_runs import made
-from small import DATA, SIZE, spec
+from small import DATA, SIZE, small_data, spec
 
-from kd.datasets import open_dataset, phantoms
+from kd.datasets import phantoms
 from kd.methods import METHODS
 from kd.models import build_untrained, stage_shapes
 from kd.observation import select_output
@@ -31,7 +31,7 @@ def store():
 
 @pytest.fixture
 def data(store):
-    return open_dataset(DATA, SIZE, store.paths)
+    return small_data(store.paths)
 
 
 @pytest.fixture
