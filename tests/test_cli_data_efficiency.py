@@ -4,7 +4,7 @@ import json
 import pytest
 from made_sweep import SWEEP, made
 from small import DATA
-from test_cli_verbs import run
+from test_cli import run
 
 from kd.experiments.data_efficiency import data_efficiency
 from kd.experiments.sweep import Sweep, sweeps

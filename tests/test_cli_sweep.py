@@ -5,7 +5,7 @@ import pytest
 from made_sets import make_folder
 from made_sweep import SWEEP, made
 from small import DATA
-from test_cli_verbs import run
+from test_cli import run
 
 from kd.cli import sweep as verb
 from kd.errors import UsageError

@@ -31,7 +31,7 @@ def test_each_architecture_is_timed_once_and_the_result_is_kept(store):
     with wanted.lock():
         wanted.request({"sweep": SWEEP.id})
         assert execute(wanted, store) == "finished", wanted.state
-    found = read(store, SWEEP.id)
+    found = read(store, SWEEP)
     assert set(found.milliseconds) == {"test_resnet", "plain2w4", "plain3w4"}
     assert all(value > 0 for value in found.milliseconds.values())
     assert "sum of their medians of 15" in found.words
@@ -51,14 +51,14 @@ def test_without_a_finished_run_there_is_nothing_to_time(store):
     plan(SWEEP, store)
     with pytest.raises(UsageError, match="nothing to time yet"):
         measure(store, SWEEP.id)
-    assert read(store, SWEEP.id) is None
+    assert read(store, SWEEP) is None
 
 
 def test_it_stops_when_asked(store):
     train(store, 1)
     with pytest.raises(Stopped):
         measure(store, SWEEP.id, should_stop=lambda: True)
-    assert read(store, SWEEP.id) is None
+    assert read(store, SWEEP) is None
 
 
 def test_runs_of_no_sweep_are_not_timed(store):

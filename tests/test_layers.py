@@ -196,13 +196,15 @@ def test_functions_stay_short():
 
 
 def test_every_module_has_its_tests():
-    """`kd/p/x.py` has tests/test_p_x.py, or is tested with its package in tests/test_p.py; a topic may follow."""
+    """`kd/p/x.py` has tests/test_p_x.py (a topic may follow), is tested with its package in tests/test_p.py, or is
+    imported by a test."""
     tests = [path.stem for path in sources("tests")]
+    used = {name for path in sources("tests") for _, name in imports(path)}
     missing = []
-    for path in ENGINE:
-        words = [word for word in path.with_suffix("").parts[1:] if word not in ("__init__", "__main__")]
+    for name, path in MODULES.items():
+        words = [word for word in name.split(".")[1:] if word not in ("__init__", "__main__")]
         own, package = (f"test_{'_'.join(part)}" for part in (words, words[:-1]))
-        if words and len(tree(path).body) > 1 and not any(  # more than a docstring
-                name in (own, package) or name.startswith(f"{own}_") for name in tests):
+        if path in ENGINE and words and len(tree(path).body) > 1 and name not in used and not any(
+                stem in (own, package) or stem.startswith(f"{own}_") for stem in tests):
             missing.append(f"{path} has no test file: tests/{own}.py")
     fail_with(missing)

@@ -256,7 +256,7 @@ def test_nothing_is_measured_while_the_page_is_drawn(idle, monkeypatch):  # noqa
         "kd.experiments.sweep.explanation_times.measure", lambda *args: pytest.fail("measured by the page")
     )
     page()
-    assert read(Store(), SWEEP.id) is None
+    assert read(Store(), SWEEP) is None
 
 
 def test_the_sweep_under_way_is_shown_first(idle):  # noqa: F811

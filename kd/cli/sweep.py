@@ -146,7 +146,7 @@ def time_explanations(wanted: Sweep, store: Store) -> None:
 
 def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """All there is to say, in plain values."""
-    times, chosen = timing.read(store, wanted.id), tables.best(rows)
+    times, chosen = timing.read(store, wanted), tables.best(rows)
     return {"sweep": wanted.id, **wanted.to_json(), "cells": [tables.record(row) for row in rows],
             "best": chosen.cell.number if chosen else None,
             "outcome": chosen.outcome.to_json() if chosen and chosen.outcome else None,
@@ -165,7 +165,7 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     for row in rows:
         if row.reason:
             say(f"Cell {row.cell.number}: {row.reason}")
-    if times := timing.read(store, wanted.id):
+    if times := timing.read(store, wanted):
         say(times.words)
     say(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
     return {"cells": [_line(row, row is chosen) for row in rows]}

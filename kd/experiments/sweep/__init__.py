@@ -164,7 +164,7 @@ def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell,
     found = tuple(replace(cell, teacher=_id(teacher, store),
                           pairs=tuple((_id(first, store), _id(second, store)) for first, second in pairs))
                   for cell, (teacher, pairs) in planned)
-    file = _file(sweep, store)
+    file = file_of(sweep, store)
     before = _read(file) or {}
     write_json(file, {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
                       "cells": [_kept(cell) for cell in found]})
@@ -188,7 +188,7 @@ def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
 
 def planned_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
     """The cells as they were planned last, with their runs. Raises UsageError when they never were."""
-    found = _read(_file(sweep, store))
+    found = _read(file_of(sweep, store))
     if found is None:
         raise UsageError(f"The sweep {sweep.id} has not been planned here.")
     today = found["sweep"].get("format", 1) >= FORMAT
@@ -212,8 +212,9 @@ def sweeps(store: Store) -> list[Sweep]:
 def find(store: Store, sweep_id: str) -> Sweep:
     """The sweep with this id, or with this unambiguous beginning of one. Raises UsageError."""
     known = {sweep.id: sweep for sweep in sweeps(store)}
+    known |= {file_of(sweep, store).stem: sweep for sweep in known.values()}  # the id of an earlier version, in links
     near = [name for name in known if name == sweep_id] or [name for name in known if name.startswith(sweep_id)]
-    if len(near) == 1:
+    if near and len({known[name].id for name in near}) == 1:
         return known[near[0]]
     if not known:
         raise UsageError(f"There is no sweep {sweep_id!r}: none has been started in {store.path}.")
@@ -225,7 +226,7 @@ def path(store: Store, sweep_id: str) -> Path:
     return _folder(store) / f"{sweep_id}.json"
 
 
-def _file(sweep: Sweep, store: Store) -> Path:
+def file_of(sweep: Sweep, store: Store) -> Path:
     """The sweep's file, which has an older name where a version with fewer settings hashed them to another id."""
     own = path(store, sweep.id)
     return own if own.exists() else next(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import Stopped, UsageError
-from kd.experiments.sweep import Sweep, find, planned_cells, runs
+from kd.experiments.sweep import Sweep, file_of, find, planned_cells, runs
 from kd.progress import ProgressCallback, no_progress
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
@@ -34,10 +34,10 @@ class Times:
                 f"one uncounted turn; torch {told['torch']}.")
 
 
-def read(store: Store, sweep_id: str) -> Times | None:
+def read(store: Store, sweep: Sweep) -> Times | None:
     """What was measured of a sweep, or None."""
     try:
-        return Times(**json.loads(_path(store, sweep_id).read_text()))
+        return Times(**json.loads(_path(store, sweep).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -45,7 +45,7 @@ def read(store: Store, sweep_id: str) -> Times | None:
 def missing(sweep: Sweep, store: Store) -> list[Run]:
     """A finished run of every architecture that has not been measured; depends on the architecture only, so any will
     do. Raises UsageError when the sweep was never planned."""
-    known = read(store, sweep.id)
+    known = read(store, sweep)
     found = {run.spec.model_label: run for run in reversed(_finished(sweep, store))}
     return [run for label, run in found.items() if known is None or label not in known.milliseconds]
 
@@ -60,7 +60,8 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     from kd.inspection.explain import ExplainRequest, explain_many
     from kd.inspection.model_pool import ModelPool, load_model
 
-    found = {run.spec.model_label: run for run in reversed(_finished(find(store, sweep_id), store))}
+    sweep = find(store, sweep_id)
+    found = {run.spec.model_label: run for run in reversed(_finished(sweep, store))}
     if not found:
         raise UsageError(f"No run of the sweep {sweep_id} has finished, so there is nothing to time yet.")
     progress("opening the data set", 0.0)
@@ -76,7 +77,7 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     sums = [1e3 * (maps.timing.median + cam.timing.median)
             for maps, cam in zip(answers[::2], answers[1::2], strict=True)]
     times = Times(dict(zip(found, sums, strict=True)), {**answers[0].protocol, "repeats": REPEATS})
-    write_json(_path(store, sweep_id), asdict(times))
+    write_json(_path(store, sweep), asdict(times))
     return times
 
 
@@ -84,5 +85,6 @@ def _finished(sweep: Sweep, store: Store) -> list[Run]:
     return [run for run in runs(planned_cells(sweep, store), store) if run.status == FINISHED]
 
 
-def _path(store: Store, sweep_id: str) -> Path:
-    return store.path / "sweeps" / "times" / f"{sweep_id}.json"
+def _path(store: Store, sweep: Sweep) -> Path:
+    stored = file_of(sweep, store)
+    return stored.parent / "times" / stored.name

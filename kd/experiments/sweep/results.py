@@ -83,7 +83,7 @@ class Point:
 
 def table(sweep: Sweep, store: Store) -> list[Row]:
     """A row per cell, in the cells' order. Raises UsageError when the sweep was never planned."""
-    times = read(store, sweep.id)
+    times = read(store, sweep)
     states: dict[str, str] = {}
     return [_row(cell, store, times, states) for cell in planned_cells(sweep, store)]
 

@@ -129,7 +129,7 @@ def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: SweepStatus) ->
                                 alt=f"Test accuracy against {cost} of students, controls and teacher")
             else:
                 _not_measured(sweep, rows, now)
-    times = read(store(), sweep.id)
+    times = read(store(), sweep)
     st.caption("Heights are test accuracies, bars their standard deviation over the seeds. The front joins the models "
                "that none as cheap beats on validation (macro-F1), so on test it may dip. "
                + (times.words if times else ""))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from small import distilled
-from test_cli_verbs import run
+from test_cli import run
 
 from kd.paths import Paths
 from kd.store.runs import Store
