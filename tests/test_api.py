@@ -39,7 +39,9 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(root) -> kd.Experiment:
     """A distillation of two seeds."""
-    return kd.distill(DATA, root=root, alpha=0.4, seeds=2, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:  # `own_root` is of a test, and this comes before
+        patch.setenv("KD_LENS_LOCK", str(root / "worker.lock"))
+        return kd.distill(DATA, root=root, alpha=0.4, seeds=2, **SMALL)
 
 
 def test_every_public_name_is_there_and_documented():
@@ -83,6 +85,7 @@ def test_a_distillation_shows_itself(run):
     assert "<table" in run._repr_html_()
     assert run.summary in repr(run)
     assert run.summary.startswith("On 12 test images the student is")
+    assert run.notes == ()
 
 
 def test_the_same_call_finds_the_same_runs(run, root):
@@ -96,7 +99,7 @@ def test_the_same_call_finds_the_same_runs(run, root):
 
 
 def test_the_three_are_compared_on_an_image_in_any_form(run, tmp_path):
-    image = run.data().test.images[0]
+    image = run.data.test.images[0]
     Image.fromarray(image).save(tmp_path / "scan.png")
     one, *others = (run.compare(form) for form in (image, Image.fromarray(image), tmp_path / "scan.png"))
     assert all(np.array_equal(one.image, other.image) for other in others)
@@ -105,7 +108,7 @@ def test_the_three_are_compared_on_an_image_in_any_form(run, tmp_path):
     assert one.save(str(tmp_path / "figure.png")) == {"figure.png": tmp_path / "figure.png"}
     assert {path.name for path in one.save(tmp_path / "folder").values()} == {"comparison.png", "maps.npz",
                                                                              "comparison.json"}
-    other = run.compare(image, target=run.data().classes[1], explainer="layer-cam", stage=0, seed=1)
+    other = run.compare(image, target=run.data.classes[1], explainer="layer-cam", stage=0, seed=1)
     assert other.student.explanation.run == run.series.pairs[1][1]
     assert other.student.explanation.maps[0].stage == 0
     with pytest.raises(UsageError, match=r"no student of seed 7: seeds are 0, 1"):
@@ -113,7 +116,7 @@ def test_the_three_are_compared_on_an_image_in_any_form(run, tmp_path):
 
 
 def test_a_run_and_a_module_are_explained_alike(run, tmp_path):
-    image = run.data().test.images[0]
+    image = run.data.test.images[0]
     theirs = torchvision.models.resnet18(num_classes=3)
     for model, label, size in ((run.student, "plain2w4", SIZE), (theirs, "ResNet", 224)):
         found = kd.explain(model, image, "grad-cam", target=2)
@@ -133,7 +136,7 @@ def test_a_run_and_a_module_are_explained_alike(run, tmp_path):
 def test_a_run_is_explained_as_the_engine_explains_it(run):
     from kd.inspection.explain import explain
 
-    image = run.data().test.images[0]
+    image = run.data.test.images[0]
     found, expected = kd.explain(run.student, image, stage=None), explain(run.student, image, stage=None)
     assert found.target == expected.predicted
     for one, other in zip(found.maps, expected.maps, strict=True):
@@ -219,10 +222,11 @@ def test_errors_come_before_anything_is_trained(settings, message, tmp_path):
 def test_arrays_are_distilled(make, tmp_path):
     labels = np.arange(40) // 2 % 2
     shades = np.random.default_rng(0).integers(0, 60, (40, 16, 16)) + 150 * labels[:, None, None]
-    run = kd.distill(make(shades.astype(np.uint8), labels), root=tmp_path, **{**SMALL, "epochs": 1})
+    run = kd.distill(make(shades.astype(np.uint8), labels), root=tmp_path, method="dkd", **{**SMALL, "epochs": 1})
     assert run.results.loc["student", "seeds"] == 1
-    assert len(run.data().classes) == 2
-    again = kd.distill(run.data(), root=tmp_path, **{**SMALL, "epochs": 1})  # a data set of ours, too
+    assert run.notes == (METHODS["dkd"].info.binary_note,)
+    assert len(run.data.classes) == 2
+    again = kd.distill(run.data, root=tmp_path, method="dkd", **{**SMALL, "epochs": 1})  # a data set of ours, too
     assert again.series == run.series
 
 
@@ -279,7 +283,7 @@ import sys
 import kd
 assert "torch" not in sys.modules
 run = kd.distill({data!r}, root={root!r}, alpha=0.4, seeds=2, **{settings!r})
-image = run.data().test.images[0]
+image = run.data.test.images[0]
 """
 CELLS = """
 import json, sys

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kd import datasets
+from kd import datasets, methods
 from kd.api.images import ImageLike, as_image
 from kd.api.progress import ProgressBar
 from kd.datasets import DataRef, Dataset
@@ -31,6 +32,7 @@ from kd.inspection.compare import Comparison
 from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
 from kd.methods import METHODS
+from kd.metrics import mask_statistics
 from kd.models import cost
 from kd.paths import Paths, default_paths
 from kd.roles import CONTROL, STUDENT
@@ -98,8 +100,18 @@ class Experiment:
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table[[*(name for name in table if name not in _LAST), *_LAST]]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what to know of these results: what two classes leave of the method, masks that explain nothing.
+        """
+        classes = len((self.teacher.summary or {})["classes"])
+        students = (f"{student.id}: {warning}" for _, student in self.series.pairs
+                    if (warning := mask_statistics.collapse_warning(student.summary)))
+        return tuple(filter(None, (methods.check(self.student.spec.method, classes), *students)))
+
+    @property
     def data(self) -> Dataset:
-        """The data set at the working size, with its three splits: `run.data().test.images[0]`."""
+        """The data set at the working size, with its three splits: `run.data.test.images[0]`."""
         spec = self.student.spec
         return datasets.open_dataset(spec.data, spec.image_size, self.store.paths)
 
@@ -121,7 +133,7 @@ class Experiment:
         return f"<Distillation of {self.teacher.spec.model_label} into {self.student.spec.model_label}: {self.summary}>"
 
     def _repr_html_(self) -> str:
-        return f"{self.results.T.to_html()}<p>{self.summary}</p>"
+        return "".join((self.results.T.to_html(), *(f"<p>{escape(text)}</p>" for text in (self.summary, *self.notes))))
 
 
 _LAST = ["parameters", "flops", "train_seconds"]
