@@ -1,21 +1,18 @@
 """Several processes: how they agree, with the launcher's store and the ranks played here, and one real launch."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_runs import made
 from safetensors.numpy import load_file
-from small import distilled, explainer_of, request, spec
+from small import distilled, explainer_of, request, small_data, spec
 
-from kd import datasets
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
 from kd.experiments.plan import plan_first_seed
@@ -58,7 +55,7 @@ def launch(monkeypatch):
 
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(distributed, "_board", lambda: board)
+    monkeypatch.setattr(distributed, "_kv_store", lambda: board)
     monkeypatch.setattr(distributed._Session, "parted", False)
     return become
 
@@ -185,39 +182,62 @@ def flags(wanted):
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
-@contextmanager
-def in_two(*command):
-    """`fabric run` with two processes: in the block it runs; what it printed, and what it said, is there afterwards."""
-    launcher = [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2",
-                "--strategy", "ddp", "--main-port", str(free_port()), "--", *command]
-    launched = subprocess.Popen(launcher, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    guard = threading.Timer(200, os.killpg, (launched.pid, 9))
-    guard.start()
-    told = []
+# Two commands in one launch, whose start takes longest. What each process had learnt whenever it predicted goes into a
+# file of its own: on a stream that both write to, their lines run into one another.
+SCRIPT = """
+import os, sys, zlib
+from kd.__main__ import main
+from kd.evaluation import predict
+
+predict_masked = predict.predict_masked
+
+def noted(model, *args):
+    content = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    with open(f"{__file__}.{os.environ['RANK']}", "a") as notes:
+        print(zlib.crc32(content), file=notes)
+    return predict_masked(model, *args)
+
+predict.predict_masked = noted
+split = sys.argv.index("and")
+sys.exit(main(sys.argv[1:split]) or main(sys.argv[split + 1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """`fabric run` with two processes on gloo: a distillation, and one of a student whose mask is drawn. The specs,
+    the store, what was printed and said, and the notes of both processes."""
+    root = tmp_path_factory.mktemp("two")
+    store, script = Store(Paths(root / "store")), root / "script.py"
+    script.write_text(SCRIPT)
+    plain = request(precision="32-true")
+    masked = request(method="medtex", method_args={"features": 1.0}, precision="32-true", **explainer_of("medtex"))
+    small_data(store.paths)
+    own = ["--root", str(store.paths.root)]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2", "--strategy", "ddp",
+         "--main-port", str(free_port()), "--", str(script), "distill", *flags(plain), *own, "--json", "and",
+         "distill", *flags(masked), *own, "--method", "medtex", "--features", "1", "--mask-net-depth", "1",
+         "--mask-net-width", "4"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KD_LENS_LOCK": str(root / "worker.lock")})
     try:
-        yield told
-        told += launched.communicate()
+        out, err = process.communicate(timeout=240)
     finally:
-        guard.cancel()
-        if launched.poll() is None:  # the block failed: nothing of it goes on
-            os.killpg(launched.pid, 9)
-            launched.communicate()
-    assert launched.returncode == 0, told[1]
+        if process.poll() is None:  # neither the launcher nor what it started goes on
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    notes = [Path(f"{script}.{rank}").read_text().split() for rank in "01"]
+    return SimpleNamespace(plain=plain, masked=masked, store=store, out=out, err=err, notes=notes)
 
 
 @pytest.mark.xdist_group("processes")
-@pytest.mark.timeout(240)
-def test_two_processes_give_what_one_does(tmp_path):
-    """The whole way: `fabric run`, gloo, a teacher, its control and its student."""
-    wanted = request(precision="32-true")
-    one, two = (Store(Paths(tmp_path / name)) for name in ("one", "two"))
-    with in_two("kd", "distill", *flags(wanted), "--root", str(two.paths.root), "--json") as told:
-        expected = distilled(one, precision="32-true")
-    out, words = told
-    assert out.count('"student"') == words.count("epoch 2/2") / 3 == 1, "only one process speaks"
-    assert len(list(two)) == 3
-    for lone, shared in zip(expected.runs, plan_first_seed(wanted, two).runs, strict=True):
+def test_two_processes_give_what_one_does(launched, tmp_path):
+    """A teacher, its control and its student."""
+    two, expected = launched.store, distilled(Store(Paths(tmp_path)), precision="32-true")
+    assert launched.out.count('"student"') == 1 and launched.err.count("epoch 2/2") == 4, "only one process speaks"
+    assert len(list(two)) == 4
+    for lone, shared in zip(expected.runs, plan_first_seed(launched.plain, two).runs, strict=True):
         assert [event["event"] for event in shared.events()] == [event["event"] for event in lone.events()]
         assert (shared.last_event("started")["world"], lone.last_event("started")["world"]) == (2, 1)
         for mine, theirs in zip(lone.epochs(), shared.epochs(), strict=True):
@@ -235,42 +255,14 @@ def test_two_processes_give_what_one_does(tmp_path):
             np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-LISTENING = """
-import os, sys, zlib
-from kd import evaluate
-from kd.__main__ import main
-
-predict = evaluate.predict_masked
-
-def told(model, *args):
-    content = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
-    with open(f"{__file__}.{os.environ['RANK']}", "a") as notes:
-        print(zlib.crc32(content), file=notes)
-    return predict(model, *args)
-
-evaluate.predict_masked = told
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.xdist_group("processes")
-@pytest.mark.timeout(240)
-def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(tmp_path):
-    """An explainer, and a method that learns beside it: after each epoch both have one model."""
-    store, script = Store(Paths(tmp_path / "two")), tmp_path / "listening.py"
-    script.write_text(LISTENING)
-    wanted = request(method="medtex", method_args={"features": 1.0}, precision="32-true", **explainer_of("medtex"))
-    trio = plan_first_seed(wanted, store)
-    for run in (trio.teacher, trio.control):
-        made(store, run.spec, datasets.inspect(wanted.data, store.paths).classes)
-    with in_two(str(script), "distill", *flags(wanted), "--method", "medtex", "--features", "1", "--mask-net-depth",
-                "1", "--mask-net-width", "4", "--root", str(store.paths.root)):
-        pass
-    # A file for each: on a stream that both write to, their lines run into one another.
-    chief, other = (Path(f"{script}.{rank}").read_text().split() for rank in "01")
-    assert len(set(other)) >= 2  # after each of two epochs, and the best of them for the test
+def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(launched):
+    """A mask network, and a method that learns beside it: after each epoch both have one model."""
+    chief, other = launched.notes
     assert chief == other
-    assert len(chief) == 3
-    assert trio.student.status == "finished"
-    assert trio.student.last_event("started")["world"] == 2
-    assert all(np.isfinite(list(event["terms"].values())).all() for event in trio.student.epochs())
+    assert len(chief) == 4 * 3
+    assert len(set(other[-3:])) >= 2  # after each of two epochs, and the best of them for the test
+    student = plan_first_seed(launched.masked, launched.store).student
+    assert student.status == "finished"
+    assert student.last_event("started")["world"] == 2
+    assert all(np.isfinite(list(event["terms"].values())).all() for event in student.epochs())
