@@ -29,7 +29,7 @@ LAYERS = (
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
-WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops", "torch_utils.module_swap",
+WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops", "torch_utils.overrides",
               "torch_utils.resize", "torch_utils.rng", "metrics.inpainting", "datasets.tensors", "models", "methods",
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",

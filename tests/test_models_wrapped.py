@@ -142,6 +142,19 @@ def test_threads_may_share_it(net, images):
     assert not wrong
 
 
+class Listed(Careless):
+    """Calls its parts through a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [self.first, self.second]
+
+    def forward(self, images):
+        for part in self.parts:
+            images = part(images)
+        return self.classifier(images.amax(dim=(2, 3)))
+
+
 class Flat(nn.Module):
     def __init__(self):
         super().__init__()
@@ -159,6 +172,7 @@ class Flat(nn.Module):
     (lambda net: wrap(net, [], size=SIDE), r"at least one stage"),
     (lambda net: wrap(net, classes=["a"], size=SIDE), r"4 classes, but 1 are named"),
     (lambda net: wrap(net, mean=[0.5], size=SIDE), r"mean must be three numbers"),
+    (lambda net: wrap(Listed(), size=SIDE), r"does not call second as its submodule"),
     (lambda net: wrap(Flat(), size=SIDE), r"no stage that is found by itself"),
     (lambda net: wrap(Flat(), size=64), r"cannot take RGB images \[1, 3, 64, 64\].*size that it is made for"),
     (lambda net: wrap(nn.Conv2d(3, 4, 3), size=SIDE), r"must return logits \[B, K\], not \[1, 4, 30, 30\]"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kd.errors import UsageError
 from kd.models.base import Stage
 from kd.torch_utils.flops import FlopCounter
-from kd.torch_utils.module_swap import record
+from kd.torch_utils.overrides import record
 
 # Layers in which every position looks at every other, as timm names them; pooling by attention is no such layer.
 ATTENTION = re.compile(r"Attention(?!Pool)|Transformer")

@@ -10,7 +10,7 @@ from kd.errors import UsageError
 from kd.models.base import Classifier
 from kd.models.timm_info import StageOutput, TimmInfo, create, timm_info
 from kd.torch_utils.flops import FlopCounter, meta_image
-from kd.torch_utils.module_swap import Fixed, record, swapped
+from kd.torch_utils.overrides import record, with_output
 
 
 class TimmClassifier(Classifier):
@@ -59,7 +59,7 @@ def _read(net: Any, outputs: tuple[StageOutput, ...], normalised: Tensor,
 
 def _fixed(net: nn.Module, output: StageOutput, features: Tensor) -> Any:
     """The network with a stage that gives `features`, whatever it is given."""
-    return swapped(net, {output.module: Fixed(features, net.get_submodule(output.module), output.element)})
+    return with_output(net, output.module, features, output.element)
 
 
 def is_pooled_linear(net: Any, info: TimmInfo) -> bool:

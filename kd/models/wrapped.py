@@ -2,8 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,40 +10,15 @@ from torch import Tensor, nn
 from kd.errors import UsageError, unknown
 from kd.models.base import Classifier, Stage
 from kd.observation import Observation
+from kd.torch_utils.overrides import record, with_output
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass
-class _Call:
-    """One forward pass that is read. given: by the number of a stage, the features that it gives in place of its own.
-    """
-
-    given: Mapping[int, Tensor]
-    features: dict[int, Tensor] = field(default_factory=dict)
-
-
-_call: ContextVar[_Call | None] = ContextVar("call", default=None)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """The forward hook of one stage; does nothing unless a pass in its own context is read."""
-
-    number: int
-
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        if (call := _call.get()) is None:
-            return None
-        features = call.given.get(self.number, output)
-        call.features[self.number] = features
-        return features.clone()  # the layer that follows may write into what it is given
 
 
 class Wrapped(Classifier):
     """A network of one's own, read at named stages.
 
-    net: takes normalised RGB [B, 3, S, S] and returns logits [B, K]; it is taken over (hooks are attached to it).
+    net: takes normalised RGB [B, 3, S, S] and returns logits [B, K]; it is taken over.
     classes: their names. size: of the images it is made for, in pixels.
     """
 
@@ -55,36 +28,35 @@ class Wrapped(Classifier):
                  mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__(mean, std)
         self.net, self.stages, self.classes, self.size = net, stages, classes, size
-        for number, stage in enumerate(stages):
-            net.get_submodule(stage.name).register_forward_hook(_Reader(number))
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True) -> Observation:
-        logits, features = self._read((images - self.mean) / self.std)
+        logits, features = _read(self.net, [stage.name for stage in self.stages], (images - self.mean) / self.std)
         return Observation(logits, features if stages else (),
                            self.class_activation_maps(features[-1]) if cams else None)
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        return self._read(normalised)[1]
+        return _read(self.net, [stage.name for stage in self.stages], normalised)[1]
 
     def forward_head(self, features: Tensor) -> Tensor:
-        # The layers in front of the last stage run on a black image: what they give is replaced.
+        # The layers in front of the last stage run on a black image: what they give is not used.
         side = features.shape[-1] * self.stages[-1].reduction
-        return self._read(features.new_zeros(len(features), 3, side, side), {len(self.stages) - 1: features})[0]
+        return self._with(len(self.stages) - 1, features)(features.new_zeros(len(features), 3, side, side))
 
     def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return self._read(normalised, {stage: features})[1][-1]
+        return _read(self._with(stage, features), [self.stages[-1].name], normalised)[1][0]
 
     def forward_from(self, images: Tensor, stage: int, features: Tensor) -> Tensor:
-        return self._read((images - self.mean) / self.std, {stage: features})[0]
+        return self._with(stage, features)((images - self.mean) / self.std)
 
-    def _read(self, normalised: Tensor, given: Mapping[int, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        call = _Call(given or {})
-        token = _call.set(call)
-        try:
-            logits = self.net(normalised)
-        finally:
-            _call.reset(token)
-        return logits, tuple(call.features[number] for number in range(len(self.stages)))
+    def _with(self, stage: int, features: Tensor) -> Any:
+        """The network with a stage that gives these features."""
+        return with_output(self.net, self.stages[stage].name, features.clone())
+
+
+def _read(net: nn.Module, names: Sequence[str], normalised: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits, and outputs of these modules."""
+    logits, features = record(net, names, lambda copied: copied(normalised), copies=True)
+    return logits, tuple(features)
 
 
 def wrap(module: nn.Module, stages: Sequence[str] | None = None, mean: Sequence[float] | None = None,
@@ -109,6 +81,7 @@ def wrap(module: nn.Module, stages: Sequence[str] | None = None, mean: Sequence[
             raise UsageError(f"{name} must be three numbers, one for each colour, not {values}.")
     logits, outputs = _outputs(net, size)
     names = _named(net, list(stages), outputs) if stages is not None else _found(net, outputs, size)
+    _require_readable(net, names, size)
     taken = tuple(Stage(name, outputs[name].shape[1], round(size / outputs[name].shape[-1])) for name in names)
     known = tuple(map(str, range(logits.shape[1]) if classes is None else classes))
     if len(known) != logits.shape[1]:
@@ -140,8 +113,7 @@ def _outputs(net: nn.Module, size: int) -> tuple[Tensor, dict[str, Tensor]]:
                for name, module in net.named_modules() if name]
     try:
         with torch.no_grad():
-            like = next(net.parameters(), torch.zeros(()))
-            logits = net(torch.zeros(1, 3, size, size, dtype=like.dtype, device=like.device))
+            logits = net(_black(net, size))
     except Exception as error:  # whatever a network raises that is given an image it was not made for
         raise UsageError(f"{type(net).__name__} cannot take RGB images [1, 3, {size}, {size}] "
                          f"({type(error).__name__}: {error}). Give the size that it is made for.") from error
@@ -152,6 +124,22 @@ def _outputs(net: nn.Module, size: int) -> tuple[Tensor, dict[str, Tensor]]:
         shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(f"{type(net).__name__} must return logits [B, K], not {shown}.")
     return logits, {name: output for name, output in found.items() if calls[name] == 1}
+
+
+def _black(net: nn.Module, size: int) -> Tensor:
+    """An image [1, 3, size, size] where the network's weights are."""
+    like = next(net.parameters(), torch.zeros(()))
+    return torch.zeros(1, 3, size, size, dtype=like.dtype, device=like.device)
+
+
+def _require_readable(net: nn.Module, names: Sequence[str], size: int) -> None:
+    """Raise UsageError unless the network calls its stages as its submodules, and not by references of its own."""
+    with torch.no_grad():
+        outputs = record(net, names, lambda copied: copied(_black(net, size)))[1]
+    unread = [name for name, output in zip(names, outputs, strict=True) if output is None]
+    if unread:
+        raise UsageError(f"{type(net).__name__} does not call {', '.join(unread)} as its submodule but through a list "
+                         "or a compiled function, where it cannot be read. Name other stages.")
 
 
 def _named(net: nn.Module, names: list[str], outputs: Mapping[str, Tensor]) -> list[str]:
