@@ -9,7 +9,6 @@ from pages.parts.home import cards
 from pages.parts.home.cards import Trial
 from pages.parts.shared import layout, links, run_list
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.polling import polled
 from pages.parts.shared.run_list import Entry
 
 CARDS = 6
@@ -90,7 +89,7 @@ def running(entries: list[Entry]) -> None:
     ids = [entry.run.id for entry in entries if entry.active]
     if ids:
         st.subheader("In training", anchor=False)
-        polled(_running, layout.POLL)(ids)
+        st.fragment(_running, run_every=layout.POLL)(ids)
 
 
 def _running(ids: list[str]) -> None:

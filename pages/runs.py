@@ -11,7 +11,6 @@ from pages.parts.runs import details
 from pages.parts.shared import layout, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
-from pages.parts.shared.polling import polled
 from pages.parts.shared.run_list import Entry
 from pages.parts.shared.theme import STATUS_WORDS
 
@@ -45,7 +44,7 @@ def main() -> None:
     waiting(entries)
     chosen = filtered(entries)
     live = [entry.run.id for entry in entries if entry.active]
-    polled(table, layout.POLL if live else None)([entry.run.id for entry in chosen], live)
+    st.fragment(table, run_every=layout.POLL if live else None)([entry.run.id for entry in chosen], live)
     selected(entries)
 
 

@@ -438,3 +438,15 @@ def test_result_rows_only_when_all_have_finished():
     at = page()
     assert not at.table
     assert "**Student**" in words(at)
+
+
+def test_figures_are_made_once_per_epoch_for_all_who_look():
+    from pages.parts.distill import progress
+
+    _, _, student = trio(Store())
+    found = progress.find(Store(), student.id)
+    seen = tuple(run.epochs()[-1]["time"] for run in found.runs)
+    first = progress._figure(found, seen)
+    assert progress._figure(progress.find(Store(), student.id), seen) is first
+    epochs(student, 1)
+    assert progress._figure(found, (*seen[:2], student.events()[-1]["time"])) is not first

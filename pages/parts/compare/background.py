@@ -12,7 +12,6 @@ from kd.jobs.queue import queue
 from kd.store.runs import FAILED, FINISHED
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.shared.context import store
-from pages.parts.shared.polling import polled
 
 TASK = "explain"
 POLL = 1.0  # seconds between two looks while something is computed
@@ -40,7 +39,7 @@ def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> 
         return with_explanations(comparison, found)
     with st.container(border=True):
         if any(_state(part).active for part in missing):
-            polled(_computing, POLL)(missing, wanted)
+            st.fragment(_computing, run_every=POLL)(missing, wanted)
         else:
             _offer(missing, wanted, title)
     return comparison

@@ -6,7 +6,6 @@ import streamlit as st
 
 from kd.inspection.cam_check import CamCheck, check_key, shared_checks
 from kd.inspection.compare import Comparison
-from pages.parts.shared.polling import polled
 
 POLL = 1.0  # seconds between two looks at whether the check has ended
 
@@ -17,7 +16,7 @@ def cam_check(comparison: Comparison) -> None:
     if found.done():
         _line(found.result())
     else:
-        polled(_await, POLL)(found)
+        st.fragment(_await, run_every=POLL)(found)
 
 
 def _line(check: CamCheck | None) -> None:

@@ -15,7 +15,6 @@ from pages.parts.compare.image_picker import Chosen
 from pages.parts.compare.maps import told
 from pages.parts.shared.context import store
 from pages.parts.shared.format import percent, plain, tick
-from pages.parts.shared.polling import polled
 from pages.parts.shared.theme import CHART, tidy
 
 TASK = "readouts"
@@ -32,7 +31,7 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
     part = roles.pick(comparison)
     url_state.renew()
     if tasks.status(part.explanation.run, TASK).active:
-        polled(_fitting, POLL)(part.explanation.run)
+        st.fragment(_fitting, run_every=POLL)(part.explanation.run)
         return
     read = roles.layers(part, comparison, chosen)
     if read.decision is None:

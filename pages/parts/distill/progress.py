@@ -19,7 +19,6 @@ from pages.parts.distill.stage_maps import stage_map_panel
 from pages.parts.distill.status import seed_status
 from pages.parts.shared import format, run_list
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.polling import polled
 from pages.parts.shared.result_summary import result, result_view
 from pages.parts.shared.theme import CHART, TERMS, tidy
 
@@ -81,7 +80,7 @@ def live(trio: Distillation) -> None:
         with usage_errors():
             _draw(series, trio)
 
-    polled(look, POLL if polling else None)()
+    st.fragment(look, run_every=POLL if polling else None)()
 
 
 def _draw(series: Replicates, trio: Distillation) -> None:

@@ -20,7 +20,6 @@ from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.polling import polled
 
 TASK = "appraisal"
 POLL = 1.0  # seconds between two looks while it is computed
@@ -35,7 +34,7 @@ def request_form(student: Run, first: bool) -> bool:
     """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
     state = tasks.status(student, TASK)
     if state.active:
-        polled(_computing, POLL)(student)
+        st.fragment(_computing, run_every=POLL)(student)
         return True
     if state.state == FAILED:
         st.error(state.reason or "It failed without a reason.", icon=":material/error:")

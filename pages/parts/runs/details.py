@@ -17,7 +17,6 @@ from pages.parts.distill.masks import collapsed
 from pages.parts.shared import format, links, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
-from pages.parts.shared.polling import polled
 from pages.parts.shared.run_list import Entry
 from pages.parts.shared.theme import CHART, NEUTRAL, STATUS, TERMS, tidy
 
@@ -42,7 +41,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         st.caption(computed)
     teacher_cache.show_usage(entry.run)
     teacher_cache.show_cache(entry.run)
-    polled(_live, POLL if entry.active else None)(entry)
+    st.fragment(_live, run_every=POLL if entry.active else None)(entry)
     settings(entry.spec)
 
 

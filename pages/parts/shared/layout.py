@@ -9,7 +9,6 @@ from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts.shared import links, run_list, run_progress, warmup
 from pages.parts.shared.context import store
-from pages.parts.shared.polling import polled
 
 # (script, label, icon) in the order in which a person needs them.
 PAGES = (
@@ -56,7 +55,7 @@ def _favicon() -> Image.Image:
 def banner() -> None:
     """What is in training now, renewed while something is; draws nothing when the machine is idle."""
     if run_list.active(store()):
-        polled(_banner, POLL)()
+        st.fragment(_banner, run_every=POLL)()
 
 
 def _banner() -> None:

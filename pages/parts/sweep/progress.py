@@ -12,7 +12,6 @@ from kd.store.runs import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, Store
 from pages.parts.shared import run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain, rough
-from pages.parts.shared.polling import polled
 from pages.parts.sweep.charts import named, text
 
 POLL = 2.0  # seconds between two looks while something runs
@@ -55,7 +54,7 @@ def live(sweep: Sweep) -> SweepStatus:
         with usage_errors():
             _draw(sweep, cells, now)
 
-    polled(look, POLL if polling else None)()
+    st.fragment(look, run_every=POLL if polling else None)()
     return first
 
 
