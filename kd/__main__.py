@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"kd: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kd: interrupted. python -m kd list shows the run; python -m kd resume RUN goes on with it.",
+        print("kd: interrupted. python -m kd runs shows the run; python -m kd resume RUN goes on with it.",
               file=sys.stderr)
         return 130
     finally:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.experiments.data_efficiency import LESS_DATA
+from kd.experiments.data_efficiency import DATA_EFFICIENCY
 from kd.experiments.sweep import Sweep, find, planned_cells, sweeps
 from kd.experiments.sweep.progress import sweep_status
 from kd.store.runs import Store
@@ -14,7 +14,7 @@ from pages.parts.sweep.result import result
 
 NEW, FOLLOW = ("New sweep", "Progress and result")
 FREE = "free"
-KINDS = {FREE: "Any settings", LESS_DATA: "Study: less data"}
+KINDS = {FREE: "Any settings", DATA_EFFICIENCY: "Data efficiency"}
 CHOSEN, VIEW, KIND = "sweep_id", "sweep_view", "sweep_kind"
 LINK = "sweep_link"  # the query string as this page last left it: any other comes from a link or the back button
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _follow_link(known: list[Sweep]) -> None:
-    """Obey `?sweep=`, `?study=` and `?data=` where this page did not write them itself.
+    """Obey `?sweep=`, `?kind=` and `?data=` where this page did not write them itself.
 
     Raises UsageError for an unknown sweep.
     """
@@ -54,8 +54,8 @@ def _follow_link(known: list[Sweep]) -> None:
     if "data" in link:
         st.session_state["distil_data"] = link["data"]
         st.session_state[VIEW] = NEW
-    if link.get("study") in KINDS:
-        st.session_state[KIND] = link["study"]
+    if link.get("kind") in KINDS:
+        st.session_state[KIND] = link["kind"]
         st.session_state[VIEW] = NEW
     if "sweep" in link:
         st.session_state[VIEW] = FOLLOW
@@ -103,14 +103,13 @@ def _new() -> None:
                                 format_func=KINDS.__getitem__, label_visibility="collapsed")
     left, right = st.columns(2, gap="medium")
     with left, usage_errors():
-        sweep = data_efficiency_form.form() if kind == LESS_DATA else form.form()
+        sweep = data_efficiency_form.form() if kind == DATA_EFFICIENCY else form.form()
         if sweep is None:
             return
         with right, usage_errors():
             preview.combinations(sweep)
             above = st.container()
-            word = "study" if kind == LESS_DATA else "sweep"
-            if st.button(f"Start the {word}", type="primary", icon=":material/grid_on:", width="stretch"):
+            if st.button("Start the sweep", type="primary", icon=":material/grid_on:", width="stretch"):
                 _start(sweep)
             with above:  # last, because it takes seconds for models that have not been timed yet
                 preview.estimated(sweep)

@@ -49,7 +49,7 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
     assert "Grad-CAM equal to pytorch-grad-cam" in err
     assert {file.suffix for file in (tmp_path / "e").iterdir()} >= {".png", ".npz", ".json"}
 
-    words = ["hierarchy", student, "--image", str(picture), "--target", "glioma", "--out", str(tmp_path / "h"), *root]
+    words = ["layers", student, "--image", str(picture), "--target", "glioma", "--out", str(tmp_path / "h"), *root]
     code, read, err = run(capsys, *words)
     assert code == 0
     assert read["readouts"] is None
@@ -73,7 +73,7 @@ def test_the_main_path_without_a_page(capsys, tmp_path):
     assert f"appraisal of {student}: computing" in err
     _, table, _ = run(capsys, "evaluate", student, "--explainers", "grad-cam", "--limit", "8", *root[:2])
     assert {"explainer", "model", "over_chance", "pointing", "ms"} <= set(table.split())
-    code, listed, _ = run(capsys, "list", *root)
+    code, listed, _ = run(capsys, "runs", *root)
     assert len(listed["runs"]) == 3
 
     code, _, err = run(capsys, "delete", teacher, *root)

@@ -10,7 +10,7 @@ from kd.experiments.data_efficiency import data_efficiency
 from kd.experiments.sweep import Sweep, sweeps
 from kd.store.runs import Store
 
-SMALL = ["study", "less-data", "--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1",
+SMALL = ["data-efficiency", "--data", DATA, "--teacher", "test_resnet", "--image-size", "32", "--epochs", "1",
          "--batch-size", "8", "--views", "3", "--depth", "2", "--width", "4", "--mask-net-depth", "1"]
 
 
@@ -27,14 +27,18 @@ def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
     assert study["complete"]
     assert study["sentence"].startswith("On 12 test images, with one seed: kd is ")
     assert result["base"]["method_args"] == {"alpha": 0.3}
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"less-data.csv", "less-data.json", "less-data.png"}
-    assert json.loads((tmp_path / "out" / "less-data.json").read_text()) == result
-    assert len(list(csv.DictReader((tmp_path / "out" / "less-data.csv").read_text().splitlines()))) == 6
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "data-efficiency.csv",
+        "data-efficiency.json",
+        "data-efficiency.png",
+    }
+    assert json.loads((tmp_path / "out" / "data-efficiency.json").read_text()) == result
+    assert len(list(csv.DictReader((tmp_path / "out" / "data-efficiency.csv").read_text().splitlines()))) == 6
 
     code, again, err = run(capsys, *words)
     assert again == result
     assert "7 runs, 0 to train" in err
-    code, text, err = run(capsys, "study", "less-data", "--show", result["sweep"], *root[:2])
+    code, text, err = run(capsys, "data-efficiency", "--show", result["sweep"], *root[:2])
     assert "− control with 100 %" in text
     assert study["sentence"] in err
     assert "In brackets: 95 % bootstrap intervals" in err
@@ -55,23 +59,21 @@ def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
 def test_several_controls_have_a_figure_each(capsys, tmp_path):
     sweep = Sweep(SWEEP.base, {"depth": (2, 3), "data_fraction": (0.5, 1.0)})
     made(Store(), sweep)
-    code, text, err = run(capsys, "study", "less-data", "--show", sweep.id, "--out", str(tmp_path / "out"))
+    code, text, err = run(capsys, "data-efficiency", "--show", sweep.id, "--out", str(tmp_path / "out"))
     assert code == 0
     assert "depth 2: On 120 test images" in err
     assert "depth 3" in text
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        "less-data.csv", "less-data.json", "less-data-1.png", "less-data-2.png"}
+        "data-efficiency.csv", "data-efficiency.json", "data-efficiency-1.png", "data-efficiency-2.png"}
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["study"], "NAME"),
-    (["study", "more-data"], "less-data"),
-    (["study", "less-data"], "Give the data set"),
+    (["data-efficiency"], "Give the data set"),
     ([*SMALL, "--fractions", "0.5"], "at least two shares"),
     ([*SMALL, "--fractions", "0.1,2"], "data_fraction must be between"),
     ([*SMALL, "--methods", "kd,kdd"], "Did you mean 'kd'"),
     ([*SMALL, "--epochs", "500"], "makes 5000 passes of 500"),
-    (["study", "less-data", "--show", "nothing"], "none has been started"),
+    (["data-efficiency", "--show", "nothing"], "none has been started"),
 ])
 def test_what_cannot_be_is_one_sentence_and_exit_2(capsys, words, message):
     code, out, err = run(capsys, *words)
@@ -82,6 +84,6 @@ def test_what_cannot_be_is_one_sentence_and_exit_2(capsys, words, message):
 
 def test_a_sweep_without_shares_is_refused(capsys):
     made(Store())
-    code, _, err = run(capsys, "study", "less-data", "--show", SWEEP.id)
+    code, _, err = run(capsys, "data-efficiency", "--show", SWEEP.id)
     assert code == 2
     assert "one share of the data only" in err

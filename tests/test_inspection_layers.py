@@ -197,7 +197,7 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
     found = layers.read_layers(run, picture(), target="meningioma", repeats=2)
     paths = found.save(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(paths)
-    said = json.loads(paths["hierarchy.json"].read_text())
+    said = json.loads(paths["layers.json"].read_text())
     assert (said["run"], said["target"]) == (run.id, "meningioma")
     assert said["timing"]["n"] == 2
     assert said["ratio"] > 0
@@ -205,7 +205,7 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
         assert np.array_equal(stored["image"], picture())
         for view in found.stages:
             assert np.array_equal(stored[f"weighted_layer{view.number + 1:02d}"], view.weighted.values)
-    assert paths["hierarchy.png"].read_bytes().startswith(b"\x89PNG")
+    assert paths["layers.png"].read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_diverged_model_is_blank_and_its_json_finite(run, tmp_path):
@@ -215,7 +215,7 @@ def test_a_diverged_model_is_blank_and_its_json_finite(run, tmp_path):
     assert all(view.weighted.blank and view.field is None for view in found.stages)
     assert not found.stages[0].stage_map.blank
     json.dumps(found.to_json(), allow_nan=False)
-    assert found.save(tmp_path)["hierarchy.png"].exists()
+    assert found.save(tmp_path)["layers.png"].exists()
 
 
 def test_bad_choices_are_named(run):

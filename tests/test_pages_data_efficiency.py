@@ -16,7 +16,7 @@ from kd.store.runs import Store
 
 def form() -> AppTest:
     """The prepared study with settings of a second or so."""
-    at = page(study="less-data", data=DATA)
+    at = page(kind="data-efficiency", data=DATA)
     at.number_input(key="distil_image_size").set_value(SIZE)
     at.selectbox(key="distil_teacher_model").set_value("test_resnet")
     at.number_input(key="distil_epochs").set_value(2)
@@ -28,14 +28,14 @@ def form() -> AppTest:
 
 def test_a_link_opens_the_study_with_what_it_costs():
     at = form()
-    assert at.segmented_control(key="sweep_kind").value == "less-data"
+    assert at.segmented_control(key="sweep_kind").value == "data-efficiency"
     assert "Does a student need less data with a teacher?" in words(at)
     table = at.table[0].value
     assert list(table["Varies"]) == ["method", "data fraction", "passes over each"]
     assert list(table["Values"]) == ["kd, medtex", "0.1, 0.25, 0.5, 1", "20, 8, 4, 2"]
     assert "**8 cells**, 3 seeds each" in words(at)
     assert ":material/checklist: **37 runs**" in words(at)
-    assert labels(at) == ["Start the study"]
+    assert labels(at) == ["Start the sweep"]
     at.toggle(key="study_equal_steps").set_value(False).run()
     assert list(at.table[0].value["Varies"]) == ["method", "data fraction"]
 
@@ -44,7 +44,7 @@ def test_start_queues_the_same_sweep_that_the_command_line_makes(idle):  # noqa:
     at = form()
     at.number_input(key="study_seeds").set_value(1)
     at.multiselect(key="study_methods").set_value(["medtex"]).run()
-    press(at, "Start the study")
+    press(at, "Start the sweep")
     store = Store()
     [sweep] = sweeps(store)
     assert sweep == data_efficiency(
@@ -61,7 +61,7 @@ def test_shares_typed_as_the_help_writes_them_are_several(idle):  # noqa: F811
     at.session_state["study_methods"] = ["kd"]
     at.run()
     assert not at.error
-    press(at, "Start the study")
+    press(at, "Start the sweep")
     [sweep] = sweeps(Store())
     assert sweep.axes["data_fraction"] == (0.25, 1.0)
 

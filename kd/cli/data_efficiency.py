@@ -1,4 +1,4 @@
-"""`python -m kd study NAME`: a prepared sweep trained as any sweep is, and its question answered."""
+"""`python -m kd data-efficiency`: learning curves over fractions of the training images."""
 
 import json
 from argparse import Namespace
@@ -9,8 +9,8 @@ from kd.cli.run_here import Result
 from kd.cli.sweep import knobs, settings, train_all
 from kd.cli.verbs import say
 from kd.errors import UsageError
-from kd.experiments.data_efficiency import FRACTIONS, LESS_DATA, METHODS, data_efficiency
-from kd.experiments.data_efficiency import report as told
+from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, data_efficiency
+from kd.experiments.data_efficiency import report as reports
 from kd.experiments.data_efficiency.curves import FRACTION, LearningCurves, learning_curves
 from kd.experiments.sweep import Sweep, find
 from kd.experiments.sweep.results import NOTICE, Row, table
@@ -18,10 +18,10 @@ from kd.store.files import write_bytes
 from kd.store.runs import Store
 
 
-def study(args: Namespace, store: Store) -> Result:
-    """Train what is missing and say what came out; with `--show` only the latter, of any sweep over shares of the data.
-    """
-    wanted = find(store, args.show) if args.show else _asked(args)
+def learning_curves_of(args: Namespace, store: Store) -> Result:
+    """Learning curves of control and students, trained where missing; with `--show` of any trained sweep over
+    fractions."""
+    wanted = find(store, args.show) if args.show else _requested(args)
     if FRACTION not in wanted.axes:
         raise UsageError(f"The sweep {wanted.id} has one share of the data only, so there is nothing to compare.")
     if not args.show:
@@ -31,17 +31,17 @@ def study(args: Namespace, store: Store) -> Result:
     for row in rows:
         if row.reason:
             say(f"Cell {row.cell.number}, {row.cell.title}: {row.reason}")
-    result = {"study": args.study, "sweep": wanted.id, **wanted.to_json(),
-              "studies": [told.to_json(one) for one in found], "notice": NOTICE}
+    result = {"sweep": wanted.id, **wanted.to_json(),
+              "studies": [reports.to_json(one) for one in found], "notice": NOTICE}
     _write(args, wanted, rows, found, result, store)
     return result if args.json else _as_text(found)
 
 
-def _asked(args: Namespace) -> Sweep:
+def _requested(args: Namespace) -> Sweep:
     """The sweep of these flags. Raises UsageError."""
     if not args.data:
         raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
-                         "study: --show ID; python -m kd sweep --show lists them.")
+                         "one: --show ID; python -m kd sweep --show lists them.")
     values: dict[str, Any] = {**settings(args), "method_args": knobs(args)}
     return data_efficiency(values, args.methods or METHODS, args.fractions or FRACTIONS)
 
@@ -51,16 +51,16 @@ def _write(
 ) -> None:
     """The table, and with `--out` also the numbers and a figure of each study."""
     out = Path(args.out) if args.out else None
-    for file in filter(None, (args.csv and Path(args.csv), out and out / f"{LESS_DATA}.csv")):
-        write_bytes(file, told.as_csv(wanted, found, rows, store).encode())
+    for file in filter(None, (args.csv and Path(args.csv), out and out / f"{DATA_EFFICIENCY}.csv")):
+        write_bytes(file, reports.as_csv(wanted, found, rows, store).encode())
         say(f"Table: {file}")
     if out is None:
         return
     from kd.experiments.data_efficiency.figure import draw
 
-    write_bytes(out / f"{LESS_DATA}.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(out / f"{DATA_EFFICIENCY}.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     for number, one in enumerate(found, 1):
-        file = out / (f"{LESS_DATA}.png" if len(found) == 1 else f"{LESS_DATA}-{number}.png")
+        file = out / (f"{DATA_EFFICIENCY}.png" if len(found) == 1 else f"{DATA_EFFICIENCY}-{number}.png")
         write_bytes(file, draw(one))
         say(f"Figure: {file}")
 
@@ -68,7 +68,9 @@ def _write(
 def _as_text(found: list[LearningCurves]) -> Result:
     """The table; what is said about it goes beside it."""
     for one in found:
-        say(f"{one.title}: {told.sentence(one)}" if one.title else told.sentence(one))
-        say(f"The {told.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
-        say(f"In brackets: {told.interval_note(one)}. {NOTICE}")
-    return {"studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in told.rows(one)]}
+        say(f"{one.title}: {reports.sentence(one)}" if one.title else reports.sentence(one))
+        say(f"The {reports.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
+        say(f"In brackets: {reports.interval_note(one)}. {NOTICE}")
+    return {
+        "studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in reports.rows(one)]
+    }

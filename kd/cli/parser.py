@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS))
     _knobs(distill)
     _sweep(verbs)
-    _study(verbs)
+    _data_efficiency(verbs)
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one picture by one run.", {
@@ -96,8 +96,8 @@ def parser() -> argparse.ArgumentParser:
                     "makes of the same model: the greatest difference, for the CAM family."}})
     _verb(
         verbs,
-        "hierarchy",
-        "A run's stages on one picture: maps, channels, and the decision as it forms.",
+        "layers",
+        "A model read stage by stage on one image: maps, channels, linear probes.",
         {
             "run": {},
             **image,
@@ -105,12 +105,12 @@ def parser() -> argparse.ArgumentParser:
             "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
             "--linear-probes": {
                 "action": "store_true",
-                "help": "Where the run has no stage read-outs yet, compute them first: one pass over its data.",
+                "help": "Train the linear probes of the stages first, where the run has none: one pass over its data.",
             },
         },
     )
     _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out, **HOW})
-    _verb(verbs, "list", "All runs, latest first.")
+    _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):
         _verb(verbs, name, help, {"run": {}})
@@ -152,14 +152,12 @@ def _sweep(verbs: Any) -> None:
     _knobs(verb, several=True)
 
 
-def _study(verbs: Any) -> None:
-    """As distill, with lists of what the study compares."""
+def _data_efficiency(verbs: Any) -> None:
+    """As distill, with lists of what is compared."""
     from kd.experiments import data_efficiency
     from kd.experiments.plan import DistillSpec
 
-    verb = _verb(verbs, "study", "A prepared sweep that answers one question.", {
-        "study": {"choices": list(data_efficiency.STUDIES), "metavar": "NAME",
-                  "help": " ".join(f"{name}: {question}" for name, question in data_efficiency.STUDIES.items())},
+    verb = _verb(verbs, data_efficiency.DATA_EFFICIENCY, data_efficiency.QUESTION, {
         **MANY,
         "--out": {"metavar": "DIR", "help": "Write the figure, the table and the numbers there."},
         "--show": {"metavar": "ID", "help": "Train nothing: what any sweep with shares of the data came to."},

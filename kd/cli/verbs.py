@@ -156,7 +156,7 @@ def explain(args: Namespace, store: Store) -> Result:
     return {**explanation.to_json(), "check": found.to_json()}
 
 
-def hierarchy(args: Namespace, store: Store) -> Result:
+def layers(args: Namespace, store: Store) -> Result:
     from kd.datasets.decode import decode
     from kd.inspection import layers as verb
     from kd.inspection import linear_probes
@@ -167,7 +167,7 @@ def hierarchy(args: Namespace, store: Store) -> Result:
         compute_here(task(run, "readouts"), store)
     reading = verb.read_layers(run, image, target=args.target, top=args.top)
     reading.save(Path(args.out))
-    say(f"Hierarchy figure: {Path(args.out) / 'hierarchy.png'}")
+    say(f"Figure: {Path(args.out) / 'layers.png'}")
     return reading.to_json()
 
 
@@ -231,16 +231,16 @@ def run_sweep(args: Namespace, store: Store) -> Result:
     return sweep(args, store)
 
 
-def run_study(args: Namespace, store: Store) -> Result:
-    from kd.cli.data_efficiency import study
+def run_data_efficiency(args: Namespace, store: Store) -> Result:
+    from kd.cli.data_efficiency import learning_curves_of
 
-    return study(args, store)
+    return learning_curves_of(args, store)
 
 
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
     "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
-    "sweep": run_sweep, "study": run_study,
-    "evaluate": evaluate, "explain": explain, "hierarchy": hierarchy, "compare": compare, "list": list_runs,
+    "sweep": run_sweep, "data-efficiency": run_data_efficiency,
+    "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs,
     "show": show, "delete": delete, "resume": resume}
 
 

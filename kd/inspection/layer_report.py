@@ -155,11 +155,11 @@ class LayerReport:
         return found if self.decision is None else {**found, "decision": self.decision}
 
     def save(self, folder: Path) -> dict[str, Path]:
-        """Write `hierarchy.png`, `maps.npz` (raw maps and the image) and, last, `hierarchy.json`."""
-        paths = {name: folder / name for name in ("hierarchy.png", "maps.npz", "hierarchy.json")}
-        write_bytes(paths["hierarchy.png"], self.picture())
+        """Write `layers.png`, `maps.npz` (raw maps and the image) and, last, `layers.json`."""
+        paths = {name: folder / name for name in ("layers.png", "maps.npz", "layers.json")}
+        write_bytes(paths["layers.png"], self.picture())
         write_bytes(paths["maps.npz"], pack({"image": self.image, **self.arrays()}))
-        write_json(paths["hierarchy.json"], self.to_json())
+        write_json(paths["layers.json"], self.to_json())
         return paths
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:

@@ -1,4 +1,4 @@
-"""Prepared sweeps that answer one question each, with the settings that make its answer fair."""
+"""Data efficiency: a prepared sweep over fractions of the training images, with settings that make it fair."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,22 +7,24 @@ from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec
 from kd.experiments.sweep import Sweep
 
-LESS_DATA = "less-data"
-STUDIES = {LESS_DATA: "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."}
+DATA_EFFICIENCY = "data-efficiency"
+QUESTION = "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."
 FRACTIONS, METHODS = (0.1, 0.25, 0.5, 1.0), ("kd", "medtex")
 # Three seeds tell luck from effect; about as many steps keep "few pictures" from meaning "hardly trained".
 DEFAULTS: Mapping[str, Any] = {"seeds": 3, "equal_steps": 1.0}
 
 
 def data_efficiency(settings: Mapping[str, Any], methods: Sequence[str] = METHODS,
-              fractions: Sequence[float] = FRACTIONS) -> Sweep:
+                    fractions: Sequence[float] = FRACTIONS) -> Sweep:
     """Each method, and the control that all share, with these shares of the training images, under one teacher.
 
-    settings: Request's fields by name, over DEFAULTS. Smaller shares lie within larger ones, classes keep their
-    proportions and people stay whole (`kd.datasets.take_fraction`). Raises UsageError for fewer than two shares, and
+    settings: fields of `DistillSpec` by name, over DEFAULTS. Smaller shares lie within larger ones, classes keep their
+    proportions and patients stay whole (`kd.datasets.take_fraction`). Raises UsageError for fewer than two shares, and
     for what a sweep refuses.
     """
     if len(set(fractions)) < 2:
-        raise UsageError("A study of less data compares at least two shares of it. Give them as in 0.1,0.25,0.5,1.")
+        raise UsageError(
+            "Data efficiency compares at least two shares of the training images. Give them as in 0.1,0.25,0.5,1."
+        )
     base = DistillSpec(**{**DEFAULTS, **settings})
     return Sweep(base, {"method": tuple(methods), "data_fraction": tuple(fractions)})

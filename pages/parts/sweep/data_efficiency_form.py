@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, LESS_DATA, STUDIES, data_efficiency
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, QUESTION, data_efficiency
 from kd.experiments.data_efficiency import METHODS as USUAL
 from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
@@ -24,7 +24,7 @@ def form() -> Sweep | None:
 
     Raises UsageError for an empty list, for fewer than two shares, and for a value that is no number or out of range.
     """
-    st.markdown(f"**{STUDIES[LESS_DATA]}** Control and students learn from smaller and smaller shares of the training "
+    st.markdown(f"**{QUESTION}** Control and students learn from smaller and smaller shares of the training "
                 "images, under one teacher that may have seen them all.")
     values: dict[str, Any] = {}
     with st.container(border=True):
