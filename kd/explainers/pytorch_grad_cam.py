@@ -140,13 +140,19 @@ class PackageCam(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets) if self.info.class_specific else columns(targets)[:, :1]
+        questions = [(stage, image, int(target)) for stage in stages
+                     for image, row in zip(images, wanted, strict=True) for target in row]
+        maps = []
         with private_copy(model) as copied:
             if self.pairwise:
                 self._check_grids(copied, images, stages)
-            maps = [torch.stack([torch.stack([self._map(copied, image, int(target), stage) for target in row])
-                                 for image, row in zip(images, wanted, strict=True)]) for stage in stages]
+            for number, (stage, image, target) in enumerate(questions, start=1):
+                maps.append(self._map(copied, image, target, stage))
+                progress(number / len(questions))
+        by_stage = [torch.stack(maps[start:start + wanted.numel()]).unflatten(0, wanted.shape)
+                    for start in range(0, len(maps), wanted.numel())]
         return [like(targets, one) if self.info.class_specific else for_every_target(one[:, 0], targets)
-                for one in maps]
+                for one in by_stage]
 
     def _map(self, copied: Classifier, image: Tensor, target: int, stage: int) -> Tensor:
         return torch.from_numpy(self.finish(raw_map(self.kind, copied, image, target, stage))).to(image.device)
@@ -206,7 +212,8 @@ class EigenGradCam(_Projection):
 
     info = ExplainerInfo(
         "Eigen-Grad-CAM", "after Muhammad 2020, arXiv 2008.00299", True,
-        "Bright where the most varying pattern of what speaks for the target class is; cleaner than a plain sum.")
+        "Bright where the most varying pattern of what speaks for the target class is; cleaner than a plain sum.",
+        "seconds")
     kind = "EigenGradCAM"
 
 
@@ -216,5 +223,6 @@ class KpcaCam(_Projection):
 
     info = ExplainerInfo(
         "KPCA-CAM", "Karmani 2024, arXiv 2410.00267", False,
-        "Bright where the stage's most varying pattern is, straight or bent: what stands out, whatever the class.")
+        "Bright where the stage's most varying pattern is, straight or bent: what stands out, whatever the class.",
+        "seconds")
     kind = "KPCA_CAM"
