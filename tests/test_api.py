@@ -149,7 +149,7 @@ def test_stages_and_classes_go_by_name():
     module = kd.wrap(torchvision.models.resnet18(num_classes=2), ["layer2", "layer4"], classes=["no", "yes"], size=64)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert [one.name for one in kd.explain(module, image, "stage-maps", stage=None).maps] == ["layer2", "layer4"]
-    assert kd.explain(module, image, stage="layer2", target="yes").maps[0].values.shape == (8, 8)
+    assert "layer2 · 8×8" in repr(kd.explain(module, image, stage="layer2", target="yes"))
     assert kd.explain(module, image, "occlusion").maps[0].values.shape == (64, 64)
     for wrong, message in (({"stage": "layer3"}, r"no stage 'layer3'\. This model has layer2, layer4"),
                            ({"stage": 2}, r"no stage 2"), ({"target": "maybe"}, r"Unknown class 'maybe'"),

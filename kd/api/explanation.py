@@ -87,16 +87,21 @@ class HeatMaps:
     def _repr_png_(self) -> bytes:
         facts = EXPLAINERS[self.explainer].info
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
-        tiles = tuple(figure.HeatmapTile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)
+        tiles = tuple(figure.HeatmapTile(_label(one), one.scaled, one.blank, one.signed) for one in self.maps)
         row = figure.ModelRow(f"{self.model} · {facts.title}{asked}", facts.paper, (), tiles)
         bars = figure.ClassBars(self.model, self.probabilities, COLOURS[STUDENT])
         notes = (facts.reading_note,)
         return figure.draw(figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target, notes, ""))
 
     def __repr__(self) -> str:
-        stages = ", ".join(one.label for one in self.maps)
+        stages = ", ".join(map(_label, self.maps))
         return (f"<{EXPLAINERS[self.explainer].info.title} of {self.model} for {self.classes[self.target]!r}, "
                 f"predicted {self.classes[self.predicted]!r}: {stages}>")
+
+
+def _label(one: HeatMap) -> str:
+    """The stage by its name in the model, and the map's grid."""
+    return f"{one.name} · {one.grid}" if one.lies_on == "stage" else one.label
 
 
 def explain(model: nn.Module | Run, image: ImageLike, explainer: str = "grad-cam", target: int | str | None = None,
