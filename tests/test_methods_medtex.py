@@ -76,7 +76,7 @@ def test_no_other_method_gets_an_explainer_by_itself_or_by_hand(store, teacher, 
 
 
 def test_an_explainer_must_be_there_to_be_trained(store, teacher):
-    with pytest.raises(UsageError, match="trains an explainer in front of the student. Set mask_net_depth"):
+    with pytest.raises(UsageError, match="trains a mask network in front of the student. Set mask_net_depth"):
         train(store.create(spec(method="medtex", teacher=teacher.id)), store)
 
 

@@ -1,7 +1,7 @@
-"""Augmentation as numbered views: view v of image i is always the same picture.
+"""Augmentation as numbered views: view v of image i always has the same pixels.
 
-So teacher and student see the same thing, every seed and method share it, and what the teacher says of a view can be
-kept. Geometry (random resized crop, rotation, flip) is one affine resampling; then brightness and contrast.
+So teacher and student are trained on the same views, in every seed and with every method, and the teacher's outputs for
+a view can be cached. Geometry (random resized crop, rotation, flip) is one affine resampling; then brightness.
 """
 
 import math
@@ -22,15 +22,15 @@ SHADE = 0.2  # brightness changes by at most this share
 
 
 def view_number(epoch: int, index: NDArray[np.int64], views: int) -> NDArray[np.int64]:
-    """Which view each image [B] shows in an epoch: every image cycles through its views, starting where it likes."""
+    """Number of the view of each image [B] in an epoch: every image cycles through its views, from its own start."""
     return (epoch + _hash(index, 0, 0) % np.uint64(views)).astype(np.int64) % views
 
 
 def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], flip: bool,
             strength: float = 1.0) -> Tensor:
-    """Views `view` [B] of the images [B, 3, S, S] in 0..1 that have these indices in their data set.
+    """Views number `view` [B] of images [B, 3, S, S] in 0..1. index: the images' indices in their split [B].
 
-    strength: 0..1, how far a view strays from the picture; at 0 it is the picture or, with `flip`, its mirror image.
+    strength: 0..1, strength of the augmentation; at 0 a view is the image itself or, with `flip`, its mirror image.
     """
     draw = on_device(_uniform(index, view, np.arange(6)[:, None]), images.device)
     side = (1 - strength * CROPPED * draw[0]).sqrt()
@@ -45,10 +45,10 @@ def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], f
 
 
 def _grid(right: Tensor, down: Tensor, shift: Tensor, side: int) -> Tensor:
-    """Where each pixel of a view is looked up, x and y in -1..1 [B, S, S, 2]: that of the column + that of the row.
+    """Sampling grid of each view, x and y in -1..1 [B, S, S, 2]: that of the column + that of the row.
 
-    right, down: what a unit to the right and one down add to x and y, [2, B]. `F.affine_grid` multiplies matrices
-    for the same numbers, which takes longer than the resampling.
+    right, down: change of x and y per unit to the right and per unit down, [2, B]. `F.affine_grid` gives the same
+    numbers by a matrix product, which takes longer than the resampling.
     """
     place = (torch.arange(side, device=shift.device) * 2 + 1) / side - 1
     column = right[:, :, None] * place
@@ -57,7 +57,7 @@ def _grid(right: Tensor, down: Tensor, shift: Tensor, side: int) -> Tensor:
 
 
 def _uniform(index: NDArray[np.int64], view: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One value in [0, 1) per (number, image, view), by hashing: no generator state, so no order to keep."""
+    """Random values in [0, 1), one per (number, image, view), by hashing: independent of order, without state."""
     return ((_hash(index, view, number + 1) >> np.uint64(40)) / np.float64(2**24)).astype(np.float32)
 
 

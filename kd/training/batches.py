@@ -1,4 +1,4 @@
-"""From a split's memory map to batches of tensors: no worker processes, no decoding."""
+"""Training batches as tensors, read from a split's memory map without worker processes or decoding."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from kd.training import augmentation
 
 
 class Batch(NamedTuple):
-    """images: RGB [B, 3, S, S] in 0..1. target: labels [B]. numbers, view: which images of the split, and which
-    numbered view of each it is [B]; the view is 0 where the plain images are trained on."""
+    """Images with their labels. images: RGB [B, 3, S, S] in 0..1. target: labels [B]. numbers: indices into the split
+    [B]. view: number of each image's view [B], 0 where the plain images are trained on."""
 
     images: Tensor
     target: Tensor
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 class TrainBatches:
-    """The training images of one run, epoch by epoch.
+    """Training images of one run, epoch by epoch.
 
     subset: indices into the split. The order depends on (seed, epoch) alone and the view on (image, epoch) alone, so
     an epoch can be repeated after a kill. With several processes each takes its share of the same global batch.
@@ -51,7 +51,7 @@ class TrainBatches:
             yield self._batch(whole[self.rank::self.world], number, device)
 
     def rest(self, number: int, device: torch.device) -> Batch | None:
-        """What an epoch leaves out, or None."""
+        """Images that an epoch leaves out, as one batch, or None."""
         left = self._order(number)[len(self) * self.batch_size:][self.rank::self.world]
         return self._batch(left, number, device) if len(left) else None
 

@@ -1,4 +1,4 @@
-"""The state from which an interrupted run goes on as if nothing had happened."""
+"""Resume state of an unfinished run: models, optimiser, gradient scaler and position."""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from kd.store.runs import Run
 
 @dataclass
 class TrainState:
-    """How far a run has come. `seconds` counts training time over all attempts."""
+    """Position of a run in its training. `seconds` counts training time over all attempts."""
 
     epoch: int = 0
     best_epoch: int = -1
@@ -35,10 +35,10 @@ def save(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.O
 
 def restore(run: Run, model: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer,
             precision: Precision) -> TrainState:
-    """Put the last saved state into all of these; a fresh Progress when there is none.
+    """Load the last saved state into all of these; returns a new TrainState when there is none.
 
-    The model and the method must be on their device already: an optimizer loads its state to where its parameters are
-    at that moment, and a fused one cannot step with the two apart.
+    The model and the method must be on their device already: an optimizer loads its state to the device of its
+    parameters at that moment, and a fused one cannot step with the two on different devices.
     """
     if not run.resume_state.exists():
         return TrainState()

@@ -1,9 +1,9 @@
-"""One training on several processes, as `fabric run` or `torchrun` starts them: who leads, and how all keep in step.
+"""Distributed training on processes started by `fabric run` or `torchrun`: the main process and its workers.
 
-Every process is given the same command. The first, the chief, carries it out: it plans, holds the locks, writes and
-prints. The others only train along, whatever run the chief begins. They talk through the launcher's key-value store
-and not through collectives: a key may be waited for all day, looked at before every batch for a twentieth of a
-millisecond, and set by a process that nobody will hear of again.
+Every process is given the same command. The main process (rank 0) carries it out: it plans, holds the locks, writes and
+prints. The others are workers, which train every run that the main process begins. They communicate through the
+launcher's key-value store and not through collectives: a key can be waited for without a timeout, checked before every
+batch in a twentieth of a millisecond, and set by a process that then ends.
 """
 
 import logging
@@ -22,14 +22,14 @@ from kd.store.runs import Run, Store
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PATIENCE = 0.05  # seconds between two looks for the chief's next word
-# Batches by which a stop is announced. A GPU's queue holds a thousand kernels: a few batches, begun before it is heard.
+PATIENCE = 0.05  # seconds between two checks for the main process's next order
+# Batches by which a stop is announced. A GPU's queue holds a thousand kernels, which are batches begun before the stop.
 AHEAD, AHEAD_QUEUED = 1, 16
 
 
 class _Session:
-    """Where this process stands: the number of the training in hand, the error that all its processes raise, and
-    whether one has parted them."""
+    """State of this process: the number of the current training, the error that all its processes raise, and whether
+    the processes have lost each other (`parted`)."""
 
     number = 0
     agreed: UsageError | None = None
@@ -47,7 +47,7 @@ def through_fabric() -> bool:
 
 
 def is_worker() -> bool:
-    """Whether this process only trains along with a chief."""
+    """Whether this process is a worker, that is not the main process of a launch."""
     return launched() and os.environ["RANK"] != "0"
 
 
@@ -64,7 +64,7 @@ def quiet_fabric() -> Iterator[None]:
 
 
 def fabric_choice(own: dict[str, Any]) -> dict[str, Any]:
-    """`Fabric`'s arguments: `own`, and the devices that were launched; without what `fabric run` was told itself."""
+    """Arguments of `Fabric`: `own` and the launched devices, less those that `fabric run` was given itself."""
     if not launched():
         return {**own, "devices": 1}
     here = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -74,9 +74,9 @@ def fabric_choice(own: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def as_main_process(run: Run, store: Store) -> Iterator[None]:
-    """The chief trains `run` in this block, and the others along with it."""
+    """A block in which the main process trains `run`, and the workers with it."""
     if launched():
-        if _Session.parted:  # not for `except Exception`: whatever would be trained next must stay as it is
+        if _Session.parted:  # SystemExit passes `except Exception`: no further run must be started or changed
             raise SystemExit("kd: the processes lost each other in an earlier training. Give the same command again: "
                              "what has finished is used again.")
         _Session.number += 1
@@ -86,14 +86,14 @@ def as_main_process(run: Run, store: Store) -> Iterator[None]:
 
 
 def release_workers() -> None:
-    """The chief has nothing more to train: the others may end."""
+    """Let the workers end: the main process has nothing more to train."""
     if launched() and not is_worker():
         _Session.number += 1
         _kv_store().set(_key("order"), "")
 
 
 def assigned_runs() -> Iterator[tuple[Run, Store]]:
-    """What a follower is to train along, one after the other, until it is dismissed."""
+    """Runs that a worker trains with the main process, one after the other, until it is released."""
     while text := _next_order():
         run_id, _, root = text.partition("\n")
         store = Store(Paths(Path(root)))
@@ -109,9 +109,10 @@ def _next_order() -> str:
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """In this block whatever ends one process ends all, and one of them says why: the others raise Stopped.
+    """A block in which an error of one process ends all: one of them raises the error, the others raise Stopped.
 
-    Of what they raise together it is the chief that says it, else the first; the others lost their connection to that.
+    An error that all raise together is raised by the main process; any other by the process that had it first, since
+    the others have only lost their connection to it.
     """
     try:
         yield
@@ -120,18 +121,18 @@ def fail_together() -> Iterator[None]:
     except BaseException as error:
         if not launched():
             raise
-        speaker = "0"
+        reporting_rank = "0"
         if error is not _Session.agreed:
             _Session.parted = True
-            speaker = _kv_store().compare_set(_key("failed"), "", os.environ["RANK"]).decode()
-        if speaker != os.environ["RANK"] and isinstance(error, Exception):
+            reporting_rank = _kv_store().compare_set(_key("failed"), "", os.environ["RANK"]).decode()
+        if reporting_rank != os.environ["RANK"] and isinstance(error, Exception):
             raise Stopped from error
         raise
 
 
 @contextmanager
 def raise_together(fabric: "Fabric") -> Iterator[None]:
-    """When one process raises UsageError in this block, all do at its end, or they would wait for it for ever."""
+    """A block at whose end all processes raise UsageError when one did; else they would wait for that one for ever."""
     problem: UsageError | None = None
     try:
         yield
@@ -147,27 +148,27 @@ def raise_together(fabric: "Fabric") -> Iterator[None]:
 
 
 def agree_to_stop(should_stop: Callable[[], bool], fabric: "Fabric") -> Callable[[], bool]:
-    """The chief's `should_stop`, to be asked by every process before each batch; all hear yes before the same one.
+    """The main process's `should_stop`, called by every process before each batch; True in all before the same batch.
 
-    It costs no collective: the chief says that it will stop before the next batch, and no other can be there yet, as
-    finishing this one takes the chief's gradients too.
+    No collective is needed: the main process announces that it will stop before the next batch, and no worker can have
+    reached that one, since finishing the current batch takes the main process's gradients too.
     """
     if fabric.world_size == 1:
         return should_stop
     ahead = AHEAD if fabric.device.type == "cpu" else AHEAD_QUEUED
-    asked, last = 0, 0
+    batch, last = 0, 0
 
-    def ask() -> bool:
-        nonlocal asked, last
-        asked += 1
+    def stop_now() -> bool:
+        nonlocal batch, last
+        batch += 1
         if not last and fabric.is_global_zero and should_stop():
-            last = asked + ahead
+            last = batch + ahead
             _kv_store().set(_key("stop"), str(last))
         elif not last and not fabric.is_global_zero and _kv_store().check([_key("stop")]):
             last = int(_read("stop"))
-        return 0 < last <= asked
+        return 0 < last <= batch
 
-    return ask
+    return stop_now
 
 
 def _key(word: str) -> str:
@@ -180,7 +181,7 @@ def _read(word: str) -> str:
 
 @cache
 def _kv_store() -> Any:
-    """The launcher's key-value store; after a restart of all processes, without what the former ones left there."""
+    """Key-value store of the launcher; keys of processes before a restart are not seen."""
     from torch.distributed import PrefixStore, TCPStore
 
     server = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,

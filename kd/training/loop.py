@@ -1,4 +1,4 @@
-"""Training one run, from its spec to its summary."""
+"""Training of one run, from its spec to its summary."""
 
 import math
 import platform
@@ -38,34 +38,34 @@ from kd.version import VERSION
 
 
 def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Train `run` as its spec says and return its summary; goes on from its resume state where there is one.
+    """Training of `run`, resumed from its saved state where there is one; returns the run's summary.
 
-    Same spec, same machine, same number of threads: same weights, also across a kill and a resume. The epoch is
-    chosen on validation, the summary reports on test. Raises UsageError for what the user can mend and Stopped when
-    `should_stop`, asked between batches, says so.
+    Same spec, same machine, same number of threads: same weights, also across a kill and a resume. The best epoch is
+    chosen on the validation split, the summary reports the test split. Raises UsageError for what the user can correct,
+    and Stopped when `should_stop`, called between batches, returns True.
     """
     spec = run.spec
     with distributed.quiet_fabric():
         fabric = _fabric(spec)
-    chief = fabric.is_global_zero
-    say = run.write_progress if chief else (lambda *_, **__: None)
+    is_main = fabric.is_global_zero
+    report = run.write_progress if is_main else (lambda *_, **__: None)
     threads = compute.set_threads(compute.threads(spec.threads, _recorded_threads(run)))
-    if chief:
+    if is_main:
         run.log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads,
                 world=fabric.world_size, versions=versions())
     with distributed.raise_together(fabric):
-        # Whichever process decodes the pictures, it tells; the others wait for it at a lock.
+        # The process that decodes the images reports its progress; the others wait at a lock.
         data = open_dataset(
             spec.data, spec.image_size, store.paths, lambda phase, done: run.write_progress(phase, share=done)
         )
         _check_unchanged(spec, data)
-        if chief:  # what an unfinished run needs to be explained: its summary, which has the names too, comes last
+        if is_main:  # unfinished runs can be explained too, and their summary, which names the classes, comes last
             run.log("data", classes=list(data.classes))
-        say("building the models")
-        # channels_last is how oneDNN and cuDNN like convolutions: a tenth to a third faster, the same sums.
+        report("building the models")
+        # channels_last makes convolutions of oneDNN and cuDNN a tenth to a third faster, with the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
         method, teacher = build_method_and_teacher(spec, store, data, fabric,
-                                                   run.log if chief else (lambda *_, **__: None))
+                                                   run.log if is_main else (lambda *_, **__: None))
         optimizer = torch.optim.AdamW(decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
                                       lr=spec.learning_rate, fused=True)
         batches = _batches(spec, data, fabric)
@@ -78,35 +78,35 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     with distributed.raise_together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
     stop = distributed.agree_to_stop(should_stop, fabric)
-    watched = tracked_images.start_tracking(run, model, data.val, fabric.device) if chief else None
+    tracked = tracked_images.start_tracking(run, model, data.val, fabric.device) if is_main else None
 
     for epoch in range(progress.epoch, spec.epochs):
         began = time.perf_counter()
-        # Dropout, where a model has it, goes on the same after a resume, and differently in each process.
+        # So that dropout continues the same after a resume, and differs between processes.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
-        pulse = _EpochProgress(say, spec, epoch, len(batches), batches.batch_size, stop)
-        source = pulse(epoch_batches(teacher, batches, epoch, fabric.device))
+        monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
+        source = monitor(epoch_batches(teacher, batches, epoch, fabric.device))
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
         logits, shown = predict.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
-        if watched is not None:  # the chief
+        if tracked is not None:  # the main process
             scores = classification.summarise(logits, data.val.labels)
             _save_epoch(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
-            tracked_images.record_maps(run, epoch, model, watched, fabric.device)
+            tracked_images.record_maps(run, epoch, model, tracked, fabric.device)
             mask_area = {"mask_area": shown.area} if shown else {}
             run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), **_validation(scores), **mask_area,
-                    images_per_second=pulse.speed, threads=[threads], seconds=progress.seconds)
+                    images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
         fabric.barrier()
 
     if teacher:
         teacher.log_usage()
-    say("testing")
+    report("testing")
     weights.load(model, run.weights)
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
-    return _write_summary(run, data, progress, logits, shown, _precision(fabric)) if chief else {}
+    return _write_summary(run, data, progress, logits, shown, _precision(fabric)) if is_main else {}
 
 
 def _validation(scores: dict[str, Any]) -> dict[str, float]:
@@ -114,20 +114,20 @@ def _validation(scores: dict[str, Any]) -> dict[str, float]:
 
 
 def _fabric(spec: RunSpec) -> Fabric:
-    """Device, precision and processes. What `fabric run` was told of these holds."""
+    """Device, precision and processes; settings given to `fabric run` take precedence."""
     precision: Any = resolve_precision(spec)
     try:
         fabric = Fabric(**distributed.fabric_choice({"accelerator": spec.device, "precision": precision}))
     except (RuntimeError, ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UsageError(f"device={spec.device} with precision={precision} cannot be had on this machine "
                          f"({error}). Try device=auto and precision=32-true.") from error
-    if not distributed.through_fabric():  # which has done it
+    if not distributed.through_fabric():  # `fabric run` has launched the processes already
         fabric.launch()
     return fabric
 
 
 def _precision(fabric: Fabric) -> str:
-    """The arithmetic in force, as the launcher or the spec chose it: 32-true, bf16-mixed or 16-mixed."""
+    """Precision in use, as the launcher or the spec chose it: 32-true, bf16-mixed or 16-mixed."""
     return str(fabric.strategy.precision.precision)
 
 
@@ -138,7 +138,8 @@ def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
-    """Raises UsageError where the processes' shares of a batch would differ, for then its gradient would be another."""
+    """Training batches of this process. Raises UsageError where the processes' shares of a batch would differ in size,
+    because the gradient would then differ from that of one process."""
     if spec.batch_size % (world := fabric.world_size):
         raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
                          f"of {world}.")
@@ -148,7 +149,8 @@ def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: str) -> float:
-    """Rate at one step. One-cycle rises over the first fifth from a tenth of the peak; both anneal by a half cosine."""
+    """Learning rate at one step. One-cycle rises over the first fifth from a tenth of the peak; both schedules anneal
+    by a half cosine."""
     done = (step + 0.5) / steps
     rise = 0.2 if schedule == "one-cycle" else 0.0
     if done < rise:
@@ -161,12 +163,12 @@ def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
             for step in range(steps))
 
 
-class _EpochProgress:
-    """Wraps an epoch's batches: asks whether to stop, measures images/s, and reports about once a second."""
+class _EpochMonitor:
+    """Batches of an epoch with a check whether to stop, the speed in images/s, and a report about once a second."""
 
-    def __init__(self, say: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
+    def __init__(self, report: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
                  should_stop: Callable[[], bool]) -> None:
-        self.reporter = ProgressReporter(say)  # a new one, so that each epoch is reported as it begins
+        self.reporter = ProgressReporter(report)  # a new one, so that each epoch is reported as it begins
         self.should_stop = should_stop
         self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, steps, batch
         self.speed = 0.0
@@ -189,8 +191,8 @@ class _EpochProgress:
 
 
 def _train_epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]], rates: Iterator[float],
-           progress: float) -> dict[str, float]:
-    """One pass; returns each loss term's mean, over all processes."""
+                 progress: float) -> dict[str, float]:
+    """One pass over the training images; returns the mean of each loss term over all processes."""
     step.model.train()
     step.method.train()
     sums: dict[str, torch.Tensor] = {}
@@ -210,10 +212,11 @@ def _train_epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]
 
 
 def _save_epoch(run: Run, model: Classifier, method: Method, optimizer: torch.optim.Optimizer,
-          precision: lightning_fabric.plugins.Precision, progress: TrainState, scores: dict[str, Any]) -> None:
+                precision: lightning_fabric.plugins.Precision, progress: TrainState, scores: dict[str, Any]) -> None:
     """Save the best weights, then the state: a kill between the two repeats the epoch and writes the same weights.
 
-    Until the method has settled its best are kept too, for who looks meanwhile, and then forgotten.
+    During the method's warm-up the best weights so far are saved too, so that the run can be inspected; after it the
+    best score starts anew.
     """
     if progress.epoch == math.ceil(method.warmup_fraction * run.spec.epochs):
         progress.best_score = TrainState().best_score
@@ -224,14 +227,8 @@ def _save_epoch(run: Run, model: Classifier, method: Method, optimizer: torch.op
     checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
-def _write_summary(
-    run: Run,
-    data: Dataset,
-    progress: TrainState,
-    logits: np.ndarray,
-    shown: mask_statistics.MaskStatistics | None,
-    precision: str,
-) -> dict[str, Any]:
+def _write_summary(run: Run, data: Dataset, progress: TrainState, logits: np.ndarray,
+                   shown: mask_statistics.MaskStatistics | None, precision: str) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = predict.record(run, logits, data.test)
     price = cost.cost(run.spec, len(data.classes))
@@ -247,19 +244,19 @@ def _write_summary(
 
 
 def _recorded_threads(run: Run) -> int:
-    """On how many threads the saved part of an unfinished run was computed; 0 where nothing is saved or recorded."""
+    """Number of threads of the saved part of an unfinished run; 0 where nothing is saved or recorded."""
     started = run.last_event("started") if run.resume_state.exists() else None
     return int((started or {}).get("threads", 0))
 
 
 def _threads(run: Run) -> list[int]:
-    """Every number of threads that an epoch of the run was computed on; with several, as after a resume on a machine
-    with fewer cores, another run may differ in the last bits of its weights."""
+    """Numbers of threads that the run's epochs were computed on. With several, as after a resume on a machine with
+    fewer cores, a repetition may differ in the last bits of its weights."""
     return sorted({number for epoch in run.epochs() for number in epoch.get("threads", [])})
 
 
 def versions() -> dict[str, str]:
-    """What computed this run."""
+    """Versions of the packages that compute a run, and the machine's architecture."""
     import timm
 
     return {"kd-lens": VERSION, "python": platform.python_version(), "torch": torch.__version__,

@@ -1,11 +1,11 @@
-"""The arithmetic precision that a run's `auto` stands for on this machine."""
+"""Arithmetic precision that a spec's `auto` stands for on this machine."""
 
 from kd.spec import RunSpec
 from kd.torch_utils.compute import precision
 
 
 def resolve_precision(spec: RunSpec) -> str:
-    """The arithmetic in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
+    """Precision in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
     from kd.models import has_depthwise
 
     return precision(spec.precision, spec.device, spec.precision == "auto" and has_depthwise(spec))

@@ -35,8 +35,8 @@ class TrainStep(NamedTuple):
         """The weighted loss terms {name: scalar}, with gradient."""
         target = batch.target
         with distributed_ops.batch_norm(self.fabric.world_size):
-            # Fabric turns all outputs into float32: for stages that the method does not use, an eighth of a step at
-            # 224 px.
+            # Fabric converts all outputs to float32; for stages that the method does not use, that would take an
+            # eighth of a step at 224 px.
             seen = self.model(batch.images, **self.method.forward_kwargs(progress))
             if self.teacher and self.method.live_queries:
                 outputs = {**outputs, **self.teacher.query(seen)}
@@ -47,7 +47,8 @@ class TrainStep(NamedTuple):
 
     def parameters(self) -> list[nn.Parameter]:
         """Parameters of student and method that are trained."""
-        return [one for part in (self.model, self.method) for one in part.parameters() if one.requires_grad]
+        return [parameter for part in (self.model, self.method) for parameter in part.parameters()
+                if parameter.requires_grad]
 
 
 def build_step(fabric: Fabric, model: Classifier, method: Method, teacher: CachedTeacher | None,
@@ -57,7 +58,7 @@ def build_step(fabric: Fabric, model: Classifier, method: Method, teacher: Cache
     example: a batch with its teacher outputs, needed by several processes only.
     """
     if fabric.world_size > 1:
-        # A 1 × 1 kernel has the same memory in either layout; that its strides are written otherwise costs nothing.
+        # A 1 × 1 kernel has the same memory layout either way; its differing strides cost nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         assert example is not None, "several processes need an example"
         _freeze_unused(TrainStep(fabric, model.to(fabric.device), method, teacher, optimizer), *example)
@@ -68,8 +69,8 @@ def build_step(fabric: Fabric, model: Classifier, method: Method, teacher: Cache
 
 
 def _freeze_unused(step: TrainStep, batch: Batch, outputs: TeacherOutputs) -> None:
-    """Freeze parameters that never get a gradient, as in some layers of truncated networks: processes would wait for
-    one another's gradients of them."""
+    """Freeze parameters that never get a gradient, as in some layers of truncated networks: the processes would wait
+    for their gradients for ever."""
     step.model.eval()  # leaves the running statistics as they are
     step.method.eval()
     loss = torch.stack(list(step.loss_terms(batch, outputs, 1.0).values())).sum()
@@ -79,7 +80,7 @@ def _freeze_unused(step: TrainStep, batch: Batch, outputs: TeacherOutputs) -> No
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups with decay for kernels and matrices only: biases and batch-norm gains gain nothing from it."""
+    """Parameter groups of AdamW: weight decay for kernels and matrices, none for biases and batch-norm gains."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]

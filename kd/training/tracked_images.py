@@ -15,18 +15,18 @@ from kd.store.runs import Run
 
 
 def start_tracking(run: Run, model: Classifier, val: Split, device: torch.device) -> NDArray[np.uint8]:
-    """Choose the pictures [P, S, S, 3] and keep them, and where `model` lays masks what these leave in their place."""
+    """Choose the tracked images [P, S, S, 3] and store them, and the fill of a masked student for them."""
     images = probe_images.store_images(run, val.images, val.labels)
     if isinstance(model, MaskedStudent):
         with torch.inference_mode():
-            pictures = to_tensor(images, device)
-            fill = model.apply_mask(pictures, torch.zeros_like(pictures[:, 0]))
+            tensors = to_tensor(images, device)
+            fill = model.apply_mask(tensors, torch.zeros_like(tensors[:, 0]))
         probe_images.store_fill(run, (fill.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return images
 
 
 def record_maps(run: Run, epoch: int, model: nn.Module, images: NDArray[np.uint8], device: torch.device) -> None:
-    """Keep what a model in eval mode shows of the pictures after an epoch."""
+    """Store the stage maps and masks of the tracked images after an epoch. model: in eval mode."""
     with torch.inference_mode():
         seen: Observation = model(to_tensor(images, device))
         mask = None if seen.mask is None else seen.mask.float().cpu().numpy()

@@ -30,7 +30,7 @@ STALE = "lessons"  # caches of versions before 2: never read, in the quota like 
 EVENT, EVENT_BEFORE = "teacher_cache", "lessons"
 VARIABLE = "KD_LENS_TEACHER_CACHE_GB"
 QUOTA = 20.0  # GB of all caches under one root: hours of a teacher's time, and a small part of today's disks
-RESERVED = 2 * GB  # bytes of disk left free: weights must still be written
+RESERVED = 2 * GB  # bytes of disk left free, so that weights can still be written
 CHECK_EVERY = 64 * 2**20  # bytes written between two checks of quota and disk
 
 
@@ -103,7 +103,7 @@ class OutputCache:
 
 
 def quota() -> int:
-    """Bytes that all caches under one root may take (KD_LENS_TEACHER_CACHE_GB, default 20); 0: no caching.
+    """Quota in bytes of all caches under one root (KD_LENS_TEACHER_CACHE_GB, default 20); 0: no caching.
 
     Raises UsageError unless the variable is a number from 0 up.
     """
@@ -126,7 +126,7 @@ def find(teacher: Run, /, **part: Any) -> tuple[Path, dict[str, Any]] | None:
             continue
         if part.items() <= key.items():
             found.append((used, meta.parent, key))
-    return max(found, key=lambda one: one[0])[1:] if found else None
+    return max(found, key=lambda entry: entry[0])[1:] if found else None
 
 
 def cache_bytes(teacher: Run) -> int:
@@ -157,7 +157,7 @@ def clear(store: Store, teacher: Run) -> int:
 
 
 def reserve(store: Store, student: str, own: Path, needed: int, remove: bool = True) -> str:
-    """Empty when `needed` more bytes fit, else why not, in words.
+    """Reason in words why `needed` more bytes do not fit; empty when they do.
 
     Where they do not, caches that are not in use are removed, the least recently used first, unless that would not be
     enough. student, own: the run that will write them, and its cache, which stays. remove: False only checks.
@@ -180,7 +180,7 @@ def reserve(store: Store, student: str, own: Path, needed: int, remove: bool = T
 
 
 def quota_exceeded(store: Store) -> str:
-    """Why nothing more should be cached at this moment, in words; empty while there is room."""
+    """Reason in words why nothing more should be cached now; empty while there is room."""
     excess, reason = _excess(store, 0)
     return reason if excess > 0 else ""
 
@@ -214,7 +214,7 @@ def _unused(store: Store, student: str, own: Path) -> Iterator[Path]:
 
 
 def _teachers_in_use(store: Store, student: str) -> set[str]:
-    """Teachers from whom a run other than `student` learns or waits to learn."""
+    """Ids of teachers that a run other than `student` uses or is queued to use."""
     return {run.spec.teacher for run in store if run.spec.teacher and run.id != student and run.is_locked()}
 
 
@@ -232,11 +232,11 @@ def _last_used(directory: Path) -> float:
 
 
 def _remove(directory: Path) -> None:
-    """Renamed first, so that a reader finds all of it or nothing."""
+    """Remove a cache. It is renamed first, so that a reader finds all of it or nothing."""
     removed = directory.with_name(f".removed-{time.time_ns()}")
     try:
         os.replace(directory, removed)
-    except FileNotFoundError:  # another process was faster
+    except FileNotFoundError:  # removed by another process meanwhile
         return
     shutil.rmtree(removed, ignore_errors=True)
 

@@ -47,10 +47,10 @@ def find_teacher(spec: RunSpec, store: Store, classes: tuple[str, ...]) -> Run:
 def _check_mask_net(spec: RunSpec) -> None:
     needed = METHODS[spec.method].needs_mask_net
     if needed and not spec.mask_net_depth:
-        raise UsageError(f"Method {spec.method!r} trains an explainer in front of the student. Set mask_net_depth to "
+        raise UsageError(f"Method {spec.method!r} trains a mask network in front of the student. Set mask_net_depth to "
                          "1 or more.")
     if spec.mask_net_depth and not needed:
-        raise UsageError(f"mask_net_depth={spec.mask_net_depth} puts an explainer in front of the student, which "
+        raise UsageError(f"mask_net_depth={spec.mask_net_depth} puts a mask network in front of the student, which "
                          f"method {spec.method!r} would not train. Choose 'medtex', or set it to 0.")
 
 
@@ -73,7 +73,7 @@ def epoch_batches(teacher: "CachedTeacher | None", batches: TrainBatches, epoch:
 
 @dataclass
 class _PendingBatch:
-    """A batch with its rows [B, …] by output; missing: places in the batch whose rows are not known yet."""
+    """A batch with its rows [B, …] by output; missing: positions in the batch whose rows are not known yet."""
 
     batch: Batch
     index: Index
@@ -87,11 +87,11 @@ class _PendingBatch:
 
 
 class CachedTeacher:
-    """The teacher outputs of a method for every batch of a student's training, by a frozen teacher.
+    """Outputs of a frozen teacher for every batch of a student's training.
 
-    Outputs are read from the teacher's cache, or computed and written to it: the same rows, but for the rounding of
-    their place in a chunk. The model is loaded when it is first needed, which may be never. spec: the student's. log:
-    takes the event `teacher_cache` with the values of `usage`.
+    Outputs are read from the teacher's cache, or computed and written to it: the same rows, up to rounding that depends
+    on their position in a chunk. The model is loaded when it is first needed, which may be never. spec: the student's.
+    log: takes the event `teacher_cache` with the values of `usage`.
     """
 
     def __init__(self, run: Run, spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
@@ -135,9 +135,9 @@ class CachedTeacher:
         yield from ((one.batch, one.outputs()) for one in pending)
 
     def query(self, student: Observation) -> TeacherOutputs:
-        """The teacher's logits for the images that the student made and the method asks for, by their names.
+        """Teacher logits for images that the student made, by the names in the method's `live_queries`.
 
-        Differentiable in these images, and never cached: no such image comes twice.
+        Differentiable in these images, and never cached: no such image occurs twice.
         """
         assert student.mask_samples is not None, "the student has no mask network that could draw masks"
         images = [getattr(student.mask_samples, name) for name in self.live_queries]

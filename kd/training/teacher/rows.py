@@ -1,4 +1,4 @@
-"""Rows of the teacher cache: their key, their formats, which of them a run requires, and what they will take."""
+"""Rows of the teacher cache: key, formats, the rows that a run requires, and an estimate of their cost."""
 
 import platform
 from collections.abc import Iterator
@@ -32,17 +32,17 @@ CHUNK_ELSEWHERE = 128
 
 @dataclass(frozen=True)
 class CacheEstimate:
-    """What a student will take. passes: images in forward passes of its teacher. size: bytes of disk for new rows; 0
-    where they are not cached, and every seed computes them again."""
+    """Estimated cost of a student's teacher outputs. passes: images in forward passes of its teacher. size: bytes of
+    disk for new rows; 0 where they are not cached and every seed computes them again."""
 
     passes: float
     size: int
 
 
 def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
-    """Everything that a row depends on beside its view and its image. spec: the student's.
+    """Cache key: everything that a row depends on besides its view and its image. spec: the student's.
 
-    threads: only a run that fixes them promises the last digits, so only that run's rows are separate.
+    threads: only a run with a fixed number guarantees the last digits, so only such a run has rows of its own.
     """
     import timm
 
@@ -54,19 +54,19 @@ def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, 
 
 
 def _view_key(spec: RunSpec) -> dict[str, Any]:
-    """What decides the pixels of a view; images without augmentation are all the same."""
+    """Part of the key that determines a view's pixels; the same for all runs without augmentation."""
     return {"views": augmentation.VERSION, "augmentation": spec.augmentation} if spec.views else {
         "views": 0, "augmentation": 0.0}
 
 
 def _device_key(device: torch.device) -> str:
-    """What the last digits of a sum depend on: the kind of device, and its instruction sets."""
+    """Part of the key that determines the last digits of a sum: kind of device and its instruction sets."""
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type != "cpu":
         return device.type
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    units = [name for name in compute.BF16 if known.get(name)]
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    units = [name for name in compute.BF16 if capabilities.get(name)]
     return " ".join(["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
 
 
@@ -111,7 +111,7 @@ def required_rows(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
 
 
 def estimate(spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> CacheEstimate:
-    """What a run will take, before it is started. images: of the train split."""
+    """Estimated cost of a run's teacher outputs, before it is started. images: of the train split."""
     if not METHODS[spec.method].needs_teacher:
         return CacheEstimate(0, 0)
     epoch, epochs_computed = images * spec.data_fraction, min(spec.epochs, spec.views) if spec.views else 1
