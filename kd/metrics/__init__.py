@@ -1,1 +1,1 @@
-"""Scores, bootstrap intervals and similarities of maps: numbers from arrays."""
+"""Classification scores, bootstrap confidence intervals and map similarities, computed from arrays."""

@@ -1,8 +1,8 @@
-"""Do two models look at the same thing, and answer the same? Over many images, beside what chance gives. In numpy.
+"""Agreement of two models' explanation maps and predictions over many images, beside a baseline. In numpy.
 
-Maps are compared for the same class, at the coarser of the two native grids and at most 56 cells a side. Chance is
-taken from the same two models on *different* images: what only says "models look at the middle" is in it, and the
-excess is what is left.
+Maps are compared for the same class, at the coarser of the two native grids and at most 56 cells a side. The baseline
+compares the maps of the same two models for *different* images, so it contains every similarity that is independent of
+the image, such as a bias to the centre; the excess is the agreement above it.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
 
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
-FINEST = 56  # cells a side: maps of pixels are compared as if of an early stage, or noise of single pixels decides
-COARSE = 16  # below so many cells two maps agree or not by a handful of numbers, and readers should be told
-ROUNDS = 5  # other images that each image is compared with
+FINEST = 56  # cells a side: pixel maps are compared on the grid of an early stage, or single-pixel noise would decide
+COARSE = 16  # with fewer cells the agreement rests on a handful of numbers, which the page notes
+ROUNDS = 5  # other images that each image is compared with for the baseline
 ALL, SAME, OTHER = CASES = ("all", "same class", "other class")
 
 
@@ -35,8 +35,8 @@ ALL, SAME, OTHER = CASES = ("all", "same class", "other class")
 class MapAgreement:
     """Agreement of two stacks of maps, per measure and image [N]; nan where one of the two maps is blank.
 
-    values: on the same image. chance: the mean over other images. centre: of the first model's map with a centred
-    Gaussian. excess: above chance; positive means more alike, also where a small value does. grid: height and width.
+    values: on the same image. chance: the baseline, the mean over other images. centre: of the first model's map with a
+    centred Gaussian. excess: above the baseline; positive means more similar, also for distances. grid: height, width.
     """
 
     grid: tuple[int, int]
@@ -51,31 +51,27 @@ class MapAgreement:
                 for name in self.values}
 
     def to_json(self, same_class: NDArray[np.bool_], groups: Sequence[str] | None = None) -> dict[str, Any]:
-        """Means with bootstrap intervals, for all images and apart for those the models classify alike or not [N]."""
+        """Means with bootstrap intervals: over all images, those with the same predicted class [N], and the others."""
         chosen = {ALL: np.ones(len(self.blank), bool), SAME: same_class, OTHER: ~same_class}
         return {"grid": list(self.grid), "coarse": self.grid[0] * self.grid[1] < COARSE, "images": len(self.blank),
                 "blank": int(self.blank.sum()),
                 **{case: self._case(pick, groups) for case, pick in chosen.items()}}
 
     def _case(self, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> dict[str, Any]:
-        return {
-            name: {
-                "value": ci_of(self.values[name], pick, groups).to_json(),
-                "chance": known_values(nanmean(self.chance[name][pick])),
-                "centre": known_values(nanmean(self.centre[name][pick])),
-                "excess": ci_of(self.excess[name], pick, groups).to_json(),
-            }
-            for name in self.values
-        }
+        return {name: {"value": ci_of(self.values[name], pick, groups).to_json(),
+                       "chance": known_values(nanmean(self.chance[name][pick])),
+                       "centre": known_values(nanmean(self.centre[name][pick])),
+                       "excess": ci_of(self.excess[name], pick, groups).to_json()}
+                for name in self.values}
 
     def arrays(self) -> dict[str, Values]:
-        """Per image, for an npz file: `<measure>` and `<measure>_excess`."""
+        """Values per image, for an npz file: `<measure>` and `<measure>_excess`."""
         return {**self.values, **{f"{name}_excess": values for name, values in self.excess.items()}}
 
 
 def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], second_blank: NDArray[np.bool_],
                   seed: int = 0) -> MapAgreement:
-    """Compare maps [N, H1, W1] and [N, H2, W2] in 0..1 of the same images for the same classes."""
+    """Agreement of maps [N, H1, W1] and [N, H2, W2] in 0..1 of the same images for the same classes."""
     grid = (min(FINEST, first.shape[1], second.shape[1]), min(FINEST, first.shape[2], second.shape[2]))
     left, right = to_grid(first, *grid), to_grid(second, *grid)
     blank = first_blank | second_blank
@@ -91,24 +87,23 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
     return MapAgreement(grid, values, chance, centre, blank)
 
 
-def gain_vs_control(
-    student: MapAgreement, control: MapAgreement, groups: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """Did distilling bring the maps nearer to the teacher's? The student's excess minus the control's, image by image.
+def gain_vs_control(student: MapAgreement, control: MapAgreement,
+                    groups: Sequence[str] | None = None) -> dict[str, Any]:
+    """Gain in agreement with the teacher by distillation: the student's excess minus the control's, per measure.
 
-    Over the images where no map is blank; an interval that leaves out 0 tells.
+    Paired over the images where no map is blank; an interval that excludes 0 is significant.
     """
-    mine, theirs = student.excess, control.excess
-    return {name: bootstrap_ci(mine[name] - theirs[name], groups).to_json() for name in mine}
+    of_student, of_control = student.excess, control.excess
+    return {name: bootstrap_ci(of_student[name] - of_control[name], groups).to_json() for name in of_student}
 
 
 def class_agreement(first: Maps, second: Maps, truth: NDArray[np.int64],
                     groups: Sequence[str] | None = None) -> dict[str, Any]:
-    """How alike two models answer, from logits [N, K]; `first` is the teacher.
+    """Agreement of two models' predictions, from logits [N, K]; `first` is the teacher.
 
-    agreement: share of images with the same predicted class. kl: divergence of the second's answers from the first's,
-    nats. both_wrong, same_wrong: share where both err, and err alike, with what two models would show that err
-    independently of each other within each true class, at the rates these two have.
+    agreement: share of images with the same predicted class. kl: divergence of the second's probabilities from the
+    first's, nats. both_wrong, same_wrong: share of images that both misclassify, and misclassify as the same class,
+    each beside the value expected of two models with independent errors at the same rates within each true class.
     """
     classes = first.shape[1]
     one, other = first.argmax(axis=1), second.argmax(axis=1)
@@ -129,22 +124,23 @@ def divergence(first: Maps, second: Maps) -> Values:
 
 def _independent(one: NDArray[np.int64], other: NDArray[np.int64], truth: NDArray[np.int64],
                  classes: int) -> tuple[float | None, float | None]:
-    """Expected shares of (both wrong, same wrong class). Within a class: hard classes must not look like collusion."""
+    """Shares of (both wrong, same wrong class) expected of independent errors. Computed within each true class, because
+    a class that is hard for both models makes their errors coincide."""
     both = same = 0.0
     for label in np.unique(truth):
         own = truth == label
-        p, q = (np.bincount(answer[own], minlength=classes) / own.sum() for answer in (one, other))
+        p, q = (np.bincount(predicted[own], minlength=classes) / own.sum() for predicted in (one, other))
         both += own.sum() * (1 - p[label]) * (1 - q[label])
         same += own.sum() * (p @ q - p[label] * q[label])
     return (float(both / len(truth)), float(same / len(truth))) if len(truth) else (None, None)
 
 
 def ci_of(values: Values, pick: NDArray[np.bool_], groups: Sequence[str] | None) -> ConfidenceInterval:
-    """The interval of the chosen images."""
+    """Confidence interval of the mean over the chosen images."""
     return bootstrap_ci(values[pick], None if groups is None else np.asarray(groups)[pick].tolist())
 
 
 def nanmean(values: Values) -> float:
-    """Without nan; nan when nothing else is there."""
-    told = values[np.isfinite(values)]
-    return float(told.mean()) if len(told) else float("nan")
+    """Mean of the finite values; nan when there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

@@ -1,4 +1,4 @@
-"""What chance gives, and how sure a mean is: derangements, centred and random maps, bootstrap intervals. In numpy."""
+"""Bootstrap confidence intervals, and baselines: derangements, centred and random maps. In numpy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-SHARE_SPAN, GAP_SPAN = (0.0, 1.0), (-1.0, 1.0)  # the range of values that are shares of something, and of their gaps
-MIN_SAMPLES = 5  # units: of fewer, all that the bootstrap can draw is the few again, and its interval is far too narrow
-RANDOM_GRID = 7  # a map of so many units per side is as smooth as a real last stage's
+SHARE_SPAN, GAP_SPAN = (0.0, 1.0), (-1.0, 1.0)  # ranges of shares, and of differences of two shares
+MIN_SAMPLES = 5  # images or patients: the bootstrap of fewer is far too narrow
+RANDOM_GRID = 7  # units per side of a random map, as smooth as a real map of the last stage
 SPREAD = 0.25  # standard deviation of the centred map, as a share of the side
 
 
@@ -36,20 +36,20 @@ def bootstrap_ci(
 ) -> ConfidenceInterval:
     """The mean of values [N] (nan left out) and its percentile bootstrap interval (Efron 1979).
 
-    groups: the patient of each image; then whole patients are drawn again, because images of one patient are alike.
+    groups: the patient of each image; then whole patients are resampled, because images of one patient are correlated.
     span: the lowest and highest value that an image can have. Where all images, or patients, have the same value, all
-    draws are the same too, and a bootstrap interval would have no width. There the interval is exact instead: n of n
-    alike are seen with less than 2.5 % probability when more than a share p = 1 − 0.025^(1/n) differs from them
-    (Clopper & Pearson 1934), and those may lie anywhere in the span.
+    resamples are equal too, and a bootstrap interval would have no width. There the interval is exact instead: n equal
+    values of n are observed with less than 2.5 % probability when more than a share p = 1 − 0.025^(1/n) differs from
+    them (Clopper & Pearson 1934), and those may lie anywhere in the span.
     """
-    told = np.isfinite(values)
-    count = int(told.sum())
+    finite = np.isfinite(values)
+    count = int(finite.sum())
     if not count:
         return ConfidenceInterval(None, None, None, 0)
     units = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    units = np.unique(units[told], return_inverse=True)[1]
-    sums, sizes = np.bincount(units, values[told]), np.bincount(units)
-    mean = float(values[told].mean())
+    units = np.unique(units[finite], return_inverse=True)[1]
+    sums, sizes = np.bincount(units, values[finite]), np.bincount(units)
+    mean = float(values[finite].mean())
     if len(sums) < MIN_SAMPLES:
         return ConfidenceInterval(mean, None, None, count)
     if _alike(sums / sizes):
@@ -62,7 +62,7 @@ def bootstrap_ci(
 
 
 def _alike(values: NDArray[np.float64]) -> bool:
-    """Whether they differ by no more than the rounding of a sum."""
+    """Whether all values are equal up to the rounding of a sum."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
@@ -82,12 +82,12 @@ def scatter_back(values: NDArray[np.float64], kept: NDArray[np.int64], count: in
 
 
 def error_bars(mean: float, low: float | None, high: float | None) -> tuple[float, float]:
-    """How far an interval goes below and above its mean; 0 where there is none."""
+    """Lengths of an interval's error bars below and above its mean; 0 where there is no interval."""
     return (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)
 
 
 def derangements(count: int, rounds: int, seed: int = 0) -> NDArray[np.int64]:
-    """`rounds` ways [R, N] to give each image another one than itself; no image gets the same one twice.
+    """Derangements [R, N]: `rounds` ways to pair each image with another one, never twice with the same.
 
     Fewer rounds where there are not that many others; none for a single image.
     """
@@ -100,28 +100,28 @@ def derangements(count: int, rounds: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def centre_gaussian(height: int, width: int) -> NDArray[np.float32]:
-    """A Gaussian around the middle of the picture [H, W], 0..1: what a map knows that knows only where things lie."""
+    """A centred Gaussian [H, W] in 0..1: the baseline map that depends neither on image nor on model."""
     across, down = (((np.arange(side) + 0.5) / side - 0.5) / SPREAD for side in (width, height))
     return np.exp(-(down[:, None] ** 2 + across[None] ** 2) / 2).astype(np.float32)
 
 
 def random_maps(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """[N, 7, 7], uniform in 0..1: raised to the picture they are as smooth as a real last stage's."""
+    """Random maps [N, 7, 7], uniform in 0..1; upsampled, they are as smooth as real maps of the last stage."""
     return np.random.default_rng((seed, RANDOM_GRID)).random((count, RANDOM_GRID, RANDOM_GRID), dtype=np.float32)
 
 
 def stratified_sample(labels: NDArray[np.int64], limit: int, seed: int = 0) -> NDArray[np.int64]:
-    """Indices [n], ascending, of about `limit` images with the classes' shares kept; all of them for limit 0.
+    """Stratified sample: indices [n], ascending, of about `limit` images with the classes' shares; all for limit 0.
 
-    A class that is there keeps at least one image, so few images and many classes give more than `limit`.
+    Every class keeps at least one image, so few images and many classes give more than `limit`.
     """
     if limit <= 0 or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
     members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    exact = np.array([len(one) * limit / len(labels) for one in members])
-    wanted = np.maximum(np.floor(exact).astype(np.int64), 1)
-    # The seats that rounding left over go to the classes that lost most by it.
-    for number in np.argsort(wanted - exact, kind="stable")[:max(limit - int(wanted.sum()), 0)]:
-        wanted[number] += 1
-    return np.sort(np.concatenate([one[:size] for one, size in zip(members, wanted, strict=True)]))
+    exact = np.array([len(images) * limit / len(labels) for images in members])
+    sizes = np.maximum(np.floor(exact).astype(np.int64), 1)
+    # Largest-remainder rounding: what rounding down left over goes to the classes that lost most by it.
+    for number in np.argsort(sizes - exact, kind="stable")[:max(limit - int(sizes.sum()), 0)]:
+        sizes[number] += 1
+    return np.sort(np.concatenate([images[:size] for images, size in zip(members, sizes, strict=True)]))

@@ -1,8 +1,8 @@
 """Scores of a classifier: scikit-learn's where it has them, imported late, because the first page needs none.
 
-Accuracy, recall and macro-F1 are taken from the confusion table, because the bootstrap redraws a thousand tables and
-not labels; tests hold them to scikit-learn. It has no reliability diagram with counts and so no calibration error, and
-AUROC of several classes only where every class has an image.
+Accuracy, recall and macro-F1 are computed from the confusion matrix; tests compare them with scikit-learn. It has no
+reliability diagram with counts and so no calibration error, and AUROC of several classes only where every class has an
+image.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
-    """Counts [K, K]: row = true class, column = predicted class."""
+    """Confusion matrix: counts [K, K], row = true class, column = predicted class."""
     from sklearn.metrics import confusion_matrix
 
     if not len(truth):
@@ -34,31 +34,31 @@ def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int6
 
 
 def accuracy(table: NDArray[np.int64]) -> float:
-    """Share of right answers in a confusion table, 0..1; nan when it is empty."""
+    """Accuracy from a confusion matrix, 0..1; nan when it is empty."""
     total = table.sum()
     return float(np.trace(table) / total) if total else float("nan")
 
 
 def recall_per_class(table: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each true class that was found [K]; nan for a class without images."""
+    """Recall of each class [K], 0..1; nan for a class without images."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.diag(table) / table.sum(axis=1)
 
 
 def macro_f1(table: NDArray[np.int64]) -> float:
-    """Mean over classes of the F1 score, 0..1. Classes neither present nor predicted are left out."""
+    """Macro-F1, 0..1: mean F1 score over the classes that are present or predicted."""
     hits, seen = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
     return float(np.mean(2 * hits[seen > 0] / seen[seen > 0])) if seen.any() else float("nan")
 
 
 def auroc_per_class(probabilities: NDArray[np.floating], truth: Labels) -> NDArray[np.float64]:
-    """Area under the ROC curve of each class against the rest [K], from probabilities [N, K]; 0.5 is chance.
+    """Area under the ROC curve of each class against the rest [K], from probabilities [N, K]; 0.5 is random.
 
     nan where the class, or the rest, has no image, and where a probability is not finite.
     """
     member = truth[:, None] == np.arange(probabilities.shape[1])
     own, rest = member.sum(axis=0), (~member).sum(axis=0)
-    from scipy.stats import rankdata  # half a second to import, for those who ask
+    from scipy.stats import rankdata  # imported here because it takes half a second
 
     place = rankdata(probabilities, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,14 +72,14 @@ def auroc(probabilities: NDArray[np.floating], truth: Labels) -> float:
 
 
 def mean_of_known(values: NDArray[np.floating]) -> float:
-    """The mean without nan; nan when nothing else is there."""
+    """Mean without nan; nan when there is nothing else."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often answers of one confidence were right, in equal bins over 0..1; bin b is `(b/B, (b+1)/B]`.
+    """Reliability diagram: accuracy by confidence, in equal bins over 0..1; bin b is `(b/B, (b+1)/B]`.
 
     counts: images per bin [B]. confidence, accuracy: their means per bin [B]; nan in empty bins.
     """
@@ -100,23 +100,24 @@ class Reliability:
         """One entry per bin, with None in empty ones."""
         size = len(self.counts)
         return [{"low": number / size, "high": (number + 1) / size, "count": int(count),
-                 "confidence": float(sure) if count else None, "accuracy": float(right) if count else None}
-                for number, (count, sure, right) in enumerate(zip(self.counts, self.confidence, self.accuracy,
-                                                                  strict=True))]
+                 "confidence": float(confidence) if count else None, "accuracy": float(right) if count else None}
+                for number, (count, confidence, right) in enumerate(zip(self.counts, self.confidence, self.accuracy,
+                                                                        strict=True))]
 
 
 def reliability(probabilities: NDArray[np.floating], truth: Labels, bins: int = BINS) -> Reliability:
-    """The bins of a reliability diagram, by the probability of the predicted class [N, K]; nan rows are left out."""
-    told = np.isfinite(probabilities).all(axis=1)
-    sure, right = probabilities[told].max(axis=1), probabilities[told].argmax(axis=1) == truth[told]
-    place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    """Reliability diagram of probabilities [N, K], by that of the predicted class; rows with nan are left out."""
+    finite = np.isfinite(probabilities).all(axis=1)
+    confidence, right = probabilities[finite].max(axis=1), probabilities[finite].argmax(axis=1) == truth[finite]
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
-        return Reliability(counts, np.bincount(place, sure, bins) / counts, np.bincount(place, right, bins) / counts)
+        return Reliability(counts, np.bincount(place, confidence, bins) / counts,
+                           np.bincount(place, right, bins) / counts)
 
 
 def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
-    """Every score of logits [N, K], plain and finite (None where there is none).
+    """All scores of logits [N, K], for JSON (None where a score is not finite).
 
     accuracy, macro_f1, loss (mean cross-entropy, nats), recall and AUROC per class and their macro mean, ECE with its
     reliability bins, and confusion.
@@ -134,5 +135,5 @@ def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
 
 
 def known_values(value: float) -> float | None:
-    """The number for JSON; None where it is not finite."""
+    """A number for JSON: None where it is not finite."""
     return float(value) if np.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""How alike two heat maps are, pair by pair, in numpy.
+"""Similarity measures of heat maps, pair by pair, in numpy.
 
 Every measure takes two stacks of maps [N, H, W] in 0..1 on one grid and gives [N]. Two unrelated smooth maps are far
-from 0 under most of them, so no value means anything without its chance level (`kd.agreement`).
+from 0 under most of them, so a value has no meaning without its baseline (`kd.metrics.agreement`).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ WINDOW = 7  # side of the SSIM window, as scikit-image has it; smaller on smalle
 
 
 def to_grid(maps: Maps, height: int, width: int) -> NDArray[np.float64]:
-    """Maps [N, H, W] on a coarser grid, each cell the mean of the area it covers."""
+    """Maps [N, H, W] averaged to a coarser grid, each cell the mean of the area it covers."""
     return np.einsum("ah,nhw,bw->nab", _shares(height, maps.shape[1]), maps, _shares(width, maps.shape[2]),
                      optimize=True)
 
@@ -34,8 +34,8 @@ def pearson(one: Maps, other: Maps) -> Values:
 
 
 def spearman(one: Maps, other: Maps) -> Values:
-    """Correlation of the cells' ranks, -1..1, so any monotone change of a map's scale leaves it; nan as `pearson`."""
-    from scipy.stats import rankdata  # half a second to import, for those who ask
+    """Rank correlation over the cells, -1..1, unchanged by any monotone scaling of a map; nan as `pearson`."""
+    from scipy.stats import rankdata  # imported here because it takes half a second
 
     return _correlate(rankdata(_flat(one), axis=1), rankdata(_flat(other), axis=1))
 
@@ -79,14 +79,14 @@ def top20(one: Maps, other: Maps) -> Values:
 
 
 def distance(one: Maps, other: Maps) -> Values:
-    """Between the maps' centres of mass, as a share of the picture's side."""
+    """Distance between the maps' centres of mass, as a share of the image's side."""
     return np.hypot(*(_centre(one) - _centre(other)))
 
 
 MEASURES: dict[str, Callable[[Maps, Maps], Values]] = {
     "spearman": spearman, "pearson": pearson, "cosine": cosine, "ssim": ssim, "iou_5": top5, "iou_20": top20,
     "distance": distance}
-LESS_IS_MORE = frozenset({"distance"})  # where a small value means alike
+LESS_IS_MORE = frozenset({"distance"})  # measures where a small value means similar
 
 
 def _flat(maps: Maps) -> Values:
@@ -103,7 +103,7 @@ def _correlate(left: Values, right: Values) -> Values:
 
 
 def _box(maps: Values, side: int) -> Values:
-    """Means of all windows of this side that lie in the map, by sums from the corner."""
+    """Means of all windows of this side that lie in the map, by cumulative sums."""
     sums = np.zeros((len(maps), maps.shape[1] + 1, maps.shape[2] + 1))
     sums[:, 1:, 1:] = maps.cumsum(axis=1).cumsum(axis=2)
     return (sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side] + sums[:, :-side, :-side]) / side**2

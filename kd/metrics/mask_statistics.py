@@ -1,4 +1,4 @@
-"""What the masks of an explained student come to over many pictures, and whether they have collapsed."""
+"""Statistics of a masked student's masks over many images, and whether the masks have collapsed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,23 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# A mask network that has learnt nothing yet shows 78 % of an image (`kd.models.masked_student.OPEN`, stretched), and no
-# more than half can be asked for (MED-TEX's r): above the middle between them the mask has hidden little of what it
-# should.
+# An untrained mask network shows 78 % of an image (`kd.models.masked_student.OPEN`, stretched), and the largest prior r
+# of MED-TEX is a half: above the middle between them, the mask hides too little.
 OPEN = 0.65
 # The smallest r: below it the student sees hardly more than the fill.
 CLOSED = 0.001
-# Masks of the same organ correlate too, at 0.4 to 0.6 in trials; at this four fifths of a mask's variance are common to
-# all pictures.
+# Masks of the same organ correlate too, at 0.4 to 0.6 in trials; at this value, four fifths of a mask's variance are
+# common to all images.
 ALIKE = 0.9
-LEVEL = 1e-3  # standard deviation within a mask below which it is the same everywhere, and correlates with nothing
+LEVEL = 1e-3  # standard deviation within a mask below which it counts as flat and has no correlation
 
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """Of the masks of many pictures. area, area_sd: mean and standard deviation of the share that they show, 0..1.
-    typical: the median of it. alike: mean correlation of two pictures' masks, -1..1, None where fewer than two vary.
-    level: share of the masks that show all places of their picture alike, 0..1."""
+    """Statistics of the masks of many images. area, area_sd, median_area: mean, standard deviation and median of the
+    share of the image that a mask shows, 0..1. mean_correlation: of the masks of two images, -1..1, None where fewer
+    than two vary. flat_fraction: share of the masks that are uniform, 0..1."""
 
     area: float
     area_sd: float
@@ -33,7 +32,7 @@ class MaskStatistics:
 
     @property
     def collapsed(self) -> str:
-        """How the masks have become worthless as explanations, with the way out; empty where they have not."""
+        """Kind of collapse that makes the masks useless as explanations, and its remedy; empty where there is none."""
         if self.median_area > OPEN:
             return (f"Mask collapsed: all open. Half of the masks show more than {100 * self.median_area:.3g} % of the "
                     "image, so they explain nothing. Raise mask_penalty, or train for more epochs: the mask closes "
@@ -42,26 +41,22 @@ class MaskStatistics:
             return (f"Mask collapsed: all closed. On average {100 * self.area:.3g} % of an image is shown, so the "
                     "student hardly sees it. Lower mask_penalty, or raise sufficiency or mask_prior.")
         if self.flat_fraction > 0.5:
-            return (
-                f"Mask collapsed: uniform. It shows {100 * self.area:.3g} % of an image and prefers no place. Raise "
-                "sufficiency and comprehensiveness, or train for more epochs."
-            )
+            return (f"Mask collapsed: uniform. It shows {100 * self.area:.3g} % of an image and prefers no place. "
+                    "Raise sufficiency and comprehensiveness, or train for more epochs.")
         if self.mean_correlation is not None and self.mean_correlation > ALIKE:
-            return (
-                f"Mask collapsed: the same for every image (correlation {self.mean_correlation:.2f}), so it explains "
-                "none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for more "
-                "epochs."
-            )
+            return (f"Mask collapsed: the same for every image (correlation {self.mean_correlation:.2f}), so it "
+                    "explains none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for more "
+                    "epochs.")
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """What a run's summary says of its masks."""
+        """Entry of a run's summary on its masks."""
         return {"area": self.area, "area_sd": self.area_sd, "alike": self.mean_correlation, "collapsed": self.collapsed}
 
 
 class BatchStatistics(NamedTuple):
-    """Of the masks of one batch. areas: the share that each shows [B]. direction: sum [S·S] of the centred masks, each
-    of length 1, over the `varying` that are not level."""
+    """Statistics of the masks of one batch. areas: the share that each shows [B]. direction: sum [S·S] of the centred
+    masks, each of length 1, over the `varying` that are not flat."""
 
     areas: NDArray[np.float64]
     direction: NDArray[np.float64]
@@ -69,7 +64,7 @@ class BatchStatistics(NamedTuple):
 
 
 def batch_statistics(masks: NDArray[np.floating]) -> BatchStatistics:
-    """Of masks [B, S, S] in 0..1."""
+    """Statistics of masks [B, S, S] in 0..1."""
     flat = masks.reshape(len(masks), -1).astype(np.float64)
     around = flat - flat.mean(axis=1, keepdims=True)
     length = np.sqrt(np.square(around).sum(axis=1))
@@ -78,7 +73,7 @@ def batch_statistics(masks: NDArray[np.floating]) -> BatchStatistics:
 
 
 class MaskAccumulator:
-    """Adds up masks, a batch at a time; none of them is kept."""
+    """Accumulator of mask statistics, a batch at a time; the masks themselves are not kept."""
 
     def __init__(self) -> None:
         self._areas: list[NDArray[np.float64]] = []
@@ -96,7 +91,7 @@ class MaskAccumulator:
         self._varying += batch.varying
 
     def report(self) -> MaskStatistics | None:
-        """Of all that has been added; None where there were no masks."""
+        """Statistics of all masks that were added; None where there were none."""
         if not self._areas:
             return None
         areas = np.concatenate(self._areas)
@@ -104,7 +99,7 @@ class MaskAccumulator:
                       1 - self._varying / len(areas))
 
     def _alike(self) -> float | None:
-        """The square of a sum of unit vectors is their number plus all pairs' correlations: no pair is looked at."""
+        """Mean correlation over all pairs: the square of a sum of unit vectors is their number plus these."""
         count = self._varying
         if count < 2:
             return None
@@ -112,6 +107,6 @@ class MaskAccumulator:
 
 
 def collapse_warning(summary: Mapping[str, Any] | None) -> str:
-    """The sentence of a run's summary on its masks' collapse; empty where there is none."""
-    said: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
-    return said
+    """Warning of a run's summary that its masks collapsed; empty where there is none."""
+    warning: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
+    return warning

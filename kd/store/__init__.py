@@ -1,1 +1,1 @@
-"""Everything that is kept on disk: files, and what they hold."""
+"""Storage on disk: runs, their files, and the caches' row files."""

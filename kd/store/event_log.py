@@ -1,6 +1,6 @@
-"""Files to which one JSON object a line is appended; each look at one reads only what is new, whoever looks.
+"""Append-only event logs, one JSON object a line; a repeated read parses only the new lines.
 
-Pages poll the events of runs, eight viewers eight times as often, and must not parse a long run's whole past for it.
+Pages poll the events of runs, eight viewers eight times as often, and must not parse all of a long run's log each time.
 """
 
 import json
@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MOST = 256  # files that are remembered
+MOST = 256  # files whose parsed events are kept in memory
 
 
 class _Read(NamedTuple):
-    """What has been read of a file.
+    """Parsed part of a file.
 
-    seen: its (bytes, time of change), both because a clock may stand still between two lines. last: the last whole
-    line, which tells a file that was written anew.
+    seen: its (bytes, time of change), both because the clock may not advance between two lines. last: the last whole
+    line, by which a file that was rewritten is recognised.
     """
 
     seen: tuple[int, int] = (-1, 0)
@@ -29,9 +29,9 @@ _lock = threading.Lock()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The events of a file, objects with an `event`, oldest first; other lines, and one half written, are passed over.
+    """Events of a file, objects with an `event`, oldest first; other lines, and a half-written one, are skipped.
 
-    The objects are shared with later readers: not to be changed.
+    The objects are shared with later readers and must not be changed.
     """
     with _lock:
         try:

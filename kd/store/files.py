@@ -1,4 +1,4 @@
-"""Files replaced in one step, and locks on them that can be asked without taking them."""
+"""Atomic writes of files, and the state of file locks."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _probe = threading.Lock()
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A new file beside `path` to be written in the block, which then takes its place in one step.
+    """A temporary file beside `path`, written in the block, that then replaces it in one step.
 
     A reader, or a kill at any moment, sees the old file or the new one. An error in the block leaves the old one.
     """
@@ -56,7 +56,7 @@ def held(lock: FileLock) -> bool:
 
 
 def modified(path: Path) -> int:
-    """When a file or folder was last modified, in nanoseconds; 0 when it is not there, or was deleted since it was
+    """Time of a file's or folder's last change in nanoseconds; 0 when it is not there, or was deleted since it was
     listed."""
     try:
         return path.stat().st_mtime_ns

@@ -22,7 +22,8 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Replicates:
-    """A distillation repeated with other seeds. The teacher stays: what varies is what control and student owe to luck.
+    """Replicates of a distillation with other seeds, for the seed variance of control and student; the teacher is the
+    same in all.
 
     pairs: control and student of each seed, by seed.
     """
@@ -32,17 +33,17 @@ class Replicates:
 
     @property
     def distillations(self) -> tuple[Distillation, ...]:
-        """The distillation of each seed."""
+        """Distillations, one per seed."""
         return tuple(Distillation(self.teacher, *pair) for pair in self.pairs)
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """All of them, in the order in which they train."""
+        """All runs, in the order in which they train."""
         return self.teacher, *(run for pair in self.pairs for run in pair)
 
 
 def control_of(store: Store, student: Run) -> Run | None:
-    """The control arm of a student: the run with the same spec but no teacher. None when it was deleted."""
+    """Control of a student: the run with the same spec but no teacher. None when it was deleted."""
     if not student.spec.teacher:
         return None
     return store.find(control_spec(student.spec))
@@ -50,8 +51,8 @@ def control_of(store: Store, student: Run) -> Run | None:
 
 @lru_cache(maxsize=4096)
 def control_spec(student: RunSpec) -> RunSpec:
-    """The same student, learning from the labels alone, and seeing the whole picture: without a teacher there is
-    nothing for an explainer to find."""
+    """Spec of a student's control: the same model, trained on the labels alone, without a mask network, which only a
+    teacher's outputs can train."""
     return replace(student.without_mask_net, method="supervised", method_args={}, teacher="")
 
 
@@ -68,10 +69,9 @@ def replicates_of(store: Store, student: Run) -> Replicates | None:
     if own is None:
         return None
     wanted = _any_seed(student.spec)
-    alike = {
-        run.spec.seed: trio for run in store if _any_seed(run.spec) == wanted and (trio := distillation_of(store, run))
-    }
-    return Replicates(own.teacher, tuple((alike[seed].control, alike[seed].student) for seed in sorted(alike)))
+    by_seed = {run.spec.seed: found for run in store
+               if _any_seed(run.spec) == wanted and (found := distillation_of(store, run))}
+    return Replicates(own.teacher, tuple((by_seed[seed].control, by_seed[seed].student) for seed in sorted(by_seed)))
 
 
 @lru_cache(maxsize=4096)

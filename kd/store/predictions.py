@@ -1,4 +1,4 @@
-"""What finished runs answered on their test set: read from disk, set beside each other, without torch."""
+"""Predictions of finished runs on their test split, read from `predictions.npz` without torch."""
 
 import io
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ALL, STUDENT_WRONG, TEACHER_WRONG, BOTH_WRONG, DISAGREE = CASES = (
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predicted and true class [N] of every test image, the images' names, and whose they are where that is known."""
+    """Predicted and true class [N] of every test image, the images' names, and their patients where these are known."""
 
     predicted: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -28,12 +28,12 @@ class Predictions:
         return np.asarray(self.predicted == self.labels)
 
     def same_images(self, other: "Predictions") -> bool:
-        """Whether both are answers to the same images, in the same order."""
+        """Whether both are predictions for the same images, in the same order."""
         return self.names == other.names and np.array_equal(self.labels, other.labels)
 
 
 def load(run: Run) -> Predictions | None:
-    """The run's answers on test, or None before it was tested."""
+    """The run's predictions on the test split, or None before it was tested."""
     stored = _stored(run)
     if stored is None:
         return None
@@ -42,7 +42,7 @@ def load(run: Run) -> Predictions | None:
 
 
 def logits(run: Run) -> NDArray[np.float32] | None:
-    """The run's logits [N, K] on test, or None before it was tested."""
+    """The run's logits [N, K] on the test split, or None before it was tested."""
     stored = _stored(run)
     return None if stored is None else stored["logits"]
 
@@ -57,7 +57,7 @@ def _stored(run: Run) -> dict[str, NDArray[Any]] | None:
 
 
 def select_cases(case: str, teacher: Predictions, student: Predictions) -> NDArray[np.int64]:
-    """Numbers of the test images of one of CASES, ascending. Raises UsageError for another name."""
+    """Indices of the test images of one of CASES, ascending. Raises UsageError for another name."""
     chosen = {ALL: np.ones(len(teacher.labels), bool), STUDENT_WRONG: teacher.right & ~student.right,
               TEACHER_WRONG: student.right & ~teacher.right, BOTH_WRONG: ~teacher.right & ~student.right,
               DISAGREE: teacher.predicted != student.predicted}

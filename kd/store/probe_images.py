@@ -1,7 +1,6 @@
-"""One fixed validation image per class, watched through training: its stage maps after every epoch, and where the
-student explains itself its mask.
+"""Tracked images: one fixed validation image per class, with its stage maps and mask after every epoch.
 
-Only files and numpy here, so a page can read them without torch.
+They are in the run's folder `probes/`. Read without torch, so that pages can.
 """
 
 import io
@@ -17,28 +16,28 @@ from kd.store.runs import Run
 
 
 def store_images(run: Run, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Pick the first validation image of each class, keep them with the run, and return them [P, S, S, 3]."""
+    """Store the first validation image of each class with the run, and return them [P, S, S, 3]."""
     pick = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
     _save(run.path / "probes" / "images.npz", images=images[pick], labels=labels[pick])
     return np.asarray(images[pick])
 
 
 def store_fill(run: Run, fill: NDArray[np.uint8]) -> None:
-    """Keep what stands where a mask hides the pictures [P, S, S, 3]."""
+    """Store the mask fill of the tracked images [P, S, S, 3]."""
     _save(run.path / "probes" / "fill.npz", fill=fill)
 
 
 def store_maps(run: Run, epoch: int, maps: Iterable[NDArray[np.floating]],
                mask: NDArray[np.floating] | None = None) -> None:
-    """Keep the stage maps [P, H_i, W_i] of one epoch, and the masks [P, S, S] in 0..1 that an explained student laid
-    over the pictures, in half precision."""
+    """Store the stage maps [P, H_i, W_i] of one epoch, and a masked student's masks [P, S, S] in 0..1, in half
+    precision."""
     stages = {f"stage_{number:02d}": stage.astype(np.float16) for number, stage in enumerate(maps)}
     masks = {} if mask is None else {"mask": mask.astype(np.float16)}
     _save(run.path / "probes" / f"{epoch:04d}.npz", **stages, **masks)
 
 
 def load_images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """The probe images [P, S, S, 3] and their labels [P], or None before training began."""
+    """The tracked images [P, S, S, 3] and their labels [P], or None before training began."""
     path = run.path / "probes" / "images.npz"
     if not path.exists():
         return None
@@ -47,7 +46,7 @@ def load_images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
 
 
 def load_fill(run: Run) -> NDArray[np.uint8] | None:
-    """What stands where a mask hides the probe images [P, S, S, 3]; None for a student without an explainer."""
+    """The mask fill of the tracked images [P, S, S, 3]; None for a student without a mask network."""
     path = run.path / "probes" / "fill.npz"
     if not path.exists():
         return None
@@ -65,12 +64,12 @@ def latest_maps(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
 
 
 def recorded_epochs(run: Run) -> list[int]:
-    """Epochs, counted from 0, of which there are maps, in order."""
+    """Epochs, counted from 0, with stored maps, in order."""
     return [int(path.stem) for path in _epochs(run)]
 
 
 def load_masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None:
-    """The masks [P, S, S] of all pictures after an epoch (None: the newest); None where there are none."""
+    """The masks [P, S, S] of all tracked images after an epoch (None: the newest); None where there are none."""
     if epoch is None:
         if not (found := recorded_epochs(run)):
             return None
@@ -83,15 +82,14 @@ def load_masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None
 
 
 def spread(epochs: Sequence[int], most: int) -> list[int]:
-    """At most so many of these epochs, evenly, with the first and the last among them."""
+    """At most `most` of these epochs, evenly spaced, with the first and the last among them."""
     if len(epochs) <= most:
         return list(epochs)
     return [epochs[at] for at in np.linspace(0, len(epochs) - 1, most).round().astype(int)]
 
 
 def maps_over_epochs(run: Run, number: int, most: int | None = None) -> list[tuple[int, NDArray[np.float16]]]:
-    """How the mask of one picture came to be: (epoch, mask [S, S]) of every epoch, or of those that `spread` chooses.
-    """
+    """Masks of one tracked image over training: (epoch, mask [S, S]) of every epoch, or of `most` evenly spaced."""
     found = recorded_epochs(run)
     if most is not None:
         found = spread(found, most)
@@ -99,16 +97,16 @@ def maps_over_epochs(run: Run, number: int, most: int | None = None) -> list[tup
 
 
 def masked_images(image: NDArray[np.uint8], fill: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """What a mask [S, S] leaves of a picture [S, S, 3]: the picture where it is 1, the fill where it is 0."""
+    """An image [S, S, 3] under a mask [S, S]: the image where it is 1, the fill where it is 0."""
     shown = mask.astype(np.float32)[..., None]
     return (shown * image + (1 - shown) * fill + 0.5).astype(np.uint8)
 
 
 def scaled(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A map [H, W] in 0..1 by its own range, as `kd.explainers.scale` does it with torch; zeros where it is blank."""
+    """A map [H, W] scaled to 0..1 by its own range, like `kd.explainers.scale`, in numpy; zeros for a blank map."""
     exact = values.astype(np.float32)
     low, high = exact.min(), exact.max()
-    if not high - low > 1e-3 * max(abs(low), abs(high)):  # the maps are kept in half precision; also false for nan
+    if not high - low > 1e-3 * max(abs(low), abs(high)):  # the maps are stored in half precision; also false for nan
         return np.zeros_like(exact)
     return (exact - low) / (high - low)
 

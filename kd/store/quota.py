@@ -8,7 +8,7 @@ GB = 10**9
 
 
 def quota_of(variable: str, default: float) -> int:
-    """Bytes that a cache may take: gigabytes in an environment variable, `default` where it is not set or empty.
+    """Quota of a cache in bytes: the gigabytes in an environment variable, `default` where it is not set or empty.
 
     Raises UsageError unless the variable is a number from 0 up.
     """

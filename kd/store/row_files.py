@@ -66,7 +66,7 @@ class RowFiles:
         return sum(column.write(index, rows[name]) for name, column in self._columns.items())
 
     def count(self, required: Iterable[Index]) -> RowCount:
-        """How many of the required rows are present, by their checksums alone.
+        """Number of required rows that are present and missing, by their checksums alone.
 
         The bytes are an upper bound: rows lie scattered, and disks allocate whole pages.
         """
@@ -114,7 +114,7 @@ class _RowFile:
         return len(index) * (self.row.bytes + 4)
 
     def checksums(self) -> NDArray[np.uint32]:
-        """Of all rows up to the last one that is present."""
+        """Checksums of all rows up to the last one that is present."""
         if self._checksums is None or self._rows is None:
             return np.empty(0, np.uint32)
         size = os.fstat(self._checksums).st_size // 4
@@ -142,10 +142,10 @@ def _open(path: Path, write: bool, owner: object) -> int | None:
 
 
 def _read(rows: int, checksums: int, number: int, size: int) -> bytes | None:
-    """A row of `size` bytes; None where there is none, or none that its checksum fits.
+    """A row of `size` bytes; None where it is missing or does not fit its checksum.
 
-    By system calls: through a memory map a file cut short is a fatal signal, and every page that was read counts as
-    this process's memory.
+    By system calls: through a memory map, a truncated file is a fatal signal, and every page that was read counts as
+    memory of this process.
     """
     try:
         checksum = int.from_bytes(os.pread(checksums, 4, 4 * number), "little")
@@ -156,7 +156,7 @@ def _read(rows: int, checksums: int, number: int, size: int) -> bytes | None:
 
 
 def _write(file: int, content: bytes, offset: int) -> None:
-    """By a system call: a full disk is an OSError here, and through a memory map a fatal signal."""
+    """Write by system calls: a full disk is an OSError here, and a fatal signal through a memory map."""
     while content:
         done = os.pwrite(file, content, offset)
         content, offset = content[done:], offset + done
@@ -174,12 +174,12 @@ def _present(checksums: NDArray[np.uint32], index: Index) -> NDArray[np.bool_]:
 
 
 def on_disk(status: os.stat_result) -> int:
-    """Bytes that a file takes on disk; the holes in it take none."""
+    """Bytes that a file takes on disk, without its holes."""
     return min(status.st_size, getattr(status, "st_blocks", 0) * 512 or status.st_size)
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes on disk of all files in a folder, also while some come and go."""
+    """Bytes on disk of all files in a folder, also while files are created and deleted."""
     total = 0
     for path in folder.rglob("*"):
         try:

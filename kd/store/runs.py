@@ -1,10 +1,10 @@
-"""Runs on disk: the folder is the only channel between the engine and whoever watches.
+"""Runs on disk: their folders are the only channel between the engine and the pages.
 
 A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
 validation), `resume.pt` (while unfinished), `probes/` (stage maps and masks per epoch), `evaluation.json`,
-`predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. What is
-computed of a finished run later lies beside these, and in `tasks/` how far it has come (see `kd.jobs.tasks`); what its
-students need of it, in `teacher_outputs/` (see `kd.training.teacher.cache`).
+`predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. Results
+that are computed of a finished run later lie beside these, their progress in `tasks/` (see `kd.jobs.tasks`); cached
+teacher outputs for its students in `teacher_outputs/` (see `kd.training.teacher.cache`).
 """
 
 import json
@@ -37,8 +37,8 @@ _LIFECYCLE = ("queued", "started", "failed", "cancelled")
 class Run:
     """A handle on one run folder.
 
-    It holds nothing but the spec, which never changes, once that was read: of a run that another process deletes
-    meanwhile everything can still be read, and is as if nothing had been computed yet.
+    It holds only the spec, which never changes, once that was read: a run that another process deletes meanwhile can
+    still be queried, and is as if nothing had been computed yet.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def planned_at(self) -> float:
-        """When the spec was written, unix seconds; 0 when the folder is gone."""
+        """Time at which the spec was written, unix seconds; 0 when the folder is gone."""
         return modified(self.path / "spec.json") / 1e9
 
     @property
@@ -80,12 +80,12 @@ class Run:
         return event_log.read(self.path / "events.jsonl")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """One event per finished epoch; an epoch that was repeated after a kill counts once, the later."""
+        """Events of the finished epochs, one each; of an epoch that was repeated after a kill, the later one."""
         found = {event["epoch"]: event for event in self.events() if event["event"] == "epoch"}
         return [found[number] for number in sorted(found)]
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one event. A line torn by a kill is closed first, so it costs only itself."""
+        """Append one event. A line left incomplete by a kill is ended first, so that only it is lost."""
         path = self.path / "events.jsonl"
         line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
         with path.open("ab+") as file:
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Test metrics, once they are there."""
+        """Scores on the test split, or None before they were computed."""
         return _read_json(self.path / "evaluation.json")
 
     @property
@@ -128,17 +128,17 @@ class Run:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Where a running run stands, renewed about every second: phase, and in training epoch, epochs, step, steps,
-        images_per_second, seconds_left. Empty before the first word."""
+        """Progress of a running run, updated about every second: phase, and in training epoch, epochs, step, steps,
+        images_per_second, seconds_left. Empty before the first report."""
         return _read_json(self.path / "progress.json") or {}
 
     def write_progress(self, phase: str, **values: Any) -> None:
-        """Renew `progress`."""
+        """Update `progress`."""
         write_json(self.path / "progress.json", {"phase": phase, "time": time.time(), **values})
 
     @property
     def failure_reason(self) -> str:
-        """Why the run failed, in words; empty when it did not."""
+        """Reason in words why the run failed; empty when it did not."""
         last = self.last_event(*_LIFECYCLE)
         return last.get("reason", "") if last and last["event"] == FAILED else ""
 
@@ -147,24 +147,24 @@ class Run:
         return next((event for event in reversed(self.events()) if event["event"] in names), None)
 
     def lock(self) -> FileLock:
-        """A fresh, unheld lock on this run; whoever queues or trains it holds one (any thread may release it)."""
+        """A fresh, unheld lock on this run, held while it is queued or trained (any thread may release it)."""
         return FileLock(self.path / ".lock", thread_local=False)
 
     def is_locked(self) -> bool:
-        """Whether some process queues or trains this run now."""
+        """Whether some process has queued this run, or trains it, now."""
         return held(self.lock())
 
     def task_lock(self, name: str) -> FileLock:
-        """A fresh, unheld lock on one of this run's tasks; whoever queues it or carries it out holds one."""
+        """A fresh, unheld lock on one of this run's tasks, held while it is queued or running."""
         return FileLock(self.path / "tasks" / f".{name}.lock", thread_local=False)
 
     def active_tasks(self) -> list[str]:
-        """Names of this run's tasks that are queued or being carried out now, by any process."""
+        """Names of this run's tasks that are queued or running now, in any process."""
         names = [path.name[1:].removesuffix(".lock") for path in sorted((self.path / "tasks").glob(".*.lock"))]
         return [name for name in names if held(self.task_lock(name))]
 
     def request_cancel(self) -> None:
-        """Ask whoever runs this to stop; works from any process."""
+        """Ask the process that trains this run to stop; works from any process."""
         (self.path / "cancel").touch()
 
     def cancel_requested(self) -> bool:
@@ -189,7 +189,7 @@ class Store:
         return self.paths.runs
 
     def create(self, spec: RunSpec) -> Run:
-        """The run of this spec: the folder that is there, or a new one."""
+        """The run of this spec: the existing one, or a new one."""
         if (found := self.find(spec)) is not None:
             return found
         run = Run(self.path / spec.id)
@@ -201,12 +201,12 @@ class Store:
         """The run with this spec, or None."""
         if (named := self.get(spec.id)) is not None:
             return named
-        # A version with fewer settings hashed them to another name; read today, its spec is the same.
+        # An earlier version with fewer settings hashed them to another name; read now, its spec is equal.
         return next((run for run in self if run.spec == spec), None)
 
     def __iter__(self) -> Iterator[Run]:
-        """Runs, latest first. Folders that are no run (no readable spec) are passed over, as are those that another
-        process deletes meanwhile."""
+        """Runs, latest first. Folders without a readable spec are skipped, and those that another process deletes
+        meanwhile."""
         found = [(modified(path), path.parent) for path in self.path.glob("[!.]*/spec.json")]
         return (run for run in (Run(path) for _, path in sorted(found, reverse=True)) if run.readable())
 
@@ -243,18 +243,18 @@ class Store:
             raise UsageError(f"{run.id} is {run.status}: cancel it first.")
         if busy := run.active_tasks():
             raise UsageError(f"{run.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
-        pupils = [other.id for other in self if other.spec.teacher == run.id]
-        if pupils:
-            raise UsageError(f"{run.id} is the teacher of {', '.join(pupils)}: delete those first.")
-        # Renamed first, so that a kill in the middle never leaves half a run that looks whole.
-        grave = run.path.with_name(f".deleted-{run.id}-{time.time_ns()}")
-        os.replace(run.path, grave)
-        shutil.rmtree(grave, ignore_errors=True)
+        students = [other.id for other in self if other.spec.teacher == run.id]
+        if students:
+            raise UsageError(f"{run.id} is the teacher of {', '.join(students)}: delete those first.")
+        # Renamed first, so that a kill in the middle never leaves a run that looks complete and is not.
+        removed = run.path.with_name(f".deleted-{run.id}-{time.time_ns()}")
+        os.replace(run.path, removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 @lru_cache(maxsize=4096)
 def _spec(path: Path, _changed: int) -> RunSpec:
-    """Pages ask for every run's spec at every poll."""
+    """Parsed spec file, cached because pages read every run's spec at every poll."""
     return RunSpec.from_json(json.loads(path.read_text()))
 
 

@@ -1,8 +1,8 @@
-"""How a run computes: on which device, in which precision, on how many threads.
+"""Device, precision and threads of a computation.
 
-Threads: all physical cores that the process may use, or as many as the spec says. The number decides the last bits of
-the weights, so it is set once when a run starts, recorded, and taken again by a resume. It must not depend on anything
-that happens meanwhile, such as somebody looking at a page.
+Threads: all physical cores that the process may use, or the number in the spec. The number affects the last bits of the
+weights, so it is set once when a run starts, recorded, and used again by a resume. It must not depend on anything that
+happens meanwhile, such as an open page.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of options in glibc's malloc.
 
 
 def resolve_device(wanted: str) -> str:
-    """The kind of device that `auto` stands for here, `cuda`, `mps` or `cpu`, as Lightning Fabric chooses it; any
-    other is itself, without its number."""
+    """Kind of device of a setting: `auto` becomes `cuda`, `mps` or `cpu`, as Lightning Fabric chooses here; any other
+    is returned without its number."""
     import torch
 
     if wanted != "auto":
@@ -30,8 +30,8 @@ def resolve_device(wanted: str) -> str:
 
 
 def device_here(wanted: str) -> str:
-    """The kind of device on which a model of a spec with this device is measured or inspected here: `cuda` where the
-    spec leaves it open and this machine has it, otherwise `cpu`.
+    """Kind of device on which a model is measured or inspected here: `cuda` where the spec's device allows it and this
+    machine has it, otherwise `cpu`.
 
     Never `mps`: explainers compute in double precision, which it lacks.
     """
@@ -41,12 +41,12 @@ def device_here(wanted: str) -> str:
 
 
 def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
-    """The arithmetic that `auto` stands for on a device: 32-true, bf16-mixed or 16-mixed; any other is itself.
+    """Precision of a setting on a device: `auto` becomes 32-true, bf16-mixed or 16-mixed; any other is returned as is.
 
     device_wanted: as in a spec, or a torch device's name. grouped: whether the model has grouped (depthwise)
-    convolutions. On a processor with bfloat16 it is taken for all but these: measured on one with AVX-512 BF16, a
-    training step of a plain student gains a third to three quarters and one of ResNet18 doubles its speed, but
-    MobileNetV2's falls to half, in the depthwise backward pass.
+    convolutions. A processor with bfloat16 uses it for all other models: measured with AVX-512 BF16, a training step of
+    a plain student is a third to three quarters faster and one of ResNet18 twice as fast, but MobileNetV2's takes twice
+    as long, in the depthwise backward pass.
     """
     import torch
 
@@ -63,30 +63,31 @@ def _bf16_in_hardware() -> bool:
 
 
 def _processor() -> Mapping[str, Any]:
-    """What torch knows of the processor; nothing where it cannot say."""
+    """Capabilities of the processor as torch reports them; empty in versions of torch that do not."""
     import torch
 
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    return ask() if ask else {}
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    return get_capabilities() if get_capabilities else {}
 
 
 def cores() -> int:
-    """Cores that this process may compute on: its share of the physical ones that it is allowed, no more than
+    """Number of cores that this process may compute on: its share of the physical ones allowed to it, at most
     OMP_NUM_THREADS where that is set."""
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = min(mine, _processor().get("num_physical_cores") or mine) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return max(1, min(share, int(asked)) if asked.isdigit() else share)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = min(allowed, _processor().get("num_physical_cores") or allowed)
+    share = physical // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(1, min(share, int(limit)) if limit.isdigit() else share)
 
 
 def threads(wanted: int = 0, recorded: int = 0) -> int:
-    """How many threads to compute on. wanted: as in a spec, 0 for all cores. recorded: on how many an earlier part of
-    the same run was computed, 0 for none; they are taken again where this machine has as many cores."""
+    """Number of threads to compute on. wanted: as in a spec, 0 for all cores. recorded: number in an earlier part of
+    the same run, 0 for none; it is used again where this machine has as many cores."""
     return wanted or (recorded if 0 < recorded <= cores() else cores())
 
 
 def set_threads(number: int) -> int:
-    """Let this thread of the program compute on so many threads from now on; gives the number back.
+    """Set the number of threads that this thread of the program computes on from now on; returns it.
 
     Other threads of the program keep theirs; one that is started later begins with it.
     """
@@ -98,7 +99,7 @@ def set_threads(number: int) -> int:
 
 @contextmanager
 def computing_threads(number: int) -> Iterator[None]:
-    """Compute in this block on so many threads; the former number comes back at the end."""
+    """A block that computes on so many threads; the former number is restored at its end."""
     import torch
 
     before = torch.get_num_threads()
@@ -110,10 +111,10 @@ def computing_threads(number: int) -> Iterator[None]:
 
 
 def wait_without_spinning() -> None:
-    """Let idle OpenMP threads of this program sleep; for every program that computes beside others, such as pages.
+    """Let idle OpenMP threads of this program sleep; for programs that compute beside others, such as pages.
 
-    Two threads that spin while they wait collapse when another thread wants the core. The runtime reads this once, when
-    torch is imported, so it must be called before that. A value that is set already stays.
+    Threads that spin while they wait slow each other down heavily when another thread needs the core. The runtime reads
+    this once, when torch is imported, so it must be called before that. A value that is set already stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -121,9 +122,9 @@ def wait_without_spinning() -> None:
 def tune_malloc() -> None:
     """Let this program keep up to 256 MB that it has freed, where glibc manages its memory.
 
-    A step makes and frees the same megabytes as the step before. By default they go back to the system each time and
-    come again page by page: with that gone, a plain student's step took a tenth less in the middle of sixteen pairs of
-    measurements, from nothing to 30 %.
+    Every training step allocates and frees the same megabytes. By default they are returned to the system each time and
+    allocated again page by page: without that, a plain student's step took 10 % less, the median of sixteen pairs of
+    measurements (0 to 30 %).
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

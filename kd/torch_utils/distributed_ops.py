@@ -1,6 +1,6 @@
-"""A batch that is shared among processes still counts as one: its batch-norm statistics, and its images' relations.
+"""Global-batch operations over processes: batch-norm statistics and all-gather with gradient.
 
-Gradients need nothing from here: every share is of one size, so the mean of the shares' gradients, which
+Gradients need nothing more: all shares have the same size, so the mean of their gradients, which
 DistributedDataParallel takes, is the gradient of the whole batch's mean loss.
 """
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 def batch_norm(world: int) -> AbstractContextManager[Any]:
-    """Within this context every batch norm in training takes mean and variance of the batch of all `world` processes,
-    whatever class of module it is; nothing about the modules or their state changes."""
+    """A context in which every batch norm in training uses mean and variance of the batch of all `world` processes,
+    whatever class of module it is; the modules and their state are unchanged."""
     return _GlobalBatchNorm() if world > 1 else nullcontext()
 
 
@@ -43,10 +43,10 @@ def all_gather_rows(rows: Tensor) -> Tensor:
     return _sum(shares).flatten(0, 1)
 
 
-def gather_objects(mine: list[T]) -> list[T]:
-    """The items of all processes, those of the first process first; any number of any picklable things from each."""
+def gather_objects(items: list[T]) -> list[T]:
+    """The items of all processes, in the order of the processes; any number of picklable objects from each."""
     shares: list[list[T]] = [[] for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(shares, mine)
+    distributed.all_gather_object(shares, items)
     return [item for share in shares for item in share]
 
 
@@ -70,7 +70,7 @@ def _sum(tensor: Tensor) -> Tensor:
 
 
 class _GlobalBatchNorm(TorchFunctionMode):
-    """Stands in for `F.batch_norm`, which every kind of batch norm comes down to: torch's, timm's, a projector's."""
+    """Replacement of `F.batch_norm`, which every kind of batch norm calls: torch's, timm's, a projector's."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:

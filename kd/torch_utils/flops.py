@@ -1,7 +1,7 @@
 """FLOPs, weights and memory of a block of torch code, counted without hooks.
 
-torch's own FlopCounterMode attaches hooks to every module of the process, so a count in a page would reach into the run
-that trains in another thread. This counter sees its own thread only; the formulas are torch's.
+torch's own FlopCounterMode attaches hooks to every module of the process, so a count in a page would affect a run that
+trains in another thread. This counter covers its own thread only; the formulas are torch's.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ class FlopCounter(TorchDispatchMode):
 
 
 def meta_image(size: int, batch: int = 1) -> Tensor:
-    """Images without values [batch, 3, size, size] on the meta device, to find shapes and costs with."""
+    """Images without values [batch, 3, size, size] on the meta device, for shapes and costs."""
     return torch.zeros(batch, 3, size, size, device="meta")
 
 
@@ -90,4 +90,4 @@ def _tensors(value: Any) -> list[Tensor]:
         return [value] if value.layout == torch.strided else []
     if isinstance(value, dict):
         value = list(value.values())
-    return [one for part in value for one in _tensors(part)] if isinstance(value, (list, tuple)) else []
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, (list, tuple)) else []

@@ -1,4 +1,4 @@
-"""Maps resized to an image or to another grid."""
+"""Bilinear resizing of maps to an image or to another grid."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""Random numbers of one thread's block of code, independent of the global generators of torch and numpy."""
+"""Random numbers for a block of code, isolated from the global generators of torch and numpy."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ _numpy = threading.Lock()
 
 @contextmanager
 def numpy_seeded(seed: int | None = None) -> Iterator[None]:
-    """A block for libraries that draw from numpy's global generator: one at a time, its state put back afterwards.
+    """A block for libraries that draw from numpy's global generator: one thread at a time, its state restored after.
 
-    seed: what it starts from; None leaves it as it is, for a library that sets it.
+    seed: of the generator; None leaves its state as it is, for a library that seeds it.
     """
     with _numpy:
         state = np.random.get_state()
@@ -29,18 +29,18 @@ def numpy_seeded(seed: int | None = None) -> Iterator[None]:
 
 
 def isolated_rng(seed: int, device: torch.device | str = "cpu") -> AbstractContextManager[Any]:
-    """A context in which every random number that torch draws in this thread comes from a generator of its own.
+    """A context in which every random number that torch draws in this thread comes from a separate generator.
 
     Forking the global generator would not do: other threads draw from it meanwhile (a page builds a preview while a
-    run trains with dropout), and both would get numbers that depend on the other. Here the global generator is neither
-    read nor moved, and the numbers are those of `torch.manual_seed(seed)`. device: where they are drawn; models are
+    run trains with dropout), and each would get numbers that depend on the other. Here the global generator is neither
+    read nor advanced, and the numbers are those of `torch.manual_seed(seed)`. device: where they are drawn; models are
     built on the CPU.
     """
     return _OwnGenerator(torch.Generator(device).manual_seed(seed))
 
 
 class _OwnGenerator(TorchDispatchMode):
-    """Gives `generator` to every operation that draws random numbers."""
+    """Dispatch mode that passes `generator` to every operation that draws random numbers."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def _takes_generator(func: Any) -> bool:
 
 
 def _is_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tensors without numbers draw none."""
+    """Whether the operation is on the meta device, where no numbers are drawn."""
     device = kwargs.get("device")
     return (device is not None and torch.device(device).type == "meta") or bool(
         args and isinstance(args[0], torch.Tensor) and args[0].is_meta)
