@@ -1,4 +1,4 @@
-"""Errors that a person can mend."""
+"""Errors that the user can correct, and the exception that stops a computation."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,7 +7,7 @@ SHOWN = 30  # names listed before "and more": a sentence, not a catalogue
 
 
 class UsageError(Exception):
-    """Something the user can put right.
+    """An error that the user can correct.
 
     The message is one or two sentences: what is wrong, with which value, and the way out. A page shows it
     in place; the command line prints it and exits 2. Every other exception is a defect and keeps its traceback.
@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 
 class Stopped(Exception):
-    """A long computation ended between two batches because it was asked to."""
+    """A long computation ended between two batches on request."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -1,4 +1,4 @@
-"""What a method and an explainer may see of a model."""
+"""Outputs of a forward pass, as methods and explainers receive them."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ from kd.losses import attention_map
 
 
 class MaskSampling(NamedTuple):
-    """How an explained student draws masks in training.
+    """Settings by which a masked student samples masks in training.
 
-    temperature: of the concrete relaxation, above 0; towards 0 each place is shown or not. samples: masks per picture.
-    joint: share of the student's gradient that reaches the explainer through the mask, 0..1.
+    temperature: of the concrete relaxation, above 0; towards 0 the masks become binary. samples: masks per image.
+    joint: share of the student's gradient that reaches the mask network through the mask, 0..1.
     """
 
     temperature: float
@@ -21,12 +21,12 @@ class MaskSampling(NamedTuple):
 
 
 class MaskSamples(NamedTuple):
-    """What an explained student drew in training, R masks per picture.
+    """Masks that a masked student sampled in training, R per image, and their results.
 
-    scores: log-odds [B, h, w] that a place is shown. shown, rest: what the masks leave of the first half of the batch,
-    and what they take away of the second [R·⌈B/2⌉, 3, S, S] (of an odd batch the middle one is in both). answers: the
-    student's logits [N·B, K] for all pictures under these and under random masks. Copies follow one another: row
-    r·n + i is of picture i of n.
+    scores: log-odds [B, h, w] that a place is shown. shown, rest: the first half of the batch under the masks, and the
+    second half under their complements [R·⌈B/2⌉, 3, S, S] (the middle image of an odd batch is in both). answers: the
+    student's logits [N·B, K] for all images under these and under random masks. Copies follow one another: row r·n + i
+    is of image i of n.
     """
 
     scores: Tensor
@@ -36,14 +36,14 @@ class MaskSamples(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """The result of one forward pass.
+    """Result of one forward pass.
 
     logits: [B, K], before softmax.
     stages: feature maps [B, C_i, H_i, W_i], from the input side to the last one before pooling; none where they
-        were not asked for.
-    cams: class activation maps [B, K, H, W] of the last stage, where they were asked for (`Classifier.class_maps`).
-    mask: of an explained student [B, S, S] in 0..1: how much of each pixel it was shown.
-    drawn: of an explained student that was asked to draw masks, as it is in training.
+        were not requested.
+    cams: class activation maps [B, K, H, W] of the last stage, where requested (`Classifier.class_activation_maps`).
+    mask: of a masked student [B, S, S] in 0..1: the share of each pixel that it was shown.
+    mask_samples: of a masked student that sampled masks, as it does in training.
     """
 
     logits: Tensor

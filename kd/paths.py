@@ -1,4 +1,4 @@
-"""Where things lie on disk: one root with `checkpoints/` (runs) and `data/` (sets and their decoded caches)."""
+"""Folders on disk: one root with `checkpoints/` (runs) and `data/` (data sets and their decoded caches)."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Paths:
-    """The folders under one root; they are made when first written to."""
+    """The folders under one root; each is created when first written to."""
 
     root: Path
 

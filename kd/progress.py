@@ -1,4 +1,4 @@
-"""Progress of a long computation: what it calls, and how often that is passed on."""
+"""Progress of a long computation: callbacks, and reporters that limit how often they are called."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class ProgressReporter:
 
 
 class PhaseProgress:
-    """Progress over weighted phases, each of which reports its own share; asked to stop at every report.
+    """Progress over weighted phases, each of which reports its own share; checks at every report whether to stop.
 
     total: the sum of all weights.
     """
@@ -55,7 +55,7 @@ class PhaseProgress:
 
     @contextmanager
     def phase(self, text: str, weight: float) -> Iterator[None]:
-        """A phase of this weight: within the block, calls are of its share."""
+        """A phase of this weight: a block within which calls report its share."""
         self.text, self.weight = text, weight
         self(0.0)
         yield

@@ -1,4 +1,4 @@
-"""A table of named things, filled by a decorator."""
+"""Registry of named members, filled by a decorator."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to members and says the way out when a name is unknown."""
+    """Mapping of names to members; an unknown name raises UsageError with the nearest known one."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

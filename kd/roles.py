@@ -1,19 +1,19 @@
-"""The parts that models play beside one another: their names, order, colours and marks, in figures and on pages."""
+"""Roles of compared models: names, order, colours and marks, in figures and on pages."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Role:
-    """One part. colour: hex, of lines, bars and text. mark: a dot of about the same hue in Streamlit's Markdown."""
+    """One role. colour: hex, of lines, bars and text. mark: a dot of about the same hue in Streamlit's Markdown."""
 
     key: str
     colour: str
     mark: str
 
 
-# The three that every distillation has, after Okabe and Ito: told apart with every common colour vision, and readable
-# on light and dark. Then further students, in the order in which they were named.
+# The first three, of every distillation, are from the palette of Okabe and Ito: distinguishable with every common
+# colour vision, and readable on light and dark. Then further students, in the order in which they were named.
 ROLE_TABLE = {role.key: role for role in (
     Role("teacher", "#0072B2", ":blue[●]"),
     Role("control", "#8A8F94", ":gray[●]"),

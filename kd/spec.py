@@ -99,7 +99,7 @@ class RunSpec:
 
     @cached_property
     def without_mask_net(self) -> Self:
-        """The same model without an explainer in front of it."""
+        """The same model without a mask network in front of it."""
         rest: dict[str, Any] = {item.name: item.default for item in fields(self)
                                 if item.name.startswith("mask_")}
         return replace(self, **rest)
@@ -160,5 +160,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _float(value: Any) -> float:
-    """-0.0 equals 0.0, and is written otherwise."""
+    """A float without negative zero, which equals 0.0 but is written otherwise."""
     return float(value) + 0.0

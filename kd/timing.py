@@ -30,7 +30,7 @@ def measure(call: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> Timin
 
 
 def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int = 5, warmup: int = 1) -> list[list[float]]:
-    """Seconds of `repeats` runs of each call. The calls take turns, so what slows the machine slows all alike."""
+    """Seconds of `repeats` runs of each call. The calls take turns, so that load on the machine slows all equally."""
     seconds: list[list[float]] = [[] for _ in calls]
     for turn in range(warmup + repeats):
         for call, taken in zip(calls, seconds, strict=True):

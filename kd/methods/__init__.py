@@ -24,29 +24,20 @@ METHODS.add("e2kd")(E2KD)
 METHODS.add("sp")(SimilarityPreserving)
 METHODS.add("medtex")(MEDTEX)
 
-__all__ = [
-    "METHODS",
-    "Hyperparameter",
-    "Method",
-    "MethodInfo",
-    "Shapes",
-    "TeacherOutputs",
-    "build",
-    "check",
-    "complete",
-]
+__all__ = ["METHODS", "Hyperparameter", "Method", "MethodInfo", "Shapes", "TeacherOutputs", "build", "check",
+           "complete"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
     """`args` with the method's defaults filled in. Raises UsageError for unknown or out-of-range settings."""
-    knobs = METHODS[name].info.hyperparameters
+    known = METHODS[name].info.hyperparameters
     for key, value in args.items():
-        if key not in knobs:
-            raise unknown(f"setting of method {name!r}", key, knobs) if knobs else UsageError(
+        if key not in known:
+            raise unknown(f"setting of method {name!r}", key, known) if known else UsageError(
                 f"Method {name!r} has no settings, so {key}={value:g} means nothing to it. Leave it out.")
-        if not knobs[key].low <= value <= knobs[key].high:
-            raise UsageError(f"{key} must be between {knobs[key].low:g} and {knobs[key].high:g}, not {value:g}.")
-    return {key: float(args.get(key, knob.default)) for key, knob in knobs.items()}
+        if not known[key].low <= value <= known[key].high:
+            raise UsageError(f"{key} must be between {known[key].low:g} and {known[key].high:g}, not {value:g}.")
+    return {key: float(args.get(key, setting.default)) for key, setting in known.items()}
 
 
 def build(name: str, args: Mapping[str, float]) -> Method:
@@ -55,13 +46,13 @@ def build(name: str, args: Mapping[str, float]) -> Method:
 
 
 def check(name: str, classes: int) -> str:
-    """What there is to say of a method on a data set of this many classes; empty when it is as its paper has it.
+    """Note on a method for a data set of this many classes; empty where there is none.
 
-    Raises UsageError where it would silently learn nothing from the teacher.
+    Raises UsageError where the student would learn nothing from the teacher.
     """
-    facts = METHODS[name].info
+    info = METHODS[name].info
     if classes != 2:
         return ""
-    if facts.multiclass_only:
-        raise UsageError(f"{facts.title} cannot be had on two classes: {facts.binary_note}")
-    return str(facts.binary_note)
+    if info.multiclass_only:
+        raise UsageError(f"{info.title} cannot be had on two classes: {info.binary_note}")
+    return str(info.binary_note)

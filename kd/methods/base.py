@@ -18,8 +18,8 @@ Shapes = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One hyper-parameter of a method: default, inclusive range, and what it does. fine: whether the form puts it among
-    those that most people leave alone."""
+    """One hyper-parameter of a method: default, inclusive range, and its meaning. advanced: whether the form puts it
+    among those that are rarely changed."""
 
     default: float
     low: float
@@ -30,9 +30,9 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What the form and the flags show of a method.
+    """Description of a method for forms and flags.
 
-    binary_note: one sentence where it is another thing on two classes; with `multiclass_only` why not there.
+    binary_note: one sentence on what differs for two classes; with `multiclass_only`, why it cannot be used there.
     """
 
     title: str
@@ -44,10 +44,10 @@ class MethodInfo:
 
 
 class Method(nn.Module):
-    """Base of every method. Called once per batch; its terms are already weighted: their sum is the loss.
+    """Base class of all methods. Called once per batch; its terms are already weighted: their sum is the loss.
 
-    The keywords of its constructor are its hyper-parameters. What it learns beside the student (a projector) are its
-    own parameters: trained along, kept in the resume state, never part of the student that is exported.
+    The keywords of its constructor are its hyper-parameters. Modules that are trained with the student (a projector)
+    are its own parameters: saved in the resume state, never part of the exported student.
     """
 
     info: ClassVar[MethodInfo]
@@ -55,7 +55,7 @@ class Method(nn.Module):
     needs_cams: ClassVar[bool] = False  # whether the student's observation shall carry class activation maps
     needs_mask_net: ClassVar[bool] = False  # whether the student must have a mask network in front of it
     warmup_fraction: ClassVar[float] = 0.0
-    """Share of the training over which the loss still changes its meaning: no epoch before that is the one kept."""
+    """Share of the training over which the loss still changes: the best epoch is chosen after it."""
     compares_batch: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def setup(self, student: Shapes, teacher: Shapes) -> None:
@@ -71,8 +71,9 @@ class Method(nn.Module):
 
     @property
     def live_queries(self) -> tuple[str, ...]:
-        """Names of images that the student makes in each step (`kd.observation.Drawn`) and that the teacher classifies
-        then: its logits, differentiable in the images, are among the teacher outputs under the same names."""
+        """Names of images that the student makes in each step (fields of `kd.observation.MaskSamples`) and that the
+        teacher then classifies: its logits, differentiable in the images, are among the teacher outputs by this name.
+        """
         return ()
 
     def forward_kwargs(self, progress: float) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class E2KD(Method):
     of the teacher's top class in either model, on the coarser grid of the two (Parchami-Araghi 2024, arXiv 2402.03119,
     e²KD).
 
-    An image whose teacher map is blank has no place to imitate and counts 0.
+    An image whose teacher map is blank contributes 0.
     """
 
     info = MethodInfo(

@@ -13,7 +13,8 @@ class FitNet(Method):
     """`CE(z_s, y) + w·MSE(r(F_s), F_t)`, F_t the teacher's middle stage, F_s the student's stage of its grid, r a 1×1
     convolution with batch norm (Romero 2015, arXiv 1412.6550, FitNets).
 
-    F_s is first brought to the teacher's grid. Both terms are learnt together, not one after the other as in the paper.
+    F_s is first resized to the teacher's grid. Both terms are trained together, not one after the other as in the
+    paper.
     """
 
     info = MethodInfo(

@@ -42,7 +42,7 @@ class LogitStandardisation(Method):
     """`h·CE(z_s, y) + w·T²·KL(softmax(ẑ_t/T) ‖ softmax(ẑ_s/T))`, ẑ = (z − mean)/(std + 1e-7) over the classes of an
     image, std unbiased (Sun 2024, arXiv 2403.01427).
 
-    The student need not reach the size of its teacher's logits, only their order and relations.
+    The student need not match the scale of its teacher's logits, only their order and relations.
     """
 
     info = MethodInfo(
@@ -69,8 +69,8 @@ class DKD(Method):
     """`CE(z_s, y) + warm·(a·TCKD + b·NCKD)` (Zhao 2022, arXiv 2203.08679).
 
     With p = softmax(z/T): TCKD = T²·KL([p_y, 1−p_y]_t ‖ [p_y, 1−p_y]_s); NCKD = T²·KL over the other K−1 classes,
-    re-normalised. warm = min(progress/W, 1). Soft targets weigh NCKD by 1 − p_y of the teacher, so that it is lost
-    where the teacher is sure; here it has a weight of its own.
+    re-normalised. warm = min(progress/W, 1). KD weights NCKD by the teacher's 1 − p_y, so that it vanishes where the
+    teacher is confident; here it has a weight of its own.
     """
 
     info = MethodInfo(
@@ -115,8 +115,8 @@ class DIST(Method):
     """`CE(z_s, y) + w·τ²·[β·(1 − mean_i ρ(Y_s[i,:], Y_t[i,:])) + γ·(1 − mean_k ρ(Y_s[:,k], Y_t[:,k]))]`, Y =
     softmax(z/τ), ρ Pearson's correlation (Huang 2022, arXiv 2205.10536, DIST).
 
-    Inter-class (β): of one image, how the classes stand to each other. Intra-class (γ): of one class, how the images of
-    the batch do; a batch of two has a correlation of ±1 and teaches nothing there.
+    Inter-class (β): correlation over the classes of an image. Intra-class (γ): correlation over the images of a batch,
+    class by class; in a batch of two it is ±1 and has no gradient.
     """
 
     info = MethodInfo(

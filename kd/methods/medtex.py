@@ -1,4 +1,4 @@
-"""A student that learns to see only what its teacher's answer rests on, and an explainer that finds it."""
+"""MED-TEX: a student and the mask network in front of it, trained together from a teacher's outputs."""
 
 import math
 from typing import Any
@@ -12,35 +12,36 @@ from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherO
 from kd.observation import MaskSampling, Observation
 from kd.torch_utils.resize import upsample
 
-WARM_UP = 0.3  # share of the training over which the bottleneck closes: at once it would shut a mask that knows nothing
-# Share of the training after which the mask hardly closes further, seen in runs of 12 and 20 epochs. Of the epochs
-# before, the best on validation would be the one that shows most.
+WARM_UP = 0.3  # share of the training over which the mask penalty rises: at once it would close an untrained mask
+# Share of the training after which the mask area hardly falls further, measured in runs of 12 and 20 epochs. Of the
+# epochs before, validation would choose the one with the largest area.
 SETTLED = 0.7
-# Logits that a decided class may stand above the mean of the others; a fine-tuned teacher's 20 would outweigh all else.
+# Largest distance of the teacher's top logit from the mean of the others; a fine-tuned teacher's 20 would outweigh all
+# other terms.
 SURE = 6.0
 START = 1.0  # temperature of the relaxation at the beginning
 
 
 class MEDTEX(Method):
-    """Explainer and student together, from the teacher's answers (Nguyen-Duc 2022, arXiv 2008.02593, MED-TEX).
+    """Mask network and student trained together from the teacher's outputs (Nguyen-Duc 2022, arXiv 2008.02593).
 
-    The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the explainer's mask, p_t and p_s are the two models' probabilities:
+    The student sees `x̃ = m⊙x + (1−m)⊙b`; m is the predicted mask, p_t and p_s are the two models' probabilities:
 
     - information: `T²·KL(p_t(x) ‖ p_s(x̃))` at temperature T. Its negative is, up to the teacher's entropy, the
-      variational lower bound of the mutual information between the teacher's answer on x and the student's on x̃.
+      variational lower bound of the mutual information between the teacher's output on x and the student's on x̃.
     - sufficiency, comprehensiveness (DeYoung 2020, arXiv 1911.03429): `KL(p_t(x) ‖ p_t(x̃))` and
-      `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same bound with the frozen teacher for the
-      decoder, and that its class is gone from what the mask leaves out. Both at the temperature, at least 1, at which
-      the teacher's answer on x is calm. The teacher is asked live for those of the two that weigh anything.
+      `−log(1 − p_t(k|x̂))`, x̂ = (1−m)⊙x + m⊙b, k the teacher's class: the same bound with the frozen teacher as
+      decoder, and absence of its class from the complement of the mask. Both at a temperature, at least 1, that limits
+      the teacher's logits on x. The teacher is queried live for those of the two with a weight above 0.
     - mask_penalty: `mean KL(Bernoulli(m) ‖ Bernoulli(r))` over places, warmed up.
     - hard: cross-entropy with the labels. total_variation: that of m. features: the information bound between the
-      last stages, a Gaussian with learnt variance for decoder (as VID, Ahn 2019, arXiv 1904.05835), of the student
-      under its mean mask: it teaches the student and is no pressure on the explainer, whatever `student_gradient` is.
+      last stages with a Gaussian decoder of learnt variance (as VID, Ahn 2019, arXiv 1904.05835), of the student under
+      its mean mask: it trains the student and never the mask network, whatever `student_gradient` is.
 
-    In the paper the student's loss alone drives the explainer (`student_gradient` = 1, `sufficiency` =
-    `comprehensiveness` = 0). An explainer that is trained so writes the class into the shape of its mask, which needs
-    no evidence (Jethani 2021, arXiv 2103.01890). Here the frozen teacher drives it, and the student learns on random
-    masks beside, as that paper has it.
+    In the paper the student's loss alone trains the mask network (`student_gradient` = 1, `sufficiency` =
+    `comprehensiveness` = 0). A mask network trained so encodes the class in the shape of its mask, without regard to
+    evidence (Jethani 2021, arXiv 2103.01890). Here the frozen teacher trains it, and the student is also trained on
+    random masks, as in that paper.
     """
 
     info = MethodInfo(
@@ -136,36 +137,33 @@ class MEDTEX(Method):
 
     @property
     def live_queries(self) -> tuple[str, ...]:
-        """What costs is the teacher's passes: those that weigh nothing are not asked for."""
+        """Images of the terms with a weight above 0: the teacher's passes are the expensive part."""
         return tuple(name for name, weight in (("shown", self.sufficiency), ("rest", self.comprehensiveness)) if weight)
 
     def forward_kwargs(self, progress: float) -> dict[str, Any]:
         temperature = START * (self.concrete_temperature / START) ** progress
-        return {
-            **super().forward_kwargs(progress),
-            "drawing": MaskSampling(temperature, self.samples, self.student_gradient),
-        }
+        return {**super().forward_kwargs(progress),
+                "drawing": MaskSampling(temperature, self.samples, self.student_gradient)}
 
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
-        assert student.mask_samples is not None, "the forward pass was not asked to draw masks"
-        drawn, said = student.mask_samples, teacher["logits"]
-        first, second = said[:(len(said) + 1) // 2], said[len(said) // 2:]
-        answers = torch.cat([student.logits, drawn.answers])
-        soft = soft_loss(answers, _copied(said, answers), self.temperature)
-        closed = min(1.0, progress / WARM_UP)
-        terms = {
-            "hard": self.alpha * F.cross_entropy(answers, _copied(target, answers)),
-            "information": (1 - self.alpha) * soft}
+        assert student.mask_samples is not None, "the forward pass was called without mask sampling"
+        samples, reference = student.mask_samples, teacher["logits"]
+        first, second = reference[:(len(reference) + 1) // 2], reference[len(reference) // 2:]
+        logits = torch.cat([student.logits, samples.answers])
+        soft = soft_loss(logits, _copied(reference, logits), self.temperature)
+        warm = min(1.0, progress / WARM_UP)
+        terms = {"hard": self.alpha * F.cross_entropy(logits, _copied(target, logits)),
+                 "information": (1 - self.alpha) * soft}
         if self.sufficiency:
-            terms["sufficiency"] = self.sufficiency * _unkept(teacher["shown"], _copied(first, teacher["shown"]))
+            terms["sufficiency"] = self.sufficiency * _sufficiency_gap(
+                teacher["shown"], _copied(first, teacher["shown"]))
         if self.comprehensiveness:
-            terms["comprehensiveness"] = self.comprehensiveness * _still_there(
-                teacher["rest"], _copied(second, teacher["rest"])
-            )
-        terms["mask_penalty"] = closed * self.mask_penalty * _divergence(drawn.scores, self.mask_prior)
+            terms["comprehensiveness"] = self.comprehensiveness * _remaining_evidence(
+                teacher["rest"], _copied(second, teacher["rest"]))
+        terms["mask_penalty"] = warm * self.mask_penalty * _divergence(samples.scores, self.mask_prior)
         if self.total_variation:
-            terms["total_variation"] = self.total_variation * _variation(drawn.scores.sigmoid())
+            terms["total_variation"] = self.total_variation * _variation(samples.scores.sigmoid())
         if self.features:
             terms["features"] = self.features * self.decoder(student.stages[-1], teacher[f"stage:{self.theirs}"])
         return terms
@@ -173,7 +171,7 @@ class MEDTEX(Method):
 
 class _Gaussian(nn.Module):
     """`mean (F_t − μ(F_s))² / 2σ² + log σ`, μ a 1×1 convolution of the student's features and σ² a variance per
-    channel, both learnt. Below 0 where a channel is foretold closely."""
+    channel, both learnt. Below 0 where a channel is predicted closely."""
 
     LEAST = 1e-3  # of the variance: a channel that never changes would have none
 
@@ -189,27 +187,27 @@ class _Gaussian(nn.Module):
 
 
 def _copied(rows: Tensor, like: Tensor) -> Tensor:
-    """The rows [B, …] as often as they are in `like` [N·B, …]."""
+    """Rows [B, …] repeated to the length of `like` [N·B, …]."""
     return rows.repeat(len(like) // len(rows), *[1] * (rows.ndim - 1))
 
 
-def _calm(said: Tensor) -> Tensor:
-    """The temperature [B, 1], at least 1, at which the teacher's class stands no more than SURE above the mean of the
-    others."""
-    top = said.amax(dim=1, keepdim=True)
-    return ((top - said).sum(dim=1, keepdim=True) / (said.shape[1] - 1) / SURE).clamp_min(1.0)
+def _temperature(reference: Tensor) -> Tensor:
+    """Temperature [B, 1], at least 1, at which the teacher's top logit is at most SURE above the mean of the others."""
+    top = reference.amax(dim=1, keepdim=True)
+    return ((top - reference).sum(dim=1, keepdim=True) / (reference.shape[1] - 1) / SURE).clamp_min(1.0)
 
 
-def _unkept(logits: Tensor, said: Tensor) -> Tensor:
-    """`KL(p_t(x) ‖ p)` of the teacher's logits for another picture, mean over rows [B, K]."""
-    return soft_loss(logits / _calm(said), said / _calm(said), 1.0)
+def _sufficiency_gap(logits: Tensor, reference: Tensor) -> Tensor:
+    """`KL(p_t(x) ‖ p)`, mean over rows. logits: the teacher's for the masked images [B, K]; reference: for the whole.
+    """
+    return soft_loss(logits / _temperature(reference), reference / _temperature(reference), 1.0)
 
 
-def _still_there(logits: Tensor, said: Tensor) -> Tensor:
+def _remaining_evidence(logits: Tensor, reference: Tensor) -> Tensor:
     """`−log(1 − p_k)` of the teacher's class k, mean over rows, by the other classes' log-sum-exp: exact where p_k is
     nearly 1."""
-    logits = logits / _calm(said)
-    others = logits.scatter(1, said.argmax(dim=1, keepdim=True), -math.inf).logsumexp(dim=1)
+    logits = logits / _temperature(reference)
+    others = logits.scatter(1, reference.argmax(dim=1, keepdim=True), -math.inf).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - others).mean()
 
 
@@ -222,6 +220,6 @@ def _divergence(scores: Tensor, rate: float) -> Tensor:
 
 
 def _variation(masks: Tensor) -> Tensor:
-    """Mean difference [B, h, w] between neighbours."""
+    """Total variation of masks [B, h, w]: mean absolute difference between neighbours."""
     down, across = masks.diff(dim=1).abs().mean(), masks.diff(dim=2).abs().mean()
     return down + across

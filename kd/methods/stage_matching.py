@@ -1,4 +1,4 @@
-"""Which stage of a student answers to which stage of its teacher."""
+"""Stage matching: pairs of a student's and its teacher's stages."""
 
 import math
 
@@ -8,11 +8,11 @@ FARTHEST = 1.5  # halvings; a network without padding is off by a rim, so two gr
 
 
 def pairs(student: Shapes, teacher: Shapes) -> tuple[tuple[int, int], ...]:
-    """(student's stage, teacher's stage) of like grids, from the input side; each stage stands in one pair at most.
+    """Pairs (student's stage, teacher's stage) of similar grids, from the input side; each stage is in one at most.
 
-    The last stages are a pair whatever their grids. Of the others the closest grids meet first (on a log scale; among
-    equals the deeper), no two pairs cross, and what is more than one halving from all that is left stays alone: most
-    often the teacher's stem.
+    The last stages are a pair whatever their grids. Of the others, the closest grids are paired first (on a log scale;
+    among equals the deeper), no two pairs cross, and a stage without a partner within FARTHEST halvings stays unpaired:
+    most often the teacher's stem.
     """
     found = [(len(student) - 1, len(teacher) - 1)]
     possible = [(s, t) for s in range(len(student) - 1) for t in range(len(teacher) - 1)]
@@ -23,5 +23,5 @@ def pairs(student: Shapes, teacher: Shapes) -> tuple[tuple[int, int], ...]:
 
 
 def _apart(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
-    """How many halvings lie between two grids."""
+    """Number of halvings between two grids."""
     return abs(math.log2(one[1] * one[2] / (other[1] * other[2]))) / 2

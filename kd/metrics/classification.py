@@ -1,8 +1,8 @@
 """Scores of a classifier: scikit-learn's where it has them, imported late, because the first page needs none.
 
-Accuracy, recall and macro-F1 are computed from the confusion matrix; tests compare them with scikit-learn. It has no
-reliability diagram with counts and so no calibration error, and AUROC of several classes only where every class has an
-image.
+Accuracy, recall and macro-F1 are computed from the confusion matrix, because the bootstrap resamples a thousand
+matrices and not labels; tests compare them with scikit-learn. It has no reliability diagram with counts and so no
+calibration error, and AUROC of several classes only where every class has an image.
 """
 
 from dataclasses import dataclass

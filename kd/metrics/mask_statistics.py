@@ -45,8 +45,8 @@ class MaskStatistics:
                     "Raise sufficiency and comprehensiveness, or train for more epochs.")
         if self.mean_correlation is not None and self.mean_correlation > ALIKE:
             return (f"Mask collapsed: the same for every image (correlation {self.mean_correlation:.2f}), so it "
-                    "explains none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for more "
-                    "epochs.")
+                    "explains none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for "
+                    "more epochs.")
         return ""
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A classifier that can be watched: pixels in, logits and stage maps out."""
+"""Base class of all classifiers: pixels in, logits and stage features out."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from kd.observation import Observation
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name in the model, its channels, and how many times smaller than the picture it is."""
+    """One stage: its name in the model, its channels, and the reduction of its grid against the image."""
 
     name: str
     channels: int
@@ -20,11 +20,11 @@ class Stage:
 
 
 class Classifier(nn.Module):
-    """Base of every model: takes RGB [B, 3, S, S] in 0..1, normalises for itself, returns an Observation.
+    """Base class of all models: takes RGB [B, 3, S, S] in 0..1, normalises internally, returns an Observation.
 
-    Subclasses give `stages`, `forward_stages` and `forward_head`; `forward_head(forward_stages(x)[-1])` are the logits,
-    so an explainer can take the gradient from the last stage on without a hook. `forward_stages` keeps no state on the
-    module: two threads may share one eval-mode model.
+    Subclasses define `stages`, `forward_stages` and `forward_head`; `forward_head(forward_stages(x)[-1])` are the
+    logits, so an explainer can take the gradient from the last stage on without a hook. `forward_stages` keeps no state
+    on the module: two threads may share one model in eval mode.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps of all stages [B, C_i, H_i, W_i] of a normalised image."""
+        """Feature maps of all stages [B, C_i, H_i, W_i] for normalised images."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_stages")
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -46,14 +46,14 @@ class Classifier(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward_head")
 
     def forward_from(self, images: Tensor, stage: int, features: Tensor) -> Tensor:
-        """Logits [B, K] for RGB images [B, 3, S, S] in 0..1 when `stage`, counted from 0, gives `features`
-        [B, C, H, W] in place of its own; `features` may be written into. At the last stage that is the head alone."""
+        """Logits [B, K] for RGB images [B, 3, S, S] in 0..1 with the output of `stage`, counted from 0, replaced by
+        `features` [B, C, H, W], which may be written into. For the last stage only the head is computed."""
         if stage == len(self.stages) - 1:
             return self.forward_head(features)
         return self.forward_head(self.stages_from((images - self.mean) / self.std, stage, features))
 
     def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        """The last stage's maps when an earlier `stage` gives `features`; see `forward_from`."""
+        """Features of the last stage with the output of an earlier `stage` replaced; see `forward_from`."""
         raise NotImplementedError(f"{type(self).__name__} must define stages_from")
 
     @property
@@ -65,18 +65,18 @@ class Classifier(nn.Module):
         return None
 
     def predict_mask(self, images: Tensor) -> Tensor:
-        """How much of each pixel [B, S, S] of RGB images [B, 3, S, S] in 0..1 it is shown, 0..1.
+        """Mask [B, S, S] in 0..1 for RGB images [B, 3, S, S] in 0..1: the share of each pixel that the student sees.
 
         Raises UsageError for a model without a mask network.
         """
         raise UsageError("This model has no mask: only a student that was distilled with a mask network (MED-TEX) has.")
 
     def class_activation_maps(self, features: Tensor) -> Tensor:
-        """Class activation maps [B, K, H, W] of the last stage's features [B, C, H, W], differentiable in all that they
-        depend on: `CAM_k = Σ_c w_kc·F_c` (Zhou 2016, arXiv 1512.04150).
+        """Class activation maps [B, K, H, W] of the last stage's features [B, C, H, W], differentiable:
+        `CAM_k = Σ_c w_kc·F_c` (Zhou 2016, arXiv 1512.04150).
 
-        A head that is more than pooling and one linear layer has no w_kc: there it is the gradient of the logit with
-        respect to the channel's mean, which is the same number where both exist (Selvaraju 2017, arXiv 1610.02391).
+        A head that is more than pooling and one linear layer has no w_kc; there it is the gradient of the logit with
+        respect to the channel's mean, which is equal where both exist (Selvaraju 2017, arXiv 1610.02391).
         """
         if self.pooled_linear is not None:
             return torch.einsum("bchw,kc->bkhw", features, self.pooled_linear.weight)
@@ -87,15 +87,15 @@ class Classifier(nn.Module):
         weights = any(weight.requires_grad for weight in self.parameters())
         graph = torch.is_grad_enabled() and (features.requires_grad or weights)
         with torch.inference_mode(False), torch.enable_grad():
-            # Outside of a graph (a teacher's features) the head is still differentiated, and nothing behind it.
+            # Outside of a graph (a teacher's features) only the head is differentiated.
             source = features if features.requires_grad else features.clone().requires_grad_()
-            scores = self.forward_head(source.clone()).sum(dim=0)  # the head may write into what it is given
+            scores = self.forward_head(source.clone()).sum(dim=0)  # the head may work in place
             maps = torch.stack([_weighted(source, score, graph) for score in scores], dim=1)
         return maps if graph else maps.detach()
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True) -> Observation:
-        """images: RGB [B, 3, S, S] in 0..1. cams, stages: whether the observation shall have class activation maps,
-        and the stages' features, too."""
+        """Observation of RGB images [B, 3, S, S] in 0..1. cams, stages: whether it has class activation maps and the
+        stages' features, too."""
         features = self.forward_stages((images - self.mean) / self.std)
         return Observation(self.forward_head(features[-1]), features if stages else (),
                            self.class_activation_maps(features[-1]) if cams else None)

@@ -1,4 +1,4 @@
-"""What a model costs: parameters and FLOPs, counted on the meta device, so nothing is computed or downloaded.
+"""Cost of a model: parameters and FLOPs, counted on the meta device without computing or downloading anything.
 
 One multiply-add is 2 FLOPs, and only convolutions and matrix products count, as `torch.utils.flop_counter` has it.
 """
@@ -19,7 +19,7 @@ from kd.torch_utils.flops import FlopCounter, meta_image
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: number of weights. flops: of one forward pass of one picture; a multiply-add is 2."""
+    """Cost of a model. parameters: number of weights. flops: of one forward pass of one image; a multiply-add is 2."""
 
     parameters: int
     flops: int
@@ -27,9 +27,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One stage. grid: units per side of its maps. receptive_field: side in pixels of what its middle unit sees.
+    """Size and cost of one stage. grid: units per side of its maps. receptive_field: of its middle unit, in pixels.
 
-    parameters, flops: spent since the stage before it (the classifier behind the last stage is in no row).
+    parameters, flops: those since the previous stage (the classifier behind the last stage is in no row).
     """
 
     name: str
@@ -41,28 +41,28 @@ class LayerRow:
 
 
 def cost(spec: RunSpec, classes: int) -> Cost:
-    """The cost of a spec's model for one picture at `spec.image_size`.
+    """Cost of a spec's model for one image of `spec.image_size` pixels.
 
-    Raises UsageError when the model is unknown or cannot take pictures of this size.
+    Raises UsageError when the model is unknown or cannot take images of this size.
     """
     return _counted(architecture(spec, classes)).whole
 
 
 def cost_of(model: Classifier, size: int) -> Cost:
-    """The cost of a model for one picture of `size` pixels; the model is not touched."""
+    """Cost of a model for one image of `size` pixels; the model is unchanged."""
     return _count(copy.deepcopy(model).to("meta").eval(), size).whole
 
 
 def mask_cost(spec: RunSpec, classes: int) -> Cost | None:
-    """Of `cost`, what finds the mask and lays it over the picture; None for a model that lays none. Raises UsageError
-    as `cost` does."""
+    """Cost of a masked student's mask network and of applying its mask, part of `cost`; None for other models. Raises
+    UsageError as `cost` does."""
     found = _counted(architecture(spec, classes)).mask_net
     return found if spec.mask_net_depth else None
 
 
 def layers(spec: RunSpec, classes: int) -> list[LayerRow]:
-    """One row per stage of a spec's model, from the image that it sees on: what a mask network costs in front of it is
-    in no row. Raises UsageError as `cost` does."""
+    """Size and cost per stage of a spec's model; a mask network in front of it is in no row. Raises UsageError as
+    `cost` does."""
     what = architecture(spec, classes)
     stages, shares, sides = meta_model(what).stages, _counted(what).shares, receptive_field.receptive_fields(spec)
     return [LayerRow(stage.name, stage.channels, share.grid, share.parameters, share.flops, side)
@@ -71,7 +71,7 @@ def layers(spec: RunSpec, classes: int) -> list[LayerRow]:
 
 @dataclass(frozen=True)
 class _Share:
-    """What one stage adds."""
+    """Size and cost of one stage."""
 
     grid: int
     parameters: int
@@ -80,7 +80,7 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Count:
-    """mask_net: what has been spent when the student gets its image; nothing where there is no mask network."""
+    """Counted costs. mask_net: before the student sees its image; 0 where there is no mask network."""
 
     whole: Cost
     mask_net: Cost
@@ -106,7 +106,7 @@ def _count(model: Classifier, size: int) -> _Count:
 def _mask_cost(model: Classifier, size: int) -> Cost:
     if not isinstance(model, MaskedStudent):
         return Cost(0, 0)
-    picture = meta_image(size)
+    image = meta_image(size)
     with torch.no_grad(), FlopCounter(model) as counter:
-        model.apply_mask(picture, model.predict_mask(picture))
+        model.apply_mask(image, model.predict_mask(image))
     return Cost(counter.parameters, counter.flops)

@@ -1,4 +1,4 @@
-"""From a spec to a model: which one, for which picture, with which starting weights."""
+"""Models built from specs, with their initial weights."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +24,7 @@ _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 @dataclass(frozen=True)
 class Architecture:
-    """The fields of a spec that decide what a model looks like; those that mean nothing to it are at rest.
+    """The fields of a spec that determine a model's architecture; those that do not apply have their zero value.
 
     mask_net: depth, width and fill of the mask network in front of it, or None.
     """
@@ -46,7 +46,7 @@ class Architecture:
 
 
 def architecture(spec: RunSpec, classes: int) -> Architecture:
-    """The architecture of a spec. Raises UsageError when its model is unknown or cannot be cut where it says."""
+    """Architecture of a spec. Raises UsageError when its model is unknown or cannot be cut at its depth."""
     chain, truncated = spec.model == "plain", spec.model == "truncated"
     if truncated:
         cut(spec.base, spec.depth)
@@ -59,10 +59,10 @@ def architecture(spec: RunSpec, classes: int) -> Architecture:
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
-    """The model of a spec with its starting weights: seeded random ones, and over them those of `spec.pretrained`.
+    """Model of a spec with its initial weights: seeded random ones, or those of `spec.pretrained`.
 
-    Raises UsageError when the model or its weights are unknown, do not fit each other, cannot be had, or when the model
-    cannot take pictures of `spec.image_size`.
+    Raises UsageError when the model or its weights are unknown, do not fit each other or are not available, or when the
+    model cannot take images of `spec.image_size`.
     """
     what = architecture(spec, classes)
     meta_model(what)
@@ -81,12 +81,12 @@ def unwrap(model: Classifier) -> Classifier:
 
 
 def build_untrained(spec: RunSpec, classes: int) -> Classifier:
-    """The same architecture without starting weights, to be filled from a run's file. Never needs a network."""
+    """Model of a spec with random weights, to be filled from a run's file. Never needs a network."""
     return assemble(architecture(spec, classes), spec.seed)
 
 
 def stage_shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
-    """(channels, height, width) of every stage for pictures of `spec.image_size`; nothing is computed.
+    """(channels, height, width) of every stage for images of `spec.image_size`, without computing anything.
 
     Raises UsageError as `build` does.
     """
@@ -103,9 +103,9 @@ def has_depthwise(spec: RunSpec) -> bool:
 
 @lru_cache(maxsize=8)
 def meta_model(what: Architecture) -> Classifier:
-    """The model without numbers, in eval mode; shared, so not to be changed.
+    """Model on the meta device, in eval mode; shared, so not to be changed.
 
-    Raises UsageError when it cannot take pictures of the architecture's size.
+    Raises UsageError when it cannot take images of the architecture's size.
     """
     with torch.device("meta"):
         model = assemble(what, 0, device="meta").eval()
@@ -127,9 +127,9 @@ def _misfit(model: Classifier, size: int) -> str | None:
 
 
 def assemble(what: Architecture, seed: int, device: str = "cpu", **pretrained: Any) -> Classifier:
-    """The model of an architecture with random weights; `pretrained` goes to timm.
+    """Model of an architecture with seeded random weights; `pretrained` is passed to timm.
 
-    A student behind a mask network begins with the weights that it would begin with alone.
+    A student behind a mask network has the same initial weights as without it.
     """
     model = _alone(what, seed, device, **pretrained)
     if what.mask_net is None:

@@ -15,20 +15,20 @@ from kd.renamings import current_weights
 from kd.torch_utils.resize import upsample
 
 # Louizos 2018, arXiv 1712.01312: a concrete variable is stretched to (LOW, HIGH) and cut to 0..1, so that a place can
-# be hidden or shown entirely. A mask that is only nearly 0 lets a student read the whole picture through it.
+# be hidden or shown entirely. A student can read the whole image through a mask that is only nearly 0.
 LOW, HIGH = -0.1, 1.1
-BLOCKS = 8  # per side, of the noise that masks are drawn with
+BLOCKS = 8  # per side, of the noise that masks are sampled with
 RANDOM_GRID = 8  # a random mask is smooth noise of so many units per side, cut where it shows a random share
 
 MOST_CHANNELS = 64
-GAIN = 8.0  # AdamW moves a weight by a rate a step, however clear the gradient: slow for log-odds in a short training
-OPEN = 1.0  # log-odds with which it begins: more is shown than hidden, and every place still undecided
-BOUND = 4.0  # of the log-odds: a mask that is entirely open or shut would feel neither the bottleneck nor the teacher
+GAIN = 8.0  # of the log-odds: AdamW's steps are as large as its learning rate, too small for them in a short training
+OPEN = 1.0  # initial log-odds: more is shown than hidden, and every place still undecided
+BOUND = 4.0  # of the log-odds: a mask that is entirely open or closed would get no gradient
 
 
 class UNet(nn.Module):
-    """`depth` halvings and as many doublings with skips (Ronneberger 2015, arXiv 1505.04597), at half the picture's
-    size: a mask's outline need be no finer, and full resolution is what would cost most.
+    """Mask network: `depth` halvings and as many doublings with skips (Ronneberger 2015, arXiv 1505.04597), at half
+    the image's size: a mask's outline need be no finer, and full resolution would cost most.
 
     depth: 1..5. width: channels at half size, doubled at each halving up to 64. Takes normalised RGB [B, 3, S, S] and
     gives log-odds [B, 1, ⌈S/2⌉, ⌈S/2⌉].
@@ -66,9 +66,9 @@ def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
 class MaskedStudent(Classifier):
     """A mask network in front of any classifier, which sees `x̃ = m⊙x + (1−m)⊙b` (MED-TEX, Nguyen-Duc 2022).
 
-    m, the mask [B, S, S] in 0..1, is part of every observation: one forward gives label and mask. It is the mean mask;
-    with a `Drawing`, as in training, masks are drawn as well (`kd.observation.Drawn`). fill: what b is, the mean image
-    of the data set, which `remember` is told, or the picture itself, blurred. Stages, classes and scaling are the
+    m, the mask [B, S, S] in 0..1, is part of every observation: one forward pass gives label and mask. It is the mean
+    mask; with a `MaskSampling`, as in training, masks are sampled as well (`kd.observation.MaskSamples`). fill: b is
+    the mean image of the data set (`set_mean_image`) or the blurred image itself. Stages, classes and scaling are the
     student's; the two networks share no weights.
     """
 
@@ -84,14 +84,14 @@ class MaskedStudent(Classifier):
     has_mask = True
 
     def set_mean_image(self, mean_image: Tensor) -> None:
-        """Take the mean image [3, S, S] in 0..1 of the training pictures for the fill."""
+        """Set the mean image [3, S, S] in 0..1 of the training images, for the fill."""
         self.mean_image.copy_(mean_image)
 
     def predict_mask(self, images: Tensor) -> Tensor:
         return self._mean_mask(self.mask_net(self._normalised(images)), images)
 
     def apply_mask(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Pictures [R·B, 3, S, S] of images [B, 3, S, S] under masks [R·B, S, S]."""
+        """Images [B, 3, S, S] under masks [R·B, S, S]: [R·B, 3, S, S]."""
         return _laid(mask, images, self._fill(images))
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
@@ -109,8 +109,8 @@ class MaskedStudent(Classifier):
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True,
                 drawing: MaskSampling | None = None) -> Observation:
-        """As a classifier's. drawing: how to draw masks; None draws none."""
-        images = _exact(images)  # Fabric hands them over in half precision, and the fill is in single
+        """As a classifier's. drawing: how to sample masks; None samples none."""
+        images = _exact(images)  # Fabric passes them in half precision, and the fill is in single precision
         scores = self.mask_net(self._normalised(images))
         mask = self._mean_mask(scores, images)
         if drawing is None:
@@ -123,12 +123,12 @@ class MaskedStudent(Classifier):
         drawn = _concrete(scores.repeat(drawing.samples, 1, 1, 1), drawing.temperature)[:, 0]
         drawn = upsample(drawn, images.shape[-1])
         shared = drawn.detach() + drawing.joint * (drawn - drawn.detach())
-        # One batch, so that batch norm has the same statistics here and, as running ones, when only the mean mask is
-        # left; a pass of its own for each kind of mask would give every kind another normalisation.
+        # One batch, so that batch norm's statistics are those that, as running ones, the mean mask is later used with;
+        # a separate pass for each kind of mask would normalise each differently.
         masks = torch.cat([mask.detach(), shared, random_masks(count, images)])
         behind = self._fill(images)
         seen = self.student(_laid(masks, images, behind), cams, stages)
-        # One question per picture: the teacher is what costs, and batches are shuffled, so that all get both in turn.
+        # One teacher query per image, because they are expensive; batches are shuffled, so every image gets both.
         first, second = slice((count + 1) // 2), slice(count // 2, None)
         by_copy = drawn.view(drawing.samples, count, *drawn.shape[1:])
         shown = _laid(by_copy[:, first].flatten(0, 1), images[first], behind[first])
@@ -141,15 +141,15 @@ class MaskedStudent(Classifier):
         return (images - self.mean) / self.std
 
     def _seen(self, normalised: Tensor) -> Tensor:
-        """The normalised picture that the student sees of a normalised one."""
+        """Normalised images as the student sees them, of normalised images."""
         images = normalised * self.std + self.mean
         return self._normalised(self.apply_mask(images, self._mean_mask(self.mask_net(normalised), images)))
 
     def _fill(self, images: Tensor) -> Tensor:
-        """What stands where the mask hides: b, for each picture."""
+        """Fill b, which replaces hidden pixels, for each image."""
         if self.fill == "mean":
             return self._mean_image_at(images.shape[-1]).expand_as(images)
-        # In half precision it would be another picture in training than afterwards.
+        # In half precision it would differ between training and inference.
         with nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False):
             return blur(images)
 
@@ -164,14 +164,14 @@ class MaskedStudent(Classifier):
 
 
 def _rename_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state dict is loaded: its keys as they are named today."""
+    """Pre-hook of loading a state dict: gives keys of earlier versions their current names."""
     own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
     state.update({prefix + key: value for key, value in current_weights(own).items()})
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:
-    """Masks [count, S, S] of 0 and 1 for pictures of this size, which know nothing of them: smooth blobs, each mask
-    with a share of the picture drawn evenly from 0..1."""
+    """Random masks [count, S, S] of 0 and 1 for images of this size: smooth blobs, each with a share of the image drawn
+    uniformly from 0..1."""
     heat = upsample(torch.rand(count, RANDOM_GRID, RANDOM_GRID, device=like.device), like.shape[-1])
     share = torch.rand(count, 1, device=like.device)
     ranked = heat.flatten(1).sort(dim=1).values
@@ -180,7 +180,7 @@ def random_masks(count: int, like: Tensor) -> Tensor:
 
 
 def _concrete(scores: Tensor, temperature: float) -> Tensor:
-    """Stretched binary concrete variables for log-odds: differentiable draws of 0 or 1 (Maddison 2017, arXiv
+    """Stretched binary concrete variables for log-odds: differentiable samples of 0 or 1 (Maddison 2017, arXiv
     1611.00712)."""
     scores = _exact(scores)
     noise = _blocks(scores).clamp(1e-6, 1 - 1e-6).logit()
@@ -188,10 +188,10 @@ def _concrete(scores: Tensor, temperature: float) -> Tensor:
 
 
 def _blocks(like: Tensor) -> Tensor:
-    """Numbers in 0..1 [N, 1, h, w], each drawn for a whole block, whose edges lie elsewhere each time.
+    """Block-wise uniform noise in 0..1 [N, 1, h, w], with the block edges at a random offset.
 
-    Drawn place by place, a mask that is not yet decided is full of holes, a texture no teacher has seen: with a
-    fine-tuned MobileNetV2 the only way out was to show everything. Each place's own distribution is the same.
+    With noise per place, an undecided mask is full of holes, a texture foreign to the teacher: with a fine-tuned
+    MobileNetV2, training then led to masks that show everything. The distribution at each place is the same.
     """
     count, _, height, width = like.shape
     side = -(-max(height, width) // BLOCKS)
@@ -202,7 +202,7 @@ def _blocks(like: Tensor) -> Tensor:
 
 
 def _exact(values: Tensor) -> Tensor:
-    """In single precision at least: the steps of half would show in a mask."""
+    """Values in single precision at least: the steps of half precision would show in a mask."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -211,7 +211,7 @@ def _stretched(values: Tensor) -> Tensor:
 
 
 def _laid(masks: Tensor, images: Tensor, behind: Tensor) -> Tensor:
-    """Pictures [R·B, 3, S, S]: images under masks [R·B, S, S], `behind` where these hide."""
+    """Images under masks [R·B, S, S], with `behind` where these hide: [R·B, 3, S, S]."""
     copies = len(masks) // len(images)
     if copies > 1:
         images, behind = images.repeat(copies, 1, 1, 1), behind.repeat(copies, 1, 1, 1)

@@ -13,8 +13,8 @@ MOST_CHANNELS = 512
 def strides(depth: int, image_size: int) -> tuple[int, ...]:
     """Stride of each of the `depth` convolutions, 1 or 2.
 
-    The picture is halved at most five times, evenly over the depth, and never below a grid of three: stride-2
-    convolutions are what makes a small network fast, and a map of fewer than three units shows nothing.
+    The image is halved at most five times, evenly over the depth, and never below a grid of three: stride-2
+    convolutions make a small network fast, and a map of fewer than three units is no use as an explanation.
     """
     halvings = min(5, depth, int(math.log2(image_size / 3)))
     halving = {step * depth // halvings for step in range(halvings)}
@@ -24,8 +24,8 @@ def strides(depth: int, image_size: int) -> tuple[int, ...]:
 class Plain(Classifier):
     """depth × (3×3 convolution, batch norm, ReLU), global average pooling, linear. Every layer is a stage.
 
-    depth: 1..12. width: channels of the first layer, doubled at each halving up to 512. image_size: the size it is
-    made for (it runs at others). Input mean and std as given, 0.5 by default.
+    depth: 1..12. width: channels of the first layer, doubled at each halving up to 512. image_size: the size that
+    determines the strides (others can be used). Input mean and std as given, 0.5 by default.
     """
 
     def __init__(self, depth: int, width: int, classes: int, image_size: int,

@@ -1,8 +1,8 @@
-"""Which pixels a unit of a stage can see: its theoretical receptive field, found by following the gradient.
+"""Theoretical receptive fields of a stage's units, computed from gradients.
 
-The network is made linear first, so that the gradient is zero exactly where there is no path: activations and
-normalisations pass their input on, maxima become averages, and gates that look at the whole picture (squeeze and
-excitation) are held fixed, since they say how much passes and not where it comes from.
+The network is linearised first, so that the gradient is zero exactly where there is no path: activations and
+normalisations become the identity, maxima become averages, and gates over the whole image (squeeze and excitation) are
+constants, since they scale features and do not move them.
 """
 
 import math
@@ -40,16 +40,17 @@ class Box:
     bottom: int
     right: int
 
-def receptive_fields(spec: RunSpec) -> list[int]:
-    """The receptive field of every stage: the side in pixels of what a unit can see, at most `spec.image_size`.
 
-    Raises UsageError when the model is unknown or cannot take pictures of this size.
+def receptive_fields(spec: RunSpec) -> list[int]:
+    """Receptive field of every stage: side in pixels, at most `spec.image_size`.
+
+    Raises UsageError when the model is unknown or cannot take images of this size.
     """
     return list(_sides(_seen_alike(architecture(spec, classes=2))))
 
 
 def receptive_field_of(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
-    """What a unit (row, column) of a stage's grid sees of an image of `spec.image_size`.
+    """Receptive field of a unit (row, column) of a stage's grid, in an image of `spec.image_size`.
 
     Raises UsageError as `receptive_fields` does, and IndexError when the stage or the unit does not exist.
     """
@@ -61,12 +62,12 @@ def _sides(what: Architecture) -> tuple[int, ...]:
     images, maps = _run(what)
     found = [_side(images, features, stage.reduction)
              for features, stage in zip(maps, meta_model(what).stages, strict=True)]
-    # A stage sees what the stage before it sees; a grid without padding can be too small to show that.
+    # A stage's field contains that of the stage before it; a grid without padding can be too small to show that.
     return tuple(accumulate(found, max))
 
 
 def _side(images: Tensor, features: Tensor, step: int) -> int:
-    """From the first unit's far end and the last unit's near end: the rim cuts both only where all is seen anyway."""
+    """Side of the field, from the first unit's far end and the last unit's near end, which the rim does not cut."""
     last = features.shape[-1] - 1
     far = _box(images, features, (0, 0), more=True).right
     near = _box(images, features, (last, last), more=True).left
@@ -80,13 +81,13 @@ def _field(what: Architecture, stage: int, unit: tuple[int, int]) -> Box:
 
 
 def _seen_alike(what: Architecture) -> Architecture:
-    """Fields that do not change what is seen, at rest, so that they do not divide the cache. Of an explained student
-    it is what its stages see of the masked picture."""
+    """The architecture with fields that do not affect receptive fields at fixed values, so that more of them share a
+    cache entry. A masked student's fields are in the masked image."""
     return replace(what, classes=2, normalisation="half", mask_net=None)
 
 
 def _run(what: Architecture) -> tuple[Tensor, tuple[Tensor, ...]]:
-    meta_model(what)  # refuses a picture of the wrong size with a sentence
+    meta_model(what)  # raises UsageError for a wrong image size
     images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
     model = _linear(what)
     with torch.enable_grad(), _LinearisedForward():
@@ -129,7 +130,7 @@ def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) ->
 
 
 class _LinearisedForward(TorchFunctionMode):
-    """`with _LinearisedForward():` the network computes a weighted sum over all paths from the picture to a unit."""
+    """Function mode in which a network computes a weighted sum over all paths from the image to a unit."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
@@ -160,7 +161,7 @@ def _average(features: Tensor, kernel_size: Any, stride: Any = None, padding: An
 
 
 def _collapsed(features: Tensor, result: Any) -> Any:
-    """The result, cut from the graph if it is one number per channel for the whole picture."""
+    """The result, detached if it is one number per channel for the whole image."""
     if isinstance(result, tuple):
         return tuple(_collapsed(features, part) for part in result)
     batch, channels, rows, columns = features.shape

@@ -1,4 +1,4 @@
-"""timm's models by name: which there are, and what each is made of, read from an instance on the meta device."""
+"""Catalogue of timm's CNNs, and their stages and heads, read from an instance on the meta device."""
 
 import math
 import re
@@ -20,18 +20,18 @@ from kd.models.base import Stage
 from kd.torch_utils.flops import FlopCounter
 from kd.torch_utils.overrides import record
 
-# Layers in which every position looks at every other, as timm names them; pooling by attention is no such layer.
+# Layers with global attention, as timm names them; attention pooling is not meant.
 ATTENTION = re.compile(r"Attention(?!Pool)|Transformer")
-# What a network raises that is given a picture it was not made for.
+# Errors that a network raises for an image size that it was not made for.
 FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 @dataclass(frozen=True)
 class StageOutput:
-    """Where a stage is read. module: the module that computes it, by name, and element: which part of its output, where
-    that is a list. index: number of the stage for timm's `forward_intermediates`, or None where that does not give the
-    very tensor that the network goes on with, through which gradients flow (HRNet's are of its last, fused stage only,
-    Xception's are copies)."""
+    """Source of a stage's features. module: name of the module that computes them, and element: index in its output,
+    where that is a list. index: number of the stage for timm's `forward_intermediates`, or None where that does not
+    return the tensor that the network continues with, through which gradients flow (HRNet's are of its last, fused
+    stage only, Xception's are copies)."""
 
     stage: Stage
     module: str
@@ -41,7 +41,7 @@ class StageOutput:
 
 @dataclass(frozen=True)
 class TimmInfo:
-    """outputs: timm's feature stages, from the input on. last: the output of `forward_features`.
+    """Facts of a timm CNN. outputs: timm's feature stages, from the input on. last: the output of `forward_features`.
 
     linear: the classifier's name where it is the only layer with weights behind the last stage, else None.
     classifier: names of the layers that depend on the number of classes. mean, std: the scaling the weights expect.
@@ -57,13 +57,13 @@ class TimmInfo:
 
     @property
     def stem(self) -> int:
-        """How many of the outputs are the stem's: one that only halves the image (timm lists it for most families)."""
+        """Number of outputs of the stem: 1 where the first only halves the image (most families), else 0."""
         return int(self.outputs[0].stage.reduction <= 2)
 
 
 @lru_cache(maxsize=256)
 def timm_info(name: str) -> TimmInfo:
-    """Facts of a timm CNN. Raises UsageError for a name that is none."""
+    """Facts of a timm CNN. Raises UsageError for any other name."""
     require_known(name)
     net = create(name, classes=2, device="meta")
     listed = isinstance(getattr(net, "feature_info", None), (list, tuple))
@@ -95,7 +95,7 @@ def create(name: str, classes: int, device: str = "cpu", **arguments: Any) -> An
 
 
 def _stage_outputs(name: str, net: Any, images: Tensor) -> tuple[tuple[StageOutput, ...], Tensor]:
-    """The stages, and what `forward_features` gives."""
+    """Sources of the stages, and the output of `forward_features`."""
     infos = {index: info for index, info in enumerate(net.feature_info)
              if info["module"] and info["module"] in dict(net.named_modules())}
     modules = [info["module"] for info in infos.values()]
@@ -113,7 +113,8 @@ def _stage_outputs(name: str, net: Any, images: Tensor) -> tuple[tuple[StageOutp
 
 
 def _stage_output(index: int, info: dict[str, Any], computed: Any, intermediate: Tensor) -> StageOutput | None:
-    """Where a module gives several maps, the one that timm's facts mean: of that many channels, else the coarsest."""
+    """Source of one stage. Of a module with several maps, that with the channels that timm states, else the coarsest.
+    """
     element = None
     if isinstance(computed, (list, tuple)):
         maps = {i: part for i, part in enumerate(computed) if isinstance(part, Tensor) and part.ndim == 4}
@@ -128,13 +129,13 @@ def _stage_output(index: int, info: dict[str, Any], computed: Any, intermediate:
 
 
 def _on_a_grid(features: Any, images: Tensor) -> bool:
-    """[B, C, H, W] and not tokens or [B, H, W, C]: of a square picture the grid is a square too."""
+    """Whether features are [B, C, H, W] and not tokens or [B, H, W, C]: a square image has a square grid."""
     return (isinstance(features, Tensor) and features.ndim == 4
             and features.shape[2] == features.shape[3] < images.shape[-1])
 
 
 def _reduction(stated: int, features: Tensor, images: Tensor) -> int:
-    """timm's figure, unless the last stage has a finer grid than the stage it speaks of."""
+    """Reduction that timm states, unless the last stage has a finer grid than the stage that it is stated of."""
     seen = images.shape[-1] / features.shape[-1]
     return stated if abs(math.log2(seen / stated)) < 0.5 else round(seen)
 
@@ -173,10 +174,10 @@ class ModelEntry:
 
 @cache
 def catalogue() -> tuple[ModelEntry, ...]:
-    """Architectures that look convolutional by the facts timm keeps beside each name; none is built.
+    """Architectures that are convolutional according to timm's metadata, without building any.
 
-    They end in pooling a grid and take pictures of any size, and their family has no attention layers. A name that is
-    missing here may still be used: `require_cnn` builds it and looks.
+    They end in pooling a grid and take images of any size, and their family has no attention layers. A name that is
+    missing here may still be used: `require_cnn` builds it and checks.
     """
     names = [name for family in timm.list_modules() if not _has_attention(family)
              for name in timm.list_models(module=family)]

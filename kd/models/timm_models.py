@@ -1,4 +1,4 @@
-"""Any CNN of timm as a classifier, whole or cut behind one of its first stages."""
+"""timm CNNs as classifiers, whole or truncated behind one of their first stages."""
 
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from kd.torch_utils.overrides import record, with_output
 
 
 class TimmClassifier(Classifier):
-    """Stages: timm's feature stages but the last, then the output of `forward_features`.
+    """A timm CNN. Stages: timm's feature stages but the last, then the output of `forward_features`.
 
     net: a timm network with `name`'s architecture; it is taken over.
     """
@@ -46,7 +46,7 @@ class TimmClassifier(Classifier):
 
 def _read(net: Any, outputs: tuple[StageOutput, ...], normalised: Tensor,
           early: bool = False) -> tuple[Any, list[Tensor]]:
-    """(output of `forward_features`, maps of these stages). early: stop behind the last of them; the first is None."""
+    """(output of `forward_features`, maps of these stages). early: stop behind the last of them; then (None, maps)."""
     indices = [output.index for output in outputs]
     if None not in indices:
         found = net.forward_intermediates(normalised, indices=indices, stop_early=early, intermediates_only=early)
@@ -58,12 +58,12 @@ def _read(net: Any, outputs: tuple[StageOutput, ...], normalised: Tensor,
 
 
 def _fixed(net: nn.Module, output: StageOutput, features: Tensor) -> Any:
-    """The network with a stage that gives `features`, whatever it is given."""
+    """The network with the output of a stage replaced by `features`."""
     return with_output(net, output.module, features, output.element)
 
 
 def is_pooled_linear(net: Any, info: TimmInfo) -> bool:
-    """Whether the head is global average pooling + the lone linear layer: tried on numbers, where the net has any."""
+    """Whether the head is global average pooling + one linear layer; tested numerically unless on the meta device."""
     if info.linear is None or next(net.parameters()).is_meta:
         return info.linear is not None
     linear, training = net.get_submodule(info.linear), net.training
@@ -109,8 +109,8 @@ class Truncated(Classifier):
 
 
 def cut(base: str, depth: int) -> int:
-    """How many of the base's stages are kept, the stem included. Raises UsageError when the base has no `depth` stages
-    after its stem."""
+    """Number of the base's stages that are kept, the stem included. Raises UsageError when the base has fewer than
+    `depth` stages after its stem."""
     if not base:
         raise UsageError("A truncated student needs the name of the timm model whose first stages it keeps.")
     info = timm_info(base)

@@ -1,4 +1,4 @@
-"""Weights in files: what a run saves, and what a model may start from, timm's hub included."""
+"""Weights files: saving and loading a run's weights, and initial weights from files or timm's hub."""
 
 import hashlib
 import pickle
@@ -46,10 +46,10 @@ def load(model: Classifier, path: Path) -> None:
 
 def start(model: Classifier, path: Path, label: str, optional: tuple[str, ...] = (),
           spare: frozenset[str] = frozenset()) -> None:
-    """Start from the weights in a file: timm's own, a state dict, or another run's weights. Half becomes float.
+    """Load initial weights from a file: timm's own, a state dict, or another run's weights. Half becomes float.
 
-    label: the model's name, for errors. optional: names of layers (and what is inside them) that need not be there or
-    have another shape, which is the classifier. spare: keys of the file that the model has no use for, by design.
+    label: the model's name, for errors. optional: names of layers (with their contents) that may be missing or have
+    another shape, as the classifier. spare: keys of the file that the model does not have by design.
     Raises UsageError when any other key is missing, unexpected or of another shape; the model is then unchanged.
     """
     state = _as_run(read(path), model)
@@ -57,7 +57,7 @@ def start(model: Classifier, path: Path, label: str, optional: tuple[str, ...] =
     state = {name: value for name, value in state.items()
              if (name in own and not _optional_misfit(name, value, own, optional))
              or (name not in own and name not in spare and not _within(name, optional))}
-    # Counts of batches are not used by any layer here, and old files lack them.
+    # No layer here uses the counts of batches, and old files lack them.
     forgiven = {name: value for name, value in own.items()
                 if name not in state and (_within(name, optional) or name.endswith("num_batches_tracked"))}
     _fill(model, {**state, **forgiven}, path, label)
@@ -114,7 +114,7 @@ def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _as_run(state: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
-    """timm's names, as a run's file has them, where the model holds a timm network."""
+    """State dict with the keys of a run's file, where the model holds a timm network and the file has timm's keys."""
     if hasattr(model, "net") and not any(name.startswith("net.") for name in state):
         return {f"net.{name}": value for name, value in state.items()}
     return state
@@ -134,21 +134,21 @@ def _fill(model: Classifier, state: Mapping[str, Tensor], path: Path, label: str
                 "unexpected": [name for name in state if name not in own],
                 "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape]}
     if any(problems.values()):
-        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names)
-        raise UsageError(f"The weights in {path} do not fit {label}: of {len(own)} tensors {told}. Choose the model "
+        misfits = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names)
+        raise UsageError(f"The weights in {path} do not fit {label}: of {len(own)} tensors {misfits}. Choose the model "
                          "they were made for, or other weights.")
     model.load_state_dict(dict(state), strict=True)
 
 
 def _some(names: list[str]) -> str:
-    """The first few, as timm and the file have them."""
+    """The first few names, without the prefix of a timm network."""
     return ", ".join([name.removeprefix("net.") for name in names[:3]] + ["…"] * (len(names) > 3))
 
 
 def hub_arguments(name: str) -> dict[str, Any]:
-    """What makes `timm.create_model(name, …)` start from the trained weights; downloads them if they are not here.
+    """Arguments of `timm.create_model(name, …)` for its trained weights, which are downloaded if not cached.
 
-    Raises UsageError when timm has none, or when they are not here and the hub cannot be reached.
+    Raises UsageError when timm has none, or when they are not cached and the hub cannot be reached.
     """
     config: Any = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
@@ -161,7 +161,7 @@ def hub_arguments(name: str) -> dict[str, Any]:
 
 
 def download_failed(name: str, error: Exception) -> UsageError:
-    """The sentence for a download that broke off."""
+    """The error for a download that failed."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     return UsageError(f"The weights of {name} could not be downloaded: {reason} Try again later, start from none, or "
                       "name a local .safetensors or .pth file.")
@@ -180,7 +180,7 @@ def _hub_file(name: str, config: Any) -> Path:
             return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
         except huggingface_hub.errors.EntryNotFoundError as error:
             missing = error
-        except Exception as error:  # whatever the line, the proxy or the server did, the way out is the same
+        except Exception as error:  # of network, proxy or server: the remedy is the same
             raise download_failed(name, error) from error
     raise download_failed(name, missing) from missing
 
@@ -196,13 +196,13 @@ def _demand_network(name: str, address: str) -> None:
 
 
 def reachable(address: str, patience: float = HUB_PATIENCE) -> bool:
-    """Whether a server answers at all within `patience` seconds; proxies are respected."""
-    answers: list[bool] = []
-    # In a thread of its own, because looking up a name has no time limit.
-    asking = threading.Thread(target=lambda: answers.append(_answers(address, patience)), daemon=True)
-    asking.start()
-    asking.join(patience)
-    return bool(answers) and answers[0]
+    """Whether a server responds within `patience` seconds; proxies are respected."""
+    responses: list[bool] = []
+    # In a separate thread, because a name look-up has no time limit.
+    request = threading.Thread(target=lambda: responses.append(_answers(address, patience)), daemon=True)
+    request.start()
+    request.join(patience)
+    return bool(responses) and responses[0]
 
 
 def _answers(address: str, patience: float) -> bool:

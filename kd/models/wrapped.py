@@ -1,4 +1,4 @@
-"""Any torch module as a classifier whose stages can be read: what makes a network from elsewhere explainable."""
+"""Wrapper that makes any torch module a classifier with readable stages, so that it can be explained."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Wrapped(Classifier):
-    """A network of one's own, read at named stages.
+    """A user's network as a classifier, with features read at named stages.
 
     net: takes normalised RGB [B, 3, S, S] and returns logits [B, K]; it is taken over.
     classes: their names. size: of the images it is made for, in pixels.
@@ -61,7 +61,7 @@ def _read(net: nn.Module, names: Sequence[str], normalised: Tensor) -> tuple[Ten
 
 def wrap(module: nn.Module, stages: Sequence[str] | None = None, mean: Sequence[float] | None = None,
          std: Sequence[float] | None = None, classes: Sequence[str] | None = None, size: int = 224) -> Wrapped:
-    """A private copy of a module, as it is now, in eval mode and frozen; the module itself is not touched.
+    """A frozen copy of a module in eval mode, as a classifier; the module itself is unchanged.
 
     module: takes RGB [B, 3, size, size] and returns logits [B, K]. stages: names of submodules whose outputs are
     feature maps [B, C, H, W], from the input on (as `module.get_submodule` takes them). By default the last module on
@@ -143,7 +143,7 @@ def _require_readable(net: nn.Module, names: Sequence[str], size: int) -> None:
 
 
 def _named(net: nn.Module, names: list[str], outputs: Mapping[str, Tensor]) -> list[str]:
-    """The stages that were asked for, if they can be read in this order."""
+    """The requested stages. Raises UsageError unless they can be read in this order."""
     known = dict(net.named_modules())
     for name in names:
         if name not in known:
