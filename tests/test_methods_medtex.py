@@ -105,7 +105,7 @@ def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
 @pytest.mark.parametrize(("keep", "remove", "asks"), [(2, 1, ("shown", "rest")), (0, 1, ("rest",)), (1, 0, ("shown",)),
                                                       (0, 0, ())])
 def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkeypatch, keep, remove, asks):
-    method = METHODS["medtex"](keep=keep, remove=remove)
+    method = METHODS["medtex"](sufficiency=keep, comprehensiveness=remove)
     assert method.live_queries == asks
     asked = []
     query = CachedTeacher.query

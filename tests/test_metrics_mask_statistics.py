@@ -48,15 +48,15 @@ def test_level_masks_correlate_with_nothing_and_no_number_is_lost(level):
     assert report(noise(1)).mean_correlation is None
 
 
-@pytest.mark.parametrize(("masks", "said", "knob"), [
-    (np.ones((5, 8, 8)), "stayed open", "mask_penalty"),
-    (np.zeros((5, 8, 8)), "has closed", "sufficiency"),
-    (np.full((5, 8, 8), 0.3), "every place of a picture alike", "comprehensiveness"),
-    (noise(1).repeat(5, axis=0), "same for every picture", "comprehensiveness")])
-def test_a_collapse_is_said_with_the_knob_to_turn(masks, said, knob):
+@pytest.mark.parametrize(("masks", "kind", "setting"), [
+    (np.ones((5, 8, 8)), "all open", "mask_penalty"),
+    (np.zeros((5, 8, 8)), "all closed", "sufficiency"),
+    (np.full((5, 8, 8), 0.3), "uniform", "comprehensiveness"),
+    (noise(1).repeat(5, axis=0), "same for every image", "comprehensiveness")])
+def test_a_collapse_names_its_kind_and_the_setting_to_change(masks, kind, setting):
     found = report(masks.astype(np.float32))
-    assert said in found.collapsed
-    assert knob in found.collapsed
+    assert kind in found.collapsed
+    assert setting in found.collapsed
     assert collapse_warning({"mask": found.to_json()}) == found.collapsed
 
 
