@@ -149,7 +149,7 @@ def test_channels_are_named_with_what_they_add(trio):
 def test_the_decision_is_offered_then_fitted_on_the_queue_then_shown(trio, jobs):
     assert linear_probes.summary(trio.control) is None
     at = page(run=trio.student.id, view="decision", of="control")
-    assert "have not been fitted yet" in words(at)
+    assert "have not been trained yet" in words(at)
     press(at, "Fit the read-outs")
     assert jobs.join(PATIENCE)
     assert tasks.status(trio.control, "readouts").state == "finished"
