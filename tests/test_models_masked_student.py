@@ -395,3 +395,13 @@ def test_a_model_without_an_explainer_has_no_mask_and_says_so():
     assert not model.has_mask and made().has_mask
     with pytest.raises(UsageError, match="distilled with a mask network"):
         model.predict_mask(pictures())
+
+
+def test_it_can_be_exported_for_batches_of_any_size():
+    student, images = made("plain"), pictures(5)
+    sizes = ({0: torch.export.Dim("batch", min=1, max=64)}, None, None, None)
+    exported = torch.export.export(student, (pictures(2), False, False, None), dynamic_shapes=sizes)
+    with torch.no_grad():
+        seen, found = student(images), exported.module()(images, False, False, None)
+    torch.testing.assert_close(found.logits, seen.logits)
+    torch.testing.assert_close(found.mask, seen.mask)

@@ -212,7 +212,7 @@ def _stretched(values: Tensor) -> Tensor:
 
 def _laid(masks: Tensor, images: Tensor, behind: Tensor) -> Tensor:
     """Images under masks [R·B, S, S], with `behind` where these hide: [R·B, 3, S, S]."""
-    copies = len(masks) // len(images)
+    copies = masks.shape[0] // images.shape[0]  # `len` would fix the batch of an exported model
     if copies > 1:
         images, behind = images.repeat(copies, 1, 1, 1), behind.repeat(copies, 1, 1, 1)
     return torch.lerp(behind, images, masks[:, None])
