@@ -4,9 +4,9 @@ Its family members that are not written here, as explainers, and `raw_map`, whic
 `kd.inspection.cam_check` holds ours against. The package is not thread-safe, sets modes, overwrites `.grad` and keeps
 one ablation layer for all its callers, so it gets a private copy of the model, under one lock.
 
-Left out: FullGrad (finds the biases of plain Conv2d and BatchNorm2d only, so it misses timm's BatchNormAct2d, and pairs
-them with gradients by order, which branches change), FEM (weighs features where its paper weighs their binary maps),
-SegEigenCAM (for segmentation), GradCAMElementWise (LayerCAM, wherever features are at least 0), RandomCAM.
+Left out: FullGrad (reads the biases of plain Conv2d and BatchNorm2d only, so none of the 52 normalisations of timm's
+MobileNetV2, which are BatchNormAct2d), FEM (weighs features where its paper weighs their binary maps), SegEigenCAM (for
+segmentation), GradCAMElementWise (LayerCAM, wherever features are at least 0), RandomCAM.
 """
 
 import copy
