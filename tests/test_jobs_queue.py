@@ -144,7 +144,7 @@ def test_a_run_in_another_hand_is_not_queued_twice(store, queue):
 
 
 def test_there_is_one_queue_per_root_even_after_a_reload():
-    code = ("import importlib; from kd import jobs; first = jobs.queue(); importlib.reload(jobs); "
+    code = ("import importlib; from kd.jobs import queue as jobs; first = jobs.queue(); importlib.reload(jobs); "
             "assert jobs.queue() is first")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

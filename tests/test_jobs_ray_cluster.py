@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 
 import pytest
 from small import DATA, SIZE, spec, trained
@@ -71,7 +72,7 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
     alone = Store(Paths(tmp_path / "alone"))
     for run in runs:
         assert run.last_event("started")["threads"] == 1
-        assert trained(alone, **run.spec.to_json()).weights.read_bytes() == run.weights.read_bytes(), run.id
+        assert trained(alone, **asdict(run.spec)).weights.read_bytes() == run.weights.read_bytes(), run.id
     assert ray_cluster.train_all(runs, store) == {}, "what has finished is used again"
 
 

@@ -86,10 +86,10 @@ def _vanish(run):
 
 # What a run without its folder is worth; `weights` and `resume_state` are paths, which may always be named.
 GONE = {"spec": RunSpec(), "planned_at": 0.0, "events": [], "epochs": [], "summary": None, "evaluation": None,
-        "status": runs.PLANNED, "progress": {}, "reason": "", "held": False, "busy": [], "cancel_requested": False,
-        "clear_cancel": None, "size": 0}
-PATHS_AND_WRITERS = {"path", "id", "weights", "resume_state", "lock", "task_lock", "log", "report", "request_cancel",
-                     "last", "readable"}
+        "status": runs.PLANNED, "progress": {}, "failure_reason": "", "is_locked": False, "active_tasks": [],
+        "cancel_requested": False, "clear_cancel": None, "size": 0}
+PATHS_AND_WRITERS = {"path", "id", "weights", "resume_state", "lock", "task_lock", "log", "write_progress",
+                     "request_cancel", "last_event", "readable"}
 
 
 def test_every_reader_of_a_run_is_tested_on_a_run_that_is_gone():
@@ -231,5 +231,5 @@ def test_cancel_request_crosses_processes_by_a_file(run):
 
 def test_progress(run):
     assert run.progress == {}
-    run.report("training", epoch=2)
+    run.write_progress("training", epoch=2)
     assert (run.progress["phase"], run.progress["epoch"]) == ("training", 2)
