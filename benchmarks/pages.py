@@ -28,7 +28,7 @@ from kd.paths import Paths
 from kd.store.runs import RUNNING, Run, Store
 from kd.torch_utils.compute import cores
 
-THREADS = max(1, cores() - 1)  # as while somebody looks, also where nobody does: else that would be compared
+THREADS = cores()  # as a run takes by default
 REQUEST = DistillSpec(
     data="phantom-brain:count=2000", teacher="test_resnet", epochs=1000, image_size=64, threads=THREADS
 )
