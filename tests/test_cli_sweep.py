@@ -133,7 +133,7 @@ def test_a_finished_sweep_as_json_has_no_value_that_json_lacks():
 
 
 def test_a_sweep_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(verb, "work", lambda sweep, store, data: plan(sweep, store, data) and [])
+    monkeypatch.setattr(verb, "unfinished_runs", lambda sweep, store, data: plan(sweep, store, data) and [])
     monkeypatch.setattr(verb, "time_explanations", lambda sweep, store: None)
     data = str(make_folder(tmp_path / "two", {"a": 8, "b": 8}))
     err = run(capsys, "sweep", "--data", data, *SMALL[2:], "--method", "kd,dkd,dist", "--json")[2]

@@ -38,7 +38,7 @@ def test_each_model_is_asked_by_what_it_has(make):
     bench = make("mask", LOCALISATION)
     assert {role: bench.explainer_name(role) for role in bench.runs} == {
         "teacher": "grad-cam", "control": "grad-cam", "student": "mask"}
-    assert make("layer-cam", LOCALISATION).asked("student") == "layer-cam"
+    assert make("layer-cam", LOCALISATION).explainer_name("student") == "layer-cam"
     torch.manual_seed(0)
     torch.nn.init.normal_(bench.model("student").mask_net.score.weight)  # an untrained mask is open everywhere
     maps, blank = bench.heatmaps("student", LOCALISATION)
@@ -57,7 +57,7 @@ def test_a_map_is_made_once_for_all_sections(make, monkeypatch):
         return original(explainer, model, images, targets, stage, progress)
 
     original = module.explain_batchwise
-    monkeypatch.setattr(module, "explain_all", count)
+    monkeypatch.setattr(module, "explain_batchwise", count)
     bench = make("grad-cam", AGREEMENT, LOCALISATION, FAITHFULNESS)
     for kind in (LOCALISATION, AGREEMENT, FAITHFULNESS, LOCALISATION):
         bench.heatmaps("teacher", kind)
@@ -72,7 +72,7 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
         return original(explainer, model, images, targets, stage, progress)
 
     original = module.explain_batchwise
-    monkeypatch.setattr(module, "explain_all", note)
+    monkeypatch.setattr(module, "explain_batchwise", note)
     bench = make("mask", POSTHOC)
     bench.heatmaps("teacher", AGREEMENT, "grad-cam", -1)
     bench.heatmaps("teacher", LOCALISATION, "grad-cam", -1)
@@ -84,10 +84,10 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
 
 def test_models_and_answers_are_handed_on_to_the_next_choice(make):
     first = make("mask", LOCALISATION)
-    first.answers("student")
+    first.logits("student")
     second = EvalContext(first.runs, first.data, EvalKey("grad-cam", limit=8), nothing, {LOCALISATION}, first)
     assert second.model("student") is first.model("student")
-    assert second.logits("student") is first.answers("student")
+    assert second.logits("student") is first.logits("student")
 
 
 def test_evidence_is_drawn_where_the_set_says_so(make):

@@ -19,14 +19,14 @@ def asked(monkeypatch):
     passes for its like; notes how often it is asked."""
     calls = []
 
-    def forecast(specs, data, store):
+    def estimate_resources(specs, data, store):
         calls.append(specs)
         assert (len(data.classes), data.images) == (4, 60)
         needs = [RunEstimate(role, seconds, "as told", False, teacher_seconds=passes) for role, seconds, passes in
                  (("teacher", 100.0, 0.0), ("control", 10.0, 0.0), ("student", 27.0, 7.0))]
         return ResourceEstimate(tuple(needs), 42, 0, None, 0, 0)
 
-    monkeypatch.setattr("kd.experiments.estimate.forecast", forecast)
+    monkeypatch.setattr("kd.experiments.estimate.estimate_resources", estimate_resources)
     return calls
 
 

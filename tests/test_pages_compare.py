@@ -17,7 +17,6 @@ from kd.paths import PROJECT, Paths
 from kd.store.groups import Distillation
 from kd.store.predictions import STUDENT_WRONG, load, select_cases
 from kd.store.runs import Store
-from pages.parts.compare import image_picker
 from pages.parts.compare import page as compare_page
 from pages.parts.shared import dataset_info
 
@@ -220,7 +219,7 @@ def test_a_data_set_that_is_gone_is_said_and_an_upload_still_works(trio, monkeyp
         raise UsageError("It is gone.")
 
     dataset_info.opened.clear()
-    monkeypatch.setattr(image_picker, "open_dataset", gone)
+    monkeypatch.setattr(dataset_info, "open_dataset", gone)
     assert "It is gone" in page(run=trio.student.id).error[0].value
     buffer = io.BytesIO()
     Image.new("L", (40, 40), 90).save(buffer, "PNG")

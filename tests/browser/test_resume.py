@@ -21,8 +21,8 @@ pytestmark = pytest.mark.xdist_group("processes")
 # Trains what another process has planned.
 UNDISTURBED = """
 import sys
-from kd.jobs import queue
-from kd.places import Paths
+from kd.jobs.queue import queue
+from kd.paths import Paths
 jobs = queue(Paths(__import__("pathlib").Path(sys.argv[1])))
 jobs.submit([jobs.store[run] for run in sys.argv[2:]])
 sys.exit(not jobs.join(120))
