@@ -90,9 +90,14 @@ def stage_shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...
 
     Raises UsageError as `build` does.
     """
+    return _stage_shapes(architecture(spec, classes))
+
+
+@lru_cache(maxsize=256)
+def _stage_shapes(what: Architecture) -> tuple[tuple[int, int, int], ...]:
     with torch.no_grad():
-        return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in meta_model(architecture(spec, classes))(
-            meta_image(spec.image_size)).stages))
+        stages = meta_model(what)(meta_image(what.image_size)).stages
+    return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in stages))
 
 
 def has_depthwise(spec: RunSpec) -> bool:
@@ -101,7 +106,7 @@ def has_depthwise(spec: RunSpec) -> bool:
     return any(isinstance(layer, torch.nn.Conv2d) and layer.groups > 1 for layer in layers)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def meta_model(what: Architecture) -> Classifier:
     """Model on the meta device, in eval mode; shared, so not to be changed.
 
