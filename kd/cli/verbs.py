@@ -180,7 +180,16 @@ def compare(args: Namespace, store: Store) -> Result:
                               explainer=args.explainer, stage=args.stage)
     comparison.save(Path(args.out))
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
-    return comparison.to_json()
+    return comparison.to_json() if args.json else {"models": [_compared(panel) for panel in comparison.panels]}
+
+
+def _compared(panel: Any) -> Result:
+    """One model's row for people; the figure's folder has every number."""
+    shown = panel.explanation
+    times = {f"{one.explainer}, ms": f"{1000 * one.timing.median:.1f}" for one in panel.explanations}
+    return {"": panel.role, "model": panel.label, "predicted": shown.classes[shown.predicted],
+            f"p({shown.classes[shown.target]})": f"{shown.probabilities[shown.target]:.3f}",
+            "parameters": f"{shown.parameters:,}", "FLOPs": f"{shown.flops:,}", **times}
 
 
 def list_runs(args: Namespace, store: Store) -> Result:
