@@ -175,8 +175,8 @@ class Comparison:
         masked = [part for part in self.panels if part.mask]
         names = dict.fromkeys((*self.explainers, *([MASK] if masked else [])))
         return (*map(self._meaning, names),
-                f"Layers: {EXPLAINERS[HIERARCHY].info.reading_note}",
-                f"The student's layers come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
+                f"Stage maps: {EXPLAINERS[HIERARCHY].info.reading_note}",
+                f"The student's stage maps come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
                 f"{share:.{1 if share < 10 else 0}f} % of its FLOPs.",
                 *(self._mask_line(part, title) for part in masked))
 
@@ -188,7 +188,7 @@ class Comparison:
 
     def _mask_line(self, part: ModelPanel, title: str) -> str:
         assert part.mask is not None, "only who has a mask has a line of it"
-        share = "nothing that can be told" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the picture"
+        share = "nothing that can be told" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the image"
         return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
                 f"teacher's {title}.")
 

@@ -283,7 +283,7 @@ def _finite(classes: Sequence[str], values: NDArray[np.float64]) -> dict[str, fl
 def protocol_line(protocol: dict[str, Any]) -> str:
     """How the times were taken, in one line."""
     threads = f"{protocol['threads']} thread{'s' if protocol['threads'] != 1 else ''}"
-    return (f"Times: one {protocol['image_size']}-pixel picture at a time on {protocol['device']} with {threads}, "
+    return (f"Times: one {protocol['image_size']}-pixel image at a time on {protocol['device']} with {threads}, "
             f"after one uncounted turn; explanations and forward passes take turns. torch {protocol['torch']}.")
 
 

@@ -171,7 +171,7 @@ class _Layout:
         axes = self._axes(MARGIN, MARGIN, PANEL, PANEL)
         axes.imshow(self.sheet.image, interpolation="bilinear")
         side = self.sheet.image.shape
-        self._text(MARGIN, MARGIN + PANEL + 0.07, f"the picture · {side[1]}×{side[0]} pixels", color=SOFT)
+        self._text(MARGIN, MARGIN + PANEL + 0.07, f"the image · {side[1]}×{side[0]} pixels", color=SOFT)
         top = MARGIN + PANEL + LABEL + 0.24
         if len(self.sheet.bars) > 1:
             self._legend(top)
