@@ -36,8 +36,14 @@ class Careless(nn.Module):
 
 @pytest.fixture(scope="module")
 def net():
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     return Careless()
+
+
+@pytest.fixture(scope="module")
+def residual():
+    torch.manual_seed(0)
+    return wrap(timm.create_model("test_resnet", num_classes=4), size=SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +118,14 @@ def test_grad_cam_is_its_formula(net, images):
         gradients = torch.autograd.grad(scores, [first, second])
     for number, (features, gradient) in enumerate(zip((first, second), gradients, strict=True)):
         expected = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).relu()
+        assert (expected > 0).any()
         torch.testing.assert_close(EXPLAINERS["grad-cam"](wrapped, images, targets, number).values, expected.detach())
 
 
-@pytest.mark.parametrize("name", ["layer-cam", "eigen-cam", "ablation-cam", "score-cam", "stage-maps",
-                                  "integrated-gradients"])
-def test_every_kind_of_explainer_works(name, net, images):
-    wrapped = wrap(net, size=SIDE)
-    maps = EXPLAINERS[name](wrapped, images, torch.tensor([0, 1]))
+@pytest.mark.parametrize("name", [name for name in EXPLAINERS if name != "mask"])
+def test_every_explainer_works(name, residual, images):
+    maps = EXPLAINERS[name](residual, images[:1], torch.tensor([[0, 3]]))
+    assert maps.values.shape[:2] == (1, 2)
     assert maps.values.isfinite().all()
     assert not maps.blank.all()
 
