@@ -100,9 +100,9 @@ def test_every_number_of_a_point(store):
     assert point.interval.mean == pytest.approx(79 / 120)
     assert point.interval.low == pytest.approx(79 / 120 - 1.96 * (0.658 * 0.342 / 120) ** 0.5, abs=0.02)
     assert point.vs_control.points == pytest.approx(100 * 20 / 120)
-    assert point.vs_teacher.points == pytest.approx(-100 * 16 / 120)
+    assert point.vs_full_control.points == pytest.approx(-100 * 16 / 120)
     assert control.points[0].vs_control is None
-    assert control.points[-1].vs_teacher.points == 0
+    assert control.points[-1].vs_full_control.points == 0
     assert [curve.enough.fraction for curve in study.curves] == [0.5, 0.25, 0.5]
 
 
@@ -120,10 +120,10 @@ def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
     answered(store, sweep)
     study = read(store, sweep)
     few = [replace(one, low=None, high=None, people=1) for curve in study.curves for point in curve.points
-           for one in (point.vs_teacher,)]
+           for one in (point.vs_full_control,)]
     curves = tuple(replace(curve, points=tuple(
-        replace(point, interval=replace(point.interval, low=None, high=None), behind=few[0],
-                bought=point.vs_control and few[0]) for point in curve.points)) for curve in study.curves)
+        replace(point, interval=replace(point.interval, low=None, high=None), vs_full_control=few[0],
+                vs_control=point.vs_control and few[0]) for point in curve.points)) for curve in study.curves)
     alone = replace(study, curves=curves, people=1)
     assert "better" not in sentence(alone) and "worse" not in sentence(alone)
     assert sentence(alone).endswith("These are too few people to tell a gain from luck.")

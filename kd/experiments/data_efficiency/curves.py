@@ -29,8 +29,8 @@ class Point:
 
     images: how many that share is; None where it cannot be told. passes: over them. accuracy: test, 0..1, of every
     seed. interval: of its mean, 95 %, of these models on other test images, whole people where they are known.
-    bought: student − control, both with this share; None for the control. behind: this − the control with the largest
-    share of all, None before that has finished. Both are paired by image.
+    vs_control: student − control, both with this share; None for the control. vs_full_control: this − the control with
+    the largest share of all, None before that has finished. Both are paired by image.
     """
 
     fraction: float
@@ -40,7 +40,7 @@ class Point:
     accuracy: SeedScores
     interval: ConfidenceInterval
     vs_control: PairedDifference | None
-    vs_teacher: PairedDifference | None
+    vs_full_control: PairedDifference | None
 
     @property
     def error_bars(self) -> tuple[float, float]:
@@ -67,7 +67,7 @@ class Curve:
         come, found = {point.fraction: point for point in self.points}, None
         for fraction in reversed(self.fractions):
             point = come.get(fraction)
-            if point is None or point.vs_teacher is None or point.vs_teacher.verdict == WORSE:
+            if point is None or point.vs_full_control is None or point.vs_full_control.verdict == WORSE:
                 break
             found = point
         return found

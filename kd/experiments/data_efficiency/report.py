@@ -52,7 +52,8 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
 def _enough(study: LearningCurves, strong: Callable[[str], str]) -> list[str]:
     """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
     control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
-    if any(point.vs_teacher and not point.vs_teacher.has_interval for curve in study.curves for point in curve.points):
+    behind = [point.vs_full_control for curve in study.curves for point in curve.points]
+    if any(one and not one.has_interval for one in behind):
         return [f"These are too few {'people' if study.people else 'images'} to tell a gain from luck."]
     if control.enough is None:
         return []
@@ -103,7 +104,7 @@ def rows(study: LearningCurves) -> list[dict[str, str]]:
     return [{"model": curve.name, "share": share(point.fraction),
              "images": "" if point.images is None else str(point.images), "passes": str(point.passes),
              "seeds": str(len(point.seeds)), "test accuracy": _level(point),
-             "− control": _gap(point.vs_control), f"− control with {most}": _gap(point.vs_teacher)}
+             "− control": _gap(point.vs_control), f"− control with {most}": _gap(point.vs_full_control)}
             for curve in study.curves for point in curve.points]
 
 
@@ -134,7 +135,7 @@ def lines(study: LearningCurves) -> list[dict[str, Any]]:
             "sd": point.accuracy.sd,
             "by_seed": " ".join(f"{value:.4f}" for value in point.accuracy.values),
             **_difference("minus_control", point.vs_control),
-            **_difference("minus_control_with_most", point.vs_teacher),
+            **_difference("minus_control_with_most", point.vs_full_control),
         }
         for curve in study.curves
         for point in curve.points
