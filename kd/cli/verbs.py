@@ -109,7 +109,8 @@ def evaluate(args: Namespace, store: Store) -> Result:
 
     run = store[args.run]
     result = {"run": run.id, **verb.evaluate(run, store)}
-    sections = {name: getattr(args, name) for name in ("agreement", "localisation", "posthoc", "faithfulness")}
+    sections = {"agreement": args.agreement, "localisation": args.localisation, "posthoc": args.mask_fidelity,
+                "faithfulness": args.faithfulness}
     if not args.explainers and not any(sections.values()):
         return result
     found = _appraised(store, run, args, sections)
