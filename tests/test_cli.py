@@ -192,7 +192,7 @@ def test_masks_that_explain_nothing_are_said_with_a_way_out(capsys, tmp_path):
     code, result, err = run(capsys, *words, "--json")
     assert code == 0
     student = result["student"]["run"]
-    told = f"{student}: The mask has stayed open"
+    told = f"{student}: Mask collapsed: all open"
     assert err.count(told) == 1
     assert "mask_penalty" in err
     assert re.search(r"  epoch 1/1 .*  mask \d+ %\n", err)
