@@ -19,6 +19,7 @@ from kd.__main__ import main
 from kd.cli.parser import parser
 from kd.experiments import demo
 from kd.experiments.plan import DistillSpec
+from kd.explainers import EXPLAINERS
 from kd.methods import METHODS, complete
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -213,6 +214,15 @@ def test_variables_and_files_of_the_project_exist(name):
         assert variable in code, variable
     for path in re.findall(r"`((?:kd|tests|pages|benchmarks)/[\w/.]*)`", text(name)):
         assert (ROOT / path).exists(), path
+
+
+def test_methods_and_explainers_are_counted_right():
+    words = {10: "ten", 11: "eleven", 12: "twelve", 18: "eighteen", 19: "nineteen", 20: "twenty"}
+    taught = [name for name in METHODS if METHODS[name].needs_teacher]
+    assert f"{words[len(taught)]} methods" in text("README.md")
+    assert f"{words[len(list(EXPLAINERS))]} explainers" in text("README.md")
+    assert f"{words[len(list(EXPLAINERS))]} explainers" in text("CHANGELOG.md")
+    assert all(f"`{name}`" in text("docs/guide.md") for name in METHODS)
 
 
 def test_the_figure_is_small():
