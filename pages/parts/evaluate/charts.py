@@ -79,10 +79,12 @@ def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[st
     places = list(range(len(classes)))
     figure = go.Figure(go.Heatmap(z=colour, x=places, y=places, colorscale=scale, zmin=0, zmax=1, showscale=False,
                                   xgap=2, ygap=2, hovertext=hover, hovertemplate="%{hovertext}<extra></extra>"))
-    for row, column in np.ndindex(*text.shape):
-        # The theme's own writing on pale cells; plotly would choose by a colour that it takes for opaque.
-        strong = {"color": "white"} if colour[row, column] > STRONG else {}
-        figure.add_annotation(x=column, y=row, text=str(text[row, column]), showarrow=False, font=strong)
+    # The theme's own writing on pale cells; plotly would choose by a colour that it takes for opaque. All at once:
+    # plotly checks the earlier ones again with every one that is added.
+    figure.update_layout(annotations=[
+        {"x": column, "y": row, "text": str(text[row, column]), "showarrow": False,
+         "font": {"color": "white"} if colour[row, column] > STRONG else {}}
+        for row, column in np.ndindex(*text.shape)])
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False}
     figure.update_xaxes(title="answer", tickangle=-35, **ticks)
     figure.update_yaxes(title="truth", autorange="reversed", **ticks)

@@ -29,12 +29,15 @@ def heat_chart(grid: Grid, measure: str, ends: tuple[float, float], chosen: Row 
         z=grid.values, x=across, y=down, zmin=ends[0], zmax=ends[1], colorscale=scale, xgap=2, ygap=2, hovertext=hover,
         hovertemplate="%{hovertext}<extra></extra>", hoverongaps=False,
         colorbar={"thickness": 10, "tickformat": form, "outlinewidth": 0, "nticks": 5}))
-    for y, line in enumerate(grid.rows):
-        for x, row in enumerate(line):
-            figure.add_annotation(x=x, y=y, showarrow=False, **_written(row, grid.values[y][x], measure, ends))
-            if row and chosen and row.cell == chosen.cell:
-                figure.add_shape(type="rect", x0=x - .49, x1=x + .49, y0=y - .48, y1=y + .48,
-                                 line={"color": COLOURS["student"], "width": 4})
+    places = [(x, y, row) for y, line in enumerate(grid.rows) for x, row in enumerate(line)]
+    # All at once: plotly checks the earlier ones again with every one that is added.
+    figure.update_layout(annotations=[
+        {"x": x, "y": y, "showarrow": False, **_written(row, grid.values[y][x], measure, ends)}
+        for x, y, row in places])
+    for x, y, row in places:
+        if row and chosen and row.cell == chosen.cell:
+            figure.add_shape(type="rect", x0=x - .49, x1=x + .49, y0=y - .48, y1=y + .48,
+                             line={"color": COLOURS["student"], "width": 4})
     figure.update_xaxes(title=named(grid.across), tickvals=across, ticktext=list(map(text, grid.acrosses)),
                         showgrid=False, range=[-0.5, len(across) - 0.5])
     figure.update_yaxes(title=named(grid.down), tickvals=down, ticktext=list(map(text, grid.downs)), showgrid=False,
