@@ -105,6 +105,7 @@ def test_the_three_are_compared_on_an_image_in_any_form(run, tmp_path):
     assert all(np.array_equal(one.image, other.image) for other in others)
     assert {"teacher_grad-cam_layer05", "student_grad-cam_layer02", "image"} <= {*one.maps}
     assert Image.open(io.BytesIO(one._repr_png_())).width > 500
+    assert repr(one).startswith("<Comparison of teacher test_resnet, control plain2w4, student plain2w4 by grad-cam")
     assert one.save(str(tmp_path / "figure.png")) == {"figure.png": tmp_path / "figure.png"}
     assert {path.name for path in one.save(tmp_path / "folder").values()} == {"comparison.png", "maps.npz",
                                                                              "comparison.json"}

@@ -72,7 +72,7 @@ class ModelPanel:
                    for name, one in seen.items()}}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Teacher, control (None when it is gone), student and others on one image [S, S, 3], for one target class.
 
@@ -138,6 +138,10 @@ class Comparison:
     def maps(self) -> dict[str, NDArray]:
         """The arrays of `arrays` by the same names."""
         return self.arrays()
+
+    def __repr__(self) -> str:
+        models = ", ".join(f"{part.role} {part.label}" for part in self.panels)
+        return f"<Comparison of {models} by {', '.join(self.explainers)} for {self.target!r}>"
 
     def _repr_png_(self) -> bytes:
         return self.picture()
