@@ -56,7 +56,7 @@ def charts(at: AppTest) -> list[dict]:
 
 
 def timed(store: Store) -> None:
-    write_json(_path(store, SWEEP.id), vars(Times({"plain2w4": 2.0, "plain3w4": 3.0, "test_resnet": 9.0}, PROTOCOL)))
+    write_json(_path(store, SWEEP), vars(Times({"plain2w4": 2.0, "plain3w4": 3.0, "test_resnet": 9.0}, PROTOCOL)))
 
 
 def test_a_change_of_the_form_reads_the_data_set_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
