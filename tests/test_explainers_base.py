@@ -2,12 +2,12 @@ import pytest
 import torch
 from small_models import made, pictures
 
-from kd.explainers.base import Asker, chunks, columns, like, mean_colour, without_noise
+from kd.explainers.base import CountedModel, chunks, columns, like, mean_colour, without_noise
 
 
 def test_it_answers_as_the_model_and_counts_what_it_was_asked():
     model, told = made(), []
-    ask = Asker(model, told.append, total=6)
+    ask = CountedModel(model, told.append, total=6)
     with torch.no_grad():
         assert torch.equal(ask(pictures(4)), model(pictures(4)).logits)
         ask(pictures(4))

@@ -74,5 +74,5 @@ def test_the_edges_of_a_collapse():
 
 def test_a_few_pictures_of_another_kind_hide_no_collapse():
     open_, closed = np.ones((6, 9, 9), np.float32), np.zeros((6, 9, 9), np.float32)
-    assert "stayed open" in report(open_, noise(3)).collapsed
-    assert "has closed" in report(closed, noise(3)).collapsed
+    assert "all open" in report(open_, noise(3)).collapsed
+    assert "all closed" in report(closed, noise(3)).collapsed

@@ -36,7 +36,7 @@ __all__ = ["EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "explainer_for", 
 
 
 def explainer_for(name: str, model: Classifier) -> str:
-    """The name of the explainer that this model can be asked by: `name`, but Grad-CAM in place of the mask for a model
-    that has none, since it is what the mask is measured against. Raises UsageError for an unknown name."""
+    """Name of the explainer that is used for this model: `name`, but Grad-CAM in place of the mask for a model without
+    a mask network. Raises UsageError for an unknown name."""
     EXPLAINERS[name]
     return "grad-cam" if name == "mask" and not model.has_mask else name

@@ -1,7 +1,8 @@
-"""What each pixel adds to a class's score, along a way from an empty picture to the one that is asked about.
+"""Pixel attributions along paths from an empty image to the explained one: integrated gradients and GradientSHAP.
 
-Values are signed, in units of the logit, and summed over the three colours, so a map sums to what the picture as a
-whole adds over the empty one. Own code where captum would draw from numpy's global generator, which all threads share.
+Values are signed, in units of the logit, and summed over the three colours, so a map sums to the difference between the
+logits of the image and of the empty one. Own code, because captum draws from numpy's global generator, which all
+threads share.
 """
 
 from abc import abstractmethod
@@ -11,44 +12,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.explainers.base import SEED, Asker, Explainer, ExplainerInfo, chunks, columns, like, mean_colour
+from kd.explainers.base import SEED, CountedModel, Explainer, ExplainerInfo, chunks, columns, like, mean_colour
 from kd.models.base import Classifier
 from kd.progress import ShareCallback
 
 
 class PixelExplainer(Explainer):
-    """Base of the explainers whose maps lie on the picture: the same at every stage, one image at a time."""
+    """Base of explainers whose maps are on the image's grid: the same at every stage, one image at a time."""
 
     @abstractmethod
-    def attribute(self, ask: Asker, image: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps [T, S, S] of a picture [3, S, S] for targets [T]."""
+    def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
+        """Raw maps [T, S, S] of an image [3, S, S] for targets [T]."""
 
     @abstractmethod
     def passes(self, image: Tensor, targets: int) -> int:
-        """About how many pictures the model is asked about for so many targets of one picture [3, S, S]."""
+        """Approximate number of images that the model processes for so many targets of one image [3, S, S]."""
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
-        ask = Asker(model, progress, max(1, sum(self.passes(image, wanted.shape[1]) for image in images)))
-        # One by one: each picture's map is then the same in any batch, and memory does not grow with the batch.
+        ask = CountedModel(model, progress, max(1, sum(self.passes(image, wanted.shape[1]) for image in images)))
+        # One by one: each image's map is then the same in any batch, and memory does not grow with the batch.
         maps = torch.stack([self.attribute(ask, image, row) for image, row in zip(images, wanted, strict=True)])
         return [like(targets, maps)] * len(stages)
 
 
 class PathExplainer(PixelExplainer):
-    """Base of those that average `(x − b) · ∂y/∂x` over points between baselines b and the picture x."""
+    """Base of explainers that average `(x − b) · ∂y/∂x` over points between baselines b and the image x."""
 
     points: int
 
     @abstractmethod
     def path(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(baselines [M, 3, S, S] or [1, 3, S, S], how far from them to the picture [M], weights [M] that sum to 1)."""
+        """(baselines [M, 3, S, S] or [1, 3, S, S], positions between them and the image in 0..1 [M], weights [M] that
+        sum to 1)."""
 
     def passes(self, image: Tensor, targets: int) -> int:
         return self.points
 
-    def attribute(self, ask: Asker, image: Tensor, targets: Tensor) -> Tensor:
+    def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
         baselines, steps, weights = self.path(image)
         way = image - baselines
         total = torch.zeros(len(targets), *image.shape, device=image.device)
@@ -61,8 +63,8 @@ class PathExplainer(PixelExplainer):
         return total.sum(dim=1)
 
 
-def _slopes(ask: Asker, points: Tensor, targets: Tensor) -> list[Tensor]:
-    """For each target [T] the gradient of its logit at each point: T × [M, 3, S, S]. No `.grad` is touched."""
+def _slopes(ask: CountedModel, points: Tensor, targets: Tensor) -> list[Tensor]:
+    """Gradient of each target's logit at each point: T × [M, 3, S, S]. No `.grad` is changed."""
     with torch.enable_grad():
         leaf = points.detach().requires_grad_()
         scores = ask(leaf)[:, targets].sum(dim=0)
@@ -71,9 +73,10 @@ def _slopes(ask: Asker, points: Tensor, targets: Tensor) -> list[Tensor]:
 
 
 class IntegratedGradients(PathExplainer):
-    """The gradient averaged on the straight way from a black picture, times the picture (Sundararajan 2017).
+    """Integrated gradients: the gradient averaged on the straight path from a black image, times the image
+    (Sundararajan 2017).
 
-    A map sums to logit(picture) − logit(black), up to the error of 20 Gauss-Legendre points. Black pixels get 0.
+    A map sums to logit(image) − logit(black), up to the error of 20 Gauss-Legendre points. Black pixels get 0.
     """
 
     info = ExplainerInfo(
@@ -88,10 +91,10 @@ class IntegratedGradients(PathExplainer):
 
 
 class GradientShap(PathExplainer):
-    """Expected gradients (Erion 2021), which approximate Shapley values: random points on the ways from two empty
-    pictures, black and the picture's mean colour.
+    """Expected gradients (Erion 2021), which approximate Shapley values: random points on the paths from two empty
+    images, black and the image's mean colour.
 
-    A map sums, on average over seeds, to logit(picture) − the mean of logit(empty pictures). The seed is fixed.
+    A map sums, on average over seeds, to logit(image) − the mean of logit(empty images). The seed is fixed.
     """
 
     info = ExplainerInfo(
@@ -106,10 +109,10 @@ class GradientShap(PathExplainer):
         draw = torch.Generator().manual_seed(self.seed)
         steps = torch.rand(self.points, generator=draw).to(image)
         empty = empty_pictures(image)
-        # As many of each: half the randomness of choosing.
+        # Equally many of each baseline: less variance than choosing at random.
         return empty[torch.arange(self.points) % len(empty)], steps, torch.full_like(steps, 1 / self.points)
 
 
 def empty_pictures(image: Tensor) -> Tensor:
-    """What "nothing to see" can look like: black, and the picture's mean colour; [2, 3, S, S]."""
+    """Two baselines [2, 3, S, S]: black, and the image's mean colour."""
     return torch.stack([torch.zeros_like(image), mean_colour(image)])

@@ -1,4 +1,4 @@
-"""FIXME."""
+"""Base class of the explainers: maps at a stage's or the image's own grid, and their scaling to 0..1."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,16 @@ FLAT = 1e-5
 
 @dataclass(frozen=True)
 class ExplainerInfo:
-    """What the form and the page show of an explainer, and what the page must know to run it.
+    """Description of an explainer for forms and pages.
 
-    class_specific: whether another target class gives another map. reading_note: one sentence on how to read the map.
-    cost: of one picture and class: instant (at most a few forward passes: may run while somebody waits), seconds (tens
-    to two hundred) or minutes (more, such as one per channel); the latter two belong on the job queue.
-    signed: whether values below 0 mean "speaks against", so that 0 must keep its own colour.
-    early: whether it still says something at early stages; Grad-CAM's channel mean cancels there to 75–100 % zeros.
-    absolute: whether values lie in 0..1 and mean something as they are, so that they are shown unscaled.
-    grid: what the map lies on: the grid of a `stage`, or the `picture` or its `superpixels`, where a stage means
-    nothing and the map has the picture's size.
+    class_specific: whether the map depends on the target class. reading_note: one sentence on how to read the map.
+    cost: of one image and class: instant (at most a few forward passes, computed while a page loads), seconds (tens to
+    two hundred) or minutes (more, such as one per channel); the latter two belong on the job queue.
+    signed: whether values below 0 are evidence against the class, so that 0 must keep its own colour.
+    early_stages: whether it is informative at early stages; Grad-CAM's channel mean cancels there to 75–100 % zeros.
+    absolute: whether values are in 0..1 and have a meaning as they are, so that they are shown unscaled.
+    grid: of the map: that of a `stage`, or the `picture` or its `superpixels`; for the latter two the stage is ignored
+    and the map has the image's size.
     """
 
     title: str
@@ -47,7 +47,7 @@ class ExplainerInfo:
 class Maps:
     """Heat maps at their own grid.
 
-    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached. signed, absolute: see ExplainerFacts.
+    values: float32 [N, H, W] ([N, T, H, W] for T targets per image), detached. signed, absolute: see ExplainerInfo.
     """
 
     values: Tensor
@@ -56,7 +56,7 @@ class Maps:
 
     @property
     def blank(self) -> Tensor:
-        """Bool [N] or [N, T]: the map says nothing, being constant, all zero or not finite."""
+        """Bool [N] or [N, T]: whether the map is constant, all zero or not finite."""
         return _blank(*_range(self.values))
 
     def scaled(self) -> Tensor:
@@ -65,12 +65,12 @@ class Maps:
 
 
 def scale(values: Tensor, signed: bool = False, absolute: bool = False) -> Tensor:
-    """Maps [..., H, W] in 0..1, each by its own least and greatest value; signed ones by their greatest magnitude, so
-    that 0 becomes 0.5 and both sides keep their proportion; absolute ones as they are.
+    """Maps [..., H, W] scaled to 0..1, each by its own minimum and maximum; signed ones by their greatest magnitude, so
+    that 0 becomes 0.5 and both sides keep their proportion; absolute ones unchanged.
 
     The order is: raw map (after the explainer's own ReLU, if it has one), scaled once here on the native grid, then
-    raised to the picture and never scaled again (the package grad-cam scales a second time after raising). A blank map
-    becomes zeros, a signed one 0.5 everywhere: stretching it would show noise.
+    upsampled to the image and never scaled again (the package grad-cam scales a second time after upsampling). A blank
+    map becomes zeros, a signed one 0.5 everywhere: scaling it would amplify noise.
     """
     low, high = _range(values)
     blank = _blank(low, high)[..., None, None]
@@ -89,21 +89,21 @@ def _range(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _blank(low: Tensor, high: Tensor) -> Tensor:
     # Written so that nan, for which every comparison is false, counts as blank.
-    told = high - low > FLAT * torch.maximum(low.abs(), high.abs())
-    return ~(told & torch.isfinite(high - low))
+    varies = high - low > FLAT * torch.maximum(low.abs(), high.abs())
+    return ~(varies & torch.isfinite(high - low))
 
 
 class Explainer(ABC):
-    """One method of explaining. Holds settings only, so any number of threads may share it and the model.
+    """Base class of all explainers. Holds settings only, so any number of threads may share it and the model.
 
-    Nothing is attached to the model and nothing of it is changed: no hooks, no mode, no `.grad`.
+    The model is left unchanged: no hooks, no mode, no `.grad`.
     """
 
     info: ClassVar[ExplainerInfo]
 
     def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1,
                  progress: ShareCallback | None = None) -> Maps:
-        """Maps of one stage (negative counts from the end; without meaning where the facts' grid is not `stage`).
+        """Maps of one stage (negative counts from the end; ignored where `info.grid` is not `stage`).
 
         model: in eval mode. images: RGB [N, 3, S, S] in 0..1, on the model's device. targets: class numbers [N], or
         [N, T] for T classes per image. Raises UsageError when the model has no such stage, and whatever `progress`
@@ -113,7 +113,7 @@ class Explainer(ABC):
 
     def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
                   progress: ShareCallback | None = None) -> tuple[Maps, ...]:
-        """As a call, for several stages: from one pass where the explainer is instant."""
+        """Maps of several stages, otherwise as a call; from one pass where the explainer is instant."""
         if model.training:
             raise ValueError("the model is in training mode: explain a private copy in eval mode")
         numbers = [stage_number(model, stage) for stage in stages]
@@ -129,7 +129,7 @@ class Explainer(ABC):
 
 
 def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
-    """Maps [N, H, W] that ask about no class, in the shape that these targets ask for."""
+    """Class-independent maps [N, H, W], repeated for targets [N, T] to [N, T, H, W]."""
     return maps if targets.ndim == 1 else maps[:, None].expand(-1, targets.shape[1], -1, -1)
 
 
@@ -143,22 +143,22 @@ def stage_number(model: Classifier, stage: int) -> int:
 
 
 @dataclass
-class Asker:
-    """A model as a function from pictures [B, 3, S, S] in 0..1 to logits [B, K], which tells what share of `total`
-    pictures it has been asked about."""
+class CountedModel:
+    """A model as a function from images [B, 3, S, S] in 0..1 to logits [B, K], which reports as progress the share of
+    `total` images that it has processed."""
 
     model: Classifier
     progress: ShareCallback
     total: int
     done: int = field(default=0, init=False)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        logits = self.model(pictures).logits
-        self.tell(len(pictures))
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.model(images).logits
+        self.count(len(images))
         return logits
 
-    def tell(self, count: int) -> None:
-        """`count` more pictures have been asked about. Raises what `progress` raises."""
+    def count(self, count: int) -> None:
+        """Count `count` more processed images. Raises what `progress` raises."""
         self.done += count
         self.progress(min(1.0, self.done / self.total))
 
@@ -174,17 +174,17 @@ def columns(targets: Tensor) -> Tensor:
 
 
 def like(targets: Tensor, maps: Tensor) -> Tensor:
-    """Maps [N, T, H, W] in the shape that targets [N] or [N, T] ask for."""
+    """Maps [N, T, H, W] in the shape for targets [N] or [N, T]: [N, H, W] for the former."""
     return maps if targets.ndim == 2 else maps[:, 0]
 
 
 def mean_colour(image: Tensor) -> Tensor:
-    """A picture [3, S, S] with nothing on it: its own mean colour, which is never foreign to it."""
+    """An empty image [3, S, S]: the image's own mean colour."""
     return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
 
 
 def without_noise(maps: Tensor, logits: Tensor) -> Tensor:
-    """Maps [..., H, W] of differences of logits; zeros where all of them are what rounding makes of nothing."""
-    # float32 logits of the same picture in two batches differ by a few units in the last place.
+    """Maps [..., H, W] of differences of logits; zeros where all values are rounding errors."""
+    # float32 logits of the same image in two batches differ by a few units in the last place.
     least = 1e-6 * logits.abs().amax().clamp_min(1e-30)
     return torch.where(maps.abs().amax(dim=(-2, -1), keepdim=True) > least, maps, 0.0)

@@ -1,6 +1,6 @@
-"""Class activation maps weighted by gradients, all from the same pass: Grad-CAM and its family.
+"""Class activation maps weighted by gradients: Grad-CAM and its family.
 
-Raw maps equal the package grad-cam's (its `get_cam_image` and ReLU) before it scales, raises and scales again.
+Raw maps equal the package grad-cam's (its `get_cam_image` and ReLU) before it scales, upsamples and scales again.
 """
 
 from abc import abstractmethod
@@ -15,9 +15,9 @@ from kd.progress import ShareCallback
 
 
 class GradientCam(Explainer):
-    """Base of the maps made from a stage's features and the gradient of the class score there.
+    """Base of explainers that combine a stage's features with the gradient of the class score there.
 
-    A subclass gives `combine` and, where one exists, `closed_form`.
+    A subclass defines `combine` and, where one exists, `closed_form`.
     """
 
     @abstractmethod
@@ -58,7 +58,7 @@ def gradients_from_image(model: Classifier, images: Tensor, targets: Tensor,
                          stages: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """(features, gradients) of each stage as in `gradients_of_head`, from one forward and one backward.
 
-    The graph hangs on the picture, so frozen models work, and the backward ends at the earliest stage asked for.
+    The graph begins at the image, so frozen models work; the backward pass ends at the earliest requested stage.
     """
     with torch.enable_grad():
         logits, features, *_ = model(images.detach().requires_grad_())
@@ -73,7 +73,7 @@ def _differentiate(logits: Tensor, targets: Tensor, inputs: list[Tensor]) -> lis
     `autograd.grad` with named inputs touches no `.grad`, also where the model's parameters are trainable.
     """
     columns = targets if targets.ndim == 2 else targets[:, None]
-    # Images do not meet in eval mode, so the sum over the batch has each image's own gradient.
+    # Images are independent in eval mode, so the gradient of the sum over the batch is each image's own.
     scores = logits.gather(1, columns).sum(dim=0)
     rows = [torch.autograd.grad(score, inputs, retain_graph=number < len(scores) - 1)
             for number, score in enumerate(scores)]
@@ -112,14 +112,14 @@ class GradCam(GradientCam):
 class GradCamPlusPlus(GradientCam):
     """`ReLU(Σ_c w_c·F_c)`, w_c = Σ_xy a·ReLU(g), a = g² / (2g² + g³·Σ_xy F) (Chattopadhay 2018, eq. 19).
 
-    The gradient g is the logit's, where the paper differentiates its exponential: the reading of the package grad-cam.
+    The gradient g is the logit's, as in the package grad-cam; the paper differentiates the logit's exponential.
     """
 
     info = ExplainerInfo(
         "Grad-CAM++", "Chattopadhay 2018, arXiv 1710.11063", True,
         "As Grad-CAM, but only places that speak for the class weigh a channel: several findings all light up.",
         early_stages=False)
-    # The package's constant: part of the map, since squared gradients are often smaller.
+    # The package's constant. It affects the map, because squared gradients are often smaller.
     EPSILON = 1e-6
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
@@ -133,15 +133,15 @@ class GradCamPlusPlus(GradientCam):
 class HiResCam(GradientCam):
     """`Σ_c g_c ⊙ F_c`, signed (Draelos & Carin 2020).
 
-    Behind it only average pooling and a linear layer, a map sums to the class's logit less its bias. Where a layer norm
-    over channels reads the stage, as between ConvNeXt's stages, all channels together cancel at every place: the map is
-    then zeros, and not their rounding. The package grad-cam shows the positive part only.
+    Before average pooling and a linear layer, a map sums to the class's logit less its bias. Where a layer norm over
+    channels follows the stage, as between ConvNeXt's stages, the channels cancel at every place: the map is then zeros
+    and not rounding errors. The package grad-cam shows the positive part only.
     """
 
     info = ExplainerInfo(
         "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891", True,
         "Above 0 where the stage's features raise the target class's score, below 0 where they lower it.", signed=True)
-    # Of the channels' magnitude: less is rounding and a norm's epsilon; true maps have 1e-2 and more.
+    # Share of the channels' magnitude below which a sum is rounding and a norm's epsilon; true maps have 1e-2 and more.
     CANCELLED = 1e-4
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class HiResCam(GradientCam):
 
 
 class LayerCam(GradientCam):
-    """`ReLU(Σ_c ReLU(g_c) ⊙ F_c)`: every place weighs for itself, so early stages stay readable (Jiang 2021)."""
+    """`ReLU(Σ_c ReLU(g_c) ⊙ F_c)`, with a weight per place, so that early stages stay readable (Jiang 2021)."""
 
     info = ExplainerInfo(
         "LayerCAM", "Jiang 2021, IEEE TIP 30 (no arXiv), doi 10.1109/TIP.2021.3089943", True,
@@ -169,7 +169,7 @@ class XGradCam(GradientCam):
     info = ExplainerInfo(
         "XGrad-CAM", "Fu 2020, arXiv 2008.02312", True,
         "As Grad-CAM, with each channel's gradient read where the channel responds.", early_stages=False)
-    # The package's constant: a channel that is off has no weight.
+    # The package's constant: a channel without response has no weight.
     EPSILON = 1e-7
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Class activation maps without gradients: a stage's channels by their main direction, or by trying them out.
+"""Class activation maps without gradients: EigenCAM, Score-CAM and Ablation-CAM.
 
-Own code and not the package grad-cam's: that one decomposes to the full (a stage of 112 × 112 would take 630 MB), holds
-all masked pictures at once (1.6 GB for a DenseNet), draws progress bars, and runs the whole model where the head would
-do. Tests hold these to its maps.
+Own code instead of the package grad-cam's, which computes full decompositions (630 MB for a stage of 112 × 112), holds
+all masked images at once (1.6 GB for a DenseNet), draws progress bars, and runs the whole model where the head would
+do. Tests compare these maps with its.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.explainers.base import Asker, Explainer, ExplainerInfo, chunks, columns, for_every_target, like, without_noise
+from kd.explainers.base import (
+    CountedModel,
+    Explainer,
+    ExplainerInfo,
+    chunks,
+    columns,
+    for_every_target,
+    like,
+    without_noise,
+)
 from kd.models.base import Classifier
 from kd.progress import ShareCallback
 
@@ -19,7 +28,7 @@ from kd.progress import ShareCallback
 class EigenCam(Explainer):
     """A stage's features, centred, projected on their first principal direction over channels (Muhammad 2020).
 
-    A direction has no sign: the end with the greatest magnitude counts as positive, and the rest is cut off by ReLU.
+    A direction has no sign: the side with the greatest magnitude counts as positive, and ReLU removes the other.
     """
 
     info = ExplainerInfo(
@@ -35,8 +44,8 @@ class EigenCam(Explainer):
 
 def _first_direction(features: Tensor) -> Tensor:
     """Maps [N, H, W] of features [N, C, H, W]; nan where features are not finite."""
-    told = features.isfinite().all(dim=(1, 2, 3))
-    places = features.where(told[:, None, None, None], 0.0).flatten(2).double()
+    finite = features.isfinite().all(dim=(1, 2, 3))
+    places = features.where(finite[:, None, None, None], 0.0).flatten(2).double()
     centred = places - places.mean(dim=2, keepdim=True)
     # The smaller of the two Gram matrices has the same first direction: 49 × 49 and not 2048 × 2048.
     if centred.shape[1] <= centred.shape[2]:
@@ -48,13 +57,13 @@ def _first_direction(features: Tensor) -> Tensor:
     flipped = maps.amax(dim=1, keepdim=True) < -maps.amin(dim=1, keepdim=True)
     least = 1e-6 * places.abs().amax(dim=(1, 2)).clamp_min(1e-30)[:, None]  # below it, rounding around a constant
     maps = torch.where(centred.abs().amax(dim=(1, 2))[:, None] > least, torch.where(flipped, -maps, maps), 0.0)
-    maps = maps.relu().where(told[:, None], torch.nan)
+    maps = maps.relu().where(finite[:, None], torch.nan)
     return maps.view(len(features), *features.shape[2:]).float()
 
 
 class ScoreCam(Explainer):
-    """`ReLU(Σ_c w_c·F_c)`, w = softmax over channels of the class logit when only the places of channel c are left of
-    the picture, the rest fading to black (Wang 2020). Every class comes from the same passes."""
+    """`ReLU(Σ_c w_c·F_c)`, w = softmax over channels of the class logit of the image multiplied by channel c, upsampled
+    and scaled to 0..1 (Wang 2020). All classes from the same passes."""
 
     info = ExplainerInfo(
         "Score-CAM", "Wang 2020, arXiv 1910.01279", True,
@@ -65,14 +74,14 @@ class ScoreCam(Explainer):
         wanted = columns(targets)
         with torch.no_grad():
             features = model.forward_stages((images - model.mean) / model.std)
-            ask = Asker(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
+            ask = CountedModel(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
             found = [torch.stack([_scored(ask, *one) for one in zip(images, features[stage], wanted, strict=True)])
                      for stage in stages]
         return [like(targets, maps) for maps in found]
 
 
-def _scored(ask: Asker, image: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-    """Maps [T, H, W] from a picture [3, S, S], features [C, H, W] and targets [T]."""
+def _scored(ask: CountedModel, image: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+    """Maps [T, H, W] from an image [3, S, S], features [C, H, W] and targets [T]."""
     logits = torch.cat([ask(image * _masks(features[part], image.shape[-2:])) for part in chunks(len(features))])
     weights = logits[:, targets].softmax(dim=0)
     return torch.einsum("ct,chw->thw", weights, features).relu()
@@ -86,10 +95,10 @@ def _masks(features: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class AblationCam(Explainer):
-    """`ReLU(Σ_c w_c·F_c)`, w_c = how much the class logit falls when channel c is set to 0 (Desai 2020).
+    """`ReLU(Σ_c w_c·F_c)`, w_c = decrease of the class logit when channel c is set to 0 (Desai 2020).
 
-    The fall is not divided by the logit as in the paper, which would turn the map round where the logit is below 0. At
-    the last stage only the head is asked. Every class comes from the same passes.
+    The decrease is not divided by the logit as in the paper, which would invert the map where the logit is below 0. At
+    the last stage only the head is computed. All classes from the same passes.
     """
 
     info = ExplainerInfo(
@@ -101,20 +110,20 @@ class AblationCam(Explainer):
         wanted = columns(targets)
         with torch.no_grad():
             logits, features, *_ = model(images)
-            ask = Asker(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
+            ask = CountedModel(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
             found = [torch.stack([_ablated(ask, stage, *one) for one in
                                   zip(images, features[stage], logits, wanted, strict=True)]) for stage in stages]
         return [like(targets, maps) for maps in found]
 
 
-def _ablated(ask: Asker, stage: int, image: Tensor, features: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Maps [T, H, W] from a picture [3, S, S], its features [C, H, W], logits [K] and targets [T]."""
+def _ablated(ask: CountedModel, stage: int, image: Tensor, features: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Maps [T, H, W] from an image [3, S, S], its features [C, H, W], logits [K] and targets [T]."""
     falls = []
     for part in chunks(len(features)):
         numbers = torch.arange(part.start, part.stop, device=features.device)
         altered = features.repeat(len(numbers), 1, 1, 1)
         altered[torch.arange(len(numbers)), numbers] = 0
         falls.append(logits - ask.model.forward_from(image.expand(len(numbers), -1, -1, -1), stage, altered))
-        ask.tell(len(numbers))
+        ask.count(len(numbers))
     weights = torch.cat(falls)[:, targets]
     return without_noise(torch.einsum("ct,chw->thw", weights, features).relu(), logits * features.abs().amax())

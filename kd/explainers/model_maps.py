@@ -1,4 +1,4 @@
-"""Maps that a model computes itself in one forward pass: stage maps and its mask."""
+"""Maps that a model computes itself in one forward pass: stage maps, and the mask of a masked student."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from kd.progress import ShareCallback
 
 
 class StageMaps(Explainer):
-    """The channel-average feature map of a stage (KD-FMV, AAAI-25). Signed where the stage's features are."""
+    """Channel-average feature map of a stage (KD-FMV, AAAI-25); below 0 where the stage's features are."""
 
     info = ExplainerInfo(
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
@@ -26,10 +26,10 @@ class StageMaps(Explainer):
 
 
 class Mask(Explainer):
-    """The mean mask of an explained student (MED-TEX, Nguyen-Duc 2022), as it lies on the picture.
+    """Mean mask of a masked student (MED-TEX, Nguyen-Duc 2022), on the image's grid.
 
-    It explains the teacher's answer, which it was trained to keep, whatever class is asked about. Raises UsageError for
-    a model without an explainer in front; `kd.explainers.suited` says what stands in there.
+    It explains the teacher's prediction, which it was trained to preserve, and does not depend on the target class.
+    Raises UsageError for a model without a mask network; `kd.explainers.explainer_for` names its replacement.
     """
 
     info = ExplainerInfo(

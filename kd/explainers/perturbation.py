@@ -6,18 +6,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.explainers.attribution import PixelExplainer
-from kd.explainers.base import CHUNK, SEED, Asker, ExplainerInfo, mean_colour, without_noise
+from kd.explainers.base import CHUNK, SEED, CountedModel, ExplainerInfo, mean_colour, without_noise
 from kd.torch_utils.rng import isolated_rng
 
 COUNT = 49
 SIDE = 7
-FEWEST = 12  # with fewer patches than this, one says where the centre is and little else
+FEWEST = 12  # with fewer patches, an explanation is too coarse
 
 
 def superpixels(image: Tensor, count: int = COUNT) -> Tensor:
-    """About `count` patches of a picture [3, S, S] in 0..1: int64 [S, S], numbered from 0 without gaps.
+    """Superpixels, about `count` of an image [3, S, S] in 0..1: int64 [S, S], numbered from 0 without gaps.
 
-    SLIC (Achanta 2012); where it finds too few, as on noise or an empty picture, a grid of 7 × 7.
+    SLIC (Achanta 2012); where it finds too few, as on noise or an empty image, a grid of 7 × 7.
     """
     from skimage.segmentation import slic
 
@@ -36,14 +36,14 @@ def _grid(image: Tensor) -> Tensor:
     return rows[:, None] * min(SIDE, image.shape[2]) + cols
 
 
-ACROSS = 7  # windows side by side: as fine as the last stage of most networks
+ACROSS = 7  # windows per side: as fine as the last stage of most networks
 
 
 class Occlusion(PixelExplainer):
-    """The fall of the class logit when a window is filled, averaged over the windows that hold a pixel (Zeiler 2014).
+    """Decrease of the class logit when a window is filled, averaged over the windows at each pixel (Zeiler 2014).
 
-    Windows have a seventh of the picture's side and overlap by half. Signed: a window without which the score rises
-    speaks against the class.
+    Windows have a seventh of the image's side and overlap by half. Signed: below 0 where the score rises when the
+    window is filled.
     """
 
     info = ExplainerInfo(
@@ -51,7 +51,7 @@ class Occlusion(PixelExplainer):
         "What the target class's score loses when this place is covered (below 0: it gains).",
         "seconds", signed=True, grid="picture")
 
-    def attribute(self, ask: Asker, image: Tensor, targets: Tensor) -> Tensor:
+    def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import Occlusion as Captum
 
         (tall, wide), strides = _window(image)
@@ -77,7 +77,7 @@ def _window(image: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
 class KernelShap(PixelExplainer):
     """Shapley values of superpixels, by weighted least squares over random selections of them (Lundberg & Lee 2017).
 
-    Every pixel has its superpixel's value; the values of all superpixels sum to logit(picture) − logit(mean colour).
+    Every pixel has its superpixel's value; the values of all superpixels sum to logit(image) − logit(mean colour).
     The selections are seeded.
     """
 
@@ -89,14 +89,14 @@ class KernelShap(PixelExplainer):
     def __init__(self, samples: int = 150, seed: int = SEED) -> None:
         self.samples, self.seed = samples, seed
 
-    def attribute(self, ask: Asker, image: Tensor, targets: Tensor) -> Tensor:
+    def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import KernelShap as Captum
 
         patches = superpixels(image).expand(1, 3, -1, -1)
         maps = []
         with torch.no_grad():
             logits = ask.model(image[None]).logits
-            if not logits.isfinite().all():  # which the solver would refuse
+            if not logits.isfinite().all():  # the solver would raise
                 return torch.full((len(targets), *image.shape[1:]), torch.nan, device=image.device)
             for target in targets:
                 with isolated_rng(self.seed):  # the same selections for every class

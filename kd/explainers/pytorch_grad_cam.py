@@ -1,8 +1,8 @@
 """Class activation maps computed by the package pytorch-grad-cam (`grad-cam` on PyPI).
 
-Its family members that are not written here, as explainers, and `raw_map`, which gives its own map of any member: what
-`kd.inspection.cam_check` holds ours against. The package is not thread-safe, sets modes, overwrites `.grad` and keeps
-one ablation layer for all its callers, so it gets a private copy of the model, under one lock.
+Its methods that are not implemented here, as explainers, and `raw_map`, the package's own map of any method, with which
+`kd.inspection.cam_check` compares ours. The package is not thread-safe, sets modes, overwrites `.grad` and keeps one
+ablation layer for all its callers, so it gets a private copy of the model, under one lock.
 
 Left out: FullGrad (reads the biases of plain Conv2d and BatchNorm2d only, so none of the 52 normalisations of timm's
 MobileNetV2, which are BatchNormAct2d), FEM (weighs features where its paper weighs their binary maps), SegEigenCAM (for
@@ -37,8 +37,8 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """The package's map [h, w] on the stage's own grid, before ReLU, scaling and resizing, and what it was made from:
-    features and gradients [C, h, w], the latter None where it takes none."""
+    """The package's map [h, w] on the stage's own grid, before ReLU, scaling and resizing, with the features and
+    gradients [C, h, w] that it was computed from (gradients: None where it uses none)."""
 
     map: Values
     features: Values
@@ -46,9 +46,8 @@ class Raw:
 
 
 class _Watched(nn.Module):
-    """A classifier as the package wants it: logits [1, K], with a stage's features passing through the module `seen`.
-
-    So every stage of every classifier can be watched, whatever its modules are called.
+    """A classifier in the form that the package needs: logits [1, K], with a stage's features passing through the
+    module `seen`, so that its hooks work for every stage of every classifier.
     """
 
     def __init__(self, model: Classifier, stage: int) -> None:
@@ -58,20 +57,20 @@ class _Watched(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.model(images).stages[self.stage]
         if torch.is_grad_enabled() and not images.requires_grad:
-            features = features.detach().requires_grad_()  # what precedes the stage need not be differentiated
-        # A copy, because what follows may work in place, and the package keeps what has passed.
+            features = features.detach().requires_grad_()  # earlier layers need not be differentiated
+        # A copy, because later layers may work in place, and the package keeps the features.
         return self.model.forward_from(images, self.stage, self.seen(features).clone())
 
 
 @contextmanager
 def private_copy(model: Classifier) -> Iterator[Classifier]:
-    """A frozen copy of a model that the package may do anything to; one at a time in the whole program."""
+    """A frozen copy of a model, which the package may change; one at a time in the whole program."""
     with _lock:
         yield copy.deepcopy(model).requires_grad_(False)
 
 
 def raw_map(kind: str, copied: Classifier, image: Tensor, target: int, stage: int) -> Raw:
-    """The map by the package's class `kind` of one image [3, S, S] in 0..1, for a class and a stage, both from 0.
+    """Map by the package's class `kind` of one image [3, S, S] in 0..1, for a class and a stage, both from 0.
 
     copied: from `private_copy`. Raises IndexError for a class that the model lacks.
     """
@@ -116,7 +115,7 @@ def _one(batch: Any) -> Values:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the package's progress bars. Under the lock, so for this caller only."""
+    """A block without the package's progress bars. Under the lock, so for this caller only."""
     from pytorch_grad_cam import ablation_cam, score_cam
 
     silent = SimpleNamespace(tqdm=lambda steps: steps)
@@ -125,16 +124,16 @@ def _quiet() -> Iterator[None]:
 
 
 class PackageCam(Explainer):
-    """Base of the explainers whose maps the package makes, one image and class at a time.
+    """Base of explainers whose maps the package computes, one image and class at a time.
 
-    A subclass names the package's class and, where its maps need more than a ReLU, gives `finish`.
+    A subclass names the package's class and, where its maps need more than a ReLU, defines `finish`.
     """
 
     kind: ClassVar[str]
     pairwise: ClassVar[bool] = False  # whether it compares every cell of a grid with every other
 
     def finish(self, raw: Raw) -> Values:
-        """The map as it is shown, at least 0."""
+        """The map as it is displayed, at least 0."""
         return np.maximum(raw.map, 0)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
@@ -193,8 +192,8 @@ class FinerCam(PackageCam):
 
 
 class _Projection(PackageCam):
-    """Base of those that project on a first principal direction, which has no sign: the end with the greatest
-    magnitude counts as positive, as in EigenCAM, and the rest is cut off."""
+    """Base of explainers that project on a first principal direction, which has no sign: the side with the greatest
+    magnitude counts as positive, as in EigenCAM, and the other is removed."""
 
     pairwise = True
 

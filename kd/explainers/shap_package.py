@@ -1,4 +1,4 @@
-"""The package shap's own GradientExplainer, for the timing that KD-FMV reports. Optional: shap is not small."""
+"""GradientExplainer of the package shap, for the timing that KD-FMV reports. Optional, because shap is large."""
 
 from types import ModuleType
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.explainers.attribution import PixelExplainer, empty_pictures
-from kd.explainers.base import SEED, Asker, ExplainerInfo
+from kd.explainers.base import SEED, CountedModel, ExplainerInfo
 from kd.torch_utils.rng import numpy_seeded
 
-SAMPLES = 200  # shap's default, which KD-FMV's "about 60 s" is made of
+SAMPLES = 200  # shap's default, to which KD-FMV's "about 60 s" refers
 
 
 class ShapGradient(PixelExplainer):
-    """`shap.GradientExplainer` at its default of 200 samples, against the two empty pictures of GradientSHAP.
+    """`shap.GradientExplainer` at its default of 200 samples, against the two empty images of GradientSHAP.
 
     The same quantity as GradientSHAP at ten times the samples. Explanations of several threads wait for each other,
     since shap draws from numpy's global generator; its state is put back.
@@ -29,7 +29,7 @@ class ShapGradient(PixelExplainer):
     def __init__(self, samples: int = SAMPLES, seed: int = SEED) -> None:
         self.samples, self.seed = samples, seed
 
-    def attribute(self, ask: Asker, image: Tensor, targets: Tensor) -> Tensor:
+    def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
         shap = _package()
         maps = []
         for target in targets:
@@ -44,16 +44,16 @@ class ShapGradient(PixelExplainer):
 
 
 class _Score(nn.Module):
-    """One logit [B, 1] as a module in whose tree the model is not: shap sets modes and clears gradients of what it
-    finds there."""
+    """One logit [B, 1] as a module without the model as a submodule: shap sets modes and clears gradients of all
+    submodules."""
 
-    def __init__(self, ask: Asker, target: int) -> None:
+    def __init__(self, ask: CountedModel, target: int) -> None:
         super().__init__()
         self.hidden = (ask,)
         self.target = target
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.hidden[0](pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.hidden[0](images)
         return logits[:, self.target, None]
 
 

@@ -1,1 +1,1 @@
-"""What explanations are judged by, each beside its chance level: no criterion knows of runs, and none of another."""
+"""Metrics of explanations, each beside its baseline. They take models, images and maps, and are independent of runs."""

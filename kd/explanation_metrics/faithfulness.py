@@ -1,6 +1,7 @@
-"""Does the model use what its map says it uses? Pixels are taken away or put back in the map's order, in torch.
+"""Faithfulness of maps: insertion, deletion, ROAD, average drop and confidence increase, in torch.
 
-Every score stands beside those of two maps that know nothing of the model: a random one and a centred Gaussian.
+Every score is reported beside those of two baseline maps that are independent of the model: a random one and a centred
+Gaussian.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
 
 STEPS = 10  # of the insertion and deletion curves
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD takes out
-NOISE = 0.01  # standard deviation that ROAD adds to imputed pixels, so that smoothness does not give them away
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the pixels that ROAD removes
+NOISE = 0.01  # standard deviation of the noise that ROAD adds to imputed pixels, so that they are not recognisable
 BATCH = 8
 SPANS = {"road": (-0.5, 0.5)}  # half the difference of two probabilities; the other scores are shares
 SCORES = ("insertion", "deletion", "road", "drop", "increase")
@@ -32,13 +33,13 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Faithfulness:
-    """Per image [N] (nan where the map is blank), as probabilities of the class explained.
+    """Scores per image [N] (nan where the map is blank), from probabilities of the explained class.
 
-    insertion: area under the curve while pixels come back into a blurred picture, brightest first (RISE, Petsiuk
-    2018); high is good. deletion: while they are replaced by the model's mean input; low is good. road: half the
-    difference between taking out the darkest and the brightest pixels first, imputed, averaged over shares (ROAD, Rong
-    2022); above 0 is good. drop: what the picture dimmed by its map loses, as a share (Chattopadhay 2018); low is
-    good; increase: whether it gains, 0 or 1. insertion_curve, deletion_curve: [N, STEPS + 1].
+    insertion: area under the curve while pixels are restored in a blurred image, brightest first (RISE, Petsiuk 2018);
+    high is good. deletion: while they are replaced by the model's mean input; low is good. road: half the difference
+    between removing the darkest and the brightest pixels first, imputed, averaged over shares (ROAD, Rong 2022); above
+    0 is good. drop: relative loss of the image multiplied by its map (Chattopadhay 2018); low is good; increase:
+    whether it gains instead, 0 or 1. insertion_curve, deletion_curve: [N, STEPS + 1].
     """
 
     insertion: Values
@@ -50,18 +51,19 @@ class Faithfulness:
     deletion_curve: Values
 
     def over(self, chance: "Faithfulness", score: str) -> Values:
-        """How much better than another map of the same images: positive is better for every score."""
+        """Gain over another map of the same images: positive is better for every score."""
         return (-1 if score in LESS_IS_MORE else 1) * (getattr(self, score) - getattr(chance, score))
 
     def means(self) -> dict[str, float | None]:
-        """The mean of every score."""
+        """Means of all scores."""
         return {score: bootstrap_ci(getattr(self, score)).mean for score in SCORES}
 
 
 def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], maps: NDArray[np.floating],
                  blank: NDArray[np.bool_] | None = None, seed: int = 0,
                  progress: ShareCallback = no_share) -> Faithfulness:
-    """Score maps [N, h, w] in 0..1 of the pictures [N, S, S, 3] for the classes [N]. progress: may raise to stop."""
+    """Faithfulness of maps [N, h, w] in 0..1 of images [N, S, S, 3] for the classes [N]. progress: may raise to stop.
+    """
     rows, count = [], len(images)
     for start in range(0, count, BATCH):
         progress(start / count)
@@ -79,19 +81,19 @@ def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[
 
 
 def centred_maps(count: int, side: int) -> NDArray[np.float32]:
-    """[N, side, side]: a Gaussian around the middle of the picture."""
+    """Centred Gaussian maps [N, side, side]."""
     return np.broadcast_to(centre_gaussian(side, side), (count, side, side))
 
 
 def summary(found: Faithfulness, chance: dict[str, Faithfulness],
             groups: Sequence[str] | None = None) -> dict[str, Any]:
-    """Per score its mean with a bootstrap interval, what each chance map gets, and how much better than that it is."""
+    """Summary for JSON: of each score the mean with a bootstrap interval, that of each baseline map, and the gain."""
     scores = {}
     for score in SCORES:
-        told = np.isfinite(getattr(found, score))
+        finite = np.isfinite(getattr(found, score))
         value = bootstrap_ci(getattr(found, score), groups, span=SPANS.get(score, SHARE_SPAN))
         scores[score] = {"value": value.to_json(),
-                         **{name: bootstrap_ci(getattr(other, score)[told]).mean for name, other in chance.items()},
+                         **{name: bootstrap_ci(getattr(other, score)[finite]).mean for name, other in chance.items()},
                          **{f"over_{name}": bootstrap_ci(found.over(other, score), groups, span=GAP_SPAN).to_json()
                             for name, other in chance.items()}}
     curves = {"map": found, **chance}
@@ -108,7 +110,7 @@ class _Test:
         self.model, self.images, self.targets, self.seeds = model, images, targets, seeds
         side = images.shape[-1]
         self.heat = upsample(maps, side)
-        # Plateaus (all that ReLU cut off) get a smooth order of their own: by row would prefer the picture's top.
+        # Plateaus (where ReLU gave 0) are ordered by a smooth random map: by row would prefer the image's top.
         ties = upsample(torch.stack([_drawn(one, RANDOM_GRID, RANDOM_GRID) for one in seeds]).to(images), side)
         order = (self.heat + 1e-5 * ties).flatten(1).argsort(dim=1, descending=True)
         self.rank = order.argsort(dim=1).view_as(self.heat)
@@ -130,7 +132,7 @@ class _Test:
         return tuple(one.double().cpu().numpy() for one in found)
 
     def _road(self) -> Tensor:
-        """Mean over shares of (least relevant first − most relevant first) / 2."""
+        """ROAD: mean over shares of (least relevant first − most relevant first) / 2."""
         gaps = []
         for share in SHARES:
             without_top, without_bottom = ~self._top(share), self._top(1 - share)
@@ -143,7 +145,7 @@ class _Test:
         return self._score(torch.where(keep, self.images, filled + NOISE * noise))
 
     def _top(self, share: float) -> Tensor:
-        """Bool [B, 1, S, S]: the brightest share of the pixels."""
+        """Masks [B, 1, S, S], bool, of the brightest share of the pixels."""
         return (self.rank < round(share * self.rank[0].numel()))[:, None]
 
     def _score(self, images: Tensor) -> Tensor:
@@ -152,12 +154,12 @@ class _Test:
 
 
 def _mean_curve(curves: Values) -> list[float] | None:
-    told = curves[np.isfinite(curves).all(axis=1)]
-    return told.mean(axis=0).tolist() if len(told) else None
+    finite = curves[np.isfinite(curves).all(axis=1)]
+    return finite.mean(axis=0).tolist() if len(finite) else None
 
 
 def _seeds(seed: int, start: int, count: int) -> list[int]:
-    """One per image, so that a result does not hang on how images are batched."""
+    """Seeds, one per image, so that a result does not depend on the batches."""
     return [2 * int(one) for one in np.random.default_rng(seed).integers(0, 2**40, start + count)[start:]]
 
 

@@ -1,4 +1,4 @@
-"""Does a map lie on the true evidence? Against masks, beside what the evidence's size and the middle alone give."""
+"""Localisation of maps on annotated evidence, beside baselines: the evidence's area, a centred map, other images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
 THRESHOLDS = np.arange(1, 20) / 20
 BINS = 256
 BATCH = 64
-ROUNDS = 2  # other images whose map is laid on each mask
+ROUNDS = 2  # other images whose maps are scored against each image's evidence
 
 Values = NDArray[np.float64]
 Heat = NDArray[np.float32]
@@ -24,20 +24,20 @@ Scores = dict[str, Values]
 
 
 def masked(split: Split, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions in `index` [n] of the images with evidence drawn: a mask came with them, and it is not empty."""
+    """Positions in `index` [n] of the images with annotated evidence that is not empty."""
     if split.evidence is None or split.has_evidence is None:
         return np.empty(0, np.int64)
-    told = [bool(split.has_evidence[number]) and bool(split.evidence[number].any()) for number in index]
-    return np.flatnonzero(told)
+    annotated = [bool(split.has_evidence[number]) and bool(split.evidence[number].any()) for number in index]
+    return np.flatnonzero(annotated)
 
 
 def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Scores, Values]:
-    """Scores of maps [N, h, w] in 0..1 against masks [N, S, S], none of them empty, and the IoU at each threshold.
+    """Scores of maps [N, h, w] in 0..1 against evidence masks [N, S, S], none empty, and the IoU at each threshold.
 
-    pointing: 1 where the middle of the map's brightest cell lies in the mask (Zhang 2016, without tolerance), shared
-    out where several tie; of the cell, because raised maps are brightest along the rim. energy: share of the map's sum
-    inside (Wang 2020). iou_otsu: of the mask and the map cut by Otsu's threshold. iou_best: cut where the mean over
-    these images is highest. auprc: average precision over pixels. All 0..1. The second result is [N, thresholds].
+    pointing: 1 where the centre of the map's brightest cell is in the mask (Zhang 2016, without tolerance), averaged
+    over ties; of the cell, because upsampled maps are brightest along the rim. energy: share of the map's sum inside
+    (Wang 2020). iou_otsu: of the mask and the map at Otsu's threshold. iou_best: at the threshold with the highest mean
+    over these images. auprc: average precision over pixels. All 0..1. The second result is [N, thresholds].
     """
     rows = []
     for start in range(0, len(maps), BATCH):
@@ -53,7 +53,7 @@ def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Score
 
 
 def nan_where_blank(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8]) -> Scores:
-    """As `measure`, nan [N] where a map is blank: to set two maps of the same images side by side."""
+    """Scores as by `measure`, nan [N] where a map is blank, for paired comparisons of two maps of the same images."""
     kept = np.flatnonzero(~blank)
     scores, _ = measure(maps[kept], masks[kept])
     return {score: scatter_back(values, kept, len(blank)) for score, values in scores.items()}
@@ -61,11 +61,11 @@ def nan_where_blank(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks:
 
 @dataclass(frozen=True, eq=False)
 class Localisation:
-    """Scores per image [N], nan where the map is blank, and what the images, their middle and other maps give.
+    """Scores per image [N], nan where the map is blank, and their baselines.
 
-    area: share of the picture that is evidence [N]: what a map without preference gets under every score (the whole
-    picture's IoU included). centre: of a centred Gaussian. others: of the same model's maps of other images, which
-    know where evidence usually lies. threshold: of iou_best, chosen on these images, so it flatters a little.
+    area: share of the image that is evidence [N]: the expected score of a uniform map (also the IoU of the whole
+    image). centre: scores of a centred Gaussian. others: of the same model's maps of other images, which contain where
+    evidence usually is. threshold: of iou_best, chosen on these images, so slightly optimistic.
     """
 
     scores: Scores
@@ -98,7 +98,7 @@ class Localisation:
 
 def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
                  seed: int = 0) -> Localisation:
-    """Judge maps [N, h, w] in 0..1 by masks [N, S, S], none of them empty."""
+    """Localisation of maps [N, h, w] in 0..1 on evidence masks [N, S, S], none of them empty."""
     kept, count = np.flatnonzero(~blank), len(blank)
     scores, curve = measure(maps[kept], masks[kept])
     threshold = float(THRESHOLDS[curve.mean(axis=0).argmax()]) if len(kept) else float(THRESHOLDS[0])
@@ -114,7 +114,7 @@ def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: ND
 
 
 def otsu(values: NDArray[np.floating]) -> float:
-    """The threshold in 0..1 that best parts values in 0..1 into two classes (Otsu 1979)."""
+    """Otsu's threshold in 0..1, which best separates values in 0..1 into two classes (Otsu 1979)."""
     counts, edges = np.histogram(values, BINS, (0.0, 1.0))
     middle = (edges[:-1] + edges[1:]) / 2
     below, mass = counts.cumsum(), (counts * middle).cumsum()
@@ -122,12 +122,12 @@ def otsu(values: NDArray[np.floating]) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = mass / below - (mass[-1] - mass) / above
     spread = np.nan_to_num(below.astype(float) * above * gap**2)[:-1]
-    # A wide gap between the two classes has one spread all over: its middle is as good as its ends, and steadier.
+    # Within a wide gap between the two classes all thresholds are equally good: the middle is the most stable.
     return float(edges[1:-1][np.isclose(spread, spread.max())].mean())
 
 
 def _pointing(maps: NDArray[np.floating], inside: NDArray[np.bool_]) -> Values:
-    """Share of a map's brightest cells [B, h, w] whose middle lies in the mask [B, S, S]."""
+    """Share of a map's brightest cells [B, h, w] whose centre is in the mask [B, S, S]."""
     down, across = (((np.arange(cells) + 0.5) / cells * side).astype(np.int64)
                     for cells, side in zip(maps.shape[1:], inside.shape[1:], strict=True))
     peak = maps == maps.max(axis=(1, 2), keepdims=True)
@@ -135,7 +135,7 @@ def _pointing(maps: NDArray[np.floating], inside: NDArray[np.bool_]) -> Values:
 
 
 def _batch(heat: Heat, inside: NDArray[np.bool_]) -> tuple[Values, ...]:
-    """Scores of one batch of flat pictures [B, P]."""
+    """Scores of one batch of flat images [B, P]."""
     energy = (heat * inside).sum(axis=1) / heat.sum(axis=1)
     cut = np.array([otsu(one) for one in heat])
     curve = np.stack([_iou(heat >= threshold, inside) for threshold in THRESHOLDS], axis=1)
@@ -147,7 +147,7 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Values:
 
 
 def _average_precision(heat: Heat, inside: NDArray[np.bool_]) -> Values:
-    """Mean precision over the recalled pixels; pixels of one value come in together."""
+    """Average precision over pixels, with pixels of equal value at one threshold."""
     from sklearn.metrics import average_precision_score
 
     return np.array([average_precision_score(own, one) for one, own in zip(heat, inside, strict=True)])

@@ -1,7 +1,7 @@
-"""Does a teacher decide the same when it is shown only what a map marks, and when it is shown only the rest?
+"""Post-hoc agreement: whether the teacher's prediction stays the same inside and outside of the area a map marks.
 
-Post-hoc agreement, as MED-TEX (Nguyen-Duc 2022, arXiv 2008.02593) and L2X (Chen 2018, arXiv 1802.07814) have it. Every
-map marks the same share of a picture: that of the student's mask there; a random mask of that size is the chance level.
+As defined by MED-TEX (Nguyen-Duc 2022, arXiv 2008.02593) and L2X (Chen 2018, arXiv 1802.07814). Every map marks the
+same share of an image, that of the student's mask there; the baseline is a random mask of that area.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from kd.torch_utils.resize import upsample
 
 BATCH = 16
 SOFT, MASK, CENTRE, RANDOM = "mask-soft", "mask", "centre", "random"
-OWN = (SOFT, MASK)  # of the student
+OWN = (SOFT, MASK)  # the student's
 
 Maps = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -30,10 +30,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class PostHoc:
-    """kept, left: by map, whether the teacher gives its own answer to the marked part, and to the rest [N]. area: share
-    of each picture that is marked [N].
+    """Post-hoc agreement by map. same_on_mask, same_off_mask: whether the teacher's prediction for the marked part, and
+    for the rest, is that for the whole image [N]. area: share of each image that is marked [N].
 
-    The maps: SOFT, the student's mask as the student sees it; MASK, cut to its own area, and so is every other; the
+    The maps: SOFT, the student's mask as the student sees it; MASK, binarised to the same area, as are all others; the
     teacher's, by their explainers' names; CENTRE, a disc in the middle; RANDOM, smooth blobs.
     """
 
@@ -42,9 +42,9 @@ class PostHoc:
     area: NDArray[np.float64]
 
     def to_json(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
-        """Means with bootstrap intervals. over: how much better than another map of the same pictures it is, positive
-        is better for both: every map than the random one, the student's mask, cut, than every other. A soft mask has
-        none: it shows a little of every place, so a mask of 0 and 1 that shows as much is no chance level for it."""
+        """Means with bootstrap intervals. over: gain over another map of the same images, positive is better for both:
+        of every map over the random one, and of the student's binarised mask over every other. A soft mask has none: it
+        shows a little of every place, so a binary mask of the same area is no baseline for it."""
         return {"images": len(self.area), "area": bootstrap_ci(self.area, groups, span=SHARE_SPAN).to_json(),
                 "maps": {name: self._map(name, groups) for name in self.same_on_mask}}
 
@@ -62,17 +62,16 @@ class PostHoc:
         return bootstrap_ci(flags[name].astype(float) - flags[other], groups, span=GAP_SPAN).to_json()
 
     def arrays(self) -> dict[str, Any]:
-        """Per image, for an npz file: `<map>_kept`, `<map>_left` and `shown`."""
+        """Values per image, for an npz file: `<map>_kept`, `<map>_left` and `shown`."""
         return {**{f"{name}_kept": flags for name, flags in self.same_on_mask.items()},
                 **{f"{name}_left": flags for name, flags in self.same_off_mask.items()}, "shown": self.area}
 
 
 def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint8], maps: Mapping[str, Maps],
             seed: int = 0, progress: ShareCallback = no_share) -> PostHoc:
-    """Show the teacher parts of the pictures [N, S, S, 3], filled as the student's are.
+    """Post-hoc agreement of a teacher on images [N, S, S, 3], with hidden parts filled as the student's.
 
-    maps: of the teacher [N, h, w], brighter where they mark first; its own names are those of `PostHoc`. progress: may
-    raise to stop.
+    maps: further maps of the teacher by name [N, h, w], brightest where they mark first. progress: may raise to stop.
     """
     noise = random_maps(len(images), seed)
     kept: dict[str, list[Tensor]] = {name: [] for name in (*OWN, *maps, CENTRE, RANDOM)}
@@ -92,7 +91,7 @@ def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint
 
 
 def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], noise: Maps) -> dict[str, Tensor]:
-    """By name what is shown of a batch [B, S, S]."""
+    """Masks of a batch by name [B, S, S]."""
     with torch.no_grad():
         soft = student.predict_mask(batch)
     side, ties = soft.shape[-1], torch.from_numpy(noise).to(soft)
@@ -103,10 +102,10 @@ def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], nois
 
 
 def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int) -> Tensor:
-    """Masks [N, side, side] of 0 and 1 that show the brightest share `area` [N] of each map [N, h, w], raised to the
-    picture; exactly that share, to the pixel.
+    """Binary masks [N, side, side] of the brightest share `area` [N] of each map [N, h, w], upsampled to the image;
+    exactly that share, to the pixel.
 
-    ties: maps [N, g, g] whose order decides where a map is level, as a ReLU leaves it: by row would prefer the top.
+    ties: maps [N, g, g] by which equal values are ordered, as those below a ReLU: by row would prefer the top.
     """
     heat, order = upsample(maps, side).flatten(1), upsample(ties, side).flatten(1)
     by_ties = order.argsort(dim=1, descending=True)
@@ -119,9 +118,9 @@ def _area(mask: Tensor) -> Tensor:
     return mask.double().mean(dim=(1, 2))
 
 
-def _answers(teacher: Classifier, pictures: Tensor) -> Tensor:
+def _answers(teacher: Classifier, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return teacher(pictures.to(teacher.mean.device), stages=False).logits.argmax(dim=1).cpu()
+        return teacher(images.to(teacher.mean.device), stages=False).logits.argmax(dim=1).cpu()
 
 
 def _joined(parts: dict[str, list[Tensor]]) -> dict[str, Flags]:

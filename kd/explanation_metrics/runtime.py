@@ -1,4 +1,4 @@
-"""What explaining costs: KD-FMV's mean execution time, FLOPs and memory, for several models taken in turn."""
+"""Runtime of explanations: KD-FMV's mean execution time, FLOPs and memory, of several models measured in turn."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from kd.progress import ShareCallback, no_share
 from kd.timing import Timing, measure_in_turn, summarise
 from kd.torch_utils.flops import FlopCounter
 
-IMAGES = {"instant": 8, "seconds": 4, "minutes": 1}  # in the batch, by what the explainer says of its cost
+IMAGES = {"instant": 8, "seconds": 4, "minutes": 1}  # in the batch, by the explainer's `cost`
 REPEATS = 5
 
 
 def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explainer], images: NDArray[np.uint8],
               targets: Mapping[str, NDArray[np.int64]], stage: int = -1, repeats: int = REPEATS,
               progress: ShareCallback = no_share) -> dict[str, Any]:
-    """Cost of explaining these pictures [n, S, S, 3] in one batch (fewer of them where an explainer is slow).
+    """Cost of explaining images [n, S, S, 3] in one batch (fewer of them where an explainer is slow).
 
-    explainers, targets: by the models' names how each is asked, and about which classes [n]. Gives, per name: seconds
-    (Timing per image: KD-FMV's mean execution time), forward (of a plain forward pass), ratio of the two, flops per
-    image, and peak_bytes above the idle model while `peak_batch` pictures are explained; and the protocol. An instant
+    explainers, targets: by the models' names the explainer of each, and the classes explained [n]. Returns, per name:
+    seconds (Timing per image: KD-FMV's mean execution time), forward (of a plain forward pass), ratio of the two, flops
+    per image, and peak_bytes above the idle model while `peak_batch` images are explained; and the protocol. An instant
     explainer is timed `repeats` times after one uncounted turn, all models in turn; slower ones run once. progress: may
     raise to stop.
     """
@@ -59,7 +59,7 @@ class _Trial:
         self.instant = explainer.info.cost == "instant"
 
     def calls(self) -> list[Callable[[], None]]:
-        """What is timed in turn with the others."""
+        """Calls that are timed in turn with those of the others."""
         return [self.forward, self.explain] if self.instant else [self.forward]
 
     def forward(self) -> None:
@@ -76,7 +76,7 @@ class _Trial:
         return Timing(seconds, seconds, seconds, 1, 0)
 
     def effort(self, count: int) -> tuple[int, int]:
-        """(FLOPs per image, peak bytes) of explaining the first `count` pictures."""
+        """(FLOPs per image, peak bytes) of explaining the first `count` images."""
         with FlopCounter(memory=True) as counter:
             self.explainer(self.model, self.images[:count], self.targets[:count], self.stage)
         return counter.flops // count, counter.peak_bytes

@@ -1,6 +1,6 @@
-"""Does a map show what the model learnt? It must change when the learning is undone (Adebayo 2018, arXiv 1810.03292).
+"""Model-randomisation sanity check: maps must change when weights are randomised (Adebayo 2018, arXiv 1810.03292).
 
-The head is scrambled first, then stage after stage from the last to the first, always on a private copy.
+The head is randomised first, then stage after stage from the last to the first, always on a private copy.
 """
 
 import copy
@@ -24,11 +24,11 @@ BATCH = 8
 
 
 def layer_groups(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...]]]:
-    """(name, its parameters) of the head, of every stage from the last to the first, and of the explainer in front of
-    an explained student.
+    """(name, its parameters) of the head, of every stage from the last to the first, and of the mask network in front
+    of a masked student.
 
-    A stage's parameters are those that its features hang on, found by differentiating a private copy's, less those of
-    the stage before; so no layer table is kept. size: side of a picture that the model takes.
+    A stage's parameters are those that its features depend on, found by differentiating a private copy, less those of
+    earlier stages; so no table of layers is kept. size: side of an image that the model takes.
     """
     trial = copy.deepcopy(model).requires_grad_(True)
     names = [name for name, _ in trial.named_parameters()]
@@ -52,9 +52,9 @@ def _needs(names: list[str], parameters: list[nn.Parameter], total: torch.Tensor
 
 
 def randomise_weights(model: Classifier, names: Sequence[str], seed: int = 0) -> Classifier:
-    """A frozen copy in which each of these parameters holds its own values in random order.
+    """A frozen copy in which each of these parameters has its own values in random order.
 
-    So every layer keeps its mean and spread, signals neither die nor explode, and only what was learnt is gone.
+    So every layer keeps the mean and spread of its weights, and activations neither vanish nor explode.
     """
     copied = copy.deepcopy(model)
     parameters = dict(copied.named_parameters())
@@ -68,11 +68,11 @@ def randomise_weights(model: Classifier, names: Sequence[str], seed: int = 0) ->
 
 
 def explain_batchwise(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-                stage: int = -1, progress: ShareCallback = no_share) -> tuple[NDArray[np.float32],
+                      stage: int = -1, progress: ShareCallback = no_share) -> tuple[NDArray[np.float32],
                                                                                     NDArray[np.bool_]]:
-    """Maps [N, h, w] in 0..1 of what speaks for the classes, in many pictures [N, S, S, 3], and which are blank [N].
+    """Maps [N, h, w] in 0..1 of the evidence for the classes in many images [N, S, S, 3], and which are blank [N].
 
-    Of a signed map the negative part is cut off: it shows evidence against. progress: may raise to stop.
+    The negative part of a signed map, evidence against the class, is removed. progress: may raise to stop.
     """
     scaled, blank = [], []
     for start in range(0, len(images), BATCH):
@@ -92,23 +92,23 @@ def _within(progress: ShareCallback, start: float, length: float, share: float) 
 
 
 def randomisation_test(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-           stage: int = -1, seed: int = 0, progress: ShareCallback = no_share) -> dict[str, Any]:
-    """Rank correlation of the maps with those of the trained model, while more and more of it is scrambled.
+                       stage: int = -1, seed: int = 0, progress: ShareCallback = no_share) -> dict[str, Any]:
+    """Rank correlation of maps with those of the trained model, while more and more of its layers are randomised.
 
-    chance: the trained model's own maps of different images. rows: how far the scrambling went, the correlation with a
-    bootstrap interval, and the number of images left out because a map is blank. progress: may raise to stop.
+    chance: the baseline, between the trained model's own maps of different images. rows: the last group randomised, the
+    correlation with a bootstrap interval, and the number of images left out because a map is blank. progress: may raise
+    to stop.
     """
     steps = layer_groups(model, images.shape[1])
     length = 1 / (len(steps) + 1)
-    original, empty = explain_batchwise(
-        explainer, model, images, targets, stage, partial(_within, progress, 0.0, length)
-    )
+    original, empty = explain_batchwise(explainer, model, images, targets, stage,
+                                        partial(_within, progress, 0.0, length))
     rows: list[dict[str, Any]] = []
     gone: tuple[str, ...] = ()
     for number, (name, parameters) in enumerate(steps, start=1):
         gone += parameters
         maps, blank = explain_batchwise(explainer, randomise_weights(model, gone, seed), images, targets, stage,
-                                  partial(_within, progress, number * length, length))
+                                        partial(_within, progress, number * length, length))
         left = ~(empty | blank)
         rows.append({"down_to": name, "parameters": len(gone), "blank": int((~left).sum()),
                      "spearman": bootstrap_ci(spearman(original[left], maps[left]), span=(-1.0, 1.0)).to_json()})
