@@ -1,1 +1,1 @@
-"""One run on its test images: predictions, report, evaluated explanations."""
+"""Evaluation of a run on its test split: predictions, report and explanation metrics."""

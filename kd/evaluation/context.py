@@ -1,4 +1,4 @@
-"""What the sections of one judgement share: images, models, answers and maps; and how far it has come."""
+"""Context of an evaluation of explanations: images, models, logits and maps that its sections share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +28,10 @@ Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 @dataclass(eq=False)
 class EvalContext:
-    """What the sections of one choice share: the images, the models, their answers and their maps.
+    """Context of one evaluation: images, models, logits and maps that its sections share, each computed once.
 
-    kinds: the sections that are still to be computed. before: the bench of the choice before, whose models and chance
-    levels hold here too.
+    kinds: the sections that are still to be computed. before: the context of the previous choice, whose models and
+    baselines are valid here too.
     """
 
     runs: dict[str, Run]
@@ -67,21 +67,21 @@ class EvalContext:
 
     @cached_property
     def evidence(self) -> NDArray[np.int64]:
-        """Positions of the images with a mask."""
+        """Positions of the images with annotated evidence."""
         return localisation.masked(self.test, self.index)
 
     @cached_property
     def evidence_masks(self) -> NDArray[np.uint8]:
-        """Their masks [m, S, S]."""
+        """Evidence masks [m, S, S] of these images."""
         assert self.test.evidence is not None, "there are no masks"
         return np.asarray(self.test.evidence[self.index[self.evidence]])
 
     def groups_of(self, positions: NDArray[np.int64]) -> list[str] | None:
-        """The persons of some of the images, where they are known."""
+        """Patients of some of the images, where they are known."""
         return None if self.groups is None else [self.groups[number] for number in positions]
 
     def model(self, role: str) -> Classifier:
-        """A private, frozen model on the run's device."""
+        """A frozen model of its own on the run's device."""
         if role not in self.models:
             run = self.runs[role]
             model = predict.load(run, len(self.data.classes)).requires_grad_(False)
@@ -89,11 +89,11 @@ class EvalContext:
         return self.models[role]
 
     def explainer_name(self, role: str) -> str:
-        """The name of the explainer that this model is asked by: the choice's, or what stands in for it."""
+        """Name of the explainer used for this model: the choice's, or its replacement."""
         return explainer_for(self.choice.explainer, self.model(role))
 
     def logits(self, role: str) -> NDArray[np.float32]:
-        """Logits [n, K]."""
+        """Logits [n, K] of a model."""
         if role not in self._logits:
             model, parts = self.model(role), []
             for start in range(0, len(self.images), predict.BATCH):
@@ -104,8 +104,8 @@ class EvalContext:
         return self._logits[role]
 
     def targets(self, role: str, kind: str) -> NDArray[np.int64]:
-        """Classes [n] to explain: for agreement what the teacher answers, for localisation what is shown, else what
-        the model itself answers."""
+        """Classes [n] to explain: for agreement the teacher's prediction, for localisation the true class, else the
+        model's own prediction."""
         if kind == LOCALISATION:
             return self.labels
         return self.logits(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
@@ -113,7 +113,7 @@ class EvalContext:
     def heatmaps(self, role: str, kind: str, explainer: str = "", stage: int | None = None) -> Heat:
         """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once.
 
-        explainer, stage: others than the model is asked by for the choice.
+        explainer, stage: other than the choice's.
         """
         name, stage = explainer or self.explainer_name(role), self.choice.stage if stage is None else stage
         if (role, name, stage, kind) not in self._heat:
@@ -122,19 +122,19 @@ class EvalContext:
         return self._heat[role, name, stage, kind]
 
     def _wanted(self, kind: str) -> list[str]:
-        """This kind of target and those that other sections will ask for."""
+        """This kind of target and those that other sections will need."""
         further = (AGREEMENT, *(LOCALISATION,) * bool(len(self.evidence))) if POSTHOC in self.kinds else ()
         return sorted({kind, *further} | self.kinds & set(KINDS))
 
     def _explain(self, role: str, name: str, stage: int, kinds: list[str]) -> None:
-        """Most kinds ask about the same class of a picture: no map is made twice."""
+        """Compute the maps for several kinds of target. Most have the same class for an image: no map is made twice."""
         explainer, count = EXPLAINERS[name], len(self.index)
-        asked = np.stack([self.targets(role, one) if explainer.info.class_specific else 0 * self.labels
-                          for one in kinds], axis=1)
-        pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), asked.ravel()], axis=1),
+        targets = np.stack([self.targets(role, one) if explainer.info.class_specific else 0 * self.labels
+                            for one in kinds], axis=1)
+        pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), targets.ravel()], axis=1),
                                  axis=0, return_inverse=True)
         maps, blank = explain_batchwise(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
-                                  lambda share: self.pulse(share / 2))
+                                        lambda share: self.pulse(share / 2))
         for column, one in enumerate(kinds):
             own = place.reshape(count, len(kinds))[:, column]
             self._heat[role, name, stage, one] = maps[own], blank[own]

@@ -1,4 +1,4 @@
-"""What an appraisal found, as rows that carry their chance level and interval; without torch."""
+"""Results of an evaluation of explanations as table rows with baseline and interval, without torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -31,11 +31,11 @@ MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask, cut to its a
 
 
 def rows(found: Mapping[str, Any]) -> list[MetricRow]:
-    """Every number of what `kd.evaluation.explanation_store.read` gave; what was not computed is left out.
+    """Rows of all results of `kd.evaluation.explanation_store.load_all`; what was not computed is left out.
 
-    chance: agreement of the same two models on different pictures; the evidence's share of the picture (localisation);
-    a random map (post-hoc, faithfulness). centre: a map that knows the middle only. of: the explainer that the model
-    was asked by; of the post-hoc agreement a key of MAPS, and under OVER the map that the mask is set beside.
+    chance: the baseline: agreement of the same two models on different images; the evidence's share of the image
+    (localisation); a random map (post-hoc, faithfulness). centre: a centred Gaussian map. of: the explainer used; for
+    post-hoc agreement a key of MAPS, and for MASK_VS_OTHERS the map that the mask is compared with.
     """
     made = [*_agreement(found), *_gain(found), *_localisation(found), *_faithfulness(found), *_cost(found)]
     return [*(replace(row, of=found["models"][row.role]["explainer"]) for row in made), *_posthoc(found), *_over(found)]
@@ -49,16 +49,8 @@ def _agreement(found: Mapping[str, Any]) -> Iterator[MetricRow]:
 
 def _gain(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for measure, one in ((found[AGREEMENT] or {}).get(GAIN_VS_CONTROL) or {}).items():
-        yield MetricRow(
-            GAIN_VS_CONTROL,
-            NAMES[measure][0],
-            STUDENT,
-            one["mean"],
-            *interval_ends(one),
-            0.0,
-            images=one["n"],
-            unit=NAMES[measure][1],
-        )
+        yield MetricRow(GAIN_VS_CONTROL, NAMES[measure][0], STUDENT, one["mean"], *interval_ends(one), 0.0,
+                        images=one["n"], unit=NAMES[measure][1])
 
 
 def _localisation(found: Mapping[str, Any]) -> Iterator[MetricRow]:
@@ -83,45 +75,26 @@ def _posthoc(found: Mapping[str, Any]) -> Iterator[MetricRow]:
 
 
 def _over(found: Mapping[str, Any]) -> Iterator[MetricRow]:
-    """By how much the mask, cut to the area that all maps show, is better than each of the others."""
-    told = found[POSTHOC] or {"maps": {}}
-    pairs = [told["maps"]["mask"]["over"] if told["maps"] else {}, (told.get("evidence") or {}).get("over", {})]
+    """Gain of the mask, binarised to the area that all maps show, over each of the other maps."""
+    posthoc = found[POSTHOC] or {"maps": {}}
+    pairs = [posthoc["maps"]["mask"]["over"] if posthoc["maps"] else {},
+             (posthoc.get("evidence") or {}).get("over", {})]
     for over in pairs:
         for other, scores in over.items():
             for score, one in scores.items():
-                yield MetricRow(
-                    MASK_VS_OTHERS,
-                    NAMES[score][0],
-                    STUDENT,
-                    one["mean"],
-                    *interval_ends(one),
-                    0.0,
-                    images=one["n"],
-                    unit=NAMES[score][1],
-                    of=other,
-                )
+                yield MetricRow(MASK_VS_OTHERS, NAMES[score][0], STUDENT, one["mean"], *interval_ends(one), 0.0,
+                                images=one["n"], unit=NAMES[score][1], of=other)
 
 
 def _row(section: str, measure: str, role: str, value: Mapping[str, Any], chance: float | None, centre: float | None,
          excess: Mapping[str, Any]) -> MetricRow:
     name, unit, _ = NAMES[measure]
-    return MetricRow(
-        section,
-        name,
-        role,
-        value["mean"],
-        *interval_ends(value),
-        chance,
-        excess["mean"],
-        *interval_ends(excess),
-        value["n"],
-        unit,
-        centre=centre,
-    )
+    return MetricRow(section, name, role, value["mean"], *interval_ends(value), chance, excess["mean"],
+                     *interval_ends(excess), value["n"], unit, centre=centre)
 
 
 def interval_ends(stored: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The ends of a stored interval; none where it has no width, as some have that earlier versions stored."""
+    """Ends of a stored interval; None where it has no width, as some that earlier versions stored."""
     low, high = stored["low"], stored["high"]
     return (None, None) if low == high else (low, high)
 
@@ -136,7 +109,7 @@ def _cost(found: Mapping[str, Any]) -> Iterator[MetricRow]:
 
 
 def missing_sections(found: Mapping[str, Any]) -> list[str]:
-    """What is not there for this choice, never computed or out of date, in words."""
+    """Sections that are missing for this choice, never computed or out of date, in words."""
     own = [f"{section} of the {role}" for section in PER_MODEL if found[section] for role in found["models"]
            if role not in found[section]]
     return [*(section for section in found["sections"] if not found[section]), *own]
@@ -148,15 +121,15 @@ def latencies(made: list[MetricRow]) -> list[MetricRow]:
 
 
 def spread(arrays: Arrays, measure: str) -> dict[str, tuple[list[float], list[float]]]:
-    """By role, the distribution of a measure over the pictures: middles of bins and the share of pictures in each."""
-    told = {name.removesuffix(f"_{measure}"): values[np.isfinite(values)] for name, values in arrays.items()
-            if name.endswith(f"_{measure}")}
-    told = {role: values for role, values in told.items() if len(values)}
-    if not told:
+    """Distribution of a measure over the images by role: centres of bins and the share of images in each."""
+    finite = {name.removesuffix(f"_{measure}"): values[np.isfinite(values)] for name, values in arrays.items()
+              if name.endswith(f"_{measure}")}
+    finite = {role: values for role, values in finite.items() if len(values)}
+    if not finite:
         return {}
-    low, high = min(one.min() for one in told.values()), max(one.max() for one in told.values())
+    low, high = min(values.min() for values in finite.values()), max(values.max() for values in finite.values())
     found = {}
-    for role, values in told.items():
+    for role, values in finite.items():
         counts, edges = np.histogram(values, BINS, (low, high if high > low else low + 1))
         found[role] = (((edges[:-1] + edges[1:]) / 2).tolist(), (counts / len(values)).tolist())
     return found

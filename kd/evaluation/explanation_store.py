@@ -1,8 +1,8 @@
-"""What was found about a run's explanations over its test set: kept with the run, read without torch.
+"""Storage of explanation metrics with the run, read without torch.
 
-Each section lies in `appraisals/<choice>/<section>.json` in a run's folder, with its values per image in an npz that
-the JSON names, so that the two are never of different makings. A section carries a stamp of all weights and data it was
-computed from, and is not found any more once one of them has changed.
+Each section is in `appraisals/<choice>/<section>.json` in a run's folder, with its values per image in an npz that the
+JSON names, so that the two always belong together. A section contains hashes of all weights and data that it was
+computed from, and is not loaded any more once one of them has changed.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from kd.store.files import write_bytes, write_json
 from kd.store.groups import control_of
 from kd.store.runs import FINISHED, Run, Store
 
-VERSION = 1  # raise it when a number changes its meaning: what was stored before is then computed anew
+VERSION = 1  # increase it when a number changes its meaning: earlier results are then computed again
 AGREEMENT, LOCALISATION, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
     "agreement", "localisation", "post-hoc", "faithfulness", "cost")
 PER_MODEL = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
-MASK, FALLBACK = "mask", "grad-cam"  # the explainer that only an explained student has, and what is asked elsewhere
-MODEL = "model"  # a run that learnt without a teacher, judged alone
+MASK, FALLBACK = "mask", "grad-cam"  # the explainer that only a masked student has, and its replacement for others
+MODEL = "model"  # the role of a run without a teacher, which is evaluated alone
 
 Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the type checker
 
 
 @dataclass(frozen=True)
 class EvalKey:
-    """What was asked: explainer, stage (from 0, or from the end where negative), at most `limit` test images (0: all),
-    drawn per class with `seed`."""
+    """Key of an evaluation: explainer, stage (from 0, or from the end where negative), at most `limit` test images (0:
+    all), drawn per class with `seed`."""
 
     explainer: str = "grad-cam"
     stage: int = -1
@@ -53,17 +53,17 @@ class EvalKey:
         return f"{self.explainer}.{stage}.{self.limit or 'all'}.seed{self.seed}"
 
     def of(self, run: Run) -> "EvalKey":
-        """The same, with `limit` 0 where the run's test set is no larger than it."""
+        """The same key, with `limit` 0 where the run's test split is no larger than it."""
         images = (run.evaluation or {}).get("images", 0)
         return replace(self, limit=0) if images and self.limit >= images else self
 
     def suited(self, run: Run) -> "EvalKey":
-        """The same by the explainer that this run's model can be asked by, as `kd.explainers.suited` has it."""
+        """The same key with the explainer used for this run's model, like `kd.explainers.explainer_for`."""
         return replace(self, explainer=FALLBACK) if self.explainer == MASK and not run.spec.mask_net_depth else self
 
 
 def compared_runs(store: Store, run: Run) -> dict[str, Run]:
-    """Who is judged with a run, by role: teacher, control where it is finished, student; or `model` alone."""
+    """Runs that are evaluated with a run, by role: teacher, control where it is finished, student; or `model` alone."""
     if not run.spec.teacher:
         return {MODEL: run}
     control = control_of(store, run)
@@ -72,8 +72,8 @@ def compared_runs(store: Store, run: Run) -> dict[str, Run]:
 
 
 def require_mask(runs: Mapping[str, Run], explainers: Collection[str], posthoc: bool) -> None:
-    """Raises UsageError where a mask is to be judged and nobody of a cast has one, or the post-hoc agreement of a
-    student is to be told without one."""
+    """Raises UsageError where a mask is to be evaluated and none of the runs has one, or the post-hoc agreement of a
+    student without one."""
     masked = [role for role, run in runs.items() if run.spec.mask_net_depth]
     newest = list(runs.values())[-1]
     if (MASK in explainers and not masked) or (posthoc and STUDENT not in masked):
@@ -85,7 +85,7 @@ def require_mask(runs: Mapping[str, Run], explainers: Collection[str], posthoc: 
 
 
 def depends_on(choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[str, Run]:
-    """Whose weights a section of a whole cast hangs on, by role; nobody's where the section cannot be had."""
+    """Runs on whose weights a shared section depends, by role; empty where the section is not possible."""
     if section == AGREEMENT and TEACHER not in runs:
         return {}
     if section != POSTHOC:
@@ -96,7 +96,7 @@ def depends_on(choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[s
 
 def save(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run], result: dict[str, Any],
          arrays: Arrays) -> None:
-    """Store a section that was computed from `runs`; the JSON is written last and replaces the old one in one step."""
+    """Store a section that was computed from `runs`; its JSON is written last and replaces the old one in one step."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     folder, marks = _folder(run, choice), dependency_hashes(runs)
@@ -109,38 +109,33 @@ def save(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run], resul
 
 
 def load(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> dict[str, Any] | None:
-    """A stored section's result, or None when there is none of these weights and data."""
+    """Result of a stored section, or None when there is none for these weights and data."""
     stored = _stored(run, choice, section, runs)
     return stored["result"] if stored else None
 
 
 def load_arrays(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> Arrays | None:
-    """A stored section's values per image, with `index` (in the test split) and `names`; None as `find`."""
+    """Values per image of a stored section, with `index` (in the test split) and `names`; None as `load`."""
     stored = _stored(run, choice, section, runs)
     if stored is None:
         return None
     try:
         with np.load(_folder(run, choice) / stored["arrays"]) as arrays:
             return dict(arrays)
-    except FileNotFoundError:  # replaced between the two looks
+    except FileNotFoundError:  # replaced between the two reads
         return None
 
 
 def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
-    """All that is known of a run for a choice, or None: per section its result, and what is missing is None.
+    """All stored results of a run for a choice, by section (None where missing); None where there is nothing.
 
-    Localisation and faithfulness are by role. models: with the explainer that each was asked by. notes: what must be
-    said beside the numbers. sections: those that this choice can have. Stale results are not shown.
+    Localisation and faithfulness are by role. models: with the explainer used for each. notes: to be shown with the
+    numbers. sections: those that are possible for this choice. Outdated results are left out.
     """
     choice, runs = choice.of(run), compared_runs(store, run)
-    own = {
-        section: {
-            role: found
-            for role, one in runs.items()
-            if (found := load(one, choice.suited(one), section, {role: one})) is not None
-        }
-        for section in PER_MODEL
-    }
+    own = {section: {role: found for role, one in runs.items()
+                     if (found := load(one, choice.suited(one), section, {role: one})) is not None}
+           for section in PER_MODEL}
     together = {section: load(run, choice, section, whose) if whose else None
                 for section in (AGREEMENT, POSTHOC, COST) for whose in [depends_on(choice, section, runs)]}
     if not any(own.values()) and not any(together.values()):
@@ -154,31 +149,31 @@ def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
 
 
 def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
-    """What must be said of a choice that not every model can be asked by."""
+    """Notes on a choice whose explainer not every model has."""
     others = [role for role, run in runs.items() if choice.suited(run) != choice]
     if not others or len(others) == len(runs):
         return []
-    said = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
+    found = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
             f"{'is' if len(others) == 1 else 'are'} judged by Grad-CAM; a mask is of the teacher's answer, whatever "
             "the class."]
     if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
-        said.append("So what distilling changed in the agreement against the control is not told: that would compare "
+        found.append("So what distilling changed in the agreement against the control is not told: that would compare "
                     "two explainers.")
-    return said
+    return found
 
 
 def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The main numbers of what `read` gave, a row per model and one per further map of the post-hoc agreement; what was
-    not computed is left out. explainer: the one that was used.
+    """Main numbers of a result of `load_all`: a row per model and one per further map of the post-hoc agreement; what
+    was not computed is left out. explainer: the one that was used.
 
-    over_chance: Spearman correlation with the teacher's maps above chance. pointing, energy: share of the images that
-    hit the evidence, and of the map on it, with the evidence's share of the picture as area. insertion, deletion, road:
-    see `kd.explanation_metrics.faithfulness`. kept, left: share of the images whose decision the teacher keeps when it
-    is shown only what the map marks, and only the rest; shown: the share of the picture that is marked. ms: mean
-    execution time per image, milliseconds.
+    over_chance: Spearman correlation with the teacher's maps above the baseline. pointing, energy: share of the images
+    that hit the evidence, and of the map on it, with the evidence's share of the image as area. insertion, deletion,
+    road: see `kd.explanation_metrics.faithfulness`. kept, left: share of the images with the same prediction of the
+    teacher inside and outside of the marked part; shown: the share of the image that is marked. ms: mean execution time
+    per image, milliseconds.
     """
-    told = found[POSTHOC] or {"maps": {}, "area": {"mean": None}}
-    posthoc, shown = dict(told["maps"]), told["area"]["mean"]
+    section = found[POSTHOC] or {"maps": {}, "area": {"mean": None}}
+    posthoc, shown = dict(section["maps"]), section["area"]["mean"]
     rows = []
     for role, one in found["models"].items():
         used = one["explainer"]
@@ -188,7 +183,7 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown(one: Mapping[str, Any] | None, area: float | None) -> dict[str, Any]:
-    """Of one map of the post-hoc agreement."""
+    """Columns of one map of the post-hoc agreement."""
     return {} if one is None else {"kept": _short(one["kept"]["mean"]), "left": _short(one["left"]["mean"]),
                                    "shown": _short(area)}
 
@@ -212,7 +207,7 @@ def _short(value: float | None) -> float | str:
 
 
 def choices(run: Run) -> list[EvalKey]:
-    """For which choices something is stored with this run, fresh or stale, in the order of their names."""
+    """Choices with results stored with this run, current or outdated, in the order of their names."""
     found = {}
     for path in sorted((run.path / "appraisals").glob("*/*.json")):
         try:
@@ -225,8 +220,8 @@ def choices(run: Run) -> list[EvalKey]:
 
 def least_agreeing(store: Store, run: Run, choice: EvalKey, count: int = 12, role: str = STUDENT,
                    measure: str = "spearman") -> dict[int, float]:
-    """The images on which `role` and the teacher look at the most different places, by number in the test split, with
-    the measure there, worst first; blank maps left out.
+    """Images with the least agreement between the maps of `role` and the teacher, by index in the test split, with the
+    measure there, lowest agreement first; without blank maps.
 
     measure: one of `kd.metrics.map_similarity.MEASURES`.
     """

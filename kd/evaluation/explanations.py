@@ -1,8 +1,7 @@
-"""Are a run's explanations any good? Agreement, localisation, post-hoc agreement, faithfulness and cost over its test
-set.
+"""Evaluation of explanations on a run's test split: agreement, localisation, post-hoc agreement, faithfulness, cost.
 
-A student is judged with its teacher and control. What is stored already for the same weights, data and choice is used
-again; each section is stored as soon as it is there, so a computation that was stopped goes on where it was.
+A student is evaluated with its teacher and control. Stored results for the same weights, data and choice are used
+again; each section is stored when it is complete, so a stopped computation can be continued.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,26 +27,27 @@ from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
-# Rough shares of the time.
+# Approximate relative times.
 WEIGHTS = {COST: 1.0, LOCALISATION: 2.0, AGREEMENT: 3.0, POSTHOC: 15.0, FAITHFULNESS: 20.0}
-CAM, EARLIER, SHAP = "grad-cam", "layer-cam", "gradient-shap"  # of the teacher, beside the student's mask
-PLACED = ("pointing", "energy")  # the scores by which the mask is set beside the teacher's maps
+CAM, EARLIER, SHAP = "grad-cam", "layer-cam", "gradient-shap"  # of the teacher, compared with the student's mask
+PLACED = ("pointing", "energy")  # the scores by which the mask is compared with the teacher's maps
 
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-Part = tuple[EvalKey, str, str]  # what was chosen, section, role
+Part = tuple[EvalKey, str, str]  # choice, section, role
 
 
-def evaluate_explanations(store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
-             faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
-             stage: int = -1, limit: int = 0, seed: int = 0, progress: ProgressCallback = no_progress,
-             should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Compute the wanted sections for each explainer, store them with the runs, and return all that is known.
+def evaluate_explanations(
+        store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
+        faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
+        stage: int = -1, limit: int = 0, seed: int = 0, progress: ProgressCallback = no_progress,
+        should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Compute the chosen sections for each explainer, store them with the runs, and return all stored results.
 
     stage: of every model, from 0 or from the end where negative. limit: at most so many test images, drawn per class
-    with `seed`; 0: all. progress: told the phase and the share of the whole. A model that has no mask is asked by
-    Grad-CAM where the mask is asked for; posthoc is of that explainer. Raises Stopped when `should_stop`, asked between
-    batches, says so, and UsageError when a run is not finished, its data set is gone or has changed, an explainer or
-    stage is unknown, or nobody has the mask that is asked for.
+    with `seed`; 0: all. progress: called with the phase and the share of the whole. For the explainer mask, models
+    without one are explained by Grad-CAM; posthoc needs that explainer. Raises Stopped when `should_stop`, called
+    between batches, returns True, and UsageError when a run is not finished, its data set is gone or has changed, an
+    explainer or stage is unknown, or no run has a mask for the explainer mask.
     """
     for name in explainers:
         EXPLAINERS[name]
@@ -71,7 +71,7 @@ def evaluate_explanations(store: Store, run: Run, explainers: Sequence[str] = ("
 
 
 def _missing(run: Run, runs: dict[str, Run], choices: Sequence[EvalKey], asked: Sequence[str]) -> list[Part]:
-    """What is asked for and not stored; the role is empty for what several models share."""
+    """Requested parts that are not stored; the role is empty for shared sections."""
     found: dict[tuple[EvalKey, str, str], Part] = {}
     for choice in choices:
         for section in asked:
@@ -90,17 +90,17 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
     progress("opening the data", 0.0)
     pulse = PhaseProgress(progress, should_stop, sum(WEIGHTS[section] for _, section, _ in todo))
     data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.02 * share))
-    bench: EvalContext | None = None
+    context: EvalContext | None = None
     for choice, section, role in todo:
-        if bench is None or bench.choice != choice:
+        if context is None or context.choice != choice:
             kinds = {section for one, section, _ in todo if one == choice}
-            bench = EvalContext(runs, data, choice, pulse, kinds, bench)
+            context = EvalContext(runs, data, choice, pulse, kinds, context)
         owner = runs[role] if role else run
         used = choice.suited(owner) if role else choice
         with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
-            result, arrays = _COMPUTE[section](bench, role)
+            result, arrays = _COMPUTE[section](context, role)
         whose = {role: owner} if role else explanation_store.depends_on(choice, section, runs)
-        shared = {"index": bench.index, "names": np.array([data.test.names[number] for number in bench.index])}
+        shared = {"index": context.index, "names": np.array([data.test.names[number] for number in context.index])}
         explanation_store.save(owner, used, section, whose, result, {**shared, **arrays})
 
 
@@ -109,107 +109,98 @@ def _phrase(choice: EvalKey, section: str, role: str) -> str:
     return f"{EXPLAINERS[choice.explainer].info.title}: {section}{of}"
 
 
-def _agreement(bench: EvalContext, _: str) -> Found:
-    teacher, pupils = bench.heatmaps(TEACHER, AGREEMENT), [role for role in bench.runs if role != TEACHER]
-    found = {role: agreeing.map_agreement(teacher[0], other[0], teacher[1], other[1], bench.choice.seed)
-             for role in pupils for other in [bench.heatmaps(role, AGREEMENT)]}
-    answers = bench.logits(TEACHER)
-    same = {role: answers.argmax(axis=1) == bench.logits(role).argmax(axis=1) for role in pupils}
+def _agreement(context: EvalContext, _: str) -> Found:
+    teacher, others = context.heatmaps(TEACHER, AGREEMENT), [role for role in context.runs if role != TEACHER]
+    found = {role: agreeing.map_agreement(teacher[0], maps[0], teacher[1], maps[1], context.choice.seed)
+             for role in others for maps in [context.heatmaps(role, AGREEMENT)]}
+    logits = context.logits(TEACHER)
+    same = {role: logits.argmax(axis=1) == context.logits(role).argmax(axis=1) for role in others}
     result: dict[str, Any] = {
-        "images": len(bench.index), "rounds": agreeing.ROUNDS,
-        "classes": {role: agreeing.class_agreement(answers, bench.logits(role), bench.labels, bench.groups)
-                    for role in pupils},
-        "maps": {role: found[role].to_json(same[role], bench.groups) for role in pupils}}
-    if CONTROL in found and bench.explainer_name(CONTROL) == bench.explainer_name(STUDENT):
-        result["gain"] = agreeing.gain_vs_control(found[STUDENT], found[CONTROL], bench.groups)
+        "images": len(context.index), "rounds": agreeing.ROUNDS,
+        "classes": {role: agreeing.class_agreement(logits, context.logits(role), context.labels, context.groups)
+                    for role in others},
+        "maps": {role: found[role].to_json(same[role], context.groups) for role in others}}
+    if CONTROL in found and context.explainer_name(CONTROL) == context.explainer_name(STUDENT):
+        result["gain"] = agreeing.gain_vs_control(found[STUDENT], found[CONTROL], context.groups)
     arrays = {f"{role}_{name}": values for role, one in found.items() for name, values in one.arrays().items()}
-    return result, {**arrays, **{f"{role}_kl": agreeing.divergence(answers, bench.logits(role)) for role in pupils}}
+    return result, {**arrays, **{f"{role}_kl": agreeing.divergence(logits, context.logits(role)) for role in others}}
 
 
-def _localisation(bench: EvalContext, role: str) -> Found:
-    told = bench.evidence
-    if not len(told):
+def _localisation(context: EvalContext, role: str) -> Found:
+    with_evidence = context.evidence
+    if not len(with_evidence):
         return {"images": 0, "reason": "No test image comes with a mask of its evidence."}, {}
-    maps, blank = bench.heatmaps(role, LOCALISATION)
-    found = localisation.localisation(maps[told], blank[told], bench.evidence_masks, bench.choice.seed)
+    maps, blank = context.heatmaps(role, LOCALISATION)
+    found = localisation.localisation(maps[with_evidence], blank[with_evidence], context.evidence_masks,
+                                      context.choice.seed)
     result = {"grid": list(maps.shape[1:]),
-              **found.to_json(bench.labels[told], bench.data.classes, bench.groups_of(told))}
-    arrays = {score: scatter_back(values, told, len(bench.index)) for score, values in found.scores.items()}
-    return result, {**arrays, "area": scatter_back(found.area, told, len(bench.index))}
+              **found.to_json(context.labels[with_evidence], context.data.classes, context.groups_of(with_evidence))}
+    arrays = {score: scatter_back(values, with_evidence, len(context.index)) for score, values in found.scores.items()}
+    return result, {**arrays, "area": scatter_back(found.area, with_evidence, len(context.index))}
 
 
-def _posthoc(bench: EvalContext, _: str) -> Found:
-    teacher, student, stage = bench.model(TEACHER), bench.model(STUDENT), bench.choice.stage
+def _posthoc(context: EvalContext, _: str) -> Found:
+    teacher, student, stage = context.model(TEACHER), context.model(STUDENT), context.choice.stage
     assert isinstance(student, MaskedStudent), "there is no post-hoc agreement without a mask"
     before = stage_number(teacher, stage) - 1
     asked = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
-    bench.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes the time that the progress is of
-    heat = {name: bench.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
-    found = posthoc.posthoc(teacher, student, bench.images, {name: maps for name, (maps, _) in heat.items()},
-                            bench.choice.seed, lambda share: bench.pulse(0.5 + 0.5 * share))
-    result = {**found.to_json(bench.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
+    context.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes most of the time
+    heat = {name: context.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
+    found = posthoc.posthoc(teacher, student, context.images, {name: maps for name, (maps, _) in heat.items()},
+                            context.choice.seed, lambda share: context.pulse(0.5 + 0.5 * share))
+    result = {**found.to_json(context.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
               "stage": {name: teacher.stages[at].name for name, at in asked.items() if name != SHAP},
-              "evidence": _beside(bench, {name: at for name, at in asked.items() if name != SHAP})}
+              "evidence": _beside(context, {name: at for name, at in asked.items() if name != SHAP})}
     return result, found.arrays()
 
 
-def _beside(bench: EvalContext, theirs: dict[str, int]) -> dict[str, Any] | None:
-    """The student's mask beside the teacher's maps of the true class, where evidence is drawn: scores, and by how much
-    the mask's are higher on the same images."""
-    told = bench.evidence
-    if not len(told):
+def _beside(context: EvalContext, theirs: dict[str, int]) -> dict[str, Any] | None:
+    """Localisation of the student's mask and of the teacher's maps of the true class, where evidence is annotated:
+    scores, and the mask's gain on the same images."""
+    with_evidence = context.evidence
+    if not len(with_evidence):
         return None
-    heat = {posthoc.MASK: bench.heatmaps(STUDENT, LOCALISATION, posthoc.MASK),
-            **{name: bench.heatmaps(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
-    scores = {
-        name: localisation.nan_where_blank(maps[told], blank[told], bench.evidence_masks)
-        for name, (maps, blank) in heat.items()
-    }
-    groups, mask = bench.groups_of(told), scores[posthoc.MASK]
-    return {
-        "images": len(told),
-        "scores": {
-            name: {score: bootstrap_ci(one[score], groups, span=SHARE_SPAN).to_json() for score in PLACED}
-            for name, one in scores.items()
-        },
-        "over": {
-            name: {
-                score: bootstrap_ci(mask[score] - scores[name][score], groups, span=GAP_SPAN).to_json()
-                for score in PLACED
-            }
-            for name in theirs
-        },
-    }
+    heat = {posthoc.MASK: context.heatmaps(STUDENT, LOCALISATION, posthoc.MASK),
+            **{name: context.heatmaps(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
+    scores = {name: localisation.nan_where_blank(maps[with_evidence], blank[with_evidence], context.evidence_masks)
+              for name, (maps, blank) in heat.items()}
+    groups, mask = context.groups_of(with_evidence), scores[posthoc.MASK]
+    return {"images": len(with_evidence),
+            "scores": {name: {score: bootstrap_ci(one[score], groups, span=SHARE_SPAN).to_json() for score in PLACED}
+                       for name, one in scores.items()},
+            "over": {name: {score: bootstrap_ci(mask[score] - scores[name][score], groups, span=GAP_SPAN).to_json()
+                            for score in PLACED}
+                     for name in theirs}}
 
 
-def _faithfulness(bench: EvalContext, role: str) -> Found:
-    model, targets, pulse = bench.model(role), bench.targets(role, FAITHFULNESS), bench.pulse
-    maps, blank = bench.heatmaps(role, FAITHFULNESS)
-    explainer, choice = EXPLAINERS[bench.explainer_name(role)], bench.choice
+def _faithfulness(context: EvalContext, role: str) -> Found:
+    model, targets, pulse = context.model(role), context.targets(role, FAITHFULNESS), context.pulse
+    maps, blank = context.heatmaps(role, FAITHFULNESS)
+    explainer, choice = EXPLAINERS[context.explainer_name(role)], context.choice
 
     def judge(heat: NDArray[np.float32], empty: NDArray[np.bool_] | None, start: float) -> faithfulness.Faithfulness:
-        return faithfulness.faithfulness(model, bench.images, targets, heat, empty, choice.seed,
+        return faithfulness.faithfulness(model, context.images, targets, heat, empty, choice.seed,
                                          lambda share: pulse(start + 0.25 * share))
 
     found = judge(maps, blank, 0.1)
-    if role not in bench.chance:
-        count = len(bench.index)
-        bench.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),
+    if role not in context.chance:
+        count = len(context.index)
+        context.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
-    few = stratified_sample(bench.labels, SANITY_IMAGES, choice.seed)
-    result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, bench.chance[role], bench.groups),
-              "sanity": randomisation_test(explainer, model, bench.images[few], targets[few], choice.stage, choice.seed,
-                               lambda share: pulse(0.85 + 0.15 * share))}
+    few = stratified_sample(context.labels, SANITY_IMAGES, choice.seed)
+    result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, context.chance[role], context.groups),
+              "sanity": randomisation_test(explainer, model, context.images[few], targets[few], choice.stage,
+                                           choice.seed, lambda share: pulse(0.85 + 0.15 * share))}
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 
 
-def _cost(bench: EvalContext, _: str) -> Found:
+def _cost(context: EvalContext, _: str) -> Found:
     most = max(IMAGES.values())
-    few = stratified_sample(bench.labels, most, bench.choice.seed)[:most]
-    models = {role: bench.model(role) for role in bench.runs}
-    targets = {role: bench.targets(role, FAITHFULNESS)[few] for role in models}
-    explainers = {role: EXPLAINERS[bench.explainer_name(role)] for role in models}
-    return execution(models, explainers, bench.images[few], targets, bench.choice.stage, progress=bench.pulse), {}
+    few = stratified_sample(context.labels, most, context.choice.seed)[:most]
+    models = {role: context.model(role) for role in context.runs}
+    targets = {role: context.targets(role, FAITHFULNESS)[few] for role in models}
+    explainers = {role: EXPLAINERS[context.explainer_name(role)] for role in models}
+    return execution(models, explainers, context.images[few], targets, context.choice.stage, progress=context.pulse), {}
 
 
 _COMPUTE: dict[str, Callable[[EvalContext, str], Found]] = {

@@ -1,4 +1,4 @@
-"""The test set's verdict on one run."""
+"""Predictions of models on whole splits, and the test scores of runs."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ BATCH = 64
 
 
 class _Part(NamedTuple):
-    """What a model says of one batch: where it starts in the split, logits [B, K], what its masks come to."""
+    """Predictions for one batch: its start in the split, logits [B, K], and statistics of its masks."""
 
     start: int
     logits: Tensor
@@ -34,35 +34,35 @@ class _Part(NamedTuple):
 
 
 def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
-    """Logits [N, K] of a split's plain images. The caller has set the model to eval."""
+    """Logits [N, K] of a split's images without augmentation. model: in eval mode."""
     return _joined(_parts(model, split, device))
 
 
 def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu", rank: int = 0,
                    world: int = 1) -> tuple[NDArray[np.float32], mask_statistics.MaskStatistics | None]:
-    """As `predict`, and what the masks on these images come to; None for a model that lays none.
+    """Logits as by `predict`, and statistics of a masked student's masks (None for other models).
 
-    rank, world: which of how many processes of torch.distributed this is. Each computes every `world`-th batch, and
-    all get the whole result. Batches are the same as one process has, so on the same threads the result is too.
+    rank, world: of this process of torch.distributed. Each computes every `world`-th batch, and all get the whole
+    result. The batches are those of a single process, so with the same number of threads the result is equal.
     """
     parts = list(_parts(model, split, device, rank, world))
     if world > 1:
         parts = sorted(distributed_ops.gather_objects([part._replace(logits=part.logits.cpu()) for part in parts]),
                        key=lambda part: part.start)
-    tally = mask_statistics.MaskAccumulator()
+    masks = mask_statistics.MaskAccumulator()
     for part in parts:
         if part.masks is not None:
-            tally.add_statistics(part.masks)
-    return _joined(parts), tally.report()
+            masks.add_statistics(part.masks)
+    return _joined(parts), masks.report()
 
 
 def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, rank: int = 0,
            world: int = 1) -> Iterator[_Part]:
     """Batch rank, rank + world, rank + 2 world and so on of a split."""
-    everyone = np.arange(len(split))
+    index = np.arange(len(split))
     for start in range(rank * BATCH, len(split), world * BATCH):
-        with torch.inference_mode():  # not around the yield: the mode belongs to whoever runs at the moment
-            seen: Observation = model(to_tensor(read_images(split.images, everyone[start:start + BATCH]), device))
+        with torch.inference_mode():  # not around the yield: the mode would stay set in the caller
+            seen: Observation = model(to_tensor(read_images(split.images, index[start:start + BATCH]), device))
             found = None if seen.mask is None else mask_statistics.batch_statistics(seen.mask.float().cpu().numpy())
             part = _Part(start, seen.logits.float(), found)
         yield part
@@ -82,7 +82,7 @@ def load(run: Run, classes: int) -> Classifier:
 
 
 def data_of(run: Run, store: Store, progress: ProgressCallback | None = None) -> Dataset:
-    """The data set that the run learnt from. Raises UsageError when its content is another by now."""
+    """The data set that the run was trained on. Raises UsageError when its content has changed."""
     spec = run.spec
     data = open_dataset(spec.data, spec.image_size, store.paths, progress)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
@@ -98,7 +98,7 @@ def evaluate(run: Run, store: Store) -> dict[str, Any]:
 
 
 def record(run: Run, logits: NDArray[np.float32], test: Split) -> dict[str, Any]:
-    """Write test logits, with the images' names and people, and their scores beside the run; return the scores."""
+    """Store test logits, with the images' names and patients, and their scores with the run; returns the scores."""
     scores = {"images": len(test), **classification.summarise(logits, test.labels)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, logits=logits, labels=test.labels, names=np.array(test.names),

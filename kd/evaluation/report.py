@@ -1,6 +1,6 @@
-"""Teacher, control and student over the test set, from their answers there: scores, calibration, confusions, cases.
+"""Classification report of teacher, control and student on the test split: scores, calibration, confusions, cases.
 
-Nothing is computed by a model here: the answers were stored with the runs, and this is read without torch.
+Computed from the stored predictions of the runs, without a model and without torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ Table = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One number and what it must be read beside; None where there is none.
+    """One score with its interval and baselines; None where there is none.
 
-    low, high: a 95 % interval. chance: what knowing nothing gives. excess: above that, positive is better, with its own
-    interval. images: over how many pictures. unit: one of UNITS. of: an explainer's name, or empty. centre: what a map
-    of the picture's middle gives.
+    low, high: 95 % confidence interval. chance: the baseline. excess: above the baseline, positive is better, with its
+    own interval. images: their number. unit: one of UNITS. of: an explainer's name, or empty. centre: score of a
+    centred Gaussian map.
     """
 
     section: str
@@ -54,7 +54,7 @@ class MetricRow:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far the interval goes below and above the value; 0 where there is none."""
+        """Lengths of the error bars below and above the value; 0 where there is no interval."""
         return (0.0, 0.0) if self.value is None else error_bars(self.value, self.low, self.high)
 
     @property
@@ -65,7 +65,7 @@ class MetricRow:
 
 @dataclass(frozen=True, eq=False)
 class ModelReport:
-    """One model on the test set. probabilities: [N, K]. table: counts [K, K], true class by answer."""
+    """Report on one model on the test split. probabilities: [N, K]. table: confusion matrix [K, K]."""
 
     role: str
     run: Run
@@ -82,22 +82,22 @@ class ModelReport:
 
     @property
     def confidence(self) -> Values:
-        """The probability of the class answered [N]."""
+        """Probability of the predicted class [N]."""
         return np.asarray(self.probabilities.max(axis=1))
 
     @property
     def shares(self) -> Values:
-        """The table as shares of each true class [K, K]."""
+        """Confusion matrix as shares of each true class [K, K]."""
         return np.asarray(self.table / np.maximum(self.table.sum(axis=1, keepdims=True), 1))
 
     @property
     def recall(self) -> list[MetricRow]:
-        """A row per class, in the classes' order; the measure is the class."""
+        """Recall of each class, in the classes' order; the measure is the class."""
         return [row for row in self.rows if row.section == "recall"]
 
 
 def model_report(role: str, run: Run) -> ModelReport | None:
-    """A run's verdict, or None before it was tested."""
+    """Report on a run, or None before it was tested."""
     found, raw, summary = load(run), logits(run), run.summary
     if found is None or raw is None or summary is None:
         return None
@@ -112,26 +112,15 @@ def model_report(role: str, run: Run) -> ModelReport | None:
 
 def _overall(role: str, table: Table, auroc: float, ece: float) -> list[MetricRow]:
     number = int(table.sum())
-    guess = _commonest(table)
+    majority = _majority(table)
     spread = {"accuracy": wilson(int(np.trace(table)), number),
               "macro-F1": _between(np.array([classification.macro_f1(one) for one in _redrawn(table)]))}
-    rows = [
-        MetricRow(
-            "classification",
-            name,
-            role,
-            known_values(measure(table)),
-            *spread[name],
-            known_values(measure(guess)),
-            images=number,
-        )
-        for name, measure in (("accuracy", classification.accuracy), ("macro-F1", classification.macro_f1))
-    ]
-    return [
-        *rows,
-        MetricRow("classification", "AUROC", role, known_values(auroc), chance=0.5, images=number, unit=NUMBER),
-        MetricRow("classification", "ECE", role, known_values(ece), images=number),
-    ]
+    rows = [MetricRow("classification", name, role, known_values(measure(table)), *spread[name],
+                      known_values(measure(majority)), images=number)
+            for name, measure in (("accuracy", classification.accuracy), ("macro-F1", classification.macro_f1))]
+    return [*rows,
+            MetricRow("classification", "AUROC", role, known_values(auroc), chance=0.5, images=number, unit=NUMBER),
+            MetricRow("classification", "ECE", role, known_values(ece), images=number)]
 
 
 def _cost_rows(role: str, summary: Mapping[str, Any]) -> list[MetricRow]:
@@ -141,39 +130,31 @@ def _cost_rows(role: str, summary: Mapping[str, Any]) -> list[MetricRow]:
 
 def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[MetricRow]:
     recall, number = classification.recall_per_class(table), table.sum(axis=1)
-    return [
-        MetricRow(
-            "recall",
-            name,
-            role,
-            known_values(recall[place]),
-            *wilson(int(table[place, place]), int(number[place])),
-            chance=1 / len(classes),
-            images=int(number[place]),
-        )
-        for place, name in enumerate(classes)
-    ]
+    return [MetricRow("recall", name, role, known_values(recall[place]),
+                      *wilson(int(table[place, place]), int(number[place])), chance=1 / len(classes),
+                      images=int(number[place]))
+            for place, name in enumerate(classes)]
 
 
 def wilson(hits: int, number: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share (Wilson 1927): it has a width also where all or none are hit."""
+    """95 % confidence interval of a share (Wilson 1927), which has a width also at 0 and 1."""
     if not number:
         return None, None
-    share, unsure = hits / number, 1.96**2 / number
-    middle = (share + unsure / 2) / (1 + unsure)
-    reach = (share * (1 - share) * unsure + unsure**2 / 4) ** 0.5 / (1 + unsure)
+    share, z2 = hits / number, 1.96**2 / number
+    middle = (share + z2 / 2) / (1 + z2)
+    reach = (share * (1 - share) * z2 + z2**2 / 4) ** 0.5 / (1 + z2)
     return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
-def _commonest(table: Table) -> Table:
-    """The confusion table of who always answers the commonest class."""
-    guess = np.zeros_like(table)
-    guess[:, table.sum(axis=1).argmax()] = table.sum(axis=1)
-    return guess
+def _majority(table: Table) -> Table:
+    """Confusion matrix of the majority-class baseline."""
+    found = np.zeros_like(table)
+    found[:, table.sum(axis=1).argmax()] = table.sum(axis=1)
+    return found
 
 
 def _redrawn(table: Table) -> Table:
-    """Confusion tables [R, K, K] of test sets drawn again, picture by picture (bootstrap, Efron 1979)."""
+    """Confusion matrices [R, K, K] of test images resampled with replacement (bootstrap, Efron 1979)."""
     number = int(table.sum())
     if not number:
         return np.zeros((RESAMPLES, *table.shape), np.int64)
@@ -182,21 +163,21 @@ def _redrawn(table: Table) -> Table:
 
 
 def _between(values: Values) -> tuple[float | None, float | None]:
-    """The 95 % percentile interval; none where every draw gives the same, as it does when all answers are right."""
-    told = values[np.isfinite(values)]
-    if not len(told) or not np.ptp(told):
+    """95 % percentile interval; None where all resamples are equal, as when all predictions are right."""
+    finite = values[np.isfinite(values)]
+    if not len(finite) or not np.ptp(finite):
         return None, None
-    low, high = np.quantile(told, (0.025, 0.975))
+    low, high = np.quantile(finite, (0.025, 0.975))
     return float(low), float(high)
 
 
 def paired(first: ModelReport, second: ModelReport) -> bool:
-    """Whether both were tested on the same pictures."""
+    """Whether both were tested on the same images."""
     return first.answers.same_images(second.answers)
 
 
 def agreement_rows(teacher: ModelReport, other: ModelReport) -> list[MetricRow]:
-    """How alike they answer, beside what two models would show that err independently within each true class."""
+    """Agreement of two models' predictions, beside that expected of independent errors within each true class."""
     first, second = (np.log(np.maximum(one.probabilities, 1e-12)) for one in (teacher, other))
     found = class_agreement(first, second, teacher.answers.labels)
     same = known_values(_independent(teacher, other).sum() / max(teacher.images, 1))
@@ -212,7 +193,7 @@ def _alike(role: str, measure: str, one: Mapping[str, Any], chance: float | None
 
 @dataclass(frozen=True)
 class Confusion:
-    """A wrong answer that two models share. expected: how often, if they erred independently within the true class."""
+    """A shared error of two models. expected: its count if errors were independent within the true class."""
 
     truth: str
     answer: str
@@ -222,7 +203,7 @@ class Confusion:
 
 @dataclass(frozen=True, eq=False)
 class SharedErrors:
-    """Where two models are confused alike: counts and expected [K, K], true class by the wrong class both answer."""
+    """Shared errors of two models: counts and expected counts [K, K], true class by the wrong class of both."""
 
     classes: tuple[str, ...]
     counts: Table
@@ -234,7 +215,7 @@ class SharedErrors:
         return np.asarray(self.counts / max(int(self.counts.max()), 1))
 
     def most(self, number: int = 3) -> list[Confusion]:
-        """The commonest, most first."""
+        """The most frequent shared errors, in descending order."""
         order = np.argsort(-self.counts, axis=None, kind="stable")[:number]
         return [Confusion(self.classes[row], self.classes[column], int(self.counts[row, column]),
                           float(self.expected[row, column]))
@@ -243,7 +224,7 @@ class SharedErrors:
 
 
 def shared_errors(first: ModelReport, second: ModelReport) -> SharedErrors:
-    """Of two models on the same pictures."""
+    """Shared errors of two models on the same images."""
     truth, classes = first.answers.labels, len(first.classes)
     same = (first.answers.predicted == second.answers.predicted) & ~first.answers.right
     counts = classification.confusion(truth[same], first.answers.predicted[same], classes)
@@ -253,13 +234,14 @@ def shared_errors(first: ModelReport, second: ModelReport) -> SharedErrors:
 
 
 def _independent(first: ModelReport, second: ModelReport) -> Values:
-    """Pictures [K, K], true class by answer, that both would answer so if they erred independently in each class."""
+    """Expected counts [K, K], true class by prediction, of equal predictions if errors were independent in each class.
+    """
     return np.asarray(first.table * second.table / np.maximum(first.table.sum(axis=1, keepdims=True), 1))
 
 
 @dataclass(frozen=True)
 class ImageCase:
-    """A test picture: its number there, its name, true class, both answers, and how sure each was (0..1)."""
+    """A test image: its index, name, true class, both predictions and their confidence (0..1)."""
 
     index: int
     name: str
@@ -271,7 +253,7 @@ class ImageCase:
 
 
 def image_cases(kind: str, teacher: ModelReport, student: ModelReport, count: int = 12) -> tuple[list[ImageCase], int]:
-    """Pictures of one of KINDS, those first of which the student is surest, and how many there are in all.
+    """Images of one of KINDS, by descending confidence of the student, and their total number.
 
     Raises UsageError for another kind.
     """
@@ -288,11 +270,11 @@ def image_cases(kind: str, teacher: ModelReport, student: ModelReport, count: in
 
 
 def image_case(number: int, teacher: ModelReport, student: ModelReport) -> ImageCase:
-    """What is known of one test picture."""
+    """The case of one test image."""
     classes = teacher.classes
     return ImageCase(number, teacher.answers.names[number], classes[teacher.answers.labels[number]],
-                classes[teacher.answers.predicted[number]], classes[student.answers.predicted[number]],
-                float(teacher.confidence[number]), float(student.confidence[number]))
+                     classes[teacher.answers.predicted[number]], classes[student.answers.predicted[number]],
+                     float(teacher.confidence[number]), float(student.confidence[number]))
 
 
 def records(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""An independent check of class activation maps: ours against those of the package pytorch-grad-cam, raw."""
+"""Independent check of class activation maps: our raw maps against those of the package pytorch-grad-cam."""
 
 import hashlib
 import logging
@@ -26,22 +26,22 @@ from kd.models.base import Classifier
 from kd.store.files import modified
 from kd.store.runs import FINISHED
 
-# The package's class of each explainer that is written here.
+# The package's class of each explainer that is implemented here.
 COUNTERPARTS = {
     "grad-cam": "GradCAM", "grad-cam-plus-plus": "GradCAMPlusPlus", "hires-cam": "HiResCAM", "layer-cam": "LayerCAM",
     "xgrad-cam": "XGradCAM", "eigen-cam": "EigenCAM", "score-cam": "ScoreCAM", "ablation-cam": "AblationCAM"}
-TOLERANCE = 1e-3  # float32 sums in another order give 1e-6; where features nearly cancel, now and then 1e-4
-CANCELLED = 1e-4  # of the summed terms: what is less is rounding, which we show as a blank map
+TOLERANCE = 1e-3  # float32 sums in another order differ by 1e-6; where features nearly cancel, sometimes by 1e-4
+CANCELLED = 1e-4  # of the summed terms: smaller values are rounding, for which our map is blank
 
 Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class CamCheck:
-    """How far maps lie from the package's.
+    """Difference between our maps and the package's.
 
-    difference: the greatest over all cells and maps, as a share of the greatest value of the package's map; nan where
-    only one of the two is finite; None where nothing could be compared, for the `reason`.
+    difference: maximum over all cells and maps, as a share of the maximum of the package's map; nan where only one of
+    the two is finite; None where nothing could be compared, for the `reason`.
     """
 
     explainer: str
@@ -50,12 +50,12 @@ class CamCheck:
 
     @property
     def equal(self) -> bool:
-        """Whether they are the same map but for rounding."""
+        """Whether the maps are equal up to rounding."""
         return self.difference is not None and self.difference <= TOLERANCE
 
     @property
     def sentence(self) -> str:
-        """What was found, for people."""
+        """Result in one sentence."""
         title = EXPLAINERS[self.explainer].info.title
         package = f"pytorch-grad-cam {package_version()}"
         if self.difference is None:
@@ -74,7 +74,7 @@ class CamCheck:
 
 @lru_cache
 def package_version() -> str:
-    """Of the installed package."""
+    """Version of the installed package."""
     return version("grad-cam")
 
 
@@ -86,9 +86,9 @@ def require_counterpart(explainer: str) -> None:
 
 
 def check(model: Classifier, explanation: Explanation) -> CamCheck:
-    """Compare an explanation's maps with those that the package makes of the same model, image, class and stages.
+    """Check of an explanation's maps against the package's for the same model, image, class and stages.
 
-    model: which the explanation is of. explanation: by one of COUNTERPARTS.
+    model: the explained model. explanation: by one of COUNTERPARTS.
     """
     name = explanation.explainer
     image = to_tensor(explanation.image[None], model.mean.device)[0]
@@ -106,9 +106,9 @@ def check(model: Classifier, explanation: Explanation) -> CamCheck:
 
 
 def check_comparison(comparison: Comparison, pool: ModelPool | None = None) -> CamCheck | None:
-    """The worst check of a comparison's maps; None where the package has no counterpart that answers at once.
+    """Worst check of a comparison's maps; None where the package has no instant counterpart.
 
-    Of finished runs only: the weights of others may have changed since.
+    Covers finished runs only: the weights of others may have changed since.
     """
     found = [check(load_model(one.run, pool).model, one) for one in (panel.explanation for panel in comparison.panels)
              if _checkable(one)]
@@ -121,19 +121,16 @@ def _checkable(explanation: Explanation) -> bool:
 
 
 def check_key(comparison: Comparison) -> Hashable:
-    """All that a check of a comparison depends on."""
+    """Key of a comparison's check: everything that it depends on."""
     one = comparison.teacher.explanation
-    picture = hashlib.sha256(comparison.image.tobytes()).hexdigest()
-    return (picture, one.target, *((panel.explanation.run.path, modified(panel.explanation.run.weights),
+    image = hashlib.sha256(comparison.image.tobytes()).hexdigest()
+    return (image, one.target, *((panel.explanation.run.path, modified(panel.explanation.run.weights),
                                     panel.explanation.run.status, panel.explanation.explainer,
                                     *(heat.stage for heat in panel.explanation.maps)) for panel in comparison.panels))
 
 
 class BackgroundChecks:
-    """Checks of comparisons on a thread of their own, one after another; the latest are remembered.
-
-    most: how many are.
-    """
+    """Checks of comparisons in a background thread, one after another; the latest `most` results are kept in memory."""
 
     def __init__(self, most: int = 256) -> None:
         self._most, self._lock = most, threading.Lock()
@@ -141,7 +138,7 @@ class BackgroundChecks:
         self._found: OrderedDict[Hashable, Future[CamCheck | None]] = OrderedDict()
 
     def ask(self, key: Hashable, comparison: Comparison) -> Future[CamCheck | None]:
-        """The check of a comparison, begun when it is first asked for. key: stands for all that the maps hang on."""
+        """Check of a comparison, started at the first call. key: everything that the maps depend on (`check_key`)."""
         with self._lock:
             if key not in self._found:
                 self._found[key] = self._worker.submit(_without_failing, comparison)
@@ -161,12 +158,12 @@ def _without_failing(comparison: Comparison) -> CamCheck | None:
 
 @lru_cache
 def shared_checks() -> BackgroundChecks:
-    """Those of this process."""
+    """Background checks of this process."""
     return BackgroundChecks()
 
 
 def worst(checks: Iterable[CamCheck]) -> CamCheck:
-    """The one with the greatest difference; one without only where all are. checks: at least one."""
+    """Check with the greatest difference; one without a difference only where all are so. checks: at least one."""
     def rank(one: CamCheck) -> float:
         if one.difference is None:
             return -1.0
@@ -189,7 +186,7 @@ def _compared(name: str, ours: Values, raw: Raw, logit: float) -> CamCheck:
 
 
 def _theirs(name: str, raw: Raw, logit: float) -> Values:
-    """The package's map in our definition, where the two differ on purpose."""
+    """The package's map converted to our definition, where the two differ on purpose."""
     if name == "hires-cam":
         return raw.map  # signed; the package cuts off what is below 0 later
     if name == "eigen-cam":  # a direction has no sign

@@ -1,4 +1,4 @@
-"""Do they look at the same thing? A teacher's map beside that of its student and the control, and their stages."""
+"""Comparison of explanations: a teacher's map beside those of its student and the control, and their stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
 
 @dataclass(frozen=True, eq=False)
 class ModelPanel:
-    """What one model shows: one explainer's map of one stage (`cam`), and (all but the teacher) every stage's map.
+    """Panel of one model: one explainer's map of one stage, and every stage's map (of all but the teacher).
 
-    mask: of an explained student, always; `cam` itself where that is by the mask. seen: uint8 [S, S, 3], the picture as
-    it sees it through the mask.
+    mask: of every masked student; `explanation` itself where that is the mask. masked_image: uint8 [S, S, 3], the image
+    as the student sees it under the mask.
     """
 
     role: str
@@ -47,17 +47,17 @@ class ModelPanel:
 
     @property
     def explanations(self) -> tuple[Explanation, ...]:
-        """All that there are."""
+        """All explanations of the panel."""
         return tuple(one for one in (self.explanation, self.stage_maps, self.extra_mask) if one)
 
     @property
     def extra_mask(self) -> Explanation | None:
-        """The mask, where `cam` is by another explainer."""
+        """The mask, where `explanation` is by another explainer."""
         return None if self.mask is self.explanation else self.mask
 
     @property
     def mask_area(self) -> float | None:
-        """The share of the picture that the mask shows, 0..1: its mean. None without one, or where it diverged."""
+        """Share of the image that the mask shows, 0..1: its mean. None without a mask, or where it is not finite."""
         share = np.nan if self.mask is None else float(self.mask.maps[0].values.mean())
         return share if np.isfinite(share) else None
 
@@ -74,7 +74,7 @@ class ModelPanel:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Teacher, control (None when it is gone), student and others on one image [S, S, 3], for one target class.
+    """Comparison of teacher, control (None if deleted), student and others on one image [S, S, 3], for one class.
 
     others: up to three further students of the same data set.
     """
@@ -92,12 +92,12 @@ class Comparison:
 
     @property
     def explainer(self) -> str:
-        """By which the teacher was asked."""
+        """Name of the explainer of the teacher's map."""
         return self.teacher.explanation.explainer
 
     @property
     def explainers(self) -> tuple[str, ...]:
-        """By which the models were asked: one, or Grad-CAM and the mask where not every model has a mask."""
+        """Names of the explainers used: one, or Grad-CAM and the mask where not every model has a mask."""
         return tuple(dict.fromkeys(part.explanation.explainer for part in self.panels))
 
     @property
@@ -105,12 +105,12 @@ class Comparison:
         return self.teacher.explanation.classes[self.teacher.explanation.target]
 
     def faster(self, one: Explanation) -> float:
-        """How many times as fast an explanation comes as the teacher's (medians)."""
+        """Speed of an explanation relative to the teacher's: ratio of the medians."""
         return self.teacher.explanation.timing.median / one.timing.median
 
     def ratios(self) -> dict[str, float]:
-        """How many times more the teacher costs than the student: the teacher's map against each explanation of the
-        student, by its explainer; forward passes (medians of seconds), FLOPs and parameters."""
+        """Ratios of the teacher's costs to the student's: the teacher's map against each explanation of the student, by
+        its explainer; forward passes (medians of seconds), FLOPs and parameters."""
         teacher, student = self.teacher.explanation, self.student.explanation
         return {**{one.explainer: self.faster(one) for one in self.student.explanations},
                 "forward": teacher.forward.median / student.forward.median,
@@ -123,8 +123,8 @@ class Comparison:
                 "protocol": self.teacher.explanation.protocol, "notes": list(self.notes)}
 
     def arrays(self) -> dict[str, NDArray]:
-        """The image, every raw map at its own grid as `<role>_<explainer>_layer<number>`, and as `<role>_seen` what an
-        explained student sees."""
+        """The image, every raw map at its own grid as `<role>_<explainer>_layer<number>`, and the image that a masked
+        student sees as `<role>_seen`."""
         maps = {f"{part.role}_{name}": values for part in self.panels for one in part.explanations
                 for name, values in one.arrays().items()}
         seen = {f"{part.role}_seen": part.masked_image for part in self.panels if part.masked_image is not None}
@@ -160,9 +160,8 @@ class Comparison:
 
     def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows."""
-        bars = tuple(
-            figure.ClassBars(part.role, part.explanation.probabilities, COLOURS[part.role]) for part in self.panels
-        )
+        bars = tuple(figure.ClassBars(part.role, part.explanation.probabilities, COLOURS[part.role])
+                     for part in self.panels)
         return figure.FigureSpec(self.image, tuple(map(self._row, self.panels)), self.teacher.explanation.classes, bars,
                             self.teacher.explanation.target, (*self._reading(), *self.notes),
                             protocol_line(self.teacher.explanation.protocol))
@@ -191,7 +190,7 @@ class Comparison:
         return f"{facts.title}{asked}: {facts.reading_note}{unscaled}"
 
     def _mask_line(self, part: ModelPanel, title: str) -> str:
-        assert part.mask is not None, "only who has a mask has a line of it"
+        assert part.mask is not None, "this model has no mask"
         share = "nothing that can be told" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the image"
         return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
                 f"teacher's {title}.")
@@ -200,13 +199,13 @@ class Comparison:
 def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | str | None = None,
             repeats: int = 5, pool: ModelPool | None = None, explainer: str = CAM, stage: int = -1,
             others: Sequence[Run] = ()) -> Comparison:
-    """Teacher, control and student on one picture [S, S, 3]; all times taken in turn.
+    """Comparison of teacher, control and student on one image [S, S, 3]; all times measured in turn.
 
-    target: class number or name, by default the class that the teacher predicts. explainer: its map of `stage` (from 0,
-    or from the end where negative) is asked of every model, as it suits the model (`kd.explainers.suited`). others: at
-    most three further students of the same data set to stand beside. An explained student is asked for its mask in any
-    case. Raises UsageError when the run has no teacher, explainer, stage or class is unknown, no model has the mask
-    that is asked for, a model has no weights, or a further student learnt other classes.
+    target: class number or name, by default the class that the teacher predicts. explainer: by which every model is
+    explained at `stage` (from 0, or from the end where negative), or its replacement (`kd.explainers.explainer_for`).
+    others: at most three further students of the same data set. A masked student's mask is always included. Raises
+    UsageError when the run has no teacher, when explainer, stage or class is unknown, when the explainer is the mask
+    and no model has one, when a model has no weights, or a further student has other classes.
     """
     EXPLAINERS[explainer]
     teacher = load_model(_teacher_of(store, student), pool)
@@ -222,28 +221,28 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     answers = iter(explain_many([one for each in asked.values() for one in each.values()], image, repeats))
     made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
             for role, each in asked.items()}
-    hollow = (f"{role.capitalize()}: {said}" for role, subject in subjects.items()
-              if (said := collapse_warning(subject.run.summary)))
-    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *hollow)))
+    collapsed = (f"{role.capitalize()}: {warning}" for role, subject in subjects.items()
+                 if (warning := collapse_warning(subject.run.summary)))
+    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *collapsed)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
 
 
 def offered(runs: Sequence[Run]) -> tuple[str, ...]:
-    """The explainers that a comparison of these runs can be made by: the mask only where one of them has a mask."""
+    """Names of the explainers for a comparison of these runs: the mask only where one of them has a mask."""
     masked = any(run.spec.mask_net_depth for run in runs)
     return tuple(name for name in EXPLAINERS if masked or name != MASK)
 
 
 def _questions(role: str, subject: LoadedModel, explainer: str, stage: int, target: str) -> dict[str, ExplainRequest]:
-    """What is asked of one model, by the field of its `Part` that the answer fills."""
+    """Requests for one model: its map, its stage maps and its mask."""
     number = subject.class_number(target)
-    asked = {"cam": ExplainRequest(subject, explainer, number, (stage,))}
+    requests = {"cam": ExplainRequest(subject, explainer, number, (stage,))}
     if role != TEACHER:
-        asked["hierarchy"] = ExplainRequest(subject, HIERARCHY, number, None)
+        requests["hierarchy"] = ExplainRequest(subject, HIERARCHY, number, None)
     if subject.model.has_mask and explainer != MASK:
-        asked["mask"] = ExplainRequest(subject, MASK, number)
-    return asked
+        requests["mask"] = ExplainRequest(subject, MASK, number)
+    return requests
 
 
 def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> ModelPanel:
@@ -253,8 +252,8 @@ def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> Mod
 
 
 def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
-    """The picture [S, S, 3] through the mask."""
-    assert isinstance(model, MaskedStudent), "only an explained student has a mask"
+    """The image [S, S, 3] under the mask."""
+    assert isinstance(model, MaskedStudent), "only a masked student has a mask"
     device = model.mean.device
     values = torch.from_numpy(mask.maps[0].values)[None].to(device)
     shown = model.apply_mask(to_tensor(mask.image[None], device), values)[0].nan_to_num()
@@ -282,13 +281,14 @@ def _beside(teacher: LoadedModel, others: Sequence[Run], pool: ModelPool | None)
 def _teacher_of(store: Store, student: Run) -> Run:
     if student.spec.teacher:
         return store[student.spec.teacher]
-    pupils = [run.id for run in store if run.spec.teacher]
-    way_out = f"Compare a student: {', '.join(pupils[:5])}." if pupils else "There is no student yet: distil one first."
+    students = [run.id for run in store if run.spec.teacher]
+    way_out = (f"Compare a student: {', '.join(students[:5])}." if students
+               else "There is no student yet: distil one first.")
     raise UsageError(f"{student.id} learnt without a teacher, so there is nothing to compare it with. {way_out}")
 
 
 def _control(store: Store, student: Run, pool: ModelPool | None) -> tuple[LoadedModel | None, str]:
-    """The control arm, or None and a sentence on what is missing."""
+    """The control, or None and a sentence on what is missing."""
     run = control_of(store, student)
     if run is None:
         return None, "The control (the same student without a teacher) is not in this store."

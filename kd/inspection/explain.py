@@ -1,4 +1,4 @@
-"""Explaining one image by one run: where it looked, how sure it was, and what the answer cost."""
+"""Explanation of one image by one run: heat maps, class probabilities and cost."""
 
 import io
 import statistics
@@ -29,10 +29,10 @@ from kd.timing import Timing, measure_in_turn, summarise
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """One map: raw values and values in 0..1, both float32 [H, W] at its own grid.
+    """One heat map: raw values and values in 0..1, both float32 [H, W] at its own grid.
 
-    stage, name: which stage it is of. signed: 0 is 0.5 in `scaled`, and what is below speaks against the class.
-    lies_on: the grid of that stage, or the picture or its superpixels, and then it is of no stage.
+    stage, name: of the stage that it explains. signed: 0 is 0.5 in `scaled`, and values below are evidence against the
+    class. lies_on: the grid of that stage, or the image or its superpixels; then the stage is ignored.
     """
 
     stage: int
@@ -53,17 +53,13 @@ class HeatMap:
 
     @property
     def key(self) -> str:
-        """Its name in files."""
+        """Name of the map in files."""
         return f"layer{self.stage + 1:02d}" if self.lies_on == "stage" else self.lies_on
 
     def to_json(self) -> dict[str, Any]:
         """Facts only; the values are in the npz file."""
         finite = bool(np.isfinite(self.values).all())
-        place = (
-            {"stage": self.stage, "name": self.name}
-            if self.lies_on == "stage"
-            else {"lies_on": self.lies_on}
-        )
+        place = {"stage": self.stage, "name": self.name} if self.lies_on == "stage" else {"lies_on": self.lies_on}
         return {**place, "grid": list(self.values.shape), "signed": self.signed, "blank": self.blank,
                 "low": float(self.values.min()) if finite else None,
                 "high": float(self.values.max()) if finite else None}
@@ -71,11 +67,11 @@ class HeatMap:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One explainer's maps of one image by one run.
+    """Explanation of one image: one explainer's maps of one run.
 
     image: uint8 [S, S, 3]. target: class number. probabilities: [K]. timing: of the whole explanation; forward: of
-    the model's plain forward pass, taken in turn with it; ratio: median over turns of the one by the other.
-    flops: of one forward pass. protocol: how the times were taken.
+    the model's plain forward pass, measured in turn with it; ratio: median over turns of the one by the other.
+    flops: of one forward pass. protocol: of the timing.
     """
 
     run: Run
@@ -139,9 +135,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What is asked of a subject: which explainer, for which class, at which stages (None: all).
+    """Request for an explanation: a model, an explainer, a class, and stages (None: all).
 
-    Where the explainer's map lies on the picture, there is one map, whatever the stages.
+    An explainer whose map is on the image's grid gives one map, whatever the stages.
     """
 
     loaded: LoadedModel
@@ -158,25 +154,25 @@ class ExplainRequest:
 
     @property
     def explainer_used(self) -> str:
-        """The explainer that answers: Grad-CAM for a mask that the model has not."""
+        """Name of the explainer that is used: Grad-CAM in place of the mask for a model without one."""
         return explainer_for(self.explainer, self.loaded.model)
 
     @property
     def info(self) -> ExplainerInfo:
-        """Of the explainer that answers."""
+        """Description of the explainer that is used."""
         return EXPLAINERS[self.explainer_used].info
 
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
             stage: int | None = -1, repeats: int = 5, pool: ModelPool | None = None,
             progress: ShareCallback | None = None) -> Explanation:
-    """Explain a picture [S, S, 3] by a run's best weights.
+    """Explanation of an image [S, S, 3] by a run's best weights.
 
     target: class number or name, by default the predicted one. stage: counts from 0, or from the end where negative;
-    None explains all stages from one pass. repeats: how often forward and explanation are timed, at least 1; an
-    explainer that is not instant runs once. progress: told the share that is done; it may raise, which ends it.
+    None explains all stages from one pass. repeats: of the timing of forward pass and explanation, at least 1; an
+    explainer that is not instant runs once. progress: called with the share that is done; it may raise to stop.
     Raises UsageError for an unknown explainer, class or stage, for a run without weights, and for the mask of a model
-    that has none: who names one run wants no other explainer in its place.
+    that has none, for which no replacement is used here.
     """
     EXPLAINERS[explainer]
     subject = load_model(run, pool)
@@ -190,12 +186,12 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
 
 def explain_many(questions: Sequence[ExplainRequest], image: NDArray[np.uint8], repeats: int = 5,
                      progress: ShareCallback | None = None) -> list[Explanation]:
-    """Answer all questions about one picture, every forward pass and explanation timed in turn with all others.
+    """Explanations of one image by all requests, every forward pass and explanation timed in turn with all others.
 
-    An explanation names the explainer that was used, which may be another than was asked for
+    An explanation names the explainer that was used, which may differ from the requested one
     (`ExplainRequest.explainer_used`).
 
-    Explanations that are not instant run once, their forward passes before and after them. progress: as `explain`'s.
+    Explanations that are not instant run once, after all forward passes. progress: as `explain`'s.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
@@ -214,12 +210,12 @@ def explain_many(questions: Sequence[ExplainRequest], image: NDArray[np.uint8], 
 
 
 def _part(progress: ShareCallback | None, number: int, count: int) -> ShareCallback | None:
-    """What one of `count` equal parts tells of the whole."""
+    """Progress callback of one of `count` equal parts of the whole."""
     return None if progress is None else lambda share: progress((number + share) / count)
 
 
 class _Trial:
-    """One question under the clock. Results leave the device inside the timed calls, so nothing is still pending."""
+    """One timed request. Results leave the device inside the timed calls, so nothing is still pending."""
 
     def __init__(self, question: ExplainRequest, image: NDArray[np.uint8]) -> None:
         self.question, self.image = question, image
@@ -234,7 +230,7 @@ class _Trial:
         self.seconds: list[list[float]] = []
 
     def calls(self) -> list[Callable[[], None]]:
-        """What is timed in turn with the others."""
+        """Calls that are timed in turn with those of the others."""
         return [self.forward, self.explain] if self.instant else [self.forward]
 
     def forward(self) -> None:
@@ -267,7 +263,7 @@ class _Trial:
 
 
 def _price(subject: LoadedModel, size: int) -> tuple[int, int]:
-    """Parameters and FLOPs of one forward pass at this picture size."""
+    """Parameters and FLOPs of one forward pass at this image size."""
     spec, summary = subject.run.spec, subject.run.summary or {}
     if spec.image_size == size and "flops" in summary:
         return summary["parameters"], summary["flops"]
@@ -276,26 +272,26 @@ def _price(subject: LoadedModel, size: int) -> tuple[int, int]:
 
 
 def _finite(classes: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Class name to probability; None where a diverged model answers with nan."""
+    """Class name to probability; None for the nan of a diverged model."""
     return {name: float(value) if np.isfinite(value) else None for name, value in zip(classes, values, strict=True)}
 
 
 def protocol_line(protocol: dict[str, Any]) -> str:
-    """How the times were taken, in one line."""
+    """Protocol of the timing in one line."""
     threads = f"{protocol['threads']} thread{'s' if protocol['threads'] != 1 else ''}"
     return (f"Times: one {protocol['image_size']}-pixel image at a time on {protocol['device']} with {threads}, "
             f"after one uncounted turn; explanations and forward passes take turns. torch {protocol['torch']}.")
 
 
 def pack(arrays: dict[str, Any]) -> bytes:
-    """An npz file's content."""
+    """Content of an npz file with these arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
 def _short(count: float) -> str:
-    """1234567 as 1.2 M."""
+    """A number with a unit prefix: 1234567 as 1.23 M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {letter}"

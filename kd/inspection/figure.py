@@ -1,4 +1,4 @@
-"""One clean figure of heat maps, as PNG: fit to be projected, and drawn without any global state."""
+"""Figures of heat maps as PNG, for slides and print, drawn without global state."""
 
 import io
 import math
@@ -21,16 +21,16 @@ TILE, GAP, LABEL, HEADER, MARGIN = 1.6, 0.13, 0.27, 0.52, 0.38  # inches
 PANEL = 2.5  # width of the left panel
 WRAP, NARROWEST = 6, 5  # stages in a line; least columns on the right
 MOST_CLASSES = 8
-PICTURE = 256  # least side in pixels to which a map is raised
+PICTURE = 256  # minimum side in pixels to which a map is upsampled
 INK, SOFT, EDGE = "#1d2733", "#5f6b78", "#c9d0d8"
 FINE_PRINT = "Not for clinical use."
 
 
 @dataclass(frozen=True, eq=False)
 class HeatmapTile:
-    """One map in 0..1 at its native grid, over the picture; a blank one is said to be blank.
+    """Tile of one map in 0..1 at its native grid, over the image; a blank map is labelled so.
 
-    signed: 0.5 means nothing, and what is below it, which speaks against the class, has its own colours.
+    signed: 0.5 is neutral, and values below it, evidence against the class, have their own colours.
     """
 
     label: str
@@ -41,7 +41,7 @@ class HeatmapTile:
 
 @dataclass(frozen=True, eq=False)
 class ModelRow:
-    """One model: a title, a line of facts, tiles that stand apart (leads) and tiles that wrap."""
+    """Row of one model: a title, a line of facts, tiles in a separate column (leads) and tiles that wrap."""
 
     title: str
     facts: str
@@ -51,7 +51,7 @@ class ModelRow:
 
 @dataclass(frozen=True, eq=False)
 class ClassBars:
-    """One model's class probabilities [K]; `color` is the same wherever this part is played."""
+    """Class probabilities [K] of one model; `color` is that of its role."""
 
     label: str
     probabilities: NDArray[np.floating]
@@ -60,7 +60,7 @@ class ClassBars:
 
 @dataclass(frozen=True, eq=False)
 class FigureSpec:
-    """All that a figure shows. image: uint8 [S, S, 3]. target: class number. notes: sentences for the reader."""
+    """Content of a figure. image: uint8 [S, S, 3]. target: class number. notes: sentences under the colour bar."""
 
     image: NDArray[np.uint8]
     rows: tuple[ModelRow, ...]
@@ -83,7 +83,7 @@ def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP) 
 
 
 class _Layout:
-    """Paths everything in inches from the top left."""
+    """Layout of a figure, in inches from the top left."""
 
     def __init__(self, sheet: FigureSpec, opacity: float, colormap: str) -> None:
         from matplotlib.figure import Figure
@@ -130,17 +130,17 @@ class _Layout:
         return HEADER + self._lines(row) * (TILE + LABEL) + 0.14
 
     def _first_free(self) -> float:
-        """Where the room beside the first row begins."""
+        """Left edge of the free space beside the first row."""
         first = self.sheet.rows[0]
         taken = self.apart + min(len(first.tiles), WRAP) if first.tiles else len(first.leads)
         return self.right + taken * (TILE + GAP) + 0.12
 
     def _wrapped(self, left: float) -> list[list[str]]:
-        """Each note in lines that fit between `left` and the margin, at 9 points."""
+        """Notes in lines that fit between `left` and the margin, at 9 points."""
         return [textwrap.wrap(note, int((self.width - MARGIN - left) / 0.07)) for note in self.sheet.notes]
 
     def _notes_height(self, left: float) -> float:
-        """Height of colour bar and notes; endless where the column would be too narrow to read."""
+        """Height of colour bar and notes; infinite where the column would be too narrow to read."""
         if self.width - MARGIN - left < 3 * TILE:
             return math.inf
         return 0.45 + sum(map(_note_height, self._wrapped(left)))
@@ -163,7 +163,7 @@ class _Layout:
         return axes
 
     def _text(self, left: float, top: float, text: str, size: float = 8, color: str = INK, **style: Any) -> None:
-        """Text hanging from `top`; class and model names are no formulas, whatever signs they have."""
+        """Text with its upper edge at `top`; class and model names are not parsed as formulas."""
         self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, color=color,
                          parse_math=False, **{"va": "top", **style})
 
@@ -247,7 +247,7 @@ def _shown_classes(sheet: FigureSpec) -> list[int]:
 
 
 def _at_least(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The picture enlarged by a whole factor, so that a smooth map over a small picture is not blocky."""
+    """The image enlarged by a whole factor, so that a smooth map over a small image is not blocky."""
     factor = max(1, -(-side // min(image.shape[:2])))
     size = (image.shape[1] * factor, image.shape[0] * factor)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Results of reading a model stage by stage, with their figure and files."""
+"""Report on a model's stages for one image, with its figure and files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,25 +41,24 @@ LAYER_PLOTS = {
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """One channel of a stage. contribution: what it adds to the target's logit. map: its features [H, W]."""
+    """One channel of a stage. contribution: to the target's logit. map: its features [H, W]."""
 
     number: int
     contribution: float
     map: HeatMap
 
 
-
 @dataclass(frozen=True, eq=False)
 class StageResult:
-    """One stage on one picture.
+    """Result for one stage and one image.
 
-    stage_map: the channel average. weighted: `Σ_c ∂y/∂F_c ⊙ F_c`, signed in `values`; `scaled` shows what speaks for
-    the class, and `blank` says that nothing does. Where the gradient is the same at every place, as it is at the last
-    stage in front of global average pooling, this is Grad-CAM before its ReLU; earlier, Grad-CAM averages the gradient
-    over places first, and mostly cancels.
-    contributions: float32 [C], the weighted map's share of each channel; both sum to the same. channels: the largest,
-    first one first. peak: (row, column) where the weighted map is greatest, and field: the pixels that unit can see;
-    None where the map is blank. probabilities: [K] by the stage's read-out, None where the run has none.
+    stage_map: the channel average. weighted: `Σ_c ∂y/∂F_c ⊙ F_c`, signed in `values`; `scaled` shows the evidence for
+    the class, and `blank` is set where there is none. Where the gradient is the same at every place, as at the last
+    stage in front of global average pooling, this is Grad-CAM before its ReLU; at earlier stages, Grad-CAM averages the
+    gradient over places first, and mostly cancels.
+    contributions: float32 [C], the weighted map summed per channel. channels: those with the largest contributions,
+    largest first. peak: (row, column) of the weighted map's maximum, and field: that unit's receptive field; None where
+    the map is blank. probabilities: [K] by the stage's linear probe, None where the run has none.
     """
 
     stage_map: HeatMap
@@ -88,15 +87,14 @@ class StageResult:
                 "probabilities": _named(classes, self.probabilities)}
 
 
-
 @dataclass(frozen=True, eq=False)
 class LayerReport:
-    """All stages of one run on one picture, for one target class.
+    """Report on all stages of one run for one image and one target class.
 
     image: uint8 [S, S, 3]. target: class number. logits, probabilities: [K], the model's own. bias: the target's, where
     the last stage's contributions and it sum to the target's logit (a head of global average pooling + linear layer),
-    else None. timing: of everything but the receptive fields; forward: of the plain forward pass, taken in turn with
-    it; ratio: median over turns. accuracies: `readout.summary` where the run has read-outs, else None.
+    else None. timing: of everything but the receptive fields; forward: of the plain forward pass, measured in turn with
+    it; ratio: median over turns. accuracies: `linear_probes.summary` where the run has linear probes, else None.
     """
 
     run: Run
@@ -123,13 +121,13 @@ class LayerReport:
 
     @property
     def decision(self) -> NDArray[np.float64] | None:
-        """Class probabilities [S + 1, K]: after each stage by its read-out, then the model's own. None without."""
+        """Class probabilities [S + 1, K]: by each stage's linear probe, then the model's own. None without probes."""
         rows = [view.probabilities for view in self.stages if view.probabilities is not None]
         return np.stack([*rows, self.probabilities]) if rows else None
 
     @property
     def decided_at(self) -> int | None:
-        """The stage from which on every read-out answers as the model does; None where not even the last one does."""
+        """First stage from which on all linear probes predict the model's class; None where the last one does not."""
         if self.decision is None:
             return None
         same = self.decision.argmax(axis=1) == self.predicted
@@ -202,23 +200,20 @@ class LayerReport:
         )
 
     def _forming(self) -> tuple[str, ...]:
-        """The decision as it forms, in one sentence."""
+        """The target's probability after each stage, in one sentence."""
         if self.decision is None:
             return ()
         shares = [f"{100 * row[self.target]:.0f} %" for row in self.decision]
         return (f"“{self.classes[self.target]}” after each layer: {' → '.join(shares[:-1])}; the model: {shares[-1]}.",)
 
 
-
 def _tile(one: HeatMap) -> figure.HeatmapTile:
     return figure.HeatmapTile(one.label, one.scaled, one.blank)
 
 
-
 def _finite(value: float) -> float | None:
-    """None where a diverged model answers with nan or infinity."""
+    """The value for JSON; None for the nan or infinity of a diverged model."""
     return value if np.isfinite(value) else None
-
 
 
 def _named(classes: Sequence[str], values: NDArray[np.float64] | None) -> dict[str, float | None] | None:

@@ -1,4 +1,4 @@
-"""A model read stage by stage on one picture: from one forward pass, and one backward for what asks about a class."""
+"""Inspection of a model stage by stage on one image, from one forward and one backward pass."""
 
 import statistics
 from dataclasses import dataclass, replace
@@ -24,32 +24,32 @@ from kd.timing import measure_in_turn, summarise
 
 
 def read_layers(run: Run, image: NDArray[np.uint8], target: int | str | None = None, top: int = 4, repeats: int = 5,
-         pool: ModelPool | None = None) -> LayerReport:
-    """Read a run's stages on a picture [S, S, 3].
+                pool: ModelPool | None = None) -> LayerReport:
+    """Report on a run's stages for an image [S, S, 3].
 
     target: class number or name, by default the predicted one. top: channels to name per stage, at least 1. repeats:
-    how often all is timed, at least 1. The read-outs are those that `readout.fit` kept; without, a note says how to get
-    them. Raises UsageError for an unknown class and for a run without weights. Any number of threads may ask at once.
+    of the timing, at least 1. The linear probes are those stored by `linear_probes.fit`; without them, a note says how
+    to train them. Raises UsageError for an unknown class and for a run without weights. Thread-safe.
     """
     if top < 1 or repeats < 1:
         raise UsageError(f"top and repeats must be at least 1, not {top} and {repeats}.")
     subject, readouts = load_model(run, pool), linear_probes.load(run)
     number = None if target is None else subject.class_number(target)
     turn = _TimedPass(subject, to_tensor(image[None], subject.model.mean.device), number, top, readouts)
-    plain, full = measure_in_turn([turn.forward, turn.look], repeats, warmup=1)
-    ratio = statistics.median(mine / forward for mine, forward in zip(full, plain, strict=True))
+    plain, full = measure_in_turn([turn.forward, turn.inspect], repeats, warmup=1)
+    ratio = statistics.median(all_stages / forward for all_stages, forward in zip(full, plain, strict=True))
     protocol = {"device": str(subject.model.mean.device), "threads": torch.get_num_threads(), "batch": 1,
                 "image_size": image.shape[0], "torch": torch.__version__}
     views = tuple(_located(run, image.shape[0], view) for view in turn.views)
     accuracies = None if readouts is None else readouts.to_json()
     return LayerReport(run, image, subject.classes, turn.target, turn.logits, _bias(subject.model, turn.target), views,
-                     summarise(full), summarise(plain), ratio, protocol, accuracies,
-                     tuple(filter(None, (subject.note, "" if readouts else _unread(run)))))
+                       summarise(full), summarise(plain), ratio, protocol, accuracies,
+                       tuple(filter(None, (subject.note, "" if readouts else _unread(run)))))
 
 
 @dataclass(eq=False)
 class _TimedPass:
-    """The work under the clock. Results leave the device inside the timed call, so nothing is still pending."""
+    """Timed computation. Results leave the device inside the timed call, so nothing is still pending."""
 
     subject: LoadedModel
     images: Tensor
@@ -61,7 +61,7 @@ class _TimedPass:
         with torch.no_grad():
             self.subject.model(self.images).logits.float().cpu()
 
-    def look(self) -> None:
+    def inspect(self) -> None:
         logits, self.target, features, gradients = observe(self.subject.model, self.images, self.asked)
         self.logits = logits.float().cpu().numpy()
         decision = None if self.readouts is None else self.readouts.probabilities([one[None] for one in features])[0]
@@ -73,8 +73,8 @@ class _TimedPass:
 def observe(model: Classifier, images: Tensor, target: int | None) -> tuple[Tensor, int, list[Tensor], list[Tensor]]:
     """(logits [K], target, every stage's features and the gradient of the target's logit there, both [C_i, H_i, W_i]).
 
-    From one forward and one backward. images: one picture [1, 3, S, S]. target: None for the predicted class. The graph
-    hangs on the picture and `autograd.grad` names its inputs, so frozen models work and nothing of one is changed.
+    From one forward and one backward pass. images: one image [1, 3, S, S]. target: None for the predicted class. The
+    graph begins at the image and `autograd.grad` names its inputs, so frozen models work and the model is unchanged.
     """
     with torch.enable_grad():
         logits, stages, *_ = model(images.detach().requires_grad_())
@@ -86,14 +86,14 @@ def observe(model: Classifier, images: Tensor, target: int | None) -> tuple[Tens
 
 def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
           probabilities: NDArray[np.float64] | None) -> StageResult:
-    """One stage from its features and gradients [C, H, W], all but the receptive field."""
+    """Result for one stage from its features and gradients [C, H, W], without the receptive field."""
     product = (features * gradients).float()
     contributions = product.sum(dim=(1, 2))
     largest = contributions.nan_to_num(-torch.inf).topk(min(top, len(contributions))).indices.tolist()
     weighted = product.sum(dim=0)
     average, positive, *responses = _heat_maps(number, name, torch.cat(
         [stage_map(features[None]).float(), weighted.relu()[None], features[largest].float()]))
-    # Signed values, but shown and called blank by what speaks for the class.
+    # Signed values; `scaled` and `blank` are of the positive part, the evidence for the class.
     shown = replace(positive, values=weighted.cpu().numpy())
     added = contributions.cpu().numpy()
     channels = tuple(Channel(channel, float(added[channel]), response)
@@ -102,19 +102,19 @@ def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
 
 
 def _heat_maps(number: int, name: str, values: Tensor) -> list[HeatMap]:
-    """One stage's maps [N, H, W], scaled all at once: for a small model that is most of the time."""
+    """Heat maps of one stage [N, H, W], scaled in one call, because for a small model that takes most of the time."""
     maps = Maps(values.cpu())
     return [HeatMap(number, name, raw, scaled, blank) for raw, scaled, blank in
             zip(maps.values.numpy(), maps.scaled().numpy(), maps.blank.tolist(), strict=True)]
 
 
 def _peak(shown: HeatMap) -> tuple[int, int] | None:
-    """(row, column) of the greatest value, None where there is nothing to see."""
+    """(row, column) of the maximum; None for a blank map."""
     return None if shown.blank else divmod(int(shown.values.argmax()), shown.values.shape[1])
 
 
 def _located(run: Run, side: int, view: StageResult) -> StageResult:
-    """The view with the receptive field of its peak on a picture of `side` pixels."""
+    """The result with the receptive field of its peak, in an image of `side` pixels."""
     if view.peak is None:
         return view
     return replace(view, field=receptive_field_of(replace(run.spec, image_size=side), view.number, view.peak))

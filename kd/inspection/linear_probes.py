@@ -1,8 +1,7 @@
-"""Stage read-outs: what each stage alone would answer, so that the decision can be watched as it forms.
+"""Linear probes of a model's stages (Alain & Bengio 2016, arXiv 1610.01644).
 
-A read-out is a linear classifier on a stage's globally averaged features, fitted to the trained, frozen model once per
-run (the linear classifier probes of Alain & Bengio 2016, arXiv 1610.01644; called read-outs here, because this
-program's probes are the pictures watched in training). Kept as `readouts.safetensors` and, written last,
+A linear probe is a linear classifier on a stage's globally averaged features, trained once per run on its frozen model:
+it shows at which stage the classes become linearly separable. Stored as `readouts.safetensors` and, written last,
 `readouts.json`.
 """
 
@@ -34,7 +33,7 @@ from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.compute import device_here
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of the L2 penalty, from strong to weak
-MOST_IMAGES = 10_000  # of training: a linear layer learns nothing more from more, and the features must fit in memory
+MOST_IMAGES = 10_000  # of training: more do not improve a linear layer, and the features must fit in memory
 STEPS = 200
 FILE, FACTS = "readouts.safetensors", "readouts.json"
 PARTS = ("mean", "gain", "weight", "bias")
@@ -42,7 +41,7 @@ PARTS = ("mean", "gain", "weight", "bias")
 
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
-    """One stage's: `softmax(((pooled − mean) · gain) Wᵀ + b)`.
+    """Linear probe of one stage: `softmax(((pooled − mean) · gain) Wᵀ + b)`.
 
     mean, gain: [C], of the training features; gain is 1 / standard deviation, or 0 for a channel that never changes.
     weight: [K, C]. bias: [K]. All float64. facts: stage, name, channels, strength (of the L2 penalty), val_loss
@@ -56,16 +55,16 @@ class LinearProbe:
     facts: dict[str, Any]
 
     def logits(self, pooled: Tensor) -> Tensor:
-        """Float64 [B, K] of a stage's pooled features [B, C]."""
+        """Logits, float64 [B, K], of a stage's pooled features [B, C]."""
         return (pooled.double() - self.mean) * self.gain @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True, eq=False)
 class LinearProbes:
-    """A run's, stage by stage.
+    """Linear probes of all stages of a run.
 
-    facts: classes, images per split, per split the model's own accuracy and that by chance (always the most frequent
-    class of training), paper and protocol.
+    facts: classes, images per split, per split the model's own accuracy and the majority-class baseline (always the
+    most frequent class of training), paper and protocol.
     """
 
     layers: tuple[LinearProbe, ...]
@@ -74,10 +73,8 @@ class LinearProbes:
     def probabilities(self, stages: Sequence[Tensor]) -> NDArray[np.float64]:
         """Class probabilities [B, S, K] after each stage, of all stages' features [B, C_i, H_i, W_i] of one forward."""
         with torch.no_grad():
-            logits = [
-                layer.logits(global_average(features).cpu())
-                for layer, features in zip(self.layers, stages, strict=True)
-            ]
+            logits = [layer.logits(global_average(features).cpu())
+                      for layer, features in zip(self.layers, stages, strict=True)]
         return classification.softmax(torch.stack(logits, dim=1).numpy())
 
     def to_json(self) -> dict[str, Any]:
@@ -86,19 +83,19 @@ class LinearProbes:
 
 
 def global_average(features: Tensor) -> Tensor:
-    """Global average: [B, C, H, W] to [B, C]."""
+    """Global average pooling: [B, C, H, W] to [B, C]."""
     return features.mean(dim=(2, 3))
 
 
 def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
         should_stop: Callable[[], bool] = lambda: False) -> LinearProbes:
-    """Fit and keep the read-outs of a finished run: one pass over its data, then a convex problem per stage.
+    """Train and store the linear probes of a finished run: one pass over its data, then a convex problem per stage.
 
-    Training features are those of the plain pictures that the run learnt from (at most MOST_IMAGES, drawn per class),
-    standardised; multinomial logistic regression with an L2 penalty by L-BFGS, its strength that of the least loss on
-    validation. No random numbers: the same run on the same machine gives the same read-outs. progress: told the phase
-    and the share of the whole. Raises Stopped when `should_stop`, asked between batches and steps, says so, and
-    UsageError when the run is not finished or its data set is gone or has changed.
+    Training features are those of the run's training images without augmentation (at most MOST_IMAGES, drawn per
+    class), standardised; multinomial logistic regression with an L2 penalty by L-BFGS, its strength chosen by the
+    validation loss. No random numbers: the same run on the same machine gives the same probes. progress: called with
+    the phase and the share of the whole. Raises Stopped when `should_stop`, called between batches and steps, returns
+    True, and UsageError when the run is not finished or its data set is gone or has changed.
     """
     if run.status != FINISHED:
         raise UsageError(f"{run.id} is {run.status}, not finished, so its stages cannot be read out yet. "
@@ -113,12 +110,12 @@ def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
         features = {part: pooled.stages[stage] for part, pooled in pools.items()}
         layers.append(_fit_probe(stage, one.name, features, _labels(pools), len(data.classes), should_stop))
     found = LinearProbes(tuple(layers), _facts(data, pools, time.perf_counter() - began))
-    _keep(run, found)
+    _save(run, found)
     return found
 
 
 def load(run: Run) -> LinearProbes | None:
-    """What `fit` kept, or None."""
+    """The stored linear probes of a run, or None."""
     facts = summary(run)
     if facts is None:
         return None
@@ -129,7 +126,8 @@ def load(run: Run) -> LinearProbes | None:
 
 
 def summary(run: Run) -> dict[str, Any] | None:
-    """The read-outs' facts and accuracies per stage (`ReadOuts.to_json`), or None before they were fitted."""
+    """Facts and accuracies per stage of the linear probes (`LinearProbes.to_json`), or None before they were trained.
+    """
     try:
         return json.loads((run.path / FACTS).read_text())
     except (FileNotFoundError, ValueError):
@@ -146,7 +144,7 @@ class _Pooled:
 
 
 class _FeatureExtractor:
-    """Runs the model once over some splits."""
+    """Feature extractor: one pass of the model over some splits."""
 
     def __init__(self, model: Classifier, progress: ProgressCallback, should_stop: Callable[[], bool]) -> None:
         self.model, self.progress, self.should_stop = model, progress, should_stop
@@ -171,7 +169,7 @@ class _FeatureExtractor:
 
 
 def _shown(run: Run, data: Dataset) -> dict[str, tuple[Split, NDArray[np.int64]]]:
-    """Each split and the numbers of its images that are looked at, ascending as the memory map likes it."""
+    """Each split and the indices of its images that are used, ascending, which is fastest on a memory map."""
     share = min(run.spec.data_fraction, MOST_IMAGES / len(data.train))
     learnt = take_fraction(data.train, share, len(data.classes))
     return {"train": (data.train, learnt), "val": (data.val, np.arange(len(data.val))),
@@ -184,14 +182,14 @@ def _labels(pools: dict[str, _Pooled]) -> dict[str, Tensor]:
 
 def _fit_probe(stage: int, name: str, features: dict[str, Tensor], labels: dict[str, Tensor], classes: int,
               should_stop: Callable[[], bool]) -> LinearProbe:
-    """One stage's, from its pooled features [N, C] and the labels [N] of each split."""
+    """Linear probe of one stage, from its pooled features [N, C] and the labels [N] of each split."""
     train = features["train"].double()
     if not torch.isfinite(train).all():
         raise UsageError(f"The features of {name} are not finite: the run diverged. Train it again with a lower "
                          "learning rate.")
     mean, spread = train.mean(dim=0), train.std(dim=0, correction=0)
-    told = spread > 1e-6 * torch.maximum(mean.abs(), spread.max())  # float32 sums err by this much around a constant
-    gain = torch.where(told, 1 / torch.where(told, spread, 1.0), 0.0)
+    varies = spread > 1e-6 * torch.maximum(mean.abs(), spread.max())  # float32 sums err by this much around a constant
+    gain = torch.where(varies, 1 / torch.where(varies, spread, 1.0), 0.0)
     scaled = {part: (values.double() - mean) * gain for part, values in features.items()}
     strength, weight, bias, loss = _tune(scaled, labels, classes, should_stop)
     accuracy = {f"{part}_accuracy": _accuracy(values @ weight.T + bias, labels[part])
@@ -204,8 +202,8 @@ def _tune(scaled: dict[str, Tensor], labels: dict[str, Tensor], classes: int,
                should_stop: Callable[[], bool]) -> tuple[float, Tensor, Tensor, float]:
     """(strength, weight, bias, validation loss) of the best of STRENGTHS on validation.
 
-    From strong to weak, each starting where the last one ended, until weaker is worse: what is overfitted already
-    takes longest and only gets worse.
+    From strong to weak, each starting from the last solution, until the validation loss rises: weaker penalties would
+    overfit more and take longest.
     """
     parameters = torch.zeros(classes, scaled["train"].shape[1] + 1, dtype=torch.float64)
     best: tuple[float, Tensor, Tensor, float] | None = None
@@ -221,7 +219,7 @@ def _tune(scaled: dict[str, Tensor], labels: dict[str, Tensor], classes: int,
 
 
 def _regress(x: Tensor, y: Tensor, strength: float, start: Tensor, should_stop: Callable[[], bool]) -> Tensor:
-    """Minimise mean cross-entropy + strength/2 · |W|² over [W | b] [K, C + 1]; the bias is free."""
+    """Minimiser [W | b] [K, C + 1] of mean cross-entropy + strength/2 · |W|²; the bias is not penalised."""
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([parameters], max_iter=STEPS, tolerance_grad=1e-6, tolerance_change=1e-10,
                                   line_search_fn="strong_wolfe")
@@ -253,9 +251,9 @@ def _facts(data: Dataset, pools: dict[str, _Pooled], seconds: float) -> dict[str
                         "training images; L2 penalty chosen by validation loss."}
 
 
-def _keep(run: Run, found: LinearProbes) -> None:
+def _save(run: Run, found: LinearProbes) -> None:
     tensors = {f"{number:02d}.{part}": getattr(layer, part).contiguous()
                for number, layer in enumerate(found.layers) for part in PARTS}
-    (run.path / FACTS).unlink(missing_ok=True)  # so that facts and weights never stand beside another fit's
+    (run.path / FACTS).unlink(missing_ok=True)  # so that facts and weights are never of different fits
     write_bytes(run.path / FILE, pack(tensors))
     write_json(run.path / FACTS, found.to_json())

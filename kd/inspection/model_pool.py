@@ -1,4 +1,4 @@
-"""Trained models ready to be asked: loaded once, private, frozen, shared by all threads."""
+"""Pool of trained models for inspection: loaded once, frozen, shared by all threads."""
 
 import threading
 from collections import OrderedDict
@@ -23,10 +23,10 @@ POOL_BYTES = 1 << 30
 
 
 class ModelPool:
-    """Private, frozen copies of runs' models in eval mode, for any number of threads; never the one that trains.
+    """Pool of frozen models of runs in eval mode, for any number of threads; never the one that is being trained.
 
-    Each is loaded once, also when many ask at the same moment, and again when the run's weights change. The least
-    recently used are dropped when all together exceed `limit` bytes; the newest always stays.
+    Each is loaded once, also when several threads request it at the same time, and again when the run's weights change.
+    The least recently used are dropped when all together exceed `limit` bytes; the newest always stays.
     """
 
     def __init__(self, limit: int = POOL_BYTES, device: torch.device | str = "cpu") -> None:
@@ -39,11 +39,11 @@ class ModelPool:
         key = (run.path, *_stamp(run))
         with self._lock:
             entry = self._entries.get(key)
-            mine = entry is None
+            load_here = entry is None
             if entry is None:
                 entry = self._entries[key] = Future()
             self._entries.move_to_end(key)
-        if mine:
+        if load_here:
             self._load(key, entry, run, classes)
         return entry.result()
 
@@ -94,7 +94,7 @@ def _bytes(model: Classifier) -> int:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A run that can be asked: its model, its classes, and a sentence where it is not finished."""
+    """A run with its model and classes, and a note where it is not finished."""
 
     run: Run
     model: Classifier
@@ -102,18 +102,18 @@ class LoadedModel:
     note: str = ""
 
     def class_number(self, target: int | str) -> int:
-        """The number of a class given by name or number. Raises UsageError when there is none."""
+        """Number of a class given by name or number. Raises UsageError when there is none."""
         return class_number(target, self.classes)
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Of each class [K], for a picture [S, S, 3]."""
+        """Class probabilities [K] for an image [S, S, 3]."""
         with torch.no_grad():
             logits = self.model(to_tensor(image[None], self.model.mean.device)).logits
         return classification.softmax(logits[0].float().cpu().numpy())
 
 
 def class_number(target: int | str, classes: Sequence[str]) -> int:
-    """The number of a class given by name or number. Raises UsageError when there is none."""
+    """Number of a class given by name or number. Raises UsageError when there is none."""
     if isinstance(target, str):
         if target not in classes:
             raise unknown("class", target, classes)
@@ -125,9 +125,9 @@ def class_number(target: int | str, classes: Sequence[str]) -> int:
 
 
 def load_model(run: Run, pool: ModelPool | None = None) -> LoadedModel:
-    """The run ready to be asked. Raises UsageError when it has no weights yet.
+    """A run with its model from the pool. Raises UsageError when it has no weights yet.
 
-    A run that was cancelled, interrupted or still trains is taken at its best weights so far, and `note` says so.
+    A run that was cancelled, interrupted or still trains has its best weights so far, as `note` states.
     """
     status = run.status
     _stamp(run)

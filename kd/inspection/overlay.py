@@ -1,4 +1,4 @@
-"""Heat maps as pictures, in numpy."""
+"""Coloured heat maps and their overlays on images, in numpy."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ OPACITY = 0.5
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float = OPACITY,
             colormap: str = COLORMAPS[0]) -> NDArray[np.uint8]:
-    """The picture [H, W, 3] blended with the coloured map: opacity 0 is the picture alone, 1 the map alone.
+    """Overlay: an image [H, W, 3] blended with the coloured map. Opacity 0 is the image alone, 1 the map alone.
 
     heat: [h, w] in 0..1 at its native grid. Raises ValueError when opacity is outside 0..1, else as `colour`.
     """
@@ -28,7 +28,7 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float
 
 def colour(heat: NDArray[np.floating], size: int | tuple[int, int],
            name: str = COLORMAPS[0]) -> NDArray[np.uint8]:
-    """The map [h, w] in 0..1, raised to `size` (a side, or height and width) and coloured: RGB [H, W, 3].
+    """A map [h, w] in 0..1, upsampled to `size` (a side, or height and width) and coloured: RGB [H, W, 3].
 
     Raises UsageError when there is no such colour map. The colours of a legend: `colour(ramp[None], (10, 256))`.
     """
@@ -36,7 +36,7 @@ def colour(heat: NDArray[np.floating], size: int | tuple[int, int],
 
 
 def upsample(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray[np.float32]:
-    """The map [h, w] in 0..1 at `size`, bilinear with pixel centres aligned; never scaled again."""
+    """A map [h, w] in 0..1 resized to `size`, bilinear with pixel centres aligned; never scaled again."""
     height, width = (size, size) if isinstance(size, int) else size
     raised = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     return np.clip(np.asarray(raised), 0.0, 1.0)
@@ -47,6 +47,6 @@ def lookup(name: str) -> NDArray[np.uint8]:
     """The 256 colours [256, 3] of a colour map. Raises UsageError when it is not one of COLORMAPS or SIGNED."""
     if name not in (*COLORMAPS, SIGNED):
         raise unknown("colour map", name, (*COLORMAPS, SIGNED))
-    import matplotlib  # costs a third of a second: only for who draws
+    import matplotlib  # imported here because it takes a third of a second
 
     return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Explanations that take long: computed once, on the queue, and kept with the run that was explained."""
+"""Saved explanations: those that take long are computed once, on the queue, and stored with the run."""
 
 import hashlib
 import json
@@ -26,9 +26,10 @@ FOLDER = "explanations"
 
 @dataclass(frozen=True)
 class SavedKey:
-    """What is asked of a run.
+    """Key of a saved explanation.
 
-    image: number in its test set. target: a class's name, or empty for the predicted one. stage: as in `explain`.
+    image: index in the run's test split. target: a class's name, or empty for the predicted one. stage: as in
+    `explain`.
     """
 
     explainer: str = CAM
@@ -38,34 +39,34 @@ class SavedKey:
 
     @property
     def name(self) -> str:
-        """Of its files. The class's name can hold anything, so its digest stands for it."""
+        """Name of its files. A class's name can contain any character, so its digest is used."""
         digest = hashlib.sha256(self.target.encode()).hexdigest()[:8]
         return f"{self.explainer}-{self.image}-{digest}{self.stage}"
 
 
 def compute(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
             should_stop: Callable[[], bool]) -> Explanation:
-    """Explain one test image and keep what was found. args: the fields of `Wanted`.
+    """Explain one test image and save the explanation. args: the fields of `SavedKey`.
 
-    Raises Stopped when `should_stop` says so, and UsageError for an unknown explainer, class, stage or image.
+    Raises Stopped when `should_stop` returns True, and UsageError for an unknown explainer, class, stage or image.
     """
     wanted = SavedKey(**args)
     title = EXPLAINERS[wanted.explainer].info.title
     image = _image(store, run, wanted.image)
 
-    def tell(share: float) -> None:
+    def report(share: float) -> None:
         if should_stop():
             raise Stopped
         progress(f"{title} of test image {wanted.image}", share)
 
-    tell(0.0)
-    found = explain(run, image, wanted.explainer, wanted.target or None, wanted.stage, progress=tell)
-    _keep(run, wanted, found)
+    report(0.0)
+    found = explain(run, image, wanted.explainer, wanted.target or None, wanted.stage, progress=report)
+    _save(run, wanted, found)
     return found
 
 
 def load(run: Run, wanted: SavedKey, image: NDArray[np.uint8]) -> Explanation | None:
-    """What `compute` kept of this picture [S, S, 3] with the run's present weights, or None."""
+    """What `compute` kept of this image [S, S, 3] with the run's present weights, or None."""
     facts, maps = _paths(run, wanted)
     try:
         stored = json.loads(facts.read_text())
@@ -99,8 +100,8 @@ def _image(store: Store, run: Run, number: int) -> NDArray[np.uint8]:
     return np.asarray(data.test.images[number])
 
 
-def _keep(run: Run, wanted: SavedKey, found: Explanation) -> None:
-    """Maps first, so that what names them never lacks them."""
+def _save(run: Run, wanted: SavedKey, found: Explanation) -> None:
+    """Write the maps, then the JSON that names them."""
     facts, maps = _paths(run, wanted)
     facts.parent.mkdir(exist_ok=True)
     facts.unlink(missing_ok=True)
