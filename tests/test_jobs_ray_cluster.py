@@ -63,7 +63,7 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
     lost = when(runs[-1], 2, lambda pid: os.kill(pid, signal.SIGKILL))
     told = []
     # The students first: the order is Ray's to find.
-    assert ray_cluster.train_all(runs[::-1], store, tell=told.append) == {run.id: "finished" for run in runs}
+    assert ray_cluster.train_all(runs[::-1], store, report=told.append) == {run.id: "finished" for run in runs}
     lost.join()
     placed = {run.id: [event["pid"] for event in run.events() if event["event"] == "placed"] for run in runs}
     assert [len(placed[run.id]) for run in runs] == [1, 1, 1, 2], "taken up again once, the others never"
@@ -84,7 +84,7 @@ def test_what_fails_is_reported_and_the_rest_goes_on(workers):
     told = []
     with busy.lock():
         busy.log("started")
-        ended = ray_cluster.train_all([teacher, student, other, busy], store, tell=told.append)
+        ended = ray_cluster.train_all([teacher, student, other, busy], store, report=told.append)
     assert ended == {teacher.id: "failed", student.id: "planned", other.id: "finished", busy.id: "running"}
     assert any(f"{teacher.id} failed. The data set" in text for text in told)
     assert f"{student.id}: left out, for its teacher {teacher.id} did not finish" in told

@@ -1,4 +1,4 @@
-"""What the command line says while something is computed, read off the folder where it appears."""
+"""Progress of trainings and tasks on stderr, read from the run's folder."""
 
 import sys
 import threading
@@ -8,13 +8,13 @@ from kd.store.runs import Run
 
 
 def say(text: str) -> None:
-    """A word for the person, never part of the result."""
+    """Print a message to stderr; results go to stdout."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 class _Follower:
-    """Prints what appears in a folder while the block works."""
+    """Background thread that prints progress while the block runs."""
 
     def __init__(self, heading: str) -> None:
         self.heading, self.done = heading, threading.Event()
@@ -30,21 +30,21 @@ class _Follower:
 
     def _follow(self) -> None:
         while not self.done.wait(1.0):
-            self._tell_new()
-        self._tell_new()
+            self._print_new()
+        self._print_new()
 
-    def _tell_new(self) -> None:
-        raise NotImplementedError(f"{type(self).__name__} must define _tell_new")
+    def _print_new(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _print_new")
 
 
 class Phases(_Follower):
-    """Prints a task's phases."""
+    """Progress of a task: its phases."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(f"{task.id}: computing")
         self.task, self.phase = task, ""
 
-    def _tell_new(self) -> None:
+    def _print_new(self) -> None:
         phase = self.task.state.phase
         if phase not in ("", self.phase):
             say(f"  {phase}")
@@ -52,13 +52,13 @@ class Phases(_Follower):
 
 
 class Epochs(_Follower):
-    """Prints a run's epochs."""
+    """Progress of a run: its epochs."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(f"{run.id}: training")
         self.run, self.seen = run, len(run.events())
 
-    def _tell_new(self) -> None:
+    def _print_new(self) -> None:
         events = self.run.events()
         for event in events[self.seen:]:
             if event["event"] == "epoch":

@@ -28,13 +28,13 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
 
 
 def warn(run: Run) -> None:
-    """Say it where the masks of a finished run explain nothing."""
-    if told := mask_statistics.collapse_warning(run.summary):
-        say(f"{run.id}: {told}")
+    """Print a warning where the masks of a finished run have collapsed."""
+    if warning := mask_statistics.collapse_warning(run.summary):
+        say(f"{run.id}: {warning}")
 
 
 def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
-    """Carry out a task in this process. Raises UsageError when it does not finish."""
+    """Compute a task in this process. Raises UsageError when it does not finish."""
     if wanted.state.active:
         raise UsageError(f"{wanted.id} is {wanted.status} in another program. Wait for it, or cancel it there.")
     with wanted.lock(), Phases(wanted):
@@ -47,7 +47,7 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
 
 
 def brief(run: Run) -> Result:
-    """What `train` and `distill` say of a run."""
+    """Main results of a run, as `train` and `distill` print them."""
     summary = run.summary or {}
     keys = ("accuracy", "macro_f1", "parameters", "flops", "seconds")
     return {"run": run.id, "status": run.status, **{key: summary[key] for key in keys if key in summary}}

@@ -31,8 +31,7 @@ CLAIMED = 200  # runs marked as queued ahead; each holds a file open
 
 
 def sweep(args: Namespace, store: Store) -> Result:
-    """Train what is missing, time the explanations, and give the table; with `--show` what is there of an earlier one.
-    """
+    """Train the unfinished runs, time the explanations, return the table; with `--show` that of an earlier sweep."""
     if args.show == "":
         return {"sweeps": [_brief(one, store) for one in sweeps(store)]}
     wanted = find(store, args.show) if args.show else _asked(args)
@@ -57,7 +56,7 @@ def _asked(args: Namespace) -> Sweep:
 
 
 def settings(args: Namespace) -> dict[str, Any]:
-    """The fields of Request that flags were given for."""
+    """The fields of DistillSpec that flags were given for."""
     return {item.name: value for item in fields(DistillSpec) if (value := getattr(args, item.name, None)) is not None}
 
 
@@ -68,7 +67,7 @@ def knobs(args: Namespace) -> dict[str, Any]:
 
 
 def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
-    """Train what has not finished, in this process, one after the other. A failed run does not stop the rest.
+    """Train the unfinished runs in this process, one after the other. A failed run does not stop the others.
 
     ray: address of a Ray cluster that does it instead, empty for one of this machine's cores. Raises UsageError when
     the teacher does not finish, since nothing can learn without it.
@@ -77,10 +76,10 @@ def train_all(wanted: Sweep, store: Store, ray: str | None = None) -> None:
     todo = unfinished_runs(wanted, store, data)
     cells = planned_cells(wanted, store)
     say(f"Sweep {wanted.id}: {len(cells)} cells, {len(runs(cells, store))} runs, {len(todo)} to train")
-    asked = {one.method: one for cell in cells if (one := request(wanted, cell))}
-    for method, one in asked.items():
-        if told := method_warning(one, data):
-            say(f"{method}: {told}")
+    requests = {one.method: one for cell in cells if (one := request(wanted, cell))}
+    for method, one in requests.items():
+        if warning := method_warning(one, data):
+            say(f"{method}: {warning}")
     try:
         if ray is not None:
             ray_cluster.train_all(todo, store, ray, wanted.base.threads or 1, say)
@@ -117,7 +116,7 @@ def _train(run: Run, store: Store, locks: dict[str, FileLock]) -> None:
 
 @contextmanager
 def _claims(todo: Sequence[Run]) -> Iterator[dict[str, FileLock]]:
-    """Mark what will be trained as queued, so that a page shows it as waiting and not as left behind."""
+    """Mark the runs as queued, so that pages show them as waiting and not as interrupted."""
     locks = {run.id: lock for run in todo[:CLAIMED] if (lock := _claim(run))}
     try:
         yield locks
@@ -138,14 +137,14 @@ def _claim(run: Run) -> FileLock | None:
 
 
 def time_explanations(wanted: Sweep, store: Store) -> None:
-    """Measure what explaining costs, where an architecture has not been measured yet."""
+    """Measure explanation times, where an architecture has not been measured yet."""
     if timing.missing(wanted, store):
         teacher = store[planned_cells(wanted, store)[0].teacher]
         compute_here(task(teacher, timing.TASK), store, {"sweep": wanted.id})
 
 
 def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
-    """All there is to say, in plain values."""
+    """All results in plain values."""
     times, chosen = timing.read(store, wanted), tables.best(rows)
     return {"sweep": wanted.id, **wanted.to_json(), "cells": [tables.record(row) for row in rows],
             "best": chosen.cell.number if chosen else None,
@@ -157,7 +156,7 @@ def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
 
 
 def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
-    """The table; what is said about it goes beside it."""
+    """The table as the result; its explanation goes to stderr."""
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
         say(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "

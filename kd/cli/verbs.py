@@ -88,7 +88,7 @@ def distill(args: Namespace, store: Store) -> Result:
 
 
 def _over_seeds(first: Result, series: Replicates, whole: bool) -> Result:
-    """The first seed's runs, every seed's and their summary; for people the scores, a row per seed."""
+    """The first seed's runs, every seed's and their summary; as text the scores, a row per seed."""
     from kd.experiments import results
 
     found = results.distillation_result(series)
@@ -113,16 +113,16 @@ def evaluate(args: Namespace, store: Store) -> Result:
                 "faithfulness": args.faithfulness}
     if not args.explainers and not any(sections.values()):
         return result
-    found = _appraised(store, run, args, sections)
+    found = _evaluated(store, run, args, sections)
     if args.json:
         return {**result, "explanations": found}
-    told = [row for one in found.values() if one for row in rows(one)]
-    blank = dict.fromkeys((name for row in told for name in row), "")
-    return {"explanations": [{**blank, **row} for row in told]}
+    table = [row for one in found.values() if one for row in rows(one)]
+    blank = dict.fromkeys((name for row in table for name in row), "")
+    return {"explanations": [{**blank, **row} for row in table]}
 
 
-def _appraised(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
-    """By explainer what is known of its maps, once what is asked for has been computed."""
+def _evaluated(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
+    """Results by explainer, after computing the requested sections."""
     from kd.evaluation import explanation_store
 
     usual = explanation_store.MASK if args.mask_fidelity else explanation_store.FALLBACK
@@ -200,17 +200,9 @@ def list_runs(args: Namespace, store: Store) -> Result:
 def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     warn(run)
-    return {
-        "run": run.id,
-        "status": run.status,
-        "reason": run.failure_reason,
-        "path": str(run.path),
-        "bytes": run.size(),
-        "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
-        "spec": run.spec.to_json(),
-        "summary": run.summary,
-        "evaluation": run.evaluation,
-    }
+    return {"run": run.id, "status": run.status, "reason": run.failure_reason, "path": str(run.path),
+            "bytes": run.size(), "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
+            "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
 
 
 def delete(args: Namespace, store: Store) -> Result:
@@ -255,7 +247,7 @@ VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
 
 
 def run_verb(args: Namespace) -> Result:
-    """Carry out one verb in the store that `--root` names (default: the project's own folders)."""
+    """Execute one verb in the store that `--root` names (default: the project's own folders)."""
     from kd.paths import default_paths
 
     return VERBS[args.verb](args, Store(Paths(Path(args.root).resolve()) if args.root else default_paths()))

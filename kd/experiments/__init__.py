@@ -1,1 +1,1 @@
-"""Experiments: plans of runs that belong together and answer one question."""
+"""Experiments: planning, estimation and results of distillations, sweeps and learning curves."""

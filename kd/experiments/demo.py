@@ -10,7 +10,7 @@ from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
 # The teacher is one of timm's smallest and trains from scratch in half a minute; at 96 px its last grid is 3×3, the
-# coarsest that still points somewhere.
+# coarsest that is useful for an explanation.
 REQUEST = DistillSpec(data="phantom-brain:count=600,difficulty=0.3", teacher="test_resnet", student="plain", depth=5,
                   epochs=10, image_size=96)
 

@@ -1,4 +1,4 @@
-"""What a distillation will ask of this machine, before it is started: time, memory, disk, each with its basis."""
+"""Estimate of a distillation's time, memory and disk on this machine, each with its basis."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 
-TRAINED = 0.7  # share of a set that is trained on where nobody has counted yet (kd.datasets cuts 7 : 1 : 2)
+TRAINED = 0.7  # share of a data set in its training split where that is not known yet (kd.datasets splits 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
 BYTES = 4
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """One role's share. seconds: 0 where it has finished before. basis: how the seconds were found, in words. runs: how
-    many seeds of it are still to train, at least 1. teacher_seconds: of the seconds, the teacher's passes whose outputs
-    are then cached for all like runs. cache_bytes: of these outputs."""
+    """Estimate for one role. seconds: 0 where it has finished before. basis: of the seconds, in words. runs: number of
+    seeds that are still to train, at least 1. teacher_seconds: of the seconds, the teacher's passes whose outputs are
+    then cached for all runs alike. cache_bytes: of these outputs."""
 
     role: str
     seconds: float
@@ -41,7 +41,7 @@ class RunEstimate:
 
 @dataclass(frozen=True)
 class ResourceEstimate:
-    """Of the runs of a distillation. Bytes; memory at its peak and beside the program itself; None: not known."""
+    """Estimate for the runs of a distillation. In bytes; memory: peak, without the program itself; None: not known."""
 
     run_estimates: tuple[RunEstimate, ...]
     images: int
@@ -56,7 +56,7 @@ class ResourceEstimate:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why it may not end well, and the way out."""
+        """Warnings that memory or disk will not suffice, with the remedy."""
         short_of_memory = self.memory_free is not None and self.memory > self.memory_free
         return tuple(text for text, holds in (
             ("This needs more memory than is free now. Take a smaller batch, picture or model.", short_of_memory),
@@ -64,10 +64,9 @@ class ResourceEstimate:
         ) if holds)
 
 
-def estimate_resources(
-    specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Store, seeds: int = 1
-) -> ResourceEstimate:
-    """Of teacher, control and student specs on a data set. seeds: how often control and student are trained."""
+def estimate_resources(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, store: Store,
+                       seeds: int = 1) -> ResourceEstimate:
+    """Estimate for teacher, control and student specs on a data set. seeds: number of controls and students."""
     teacher, _, student = specs
     classes = len(data.classes)
     images = _training_images(teacher, data.images, store)
@@ -86,24 +85,23 @@ def estimate_resources(
     return ResourceEstimate(needs, images, memory, free, disk, _free_disk(store.paths.root))
 
 
-def _training_images(spec: RunSpec, pictures: int, store: Store) -> int:
-    """As a finished run of the same data counted them, else by the usual share."""
+def _training_images(spec: RunSpec, total: int, store: Store) -> int:
+    """Number of training images: that of a finished run of the same data set, else the usual share of all."""
     for run in store:
         if run.spec.data_fingerprint == spec.data_fingerprint and (images := _trained_on(run)):
             return images
-    return round(TRAINED * pictures)
+    return round(TRAINED * total)
 
 
 def _trained_on(run: Run) -> int:
-    """Training images of a finished run's data set; 0 where it does not say."""
+    """Number of training images of a finished run's data set; 0 where it is not recorded."""
     counts = (run.summary or {}).get("data", {}).get("counts", {})
     return sum(counts.get("train", []))
 
 
-def _need(
-    role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int, store: Store
-) -> RunEstimate:
-    """specs: the same but for the seed."""
+def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int,
+          store: Store) -> RunEstimate:
+    """Estimate for one role. specs: equal except for the seed."""
     to_do = [spec for spec in specs if not ((run := store.find(spec)) and run.status == FINISHED)]
     if not to_do:
         return RunEstimate(role, 0.0, "finished before, used again", True)
@@ -111,8 +109,8 @@ def _need(
     steps = spec.epochs * images * spec.data_fraction
     cached = estimate(spec, teacher, classes, images, store)
     watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
-    if lived := _as_before(spec, teacher, store, watching):
-        seconds, basis = steps * lived[0], f"as {lived[1]} took, with the same model, size and batch"
+    if measured := _as_before(spec, teacher, store, watching):
+        seconds, basis = steps * measured[0], f"as {measured[1]} took, with the same model, size and batch"
     else:
         own = benchmark_step(_bare(spec), classes, _use(spec))
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
@@ -127,8 +125,8 @@ def _need(
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -> tuple[float, str] | None:
-    """(seconds an image, run) of the median of like runs that have finished; validation is in them, and the teacher's
-    passes at `watching` seconds an image are not."""
+    """(seconds per image, run) of the median of similar finished runs, with validation and without the teacher's
+    passes, which take `watching` seconds per image."""
     found = []
     for run in store:
         if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
@@ -148,15 +146,15 @@ def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
 
 
 def _bare(spec: RunSpec) -> RunSpec:
-    """Only what decides how long one image takes."""
-    explainer = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
+    """The spec with only those settings that affect the time per image."""
+    mask_net = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   **explainer, device=spec.device, precision=resolve_precision(spec), threads=spec.threads,
+                   **mask_net, device=spec.device, precision=resolve_precision(spec), threads=spec.threads,
                    views=min(spec.views, 1))
 
 
 def _use(spec: RunSpec) -> StepConfig:
-    """Of a run's own model."""
+    """Configuration of a training step of a run's own model."""
     if not METHODS[spec.method].needs_mask_net or not spec.mask_net_depth:
         return ALONE
     method = build(spec.method, spec.method_args)
@@ -164,22 +162,20 @@ def _use(spec: RunSpec) -> StepConfig:
 
 
 def _question(teacher: RunSpec, student: StepBenchmark, classes: int) -> StepBenchmark:
-    """Of the teacher that a student asks in every step; costs nothing where it does not."""
-    return (
-        benchmark_step(_bare(teacher), classes, StepConfig(frozen=True))
-        if student.asked
-        else StepBenchmark(0.0, 0.0, 0, 0, 0)
-    )
+    """Benchmark of the live queries of a teacher in every step; zeros where the student makes none."""
+    if not student.asked:
+        return StepBenchmark(0.0, 0.0, 0, 0, 0)
+    return benchmark_step(_bare(teacher), classes, StepConfig(frozen=True))
 
 
 def _memory(one: StepBenchmark, batch: int, size: int) -> int:
     return WORDS * one.parameters * BYTES + batch * (one.activation_bytes + 3 * size**2 * BYTES)
 
 
-def _cache_bytes(spec: RunSpec, pictures: int, store: Store) -> int:
-    """Of the decoded pictures and masks, where they are not decoded yet."""
+def _cache_bytes(spec: RunSpec, images: int, store: Store) -> int:
+    """Bytes of the decoded images and evidence masks; 0 where they are cached."""
     decoded = cache.is_decoded(spec.data_fingerprint, spec.image_size, store.paths)
-    return 0 if decoded else pictures * spec.image_size**2 * 4
+    return 0 if decoded else images * spec.image_size**2 * 4
 
 
 def _free_memory(device: torch.device) -> int | None:

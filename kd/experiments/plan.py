@@ -1,4 +1,4 @@
-"""A distillation is three runs: teacher, control (the same student without a teacher), student."""
+"""Planning of a distillation as three runs: teacher, control (the same student without a teacher), student."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -25,7 +25,7 @@ def _like(name: str) -> Any:
 
 @dataclass(frozen=True)
 class DistillSpec:
-    """What a person chooses; the form's fields and the flags of `distill`."""
+    """Settings of a distillation: the form's fields and the flags of `distill`."""
 
     data: str = _like("data")
     teacher: str = setting("resnet18", "A timm model's name, or the id of a finished run to learn from.")
@@ -67,7 +67,7 @@ class DistillSpec:
 
 
 def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
-    """Teacher, control and student specs of a request's first seed, checked; touches no run folder. Raises UsageError.
+    """Checked teacher, control and student specs of a request's first seed; creates no run. Raises UsageError.
 
     data: the request's data set, where it has been inspected already.
     """
@@ -91,9 +91,9 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
 
 
 def method_warning(request: DistillSpec, data: DataRef) -> str:
-    """What there is to say of the method on as many classes as the data set has; most often nothing.
+    """Note on the method for the data set's number of classes; mostly empty.
 
-    Raises UsageError where it would learn nothing from the teacher.
+    Raises UsageError where the student would learn nothing from the teacher.
     """
     from kd import methods
 
@@ -101,12 +101,13 @@ def method_warning(request: DistillSpec, data: DataRef) -> str:
 
 
 def with_seeds(spec: RunSpec, seeds: int) -> tuple[RunSpec, ...]:
-    """The same settings with so many seeds, from its own upwards. Raises UsageError beyond the last seed there is."""
+    """Specs with the same settings and so many seeds, from the spec's own upwards. Raises UsageError beyond the largest
+    seed."""
     return tuple(replace(spec, seed=spec.seed + number) for number in range(seeds))
 
 
 def plan_runs(request: DistillSpec, store: Store, data: DataRef | None = None) -> Replicates:
-    """The runs of a request; those with the same settings that are there already are found again, not repeated."""
+    """Runs of a request; existing runs with the same settings are used again."""
     teacher, control, student = plan_specs(request, store, data)
     arms = [map(store.create, with_seeds(arm, request.seeds)) for arm in (control, student)]
     return Replicates(store.create(teacher), tuple(zip(*arms, strict=True)))
@@ -136,7 +137,7 @@ def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
 
 
 def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
-    """A finished run as teacher. Its data set must be the student's; its picture size becomes the student's."""
+    """Spec of a finished run as teacher. Its data set and image size must be the student's."""
     if run.status != FINISHED:
         raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Train it to its end first.")
     if run.spec.data_fingerprint != data.fingerprint:
@@ -149,7 +150,7 @@ def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
 
 
 def epochs_for_fraction(request: DistillSpec) -> int:
-    """How often student and control go over their share of the images. Raises UsageError beyond what a run can have."""
+    """Epochs of student and control on their share of the images. Raises UsageError beyond a run's maximum."""
     found, most = round(request.epochs * request.data_fraction**-request.equal_steps), _like("epochs").metadata["high"]
     if found > most:
         raise UsageError(
@@ -190,7 +191,7 @@ def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> st
 
 
 def plan_single_run(settings: Mapping[str, Any], store: Store) -> RunSpec:
-    """The checked spec of one run learnt from the labels. Settings are RunSpec's fields by name."""
+    """Checked spec of one run trained on the labels. settings: RunSpec's fields by name."""
     from kd.models import require_cnn
 
     spec = RunSpec(**{**settings, **initial_weights(settings.get("pretrained", "none"))})
@@ -206,7 +207,7 @@ def plan_single_run(settings: Mapping[str, Any], store: Store) -> RunSpec:
 
 
 def initial_weights(source: str) -> dict[str, Any]:
-    """The two spec fields that name starting weights: `none`, `hub`, or a file with its digest."""
+    """Spec fields of initial weights: `none`, `hub`, or a file with its digest."""
     from kd.models import weights
 
     if source in ("none", "hub"):

@@ -1,7 +1,7 @@
-"""What a distillation came to over all its seeds: scores with their spread, and what distilling bought.
+"""Results of a distillation over all its seeds: scores with their spread, and the gain over the control.
 
-Two kinds of luck stay apart: what other test images would change (the interval, paired by image, whole people at a
-time where they are known) and what another seed would (the standard deviation). Read from disk, without torch.
+Two sources of variance are kept apart: the test images (a confidence interval, paired by image, resampled by patient
+where patients are known) and the seeds (a standard deviation). Read from disk, without torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ SCORES = ("accuracy", "macro_f1", "val_macro_f1", "seconds")
 
 @dataclass(frozen=True)
 class SeedScores:
-    """One score of every seed, in the seeds' order."""
+    """Scores of one kind over the seeds, in the seeds' order."""
 
     values: tuple[float, ...]
 
     @property
     def n(self) -> int:
-        """How many seeds."""
+        """Number of seeds."""
         return len(self.values)
 
     @property
@@ -38,7 +38,7 @@ class SeedScores:
 
     @property
     def sd(self) -> float | None:
-        """Sample standard deviation; None for one seed, which has none."""
+        """Sample standard deviation; None for a single seed."""
         return stdev(self.values) if self.n > 1 else None
 
     def to_json(self) -> dict[str, Any]:
@@ -47,12 +47,12 @@ class SeedScores:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How many percentage points more of the same test images one model gets right than another, over the seeds.
+    """Paired difference in accuracy of two models on the same test images, in percentage points, over the seeds.
 
     points: the mean over seeds. low, high: its 95 % bootstrap interval, of these trained models on other test images;
-    None where the images, or the people, are too few for one.
-    by_seed: the difference of each seed. people: how many were drawn again; None where it is not known whose image
-    is whose, and each counts as its own.
+    None where there are too few images, or patients, for one.
+    by_seed: the difference of each seed. people: number of patients that are resampled; None where patients are not
+    known, and images are resampled.
     """
 
     points: float
@@ -64,12 +64,12 @@ class PairedDifference:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is an interval."""
+        """Whether there is a confidence interval."""
         return self.low is not None
 
     @property
     def verdict(self) -> str:
-        """One of VERDICTS: better or worse only where there is an interval and all of it is."""
+        """One of VERDICTS: better or worse only where the interval excludes 0."""
         if self.low is None or self.high is None:
             return WITHIN_CHANCE
         return BETTER if self.low > 0 else WORSE if self.high < 0 else WITHIN_CHANCE
@@ -81,11 +81,11 @@ class PairedDifference:
 
 
 def difference(first: Sequence[Predictions], second: Sequence[Predictions]) -> PairedDifference:
-    """Of two models on the same test images, a pair of answers per seed.
+    """Paired difference of two models on the same test images, a pair of predictions per seed.
 
-    Images are drawn again (percentile bootstrap, Efron 1979) with both models' answers to them, so that what both get
-    right or wrong adds no noise; whole people where they are known, because pictures of one person are alike. Within
-    a draw the difference is averaged over the seeds.
+    Images are resampled (percentile bootstrap, Efron 1979) with both models' predictions, so that images which both get
+    right or wrong add no noise; by patient where patients are known, because images of one patient are correlated. In
+    each resample the difference is averaged over the seeds.
     """
     change = np.stack([one.right.astype(np.float64) - other.right for one, other in zip(first, second, strict=True)])
     people = _people((*first, *second))
@@ -97,8 +97,7 @@ def difference(first: Sequence[Predictions], second: Sequence[Predictions]) -> P
 
 
 def accuracy_ci(models: Sequence[Predictions]) -> ConfidenceInterval:
-    """How often models of several seeds are right on the same test images, 0..1, with an interval as `difference` has.
-    """
+    """Mean accuracy of several seeds on the same test images, 0..1, with a confidence interval as in `difference`."""
     return bootstrap_ci(np.stack([one.right for one in models]).mean(axis=0), _people(models), span=SHARE_SPAN)
 
 
@@ -108,9 +107,9 @@ def _people(models: Sequence[Predictions]) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One row of a distillation's result. run: of the first seed. accuracy, macro_f1: test, 0..1. val_macro_f1: of the
-    epoch kept, 0..1; choose settings by this, never by the test. seconds: of training. lighter: teacher's FLOPs by
-    these; smaller: teacher's parameters by these. gain: accuracy against the teacher, in points."""
+    """Result of one role over the seeds. run: of the first seed. accuracy, macro_f1: test, 0..1. val_macro_f1: of the
+    best epoch, 0..1; choose settings by this, never by the test. seconds: of training. flops_ratio, params_ratio: the
+    teacher's by this model's. gain: accuracy minus the teacher's, in points."""
 
     role: str
     run: Run
@@ -131,9 +130,9 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class DistillationResult:
-    """What a distillation came to. kept: student against teacher; bought: student against control.
+    """Result of a distillation. vs_teacher, vs_control: the student's paired differences.
 
-    seeds: those that have finished. left_out: how many of the series have not, or were tested on other images.
+    seeds: those that have finished. left_out: number of seeds that have not, or were tested on other images.
     """
 
     arms: tuple[ArmResult, ...]
@@ -147,57 +146,50 @@ class DistillationResult:
         return self.arms[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the sentence too."""
+        """Plain values, with the summary sentence."""
         return {"seeds": list(self.seeds), "left_out": self.left_out, **{arm.role: arm.to_json() for arm in self.arms},
                 "student_minus_control": self.vs_control.to_json(), "student_minus_teacher": self.vs_teacher.to_json(),
                 "sentence": sentence(self)}
 
 
 def distillation_result(series: Replicates) -> DistillationResult | None:
-    """The result of the seeds that have finished; None while the teacher or every seed is yet to come."""
-    taught = test_predictions(series.teacher)
-    found = [(pair, answered) for pair in series.pairs if taught and (answered := _both(pair, taught))]
-    if taught is None or not found:
+    """Result over the seeds that have finished; None before the teacher and one seed have."""
+    teacher = test_predictions(series.teacher)
+    found = [(pair, both) for pair in series.pairs if teacher and (both := _both(pair, teacher))]
+    if teacher is None or not found:
         return None
     controls, students = zip(*(pair for pair, _ in found), strict=True)
-    by_control, by_student = zip(*(answered for _, answered in found), strict=True)
+    by_control, by_student = zip(*(both for _, both in found), strict=True)
     arms = tuple(_arm(role, runs, series.teacher) for role, runs in zip(ROLES, ([series.teacher], controls, students),
                                                                         strict=True))
-    return DistillationResult(arms, difference(by_student, [taught] * len(found)), difference(by_student, by_control),
-                   tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
+    return DistillationResult(arms, difference(by_student, [teacher] * len(found)), difference(by_student, by_control),
+                              tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
 
 
 def test_predictions(run: Run) -> Predictions | None:
-    """The test answers of a finished run; None before that, or where they were lost."""
+    """Test predictions of a finished run; None before that, or where they are missing."""
     return load(run) if run.summary else None
 
 
-def _both(pair: tuple[Run, Run], taught: Predictions) -> tuple[Predictions, Predictions] | None:
-    """What control and student answered, where both have finished and saw the images that the teacher saw."""
+def _both(pair: tuple[Run, Run], teacher: Predictions) -> tuple[Predictions, Predictions] | None:
+    """Predictions of control and student, where both have finished and were tested on the teacher's images."""
     control, student = map(test_predictions, pair)
-    if control is None or student is None or not (control.same_images(taught) and student.same_images(taught)):
+    if control is None or student is None or not (control.same_images(teacher) and student.same_images(teacher)):
         return None
     return control, student
 
 
 def _arm(role: str, runs: Sequence[Run], teacher: Run) -> ArmResult:
-    own, taught = [run.summary or {} for run in runs], teacher.summary or {}
+    own, of_teacher = [run.summary or {} for run in runs], teacher.summary or {}
     scores = {name: SeedScores(tuple(float(one[name]) for one in own)) for name in SCORES}
     parameters, flops = own[0]["parameters"], own[0]["flops"]
-    return ArmResult(
-        role,
-        runs[0],
-        **scores,
-        parameters=parameters,
-        flops=flops,
-        flops_ratio=taught["flops"] / flops,
-        params_ratio=taught["parameters"] / parameters,
-        gain=100 * (scores["accuracy"].mean - taught["accuracy"]),
-    )
+    return ArmResult(role, runs[0], **scores, parameters=parameters, flops=flops,
+                     flops_ratio=of_teacher["flops"] / flops, params_ratio=of_teacher["parameters"] / parameters,
+                     gain=100 * (scores["accuracy"].mean - of_teacher["accuracy"]))
 
 
 def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> str:
-    """The result as a person would say it. strong: how to stress a few words."""
+    """Summary of a result in one sentence. strong: markup for a few words."""
     bought, seeds = result.vs_control, len(result.seeds)
     drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} people" if bought.people else "")
     average = f", on average over {seeds} seeds," if seeds > 1 else ""
@@ -206,7 +198,7 @@ def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> 
 
 
 def _share(lighter: float) -> str:
-    """What is left of the teacher's cost: two digits are enough."""
+    """Share of the teacher's cost in per cent, with two digits."""
     left = 100 / lighter
     return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
 
@@ -218,18 +210,17 @@ def _told(one: PairedDifference, whom: str, strong: Callable[[str], str]) -> str
 
 
 def between(one: PairedDifference) -> str:
-    """The interval in points, with a true minus: `−1.2 to +3.4`; or that there is none."""
+    """The interval in points, with a typographic minus: `−1.2 to +3.4`; or that there is none."""
     if one.low is None or one.high is None:
         return f"too few {'images' if one.people is None else 'people'} to tell"
     return f"{signed(one.low)} to {signed(one.high)}"
 
 
 def rows(result: DistillationResult) -> list[dict[str, str]]:
-    """The scores in per cent, a row per seed and one for all, and what distilling bought in points."""
+    """Table of scores in per cent, a row per seed and one for all, with the gain over the control in points."""
     _, control, student = result.arms
-    own = zip(
-        result.seeds, control.accuracy.values, student.accuracy.values, result.vs_control.by_seed.values, strict=True
-    )
+    own = zip(result.seeds, control.accuracy.values, student.accuracy.values, result.vs_control.by_seed.values,
+              strict=True)
     found = [{"seed": str(seed), "control": f"{100 * first:.1f}", "student": f"{100 * second:.1f}",
               "difference": signed(gap)} for seed, first, second, gap in own]
     return [*found, {"seed": "all", "control": _spread(control.accuracy), "student": _spread(student.accuracy),
@@ -241,5 +232,5 @@ def _spread(scores: SeedScores) -> str:
 
 
 def signed(points: float) -> str:
-    """`+3.4`, `−1.2`; nothing is `+0.0`, never below it."""
+    """Points with their sign: `+3.4`, `−1.2`; zero is `+0.0`."""
     return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")

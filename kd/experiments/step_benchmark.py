@@ -1,4 +1,4 @@
-"""What one model asks of this machine in a training step: timed and weighed on noise, untrained."""
+"""Benchmark of a model's training step on this machine: time and memory, on noise, untrained."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +23,8 @@ WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on
 
 
 class StepConfig(NamedTuple):
-    """How a model takes part in a training step. drawing: how it draws masks, and asks: the pictures among what it
-    draws that its teacher is shown. frozen: the model is such a teacher, differentiated no further than its pictures.
-    """
+    """Configuration of a benchmarked step. drawing: mask sampling of a masked student, and asks: names of its images
+    that are queried live. frozen: the model is the queried teacher, differentiated in its images only."""
 
     drawing: MaskSampling | None = None
     asks: tuple[str, ...] = ()
@@ -37,9 +36,8 @@ ALONE = StepConfig()
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """One model on this machine: seconds an image of a training step and of a forward pass, bytes an image kept for
-    the backward pass, parameters, how many images were timed, and how many pictures an image it asks its teacher
-    about in a step."""
+    """Benchmark of one model: seconds per image of a training step and of a forward pass, bytes per image saved for the
+    backward pass, parameters, number of timed images, and live teacher queries per image and step (`asked`)."""
 
     step: float
     forward: float
@@ -51,9 +49,9 @@ class StepBenchmark:
 
 @lru_cache(maxsize=64)
 def benchmark_step(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchmark:
-    """Time a training step and a forward pass of an untrained model on noise, and weigh what the backward keeps.
+    """Time of a training step and a forward pass of an untrained model on noise, and bytes saved for the backward pass.
 
-    In a thread of its own, on as many computing threads as a run trains on; the caller's stay as they are.
+    Measured in a separate thread with the number of computing threads that a run uses; the caller's is unchanged.
     """
     with ThreadPoolExecutor(1) as worker:
         return worker.submit(_trial, spec, classes, use).result()
@@ -62,10 +60,10 @@ def benchmark_step(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> Step
 def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
     compute.set_threads(compute.threads(spec.threads))
     price = cost.cost(spec, classes)
-    # Even, as training batches are: of an odd one a picture is asked about twice.
+    # Even, as training batches are: in an odd one, one image is queried twice.
     images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))
     device = torch.device(compute.device_here(spec.device))
-    # In eval mode and from a generator of its own: random numbers drawn here would be missing in a run that trains.
+    # In eval mode and with a separate generator: random numbers drawn here must not change those of a training run.
     model = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
     index = np.arange(images)
@@ -85,37 +83,32 @@ def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
             model(batch)
         _settle(device)
 
-    kept, asked = _kept(model, step, use.asks)
-    took = measure(step, repeats=2, warmup=0).low
-    return StepBenchmark(
-        took / images,
-        measure(forward, repeats=2).low / images,
-        kept // images,
-        price.parameters,
-        images,
-        asked / images,
-    )
+    saved_bytes, queries = _saved_for_backward(model, step, use.asks)
+    seconds = measure(step, repeats=2, warmup=0).low
+    return StepBenchmark(seconds / images, measure(forward, repeats=2).low / images, saved_bytes // images,
+                         price.parameters, images, queries / images)
 
 
 def _loss(seen: Observation, asks: tuple[str, ...]) -> torch.Tensor:
-    """Something that all which a step computes takes part in."""
-    answers = seen.logits if seen.mask_samples is None else torch.cat([seen.logits, seen.mask_samples.answers])
-    loss = F.cross_entropy(answers.float(), torch.zeros(len(answers), dtype=torch.long, device=answers.device))
-    for pictures in _asked(seen, asks):
-        loss = loss + pictures.float().mean()
+    """A loss that depends on everything that a step computes."""
+    logits = seen.logits if seen.mask_samples is None else torch.cat([seen.logits, seen.mask_samples.answers])
+    loss = F.cross_entropy(logits.float(), torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+    for images in _queried(seen, asks):
+        loss = loss + images.float().mean()
     return loss
 
 
-def _asked(seen: Observation, asks: tuple[str, ...]) -> list[torch.Tensor]:
+def _queried(seen: Observation, asks: tuple[str, ...]) -> list[torch.Tensor]:
     return [getattr(seen.mask_samples, name) for name in asks]
 
 
-def _kept(model: torch.nn.Module, step: Callable[[], Observation], asks: tuple[str, ...]) -> tuple[int, int]:
-    """Bytes of the tensors that one step keeps for its backward pass, each storage once, weights aside; and how many
-    pictures it has drawn to be asked about."""
+def _saved_for_backward(model: torch.nn.Module, step: Callable[[], Observation],
+                        asks: tuple[str, ...]) -> tuple[int, int]:
+    """Bytes of the tensors that one step saves for its backward pass, each storage once, without weights; and the
+    number of its images that are queried live."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     found: dict[int, int] = {}
-    alive = []  # a freed storage's address is given out again
+    alive = []  # the address of a freed storage is used again
 
     def weigh(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -126,11 +119,11 @@ def _kept(model: torch.nn.Module, step: Callable[[], Observation], asks: tuple[s
 
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         seen = step()
-    return sum(found.values()), sum(len(pictures) for pictures in _asked(seen, asks))
+    return sum(found.values()), sum(len(images) for images in _queried(seen, asks))
 
 
 def _autocast(spec: RunSpec, device: torch.device, mixed: bool) -> torch.autocast:
-    """As training computes. spec: a bare one."""
+    """Autocast context as in training. spec: with its precision resolved."""
     kind = torch.float16 if spec.precision == "16-mixed" else torch.bfloat16
     return torch.autocast(device.type, kind, enabled=mixed)
 

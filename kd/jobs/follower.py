@@ -1,4 +1,4 @@
-"""What a command is for every process of a launch but the first: training along with that one."""
+"""Command of the worker processes of a launch: training every run with the main process."""
 
 from kd.errors import Stopped
 from kd.jobs.queue import record_failure
@@ -6,7 +6,7 @@ from kd.training import distributed
 
 
 def follow() -> int:
-    """Train what the chief trains until it is done; returns the exit code."""
+    """Train the main process's runs until it has no more; returns the exit code."""
     try:
         for run, store in distributed.assigned_runs():
             from kd.training.loop import train

@@ -1,9 +1,9 @@
-"""One queue and one worker thread: training, and long computations on what was trained, never in the page's thread.
+"""Queue with one worker thread for trainings and long computations, which never run in a page's thread.
 
-A queued run is one whose lock this process holds and whose last event is `queued`; it runs once that is `started`.
-Nothing else is kept, so every page of every server reads the same state off the folders, and what a dead server
-leaves behind is *interrupted*. A second lock, one per machine, keeps two servers from training at once. Tasks
-(`kd.jobs.tasks`: long computations on a finished run) stand in the same queue under the same rules.
+A queued run is one whose lock this process holds and whose last event is `queued`; it is running once that is
+`started`. No other state is stored, so every page of every server reads the same state from the folders, and the runs
+of a server that died are *interrupted*. A second lock, one per machine, keeps two servers from training at the same
+time. Tasks (`kd.jobs.tasks`: long computations on a finished run) are in the same queue under the same rules.
 """
 
 import atexit
@@ -31,24 +31,24 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNN
 from kd.torch_utils.compute import computing_threads, threads, tune_malloc
 from kd.training import distributed
 
-PATIENCE = 0.5  # seconds between two looks at a busy machine or an idle queue's cancel requests
-FAREWELL = 20.0  # seconds a stopping server waits for the worker to leave its batch
+PATIENCE = 0.5  # seconds between two attempts to take the machine's lock
+FAREWELL = 20.0  # seconds that a stopping server waits for the worker to finish its batch
 
 Work = Run | Task
-"""What the worker takes from the queue: a run to train, or a computation on a finished one."""
+"""Item of the queue: a run to train, or a computation on a finished one."""
 
 
 def machine_lock() -> FileLock:
-    """The lock that whoever trains on this machine holds (KD_LENS_LOCK names another file, for tests)."""
+    """Lock of this machine, held by the process that trains (KD_LENS_LOCK names another file, for tests)."""
     default = Path(tempfile.gettempdir()) / f"kd-lens-{getpass.getuser()}.lock"
     return FileLock(os.environ.get("KD_LENS_LOCK", default), thread_local=False)
 
 
 def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: False) -> str:
-    """Train one run, or carry out one task, whose lock the caller holds, and record how it ended; returns the status.
+    """Train one run, or compute one task, whose lock the caller holds, and record how it ended; returns the status.
 
-    A cancel request ends it as cancelled; an error as failed, with a reason in words; `stopping` (the server goes
-    down) leaves it interrupted: a run can be resumed, a task asked for again.
+    A cancel request ends it as cancelled; an error as failed, with a reason in words; `stopping` (of the server) leaves
+    it interrupted: a run can be resumed, a task submitted again.
     """
     try:
         _carry_out(work, store, lambda: stopping() or work.cancel_requested())
@@ -66,8 +66,8 @@ def execute(work: Work, store: Store, stopping: Callable[[], bool] = lambda: Fal
 
 
 def train_now(run: Run, store: Store) -> None:
-    """Train one run in this thread. Raises UsageError when another program has it in hand, or when it does not finish.
-    """
+    """Train one run in this thread. Raises UsageError when another program has it queued or running, or when it does
+    not finish."""
     if run.status in (QUEUED, RUNNING):
         raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
     with run.lock(), one_per_machine(run):
@@ -78,7 +78,7 @@ def train_now(run: Run, store: Store) -> None:
 
 
 def record_failure(work: Work, error: Exception) -> None:
-    """Log why it failed: what the user can mend as it is said, all else in words and with the traceback."""
+    """Log the reason of a failure: the message of a UsageError, of any other error a sentence and the traceback."""
     if isinstance(error, UsageError):
         work.log(FAILED, reason=str(error))
     else:
@@ -110,7 +110,7 @@ def _in_words(error: Exception, work: Work | None = None) -> str:
 
 
 class Queue:
-    """The runs and tasks that this process has been asked for, in order; one worker thread takes them one by one."""
+    """Queue of this process's runs and tasks, executed in order by one worker thread."""
 
     def __init__(self, paths: Paths) -> None:
         self.store = Store(paths)
@@ -124,7 +124,7 @@ class Queue:
     def submit(self, runs: Iterable[Run]) -> list[Run]:
         """Queue these runs in order and return those newly queued.
 
-        Runs that are finished, or already queued or running anywhere, are passed over.
+        Runs that are finished, or already queued or running anywhere, are skipped.
         """
         added = []
         with self._changed:
@@ -141,16 +141,16 @@ class Queue:
         return added
 
     def resume(self, run: Run) -> list[Run]:
-        """Queue a run that ended early, after its teacher where that has not finished either."""
+        """Queue a run that ended early, after its teacher if that has not finished either."""
         teacher = run.spec.teacher
         before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
         return self.submit([*before, run])
 
     def submit_task(self, run: Run, task: str, args: Mapping[str, Any] | None = None) -> Task:
-        """Queue a task of a finished run, behind all that waits, and return it.
+        """Queue a task of a finished run, behind everything that waits, and return it.
 
-        args: the task's own, plain JSON values. One that is queued or running anywhere is left as it is; one that
-        ended, however it did, is computed anew. Raises UsageError for an unknown task or a run that is not finished.
+        args: the task's own, plain JSON values. A task that is queued or running anywhere is left as it is; one that
+        ended in any way is computed again. Raises UsageError for an unknown task or a run that is not finished.
         """
         wanted = tasks.task(run, task)
         with self._changed:
@@ -169,8 +169,8 @@ class Queue:
         return wanted
 
     def cancel(self, work: Work) -> None:
-        """Ask a run or a task to stop, wherever it runs, and take it off this queue; with a run also those that wait
-        for it as a teacher."""
+        """Cancel a run or a task, wherever it runs, and remove it from this queue; with a run also its waiting
+        students."""
         with self._changed:
             dropped = [pair for pair in self._waiting if _falls_with(pair[0], work)]
             self._waiting = [pair for pair in self._waiting if pair not in dropped]
@@ -194,17 +194,17 @@ class Queue:
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks of this process: the one in hand, then those that wait, next one first."""
+        """The tasks of this process: the running one, then the waiting ones, next one first."""
         with self._changed:
             return [work for work in (self._current, *(work for work, _ in self._waiting)) if isinstance(work, Task)]
 
     def join(self, timeout: float) -> bool:
-        """Wait until nothing is queued or running; whether that came in time (seconds)."""
+        """Wait until nothing is queued or running; returns whether that happened within `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and self._current is None, timeout)
 
     def stop(self) -> None:
-        """Leave the batch in hand and end the worker: queued and running runs become interrupted."""
+        """Stop the worker after its current batch: queued and running runs become interrupted."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -223,7 +223,7 @@ class Queue:
             work, lock = pair
             try:
                 self._do(work)
-            except Exception:  # whatever it is (a full disk while logging, say), the next one gets its turn
+            except Exception:  # whatever it is (a full disk while logging, say), the next one is executed
                 logging.getLogger(__name__).exception("%s could not be run", work.id)
             finally:
                 with self._changed:
@@ -241,7 +241,7 @@ class Queue:
                 work.clear_cancel()
 
     def _next(self) -> tuple[Work, FileLock] | None:
-        """What is next, once there is something; None when the server stops. Drops what was cancelled elsewhere."""
+        """Next item, waiting for one; None when the server stops. Removes items that were cancelled elsewhere."""
         with self._changed:
             while not self._stopping.is_set():
                 for work in [work for work, _ in self._waiting if work.cancel_requested()]:
@@ -256,16 +256,16 @@ class Queue:
 
 
 def _falls_with(waiting: Work, cancelled: Work) -> bool:
-    """Whether what waits is what is cancelled, or is a student of it."""
+    """Whether a waiting item is the cancelled one or a student of it."""
     return waiting == cancelled or (isinstance(waiting, Run) and isinstance(cancelled, Run)
                                     and waiting.spec.teacher == cancelled.id)
 
 
 @contextmanager
 def one_per_machine(work: Work, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Hold the machine's lock while the block trains or computes; while another program does, say so and wait.
+    """A block that holds the machine's lock, after waiting for other programs, which is reported as progress.
 
-    Gives False, without the lock, when `give_up` said so first.
+    Yields False, without the lock, when `give_up` returned True first.
     """
     lock = machine_lock()
     while not (ours := _take(lock, 0.0)) and not give_up():
@@ -279,7 +279,7 @@ def one_per_machine(work: Work, give_up: Callable[[], bool] = lambda: False) -> 
 
 
 def _take(lock: FileLock, timeout: float = 2.0) -> bool:
-    """Acquire or not; patient enough by default to outlast somebody's probe of the lock."""
+    """Acquire a lock if possible; the default timeout outlasts a probe of the lock by another process."""
     try:
         lock.acquire(timeout=timeout)
     except Timeout:
@@ -288,17 +288,17 @@ def _take(lock: FileLock, timeout: float = 2.0) -> bool:
 
 
 def _collect() -> None:
-    """Streamlit's own collection is switched off (it stalls training), so tidy up where nobody waits."""
+    """Collect garbage between two items: Streamlit's own collection is switched off, because it stalls training."""
     import gc
 
     gc.collect()
 
 
 def queue(paths: Paths | None = None) -> Queue:
-    """This process's queue for a root.
+    """Queue of this process for a root.
 
-    It lives in a synthetic module: caches can be cleared by any visitor, and a reload evicts real modules, and
-    either would leave a second worker beside a live one.
+    It is stored in a synthetic module: any visitor can clear Streamlit's caches, and a reload evicts real modules;
+    either would start a second worker beside the first.
     """
     home = sys.modules.setdefault("_kd_lens_queues", types.ModuleType("_kd_lens_queues"))
     guard: threading.Lock = home.__dict__.setdefault("guard", threading.Lock())

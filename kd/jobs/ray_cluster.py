@@ -1,7 +1,7 @@
-"""Many runs at once, as tasks of a Ray cluster: on this machine's cores, or on machines that share the store's path.
+"""Parallel training of runs as tasks of a Ray cluster: on this machine's cores, or on machines with a shared store.
 
-Ray decides what trains where and when, so the lock that keeps one machine to one training is not taken; each run's own
-lock is, by the worker that trains it. What a run writes and how it ends is as everywhere else, so pages show it.
+Ray schedules the runs, so the machine's lock, which limits it to one training, is not taken; each run's own lock is, by
+the worker that trains it. Runs write the same files as everywhere else, so pages show them.
 """
 
 import os
@@ -19,31 +19,31 @@ from kd.paths import Paths
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils import compute
 
-RETRIES = 3  # times that a run is taken up again, from its last epoch, after the loss of its worker
-PATIENCE = 2.0  # seconds for the lock of a worker that was lost, or of somebody who only looks
-FAREWELL = 15.0  # seconds for the runs in training to leave their batch after Ctrl-C
+RETRIES = 3  # times that a run is resumed, from its last epoch, after the loss of its worker
+PATIENCE = 2.0  # seconds to wait for a lock held by a lost worker, or for an instant by a probe
+FAREWELL = 15.0  # seconds for the runs in training to finish their batch after Ctrl-C
 
 
 def train_all(runs: Sequence[Run], store: Store, address: str | None = None, cpus: int = 1,
-              tell: Callable[[str], None] = lambda text: None) -> dict[str, str]:
-    """Train the unfinished ones of these runs, each after its teacher where that is one; returns run id → status.
+              report: Callable[[str], None] = lambda text: None) -> dict[str, str]:
+    """Train the unfinished ones of these runs, each after its teacher if that is among them; returns run id → status.
 
-    address: of a Ray cluster, as `ray start` says it; empty for one of this machine's cores, started and ended here.
-    cpus: cores, and threads, of each run. tell: takes a word on every end. A run that fails does not stop the rest, but
-    what needs it as a teacher is left as it is. Raises UsageError where there is no Ray, no such cluster, or none with
-    so many cores; whatever interrupts the call also interrupts the runs, which can be resumed.
+    address: of a Ray cluster, as `ray start` prints it; empty for one of this machine's cores, started and ended here.
+    cpus: cores, and threads, of each run. report: called with a line of text when a run has ended. A run that fails
+    does not stop the others, but its students are not trained. Raises UsageError where there is no Ray, no such
+    cluster, or none with so many cores; interrupting the call interrupts the runs, which can be resumed.
     """
     ray = _ray()
     with _cluster(ray, address):
         _check_room(ray, cpus)
-        return _Schedule(ray, store, cpus, tell).carry_out([run for run in runs if run.status != FINISHED])
+        return _Schedule(ray, store, cpus, report).carry_out([run for run in runs if run.status != FINISHED])
 
 
 class _Schedule:
-    """What waits, what is in training and what has ended."""
+    """Schedule of runs: waiting, in training, ended."""
 
-    def __init__(self, ray: Any, store: Store, cpus: int, tell: Callable[[str], None]) -> None:
-        self.ray, self.root, self.cpus, self.tell = ray, str(store.paths.root), cpus, tell
+    def __init__(self, ray: Any, store: Store, cpus: int, report: Callable[[str], None]) -> None:
+        self.ray, self.root, self.cpus, self.report = ray, str(store.paths.root), cpus, report
         self.train = ray.remote(_train)
         self.gpus = ray.cluster_resources().get("GPU", 0) > 0
         self.waiting: list[Run] = []
@@ -63,7 +63,7 @@ class _Schedule:
         return self.ended
 
     def _begin(self) -> bool:
-        """Hand out what waits for nobody; whether there was any."""
+        """Start all runs whose teacher has ended; returns whether there were any."""
         needed = {run.id for run in (*self.waiting, *self.training.values())}
         free = [run for run in self.waiting if run.spec.teacher not in needed]
         self.waiting = [run for run in self.waiting if run not in free]
@@ -72,11 +72,11 @@ class _Schedule:
                 self.training[self._hand_out(run)] = run
             else:
                 self.ended[run.id] = run.status
-                self.tell(f"{run.id}: left out, for its teacher {run.spec.teacher} did not finish")
+                self.report(f"{run.id}: left out, for its teacher {run.spec.teacher} did not finish")
         return bool(free)
 
     def _hand_out(self, run: Run) -> Any:
-        # Without a share in them, Ray hides a machine's GPUs from a task.
+        # Ray hides a machine's GPUs from tasks that request none.
         gpus = int(self.gpus and run.spec.device in ("auto", "cuda"))
         return self.train.options(num_cpus=self.cpus, num_gpus=gpus, max_retries=RETRIES, name=run.id).remote(
             self.root, run.id, self.cpus)
@@ -86,20 +86,20 @@ class _Schedule:
             status = self.ray.get(task)
         except self.ray.exceptions.RayError as error:
             status = run.status
-            self.tell(f"{run.id}: {str(error).splitlines()[0]}")
+            self.report(f"{run.id}: {str(error).splitlines()[0]}")
         self.ended[run.id] = status
-        self.tell(f"[{len(self.ended)}/{self.total}] {run.id} {status}. {run.failure_reason}".strip())
+        self.report(f"[{len(self.ended)}/{self.total}] {run.id} {status}. {run.failure_reason}".strip())
 
     def _call_off(self) -> None:
-        """End what is still in training: after Ctrl-C or a defect."""
+        """Cancel the runs that are still in training, after Ctrl-C or an error."""
         for task in self.training:
             self.ray.cancel(task)
         self.ray.wait(list(self.training), num_returns=len(self.training), timeout=FAREWELL) if self.training else None
 
 
 def _train(root: str, run_id: str, cpus: int) -> str:
-    """In a worker: train one run as anywhere else, and say how it ended."""
-    os.environ["OMP_NUM_THREADS"] = str(cpus)  # whatever it is where the driver runs
+    """Train one run in a Ray worker; returns its status."""
+    os.environ["OMP_NUM_THREADS"] = str(cpus)  # independent of the driver's
     compute.wait_without_spinning()
     compute.tune_malloc()
     store = Store(Paths(Path(root)))
@@ -109,7 +109,7 @@ def _train(root: str, run_id: str, cpus: int) -> str:
     except Timeout:
         return run.status
     with lock:
-        if run.status == FINISHED:  # its worker was lost on the way home
+        if run.status == FINISHED:  # its former worker was lost after the end of the training
             return FINISHED
         run.clear_cancel()
         run.log("placed", host=socket.gethostname(), pid=os.getpid())
@@ -130,7 +130,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is computed here is nobody's business
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         _knock(address or "")
@@ -146,7 +146,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody answers: Ray itself tries for minutes."""
+    """Raise OSError where no server answers: Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), PATIENCE).close()

@@ -1,8 +1,8 @@
-"""Long computations on a finished run: which there are, and how far each has come, read off files without torch.
+"""Tasks: long computations on a finished run, and their states, read from files without torch.
 
-A task is (run, name, arguments), carried out by the queue's worker (`kd.jobs.queue`) or the command line. Its last
-word is `tasks/<name>.json` in the run's folder; whether it lives is derived from a lock beside that file, as a run's
-is.
+A task is (run, name, arguments), executed by the queue's worker (`kd.jobs.queue`) or the command line. Its last
+recorded state is `tasks/<name>.json` in the run's folder; whether it is active is derived from a lock beside that file,
+as for a run.
 """
 
 import json
@@ -24,8 +24,9 @@ ABSENT = "absent"
 _STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}
 
 TaskFunction = Callable[[Store, Run, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
-"""(store, run, args, progress, should_stop): stores its result with the run. It asks `should_stop` between batches and
-then raises `kd.errors.Stopped`, and UsageError for what the user can mend; a partial result must not look whole."""
+"""(store, run, args, progress, should_stop): stores its result with the run. It calls `should_stop` between batches and
+raises `kd.errors.Stopped` when that is True, and UsageError for what the user can correct; a partial result must not be
+stored as a complete one."""
 
 TASKS: Registry[TaskFunction] = Registry("task")
 
@@ -33,7 +34,7 @@ TASKS: Registry[TaskFunction] = Registry("task")
 @TASKS.add("readouts")
 def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
               should_stop: Callable[[], bool]) -> None:
-    """The linear read-out of every stage."""
+    """Training of the linear probe of every stage."""
     from kd.inspection import linear_probes
 
     linear_probes.fit(store, run, progress=progress, should_stop=should_stop)
@@ -42,7 +43,7 @@ def _readouts(store: Store, run: Run, args: Mapping[str, Any], progress: Progres
 @TASKS.add("explain")
 def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
              should_stop: Callable[[], bool]) -> None:
-    """One explanation of one test image that takes longer than a page may wait. args: the fields of `kept.Wanted`."""
+    """Explanation of one test image that takes longer than a page may wait. args: the fields of `SavedKey`."""
     from kd.inspection import saved
 
     saved.compute(store, run, args, progress, should_stop)
@@ -51,7 +52,7 @@ def _explain(store: Store, run: Run, args: Mapping[str, Any], progress: Progress
 @TASKS.add("appraisal")
 def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                should_stop: Callable[[], bool]) -> None:
-    """Agreement, localisation, faithfulness and cost over the test set. args: the keywords of `appraise`."""
+    """Evaluation of explanations on the test split. args: the keywords of `evaluate_explanations`."""
     from kd.evaluation.explanations import evaluate_explanations
 
     evaluate_explanations(store, run, progress=progress, should_stop=should_stop, **args)
@@ -60,7 +61,7 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
 @TASKS.add("sweep-times")
 def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                  should_stop: Callable[[], bool]) -> None:
-    """How long the architectures of a sweep take to explain a picture. run: its teacher. args: the sweep's id."""
+    """Explanation times of a sweep's architectures. run: its teacher. args: the sweep's id."""
     from kd.experiments.sweep import explanation_times
 
     explanation_times.measure(store, args["sweep"], progress, should_stop)
@@ -68,11 +69,11 @@ def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: Prog
 
 @dataclass(frozen=True)
 class TaskState:
-    """Where a task stands.
+    """State of a task.
 
-    state: absent (never asked for), queued, running, finished, failed, cancelled or interrupted (its program ended).
-    share: of the whole, 0..1. phase: what is being done, in words. reason: why it failed, in words. args: as asked.
-    asked, started, ended: unix seconds, 0 for not yet. traceback: of a defect.
+    state: absent (never submitted), queued, running, finished, failed, cancelled or interrupted (its program ended).
+    share: of the whole, 0..1. phase: in words. reason: of a failure, in words. args: as submitted. asked, started,
+    ended: times of submission, start and end, unix seconds, 0 for not yet. traceback: of an error in the program.
     """
 
     state: str = ABSENT
@@ -93,14 +94,14 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Task:
-    """A handle on one computation of one run; holds no state of its own, and speaks as a Run does to the queue."""
+    """A handle on one task of one run; holds no state, and has the interface of a Run that the queue needs."""
 
     run: Run
     name: str
 
     @property
     def id(self) -> str:
-        """For sentences and logs."""
+        """Name of the task in messages and logs."""
         return f"{self.name} of {self.run.id}"
 
     @property
@@ -109,11 +110,11 @@ class Task:
 
     @property
     def state(self) -> TaskState:
-        """Where it stands now."""
+        """The present state."""
         found = self._read()
         if not found.active or self.is_locked():
             return found
-        again = self._read()  # the owner may have ended between the two looks: it writes before its lock is free
+        again = self._read()  # the owner may have ended between the two reads: it writes before its lock is free
         return replace(again, state=INTERRUPTED) if again.active else again
 
     @property
@@ -122,15 +123,15 @@ class Task:
         return self.state.state
 
     def lock(self) -> FileLock:
-        """A fresh, unheld lock; whoever queues the task or carries it out holds one (any thread may release it)."""
+        """A fresh, unheld lock, held while the task is queued or running (any thread may release it)."""
         return self.run.task_lock(self.name)
 
     def is_locked(self) -> bool:
-        """Whether some process queues it or carries it out now."""
+        """Whether some process has it queued or running now."""
         return held(self.lock())
 
     def request(self, args: Mapping[str, Any]) -> None:
-        """Write that it is queued with these arguments (plain JSON values). The caller holds the lock.
+        """Record that it is queued with these arguments (plain JSON values). The caller holds the lock.
 
         Raises UsageError when the run is not finished, since its weights, and so every result, would change.
         """
@@ -140,24 +141,24 @@ class Task:
         self._write(TaskState(QUEUED, args=dict(args), asked=time.time()))
 
     def log(self, event: str, **values: Any) -> None:
-        """Write what happened: started, or how it ended, and why. The caller holds the lock."""
+        """Record an event: started, or how it ended, and why. The caller holds the lock."""
         changes = {"state": _STATE_AFTER[event], "started" if event == "started" else "ended": time.time(), **values}
         if event in ("started", FINISHED):
             changes |= {"share": float(event == FINISHED), "phase": ""}
         self._write(replace(self._read(), **changes))
 
     def write_progress(self, phase: str, share: float = 0.0) -> None:
-        """Renew phase and share; the state stays. The caller holds the lock."""
+        """Update phase and share; the state stays. The caller holds the lock."""
         self._write(replace(self._read(), phase=phase, share=share))
 
     def run_now(self, store: Store, should_stop: Callable[[], bool]) -> None:
-        """Compute, in this thread. The caller holds the lock and records an error."""
+        """Compute the task in this thread. The caller holds the lock and records an error."""
         self.log("started")
         TASKS[self.name](store, self.run, self._read().args, ProgressReporter(self.write_progress), should_stop)
         self.log(FINISHED)
 
     def request_cancel(self) -> None:
-        """Ask whoever computes this to stop; works from any process."""
+        """Ask the process that computes this to stop; works from any process."""
         self._cancel.touch()
 
     def cancel_requested(self) -> bool:
@@ -173,7 +174,7 @@ class Task:
     def _read(self) -> TaskState:
         try:
             return TaskState(**json.loads(self.path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):  # never asked, or written by another version
+        except (FileNotFoundError, ValueError, TypeError):  # never submitted, or written by another version
             return TaskState()
 
     def _write(self, state: TaskState) -> None:

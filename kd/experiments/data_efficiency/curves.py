@@ -1,6 +1,6 @@
-"""What a sweep over shares of the training images came to: test accuracy against share, control and students.
+"""Learning curves of a sweep over shares of the training images: test accuracy of control and students against share.
 
-Any sweep with that axis can be read, as far as it has come. Read from run folders, without torch.
+Any sweep with that axis can be read, also an unfinished one. Read from run folders, without torch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +25,12 @@ FRACTION = "data_fraction"
 
 @dataclass(frozen=True)
 class Point:
-    """One model with one share of the training images, over the seeds that have finished.
+    """Point of a learning curve: one model with one share of the training images, over the finished seeds.
 
-    images: how many that share is; None where it cannot be told. passes: over them. accuracy: test, 0..1, of every
-    seed. interval: of its mean, 95 %, of these models on other test images, whole people where they are known.
-    vs_control: student − control, both with this share; None for the control. vs_full_control: this − the control with
-    the largest share of all, None before that has finished. Both are paired by image.
+    images: their number; None where it is not known. passes: epochs over them. accuracy: test, 0..1, of every seed.
+    interval: 95 % confidence interval of its mean, of these models on other test images, resampled by patient where
+    patients are known. vs_control: student − control, both with this share; None for the control. vs_full_control:
+    this − the control with the largest share of all, None before that has finished. Both are paired by image.
     """
 
     fraction: float
@@ -44,14 +44,14 @@ class Point:
 
     @property
     def error_bars(self) -> tuple[float, float]:
-        """How far the interval goes below and above the mean; 0 where there is none."""
+        """Lengths of the error bars below and above the mean; 0 where there is no interval."""
         return error_bars(self.accuracy.mean, self.interval.low, self.interval.high)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One model against the share of data, smallest share first. role: control or student. fractions: all that the
-    study has; points: those that have come."""
+    """Learning curve of one model, smallest share first. role: control or student. fractions: all shares of the sweep;
+    points: of those that have finished."""
 
     name: str
     role: str
@@ -60,9 +60,9 @@ class Curve:
 
     @property
     def enough(self) -> Point | None:
-        """The least share from which on it is not worse than the control with the largest share by more than chance.
+        """Smallest share from which on the model is not significantly worse than the control with the largest share.
 
-        A share that is still to come may turn out worse, so nothing is said of those below it.
+        Shares below one that has not finished are not considered, since that one may turn out worse.
         """
         come, found = {point.fraction: point for point in self.points}, None
         for fraction in reversed(self.fractions):
@@ -75,13 +75,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class LearningCurves:
-    """One control, and every student beside it.
+    """Learning curves of one control and its students.
 
-    data: the set's name. title: what its models share that others of the sweep have otherwise; most often nothing.
-    curves: the control first. images: by share, None where it cannot be told. teacher, teacher_accuracy,
-    teacher_fraction: its model, its test accuracy, and the share of the images that it saw. majority: accuracy of
-    always naming the most frequent class of the test set. tested, people: its images, and how many people they are of
-    where that is known. whole: whether every seed of every model has finished.
+    data: the data set's name. title: settings in which these models differ from others of the sweep; mostly empty.
+    curves: the control first. images: by share, None where not known. teacher, teacher_accuracy, teacher_fraction: its
+    model, its test accuracy, and the share of the images that it was trained on. majority: accuracy of the
+    majority-class baseline on the test split. tested, people: number of test images, and of their patients where known.
+    whole: whether every seed of every model has finished.
     """
 
     data: str
@@ -106,14 +106,14 @@ class LearningCurves:
 
     @property
     def seeds(self) -> int:
-        """The most seeds that any point has."""
+        """Largest number of seeds of any point."""
         return max((len(point.seeds) for curve in self.curves for point in curve.points), default=0)
 
 
 def learning_curves(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[LearningCurves]:
-    """One per control, in the cells' order: what decides a control's settings, besides the share, parts them.
+    """Learning curves, one set per control settings (besides the share), in the cells' order.
 
-    Nothing where the sweep has no axis of shares, or before its teacher and some control or student have finished.
+    Empty where the sweep has no axis of shares, or before its teacher and some control or student have finished.
     """
     teacher = store.get(rows[0].cell.teacher) if FRACTION in sweep.axes and rows else None
     taught = test_predictions(teacher) if teacher else None
@@ -123,9 +123,8 @@ def learning_curves(sweep: Sweep, rows: Sequence[Row], store: Store) -> list[Lea
     return [one for one in found if one.seeds]
 
 
-def _study(
-    title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: Predictions, store: Store
-) -> LearningCurves:
+def _study(title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: Predictions,
+           store: Store) -> LearningCurves:
     images = {share: _images(teacher, share, store.paths) for share in map(float, sweep.axes[FRACTION])}
     controls = {float(row.settings[FRACTION]): row for row in rows}
     best = _finished(controls.get(max(images)), 0, store)
@@ -136,8 +135,8 @@ def _study(
     groups = len(set(taught.groups)) if taught.groups else None
     name = Path(sweep.base.data.split(":", 1)[0]).stem
     return LearningCurves(name, title, tuple(curves), images, teacher.spec.model_label, float(taught.right.mean()),
-                 teacher.spec.data_fraction, float(np.bincount(taught.labels).max() / len(taught.labels)),
-                 len(taught.labels), groups, all(row.done == row.runs for row in rows))
+                          teacher.spec.data_fraction, float(np.bincount(taught.labels).max() / len(taught.labels)),
+                          len(taught.labels), groups, all(row.done == row.runs for row in rows))
 
 
 def _curve(name: str, role: str, rows: Iterable[Row], best: tuple[Run, ...], images: dict[float, int | None],
@@ -158,8 +157,8 @@ def _measured(own: tuple[Run, ...], best: tuple[Run, ...], teacher: Run, _change
               ) -> tuple[tuple[int, ...], SeedScores, ConfidenceInterval, PairedDifference | None] | None:
     """Seeds, accuracies, the interval of their mean, and the difference from the best; None before the first seed.
 
-    Kept in memory: the bootstrap takes its time, and pages look every second. A run tested on other images than the
-    teacher's is left out.
+    Cached, because the bootstrap is slow and pages poll every second. Runs tested on other images than the teacher are
+    left out.
     """
     taught = test_predictions(teacher)
     answered, others = ({run.spec.seed: found for run in runs if taught and (found := test_predictions(run))
@@ -179,7 +178,7 @@ def _finished(row: Row | None, part: int, store: Store) -> tuple[Run, ...]:
 
 
 def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list[Row]]:
-    """Rows that agree in these settings, by what they agree in, in words."""
+    """Rows grouped by these settings; the keys are the settings in words."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(describe({name: value for name, value in row.settings.items() if which(name)}), []).append(row)
@@ -187,7 +186,7 @@ def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list
 
 
 def _of_control(setting: str) -> bool:
-    """Whether it decides what the control is, at one share."""
+    """Whether a setting determines the control, at one share."""
     return setting in AXES and setting not in ("method", FRACTION)
 
 
@@ -196,7 +195,7 @@ def _of_method(setting: str) -> bool:
 
 
 def _images(teacher: Run, share: float, paths: Paths) -> int | None:
-    """Training images that this share is, of the set that the teacher learnt from."""
+    """Number of training images of a share of the teacher's data set."""
     counts = (teacher.summary or {}).get("data", {}).get("counts", {}).get("train")
     return None if counts is None else _taken(teacher.spec.data_fingerprint, teacher.spec.image_size, share,
                                               tuple(counts), paths)

@@ -1,4 +1,4 @@
-"""Test accuracy against the share of the training images, as PNG: fit to be projected, drawn without global state."""
+"""Figure of learning curves as PNG: test accuracy against the share of the training images, without global state."""
 
 import io
 import textwrap
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, MARGIN, LINE = 8.0, 4.4, 0.5, 0.185  # inches
-# After Okabe and Ito, then Tol: told apart with every common colour vision; the signs also in print.
+# After Okabe and Ito, then Tol: distinguishable with every common colour vision; the markers also in print.
 SHADES = ("#D55E00", "#009E73", "#AA4499", "#56B4E9", "#E69F00", "#882255")
 SIGNS = ("o", "s", "^", "v", "D", "P")
 NEAR = 0.1  # the most frequent class has a line where the curves come so near to it
@@ -21,7 +21,7 @@ NARROW = 0.14  # between two models at one share
 
 
 def style(study: LearningCurves, curve: Curve) -> tuple[str, int]:
-    """A curve's colour, and the number of its sign; the control is grey."""
+    """Colour of a curve, and the index of its marker; the control is grey."""
     if curve.role == CONTROL:
         return COLOURS[CONTROL], 4
     number = study.students.index(curve) % len(SHADES)
@@ -29,14 +29,14 @@ def style(study: LearningCurves, curve: Curve) -> tuple[str, int]:
 
 
 def places(study: LearningCurves, curve: Curve) -> list[float]:
-    """Where a curve's points stand, side by side with the others of their share; shares are at 0, 1, 2."""
+    """Horizontal positions of a curve's points, side by side with others of their share; shares are at 0, 1, 2."""
     step = min(NARROW, 0.6 / len(study.curves))
     away = step * (study.curves.index(curve) - (len(study.curves) - 1) / 2)
     return [study.fractions.index(point.fraction) + away for point in curve.points]
 
 
 def reach(study: LearningCurves) -> tuple[float, float]:
-    """The ends of the accuracy axis, 0..1: all bars, all seeds and the teacher, and some room."""
+    """Ends of the accuracy axis, 0..1: all error bars, all seeds and the teacher, and a margin."""
     points = [point for curve in study.curves for point in curve.points]
     lows = [value for point in points for value in (point.interval.low, *point.accuracy.values) if value is not None]
     highs = [value for point in points for value in (point.interval.high, *point.accuracy.values) if value is not None]
@@ -51,8 +51,8 @@ def draw(study: LearningCurves) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    told = [textwrap.wrap(text, 122) for text in (sentence(study), f"{note(study)} {FINE_PRINT} Made with KD Lens.")]
-    below = LINE * (sum(map(len, told)) + 1) + 0.75
+    texts = [textwrap.wrap(text, 122) for text in (sentence(study), f"{note(study)} {FINE_PRINT} Made with KD Lens.")]
+    below = LINE * (sum(map(len, texts)) + 1) + 0.75
     height = MARGIN + HEIGHT + below
     figure = Figure(figsize=(WIDTH + 2 * MARGIN, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes(((MARGIN + 0.25) / (WIDTH + 2 * MARGIN), below / height,
@@ -66,10 +66,10 @@ def draw(study: LearningCurves) -> bytes:
     figure.text(MARGIN / (WIDTH + 2 * MARGIN), 1 - 0.25 / height, title, fontsize=11.5, weight="bold", color=INK,
                 va="top", parse_math=False)
     top = below - 0.75
-    for texts, colour in zip(told, (INK, SOFT), strict=True):
-        figure.text(MARGIN / (WIDTH + 2 * MARGIN), top / height, "\n".join(texts), fontsize=9, color=colour, va="top",
+    for lines, colour in zip(texts, (INK, SOFT), strict=True):
+        figure.text(MARGIN / (WIDTH + 2 * MARGIN), top / height, "\n".join(lines), fontsize=9, color=colour, va="top",
                     linespacing=1.35, parse_math=False)
-        top -= LINE * (len(texts) + 0.5)
+        top -= LINE * (len(lines) + 0.5)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
@@ -98,7 +98,7 @@ def _dress(axes: "Axes", study: LearningCurves) -> None:
 
 
 def tick(study: LearningCurves, fraction: float, newline: str) -> str:
-    """`25 %`, and how many images that is."""
+    """Tick label: `25 %` and the number of images."""
     images = study.images[fraction]
     return share(fraction) + ("" if images is None else f"{newline}{images:,} images")
 

@@ -1,8 +1,8 @@
-"""A sweep: one distillation for every combination of settings, under one teacher.
+"""Sweeps: one distillation for every combination of settings, with one teacher.
 
-Every cell is an ordinary request, so its runs are ordinary runs: teacher and controls are shared among cells because
-the same spec is the same run, and what has finished is used again. A sweep is the file `checkpoints/sweeps/<id>.json`,
-which names its runs; how far it has come is read off these.
+Every cell is an ordinary distillation with ordinary runs: teacher and controls are shared among cells because equal
+specs are the same run, and finished runs are used again. A sweep is the file `checkpoints/sweeps/<id>.json`, which
+names its runs; its progress is derived from these.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ Settings = dict[str, Value]
 Specs = tuple[RunSpec, RunSpec, RunSpec]
 
 AXES = ("method", "student", "depth", "width", "epochs", "data_fraction", "batch_size", "views", "augmentation")
-"""Fields of Request that may have several values; besides these, every setting of a method may."""
-SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # what decides the shape of a student of this family
+"""Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
+SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A request, and the values that take turns in it. Frozen, checked when made, the same as JSON.
+    """A distillation and the values of its axes. Frozen, checked when made, the same as JSON.
 
-    axes: from a name in AXES, or of a method's setting, to its values; what has one value only becomes part of `base`,
-    numbers are put in order. Raises UsageError for an empty list, and for a value or a name that cannot be.
+    axes: from a name in AXES, or of a method's hyper-parameter, to its values; one with a single value becomes part of
+    `base`, numbers are sorted. Raises UsageError for an empty list, and for an invalid value or name.
     """
 
     base: DistillSpec
@@ -88,7 +88,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination. number: from 1. settings: its value on every axis that means something to it.
+    """One combination of settings. number: from 1. settings: its value on every axis that applies to it.
 
     teacher, pairs: run ids, once it is planned; pairs: control and student of each seed.
     """
@@ -110,14 +110,14 @@ class Cell:
 
 
 def describe(settings: Settings) -> str:
-    """`kd, depth 3, alpha 0.4`: methods and students speak for themselves."""
+    """Settings in words: `kd, depth 3, alpha 0.4`, without names for methods and students."""
     return ", ".join(value if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
                      for name, value in settings.items())
 
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
-    """Every combination once, not planned. An axis collapses where it means nothing: a setting that the method lacks,
-    the width of a truncated student. Raises UsageError for an unknown method, student or setting of a method."""
+    """Every combination once, not planned. An axis collapses where it does not apply: a hyper-parameter that the method
+    lacks, the width of a truncated student. Raises UsageError for an unknown method, student or hyper-parameter."""
     knobs = {name: _knobs(name) for name in sweep.axes.get("method", (sweep.base.method,))}
     asked = {*sweep.base.method_args, *sweep.axes} - set(AXES)
     for name in sorted(asked - set().union(*knobs.values())):
@@ -131,18 +131,18 @@ def cells(sweep: Sweep) -> tuple[Cell, ...]:
 
 
 def request(sweep: Sweep, cell: Cell) -> DistillSpec:
-    """The cell as the distillation that it is."""
+    """The distillation of a cell."""
     full = _with(sweep.base, cell.settings)
     return replace(full, method_args={name: value for name, value in full.method_args.items()
                                       if name in _knobs(full.method)})
 
 
 def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tuple[Cell, Specs]]:
-    """Every cell with its first seed's teacher, control and student; touches no run folder.
+    """Every cell with its first seed's teacher, control and student specs; creates no run.
 
     data: the sweep's data set, where it has been inspected already: it is one for all cells.
-    Raises UsageError where any cell is refused: an unknown model, a method that learns nothing on two classes, a
-    setting out of range, or an axis that would train another teacher.
+    Raises UsageError where any cell is invalid: an unknown model, a method that cannot be used on two classes, a
+    setting out of range, or an axis that would need several teachers.
     """
     data = data or datasets.inspect(sweep.base.data, store.paths)
     found: list[tuple[Cell, Specs]] = []
@@ -157,7 +157,7 @@ def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tup
 
 
 def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell, ...]:
-    """Check every cell, then make what runs are missing, and keep the sweep with their names. Raises UsageError."""
+    """Check every cell, then create the missing runs and store the sweep with their ids. Raises UsageError."""
     planned = [(cell, series(trio, sweep.base.seeds)) for cell, trio in checked(sweep, store, data)]
     for spec in in_order([(teacher, pairs) for _, (teacher, pairs) in planned]):
         store.create(spec)
@@ -167,40 +167,34 @@ def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell,
     file = file_of(sweep, store)
     before = _read(file) or {}
     write_json(file, {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
-                      "cells": [_kept(cell) for cell in found]})
+                      "cells": [_cell_json(cell) for cell in found]})
     return found
 
 
 def unfinished_runs(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
-    """What is still to train, planned where it was not, in an order in which everything can be trained one by one.
+    """Unfinished runs in training order, planned if necessary.
 
-    The teacher first, and every other run needs it; these need nothing of one another. Then, seed by seed, the controls
-    and the students cell by cell, so that an early look shows every cell with one seed. Raises UsageError.
+    The teacher first, which every other run needs; the others are independent. Then, seed by seed, the controls and the
+    students cell by cell, so that all cells have a result for one seed early. Raises UsageError.
     """
     return [run for run in runs(plan(sweep, store, data), store) if run.status != FINISHED]
 
 
 def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
-    """The runs of these cells that are there, each once, in training order."""
+    """Existing runs of these cells, each once, in training order."""
     ids = in_order([(cell.teacher, cell.pairs) for cell in planned])
     return [run for run_id in ids if (run := store.get(run_id))]
 
 
 def planned_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
-    """The cells as they were planned last, with their runs. Raises UsageError when they never were."""
+    """Cells as they were planned last, with their runs. Raises UsageError when they never were."""
     found = _read(file_of(sweep, store))
     if found is None:
         raise UsageError(f"The sweep {sweep.id} has not been planned here.")
     today = found["sweep"].get("format", 1) >= FORMAT
-    return tuple(
-        Cell(
-            one["number"],
-            one["settings"] if today else current_axes(one["settings"]),
-            one["teacher"],
-            tuple(map(tuple, one["pairs"])),
-        )
-        for one in found["cells"]
-    )
+    return tuple(Cell(one["number"], one["settings"] if today else current_axes(one["settings"]), one["teacher"],
+                      tuple(map(tuple, one["pairs"])))
+                 for one in found["cells"])
 
 
 def sweeps(store: Store) -> list[Sweep]:
@@ -222,12 +216,12 @@ def find(store: Store, sweep_id: str) -> Sweep:
 
 
 def path(store: Store, sweep_id: str) -> Path:
-    """Where the sweep with this id is kept."""
+    """File of the sweep with this id."""
     return _folder(store) / f"{sweep_id}.json"
 
 
 def file_of(sweep: Sweep, store: Store) -> Path:
-    """The sweep's file, which has an older name where a version with fewer settings hashed them to another id."""
+    """File of a sweep, under another name where an earlier version with fewer settings hashed them to another id."""
     own = path(store, sweep.id)
     return own if own.exists() else next(
         (file for file in _folder(store).glob("*.json")
@@ -235,7 +229,7 @@ def file_of(sweep: Sweep, store: Store) -> Path:
 
 
 def series(trio: Specs, seeds: int) -> tuple[RunSpec, tuple[tuple[RunSpec, RunSpec], ...]]:
-    """The teacher's spec, and control's and student's of every seed."""
+    """Spec of the teacher, and those of control and student of every seed."""
     teacher, control, student = trio
     return teacher, tuple(zip(with_seeds(control, seeds), with_seeds(student, seeds), strict=True))
 
@@ -250,7 +244,7 @@ def in_order(series: list[tuple[Any, tuple[tuple[Any, Any], ...]]]) -> list[Any]
 
 
 def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
-    """Without those that change nothing beside the others."""
+    """Settings without those that do not apply to the method or the student."""
     family = str(settings.get("student", sweep.base.student))
     shape = SHAPES.get(family, ())
     knobs = _knobs(str(settings.get("method", sweep.base.method)))
@@ -259,7 +253,7 @@ def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
 
 
 def _checked(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
-    """The values, each once and of the kind that the field has; numbers in order."""
+    """Values, each once and of the field's type; numbers sorted."""
     known = {item.name: item for item in fields(DistillSpec)}
     if name in known and name not in AXES:
         raise UsageError(f"{name} cannot take several values in a sweep. Those that can: {', '.join(AXES)}, and every "
@@ -291,7 +285,7 @@ def _id(spec: RunSpec, store: Store) -> str:
     return run.id if run else spec.id
 
 
-def _kept(cell: Cell) -> dict[str, Any]:
+def _cell_json(cell: Cell) -> dict[str, Any]:
     return {**asdict(cell), "pairs": [list(pair) for pair in cell.pairs]}
 
 

@@ -1,4 +1,4 @@
-"""What a sweep will ask of this machine, before it is started: cells, runs and time."""
+"""Estimate of a sweep: cells, runs and time on this machine."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,8 @@ from kd.store.runs import FINISHED, Store
 
 @dataclass(frozen=True)
 class SweepEstimate:
-    """cells: combinations. runs: of all cells, shared ones once. finished: of these. seconds: of the rest, about."""
+    """Estimate of a sweep. cells: combinations. runs: of all cells, shared ones once. finished: of these. seconds:
+    estimated time of the others."""
 
     cells: int
     runs: int
@@ -20,9 +21,9 @@ class SweepEstimate:
 
 
 def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> SweepEstimate:
-    """How many cells and runs a sweep makes, and how long the unfinished ones will take here. Raises UsageError.
+    """Number of cells and runs of a sweep, and estimated time of the unfinished ones here. Raises UsageError.
 
-    Models that have not been timed yet are tried out on noise for a second or so.
+    Models that have not been timed yet are benchmarked on noise for about a second.
     """
     from kd.experiments.estimate import estimate_resources  # torch: not for pages that only read runs
 
@@ -31,7 +32,7 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
-    taught: dict[tuple[str, str], float] = {}  # seconds of a teacher's passes, which all students of a method share
+    teacher_seconds: dict[tuple[str, str], float] = {}  # of a teacher's passes, which all students of a method share
     for _, trio in found:
         teacher, pairs = series(trio, sweep.base.seeds)
         for control, student in pairs:
@@ -40,13 +41,14 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
                 needs = estimate_resources(three, data, store).run_estimates
                 costs |= {_kind(spec): need.seconds - need.teacher_seconds
                           for spec, need in zip(three, needs, strict=True) if not done[spec]}
-                taught.setdefault((student.teacher, student.method), needs[-1].teacher_seconds)
+                teacher_seconds.setdefault((student.teacher, student.method), needs[-1].teacher_seconds)
             total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
-    return SweepEstimate(len(found), len(done), sum(done.values()), sum(total.values()) + sum(taught.values()))
+    return SweepEstimate(len(found), len(done), sum(done.values()),
+                         sum(total.values()) + sum(teacher_seconds.values()))
 
 
 def _kind(spec: RunSpec) -> RunSpec:
-    """Without what changes nothing in how long it takes."""
+    """The spec without settings that do not affect its time."""
     return replace(spec, seed=0, method_args={})
 
 

@@ -1,4 +1,4 @@
-"""How long a sweep's models take to explain one picture: measured once per architecture, all in turn, and kept."""
+"""Explanation times of a sweep's models: measured once per architecture, all in turn, and stored."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,8 @@ TASK = "sweep-times"
 
 @dataclass(frozen=True)
 class Times:
-    """milliseconds: by architecture (`RunSpec.model_label`), of explaining one picture: all stage maps and the Grad-CAM
-    of the last stage, sum of the two medians. protocol: how it was measured, plain values."""
+    """Explanation times. milliseconds: by architecture (`RunSpec.model_label`), of one image: all stage maps and the
+    Grad-CAM of the last stage, sum of the two medians. protocol: of the measurement, plain values."""
 
     milliseconds: dict[str, float]
     protocol: dict[str, Any]
@@ -27,15 +27,15 @@ class Times:
     @property
     def words(self) -> str:
         """The protocol in one line."""
-        told = self.protocol
-        threads = f"{told['threads']} thread{'s' if told['threads'] != 1 else ''}"
-        return (f"Explaining one picture of {told['image_size']} px: all stage maps and one Grad-CAM, the sum of their "
-                f"medians of {told['repeats']}, every architecture in turn, on {told['device']} with {threads}, after "
-                f"one uncounted turn; torch {told['torch']}.")
+        used = self.protocol
+        threads = f"{used['threads']} thread{'s' if used['threads'] != 1 else ''}"
+        return (f"Explaining one picture of {used['image_size']} px: all stage maps and one Grad-CAM, the sum of their "
+                f"medians of {used['repeats']}, every architecture in turn, on {used['device']} with {threads}, after "
+                f"one uncounted turn; torch {used['torch']}.")
 
 
 def read(store: Store, sweep: Sweep) -> Times | None:
-    """What was measured of a sweep, or None."""
+    """Stored explanation times of a sweep, or None."""
     try:
         return Times(**json.loads(_path(store, sweep).read_text()))
     except (OSError, ValueError, TypeError):
@@ -43,8 +43,8 @@ def read(store: Store, sweep: Sweep) -> Times | None:
 
 
 def missing(sweep: Sweep, store: Store) -> list[Run]:
-    """A finished run of every architecture that has not been measured; depends on the architecture only, so any will
-    do. Raises UsageError when the sweep was never planned."""
+    """A finished run of every architecture that has not been measured (the time depends on the architecture only).
+    Raises UsageError when the sweep was never planned."""
     known = read(store, sweep)
     found = {run.spec.model_label: run for run in reversed(_finished(sweep, store))}
     return [run for label, run in found.items() if known is None or label not in known.milliseconds]
@@ -52,9 +52,9 @@ def missing(sweep: Sweep, store: Store) -> list[Run]:
 
 def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progress,
             should_stop: Callable[[], bool] = lambda: False) -> Times:
-    """Time every architecture of a sweep that has a finished run, in turn, and keep the result.
+    """Time every architecture of a sweep that has a finished run, in turn, and store the result.
 
-    Those measured before are measured again, because only times of one sitting can be compared. Raises UsageError.
+    Earlier measurements are repeated, because only times of one session can be compared. Raises UsageError.
     """
     from kd.evaluation.predict import data_of
     from kd.inspection.explain import ExplainRequest, explain_many

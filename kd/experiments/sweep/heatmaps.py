@@ -1,4 +1,4 @@
-"""The cells of a sweep as grids of one score: α down, T across, and one grid for everything else that varies."""
+"""Heat maps of a sweep: grids of one score over two settings, one grid per combination of the others."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ ACCURACY, VALIDATION, GAIN = MEASURES = ("test accuracy", "validation macro-F1",
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores of the cells that agree in all but two settings.
+    """Scores of the cells that are equal in all but two settings.
 
-    title: what they agree in, in words. down, across: names of the settings on the sides, empty where nothing varies
-    that way; downs, acrosses: their values. values, rows: [down, across], the score and the cell there, or None.
+    title: their equal settings, in words. down, across: names of the settings on the sides, empty where nothing varies
+    in that direction; downs, acrosses: their values. values, rows: [down, across], score and cell there, or None.
     """
 
     title: str
@@ -43,16 +43,16 @@ def grids(rows: Sequence[Row], measure: str) -> list[Grid]:
 
 
 def single(found: Sequence[Grid]) -> list[tuple[str, Row]]:
-    """(title, cell) of every grid, where none has more than one: nothing but methods or students varies, and a list
-    says more than many small maps. Else empty."""
+    """(title, cell) of every grid, where none has more than one cell: only methods or students vary, and a bar chart is
+    clearer than many small maps. Else empty."""
     cells = [(grid.title, grid.rows[0][0]) for grid in found]
     alone = len(found) > 1 and all(len(grid.downs) == len(grid.acrosses) == 1 for grid in found)
     return [(title, row) for title, row in cells if row] if alone else []
 
 
 def spread(row: Row, measure: str) -> tuple[float, float]:
-    """How far a score's bar goes below and above it: the 95 % interval of a gain, the seeds' standard deviation of the
-    others; 0 where there is none."""
+    """Lengths of a score's error bars: of the 95 % interval of a gain, of the seeds' standard deviation of other
+    scores; 0 where there is none."""
     student = row.arm("student")
     if student is None or row.outcome is None:
         return 0.0, 0.0
@@ -64,7 +64,7 @@ def spread(row: Row, measure: str) -> tuple[float, float]:
 
 
 def score(row: Row, measure: str) -> float | None:
-    """Of the student, over the finished seeds: 0..1, or points for the gain; None before the first."""
+    """Score of the student over the finished seeds: 0..1, or points for the gain; None before the first."""
     student = row.arm("student")
     if student is None or row.outcome is None:
         return None
@@ -73,7 +73,7 @@ def score(row: Row, measure: str) -> float | None:
 
 
 def reach(rows: Sequence[Row], measure: str) -> tuple[float, float]:
-    """The ends of a scale that holds all of these; even around 0 for the gain. No two ends are the same."""
+    """Ends of a colour scale for all of these scores; symmetric around 0 for the gain. The ends always differ."""
     known = [value for row in rows if (value := score(row, measure)) is not None] or [0.0]
     if measure == GAIN:
         most = max(1.0, *map(abs, known))
@@ -83,7 +83,7 @@ def reach(rows: Sequence[Row], measure: str) -> tuple[float, float]:
 
 
 def _parted(rows: Sequence[Row], free: Collection[str]) -> dict[str, list[Row]]:
-    """Rows that agree in all settings but the free ones, by what they agree in, in words."""
+    """Rows grouped by all settings except the free ones; the keys are these settings in words."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         alike = describe({name: value for name, value in row.settings.items() if name not in free})
@@ -92,7 +92,8 @@ def _parted(rows: Sequence[Row], free: Collection[str]) -> dict[str, list[Row]]:
 
 
 def _sides(rows: Sequence[Row]) -> tuple[str, str]:
-    """(across, down): temperature and alpha where they vary, else the last that do; empty where nothing is left."""
+    """(across, down): temperature and alpha where they vary, else the last settings that do; empty where none is left.
+    """
     vary = [name for name, value in rows[0].settings.items() if not isinstance(value, str)
             and len({row.settings[name] for row in rows}) > 1]
     if len(vary) < 2:

@@ -1,4 +1,4 @@
-"""How far a sweep is, what it is at, and about how long it will still take. Read from disk, without torch."""
+"""Progress of a sweep: finished, active and current runs, and the estimated time left. Read without torch."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ ACTIVE, ENDED = (RUNNING, QUEUED), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A sweep at one moment.
+    """Status of a sweep.
 
-    cells, done: all, and those whose runs have all finished. runs, finished: likewise, shared ones once; of runs that
-    were deleted nothing is known. active: queued or in training, in training order. ended: neither, nor finished.
-    current: in training now. seconds_left: for what is active, None while nothing like it has finished.
+    cells, done: all, and those whose runs have all finished. runs, finished: likewise, shared ones once; deleted runs
+    count as unfinished. active: queued or in training, in training order. ended: neither active nor finished. current:
+    in training now. seconds_left: for the active runs, None before a similar run has finished.
     """
 
     cells: int
@@ -36,7 +36,7 @@ class SweepStatus:
 
 
 def sweep_status(cells: Sequence[Cell], store: Store) -> SweepStatus:
-    """Where these cells stand now."""
+    """Present status of these cells."""
     states = [(run, run.status) for run in runs(cells, store)]
     finished = {run.id for run, status in states if status == FINISHED}
     active = tuple(run for run, status in states if status in ACTIVE)
@@ -59,8 +59,8 @@ def place(run: Run, cells: Sequence[Cell]) -> str:
 
 
 def _left(active: Iterable[Run], current: Run | None, finished: Iterable[Run]) -> float | None:
-    """Each run that waits takes as long as the median of its kind that has finished, else of any with its teacher or
-    without; the one in training says itself."""
+    """Estimated seconds left: a waiting run takes the median time of finished runs of its kind; the run in training
+    reports its own."""
     took: dict[tuple[object, ...], list[float]] = {}
     for run in finished:
         for key in _kinds(run.spec):
@@ -76,6 +76,6 @@ def _left(active: Iterable[Run], current: Run | None, finished: Iterable[Run]) -
 
 
 def _kinds(spec: RunSpec) -> tuple[tuple[object, ...], ...]:
-    """What it is like, the closest first."""
+    """Keys of the kinds of run to which this one belongs, the most specific first."""
     size = (spec.epochs, spec.data_fraction)
     return (spec.model_label, bool(spec.teacher), *size), (spec.model_label, *size), (bool(spec.teacher), *size)

@@ -1,4 +1,4 @@
-"""What a sweep came to: a row per cell, the best cell, the fronts of accuracy against cost. Read from disk."""
+"""Results of a sweep: a row per cell, the best cell, the Pareto fronts of accuracy against cost. Read from disk."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
 
 DELETED = "deleted"
-# What is said of a cell first, where its runs differ.
+# Precedence of statuses where the runs of a cell differ.
 ORDER = (RUNNING, FAILED, QUEUED, CANCELLED, INTERRUPTED, PLANNED, DELETED, FINISHED)
 FLOPS, MILLISECONDS = COSTS = ("flops", "milliseconds")
 NOTICE = "Not for clinical use."
@@ -30,12 +30,12 @@ NOTICE = "Not for clinical use."
 
 @dataclass(frozen=True)
 class Row:
-    """One cell as it stands.
+    """Present result of one cell.
 
     status: one of ORDER. reason: why a run of it failed, in words. done: runs of control and student that have
     finished, of `runs`. outcome: over the seeds whose control and student have finished; None before the first.
-    val_accuracy: of the epochs kept, 0..1, by role. milliseconds: of explaining one picture, by role; none where it
-    was not measured. student: the first seed's run.
+    val_accuracy: of the best epochs, 0..1, by role. milliseconds: of explaining one image, by role; empty where not
+    measured. student: the first seed's run.
     """
 
     cell: Cell
@@ -66,7 +66,7 @@ class Row:
 class Point:
     """One model in a chart of accuracy against cost. choice: validation macro-F1; accuracy: on test; both of all seeds.
 
-    milliseconds: of explaining one picture; None where it was not measured. row: the cell it stands in, or the first.
+    milliseconds: of explaining one image; None where it was not measured. row: the cell it stands in, or the first.
     """
 
     role: str
@@ -89,8 +89,8 @@ def table(sweep: Sweep, store: Store) -> list[Row]:
 
 
 def best(rows: Sequence[Row]) -> Row | None:
-    """The cell whose student scores highest on validation (macro-F1, mean over the seeds), of equals the one with fewer
-    FLOPs; among those with the most finished seeds. None before any has finished. The test set has no say."""
+    """Cell whose student has the highest validation macro-F1 (mean over the seeds), of equals the one with fewer FLOPs;
+    among those with the most finished seeds. None before any has finished. Test scores are not used."""
     most = max((row.seeds for row in rows), default=0)
     ready = [(student, row) for row in rows if row.seeds == most and (student := row.arm("student"))]
     return max(ready, key=lambda pair: (pair[0].val_macro_f1.mean, -pair[0].flops))[1] if ready else None
@@ -108,9 +108,10 @@ def points(rows: Sequence[Row]) -> list[Point]:
 
 
 def front(rows: Sequence[Row], cost: str) -> list[Point]:
-    """The models that no other beats on validation at the same cost or less, cheapest first. cost: one of COSTS.
+    """Pareto front: models with no better one on validation at the same cost or less, cheapest first. cost: one of
+    COSTS.
 
-    Chosen on validation (macro-F1), so their test accuracies need not rise along the front.
+    Chosen by validation macro-F1, so test accuracies need not rise along the front.
     """
     known = [(price, point) for point in points(rows) if (price := point.cost(cost)) is not None]
     chosen: list[Point] = []
@@ -121,7 +122,7 @@ def front(rows: Sequence[Row], cost: str) -> list[Point]:
 
 
 def said(row: Row) -> str:
-    """What a cell that has a result came to, in a sentence."""
+    """Result of a cell in one sentence; empty before it has one."""
     return sentence(row.outcome) if row.outcome else ""
 
 
@@ -141,7 +142,7 @@ def record(row: Row) -> dict[str, Any]:
 
 
 def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:
-    """A line per cell: its numbers, every setting that all cells share, what computed it, and what it is not for."""
+    """CSV table, a line per cell: its numbers, all shared settings, the versions that computed it, and the notice."""
     lines = [{"sweep": sweep.id, **dict.fromkeys(sweep.axes), **record(row), **shared(sweep), **versions(row, store),
               "notice": NOTICE} for row in rows]
     buffer = io.StringIO()
@@ -152,7 +153,7 @@ def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:
 
 
 def shared(sweep: Sweep) -> dict[str, Any]:
-    """Every setting that all cells share, named so that it cannot be taken for one of theirs."""
+    """Settings that all cells share, with a prefix that distinguishes them from the cells' own."""
     found = {name: value for name, value in asdict(sweep.base).items() if name not in ("method_args", *sweep.axes)}
     return {f"all: {name}": value for name, value in (found | sweep.base.method_args).items()}
 
@@ -162,9 +163,9 @@ def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) 
         states[run_id] = states.get(run_id) or _status(run_id, store)
     own = [run_id for pair in cell.pairs for run_id in pair]
     failed = [run for run_id in cell.ids if states[run_id] == FAILED and (run := store.get(run_id))]
-    told = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
+    relevant = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
     found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))
-    return Row(cell, min(told, key=ORDER.index), failed[0].failure_reason if failed else "",
+    return Row(cell, min(relevant, key=ORDER.index), failed[0].failure_reason if failed else "",
                sum(states[run_id] == FINISHED for run_id in own), len(own), found, _validated(cell, store, found),
                _milliseconds(found, times), cell.pairs[0][1])
 
@@ -183,14 +184,14 @@ def _outcome(cell: Cell, store: Store, finished: tuple[str, ...]) -> Distillatio
 
 
 def _pairs(cell: Cell, store: Store) -> list[tuple[Run, Run]]:
-    """Control and student of each seed of which both are there."""
+    """Control and student of each seed for which both exist."""
     found = [(store.get(control), store.get(student)) for control, student in cell.pairs]
     return [(control, student) for control, student in found if control and student]
 
 
 @lru_cache(maxsize=512)
 def _computed(series: Replicates, _changed: tuple[int, ...]) -> DistillationResult | None:
-    """The bootstrap takes its time, and pages look every second."""
+    """Result of a distillation, cached because the bootstrap is slow and pages poll every second."""
     return distillation_result(series)
 
 
@@ -210,13 +211,13 @@ def _validated(cell: Cell, store: Store, found: DistillationResult | None) -> di
 
 @lru_cache(maxsize=4096)
 def _val_accuracy(run: Run, _changed: int) -> float | None:
-    """Of the epoch whose weights were kept; None where the record of it is lost."""
-    kept = (run.summary or {}).get("best_epoch")
-    return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == kept), None)
+    """Validation accuracy of the best epoch; None where its event is missing."""
+    best_epoch = (run.summary or {}).get("best_epoch")
+    return next((float(one["val_accuracy"]) for one in run.epochs() if one["epoch"] == best_epoch), None)
 
 
 def changed(run: Run, name: str) -> int:
-    """When a file of the run was last written, for what is kept in memory of it; 0 while it is not there."""
+    """Time of a file's last change, as a key for cached results; 0 while the file does not exist."""
     return modified(run.path / name)
 
 
@@ -237,7 +238,7 @@ def _difference(one: PairedDifference | None) -> dict[str, float | None]:
 
 
 def versions(row: Row, store: Store) -> dict[str, str]:
-    """What computed a row's first student, by name; nothing before it has finished."""
+    """Package versions that computed a row's first student; empty before it has finished."""
     student = store.get(row.student)
     summary = (student.summary if student else None) or {}
     return {f"version: {name}": text for name, text in summary.get("versions", {}).items()}
