@@ -29,7 +29,7 @@ def store():
 
 def time(store, **milliseconds) -> None:
     protocol = {"image_size": 64, "threads": 1, "device": "cpu", "torch": "2", "repeats": 3}
-    write_json(_path(store, SWEEP.id), vars(Times(milliseconds, protocol)))
+    write_json(_path(store, SWEEP), vars(Times(milliseconds, protocol)))
 
 
 def test_a_row_has_the_cells_numbers_over_its_seeds(store):
