@@ -1,4 +1,4 @@
-"""Home: what is here, and what to do first."""
+"""Home: the latest runs, and what to do first."""
 
 import streamlit as st
 
@@ -16,13 +16,13 @@ LIVE = 4  # a sweep queues dozens
 
 
 def main() -> None:
-    """Draw the page: one click for a newcomer; what trains and what came of it for everybody else."""
+    """The page: the demo when there are no runs, else running trainings and the latest results."""
     layout.page("Home")
     entries = run_list.entries(store())
     trials = cards.trials(entries, store())
     st.title("KD Lens", anchor=False)
-    st.markdown("Distil a large image classifier into a small one, and see whether the small one still looks at the "
-                "same evidence.")
+    st.markdown("Distil a large image classifier into a small one, and see whether the small one still bases its "
+                "decision on the same evidence.")
     if not entries:
         first_steps()
     else:
@@ -34,24 +34,25 @@ def main() -> None:
 
 
 def first_steps() -> None:
-    """The empty state: the demo, or one's own pictures."""
+    """The empty state: the demo, or the user's own images."""
     with st.grid(2, min_column_width=320):
         with st.container(border=True, height="stretch"):
             st.subheader("See it work", anchor=False)
-            st.markdown("Three short trainings on drawn brain scans: a teacher, a five-layer student taught by it, and "
-                        "the same student without a teacher. It takes about a minute and needs no data.")
+            st.markdown("Three short trainings on drawn brain scans: a teacher, a five-layer student distilled from "
+                        "it, and the same student without a teacher (the control). It takes about a minute and "
+                        "needs no data.")
             demo_button("primary")
         with st.container(border=True, height="stretch"):
-            st.subheader("Use your own pictures", anchor=False)
-            st.markdown("A folder or a zip with one folder per class, or a MedMNIST file. Look at what is in it first, "
-                        "then choose a teacher and a student.")
+            st.subheader("Use your own images", anchor=False)
+            st.markdown("A folder or a zip with one folder per class, or a MedMNIST file. Inspect it first, then "
+                        "choose a teacher and a student.")
             with st.container(horizontal=True):
                 links.data(label="Open a data set")
                 links.distil(label="Set up a distillation")
 
 
 def toolbar() -> None:
-    """The next steps for somebody who has runs already."""
+    """The next steps when there are runs already."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if links.exists("pages/distill.py") and st.button("New distillation", type="primary", icon=":material/add:"):
             st.switch_page("pages/distill.py")
@@ -85,10 +86,10 @@ def attention(entries: list[Entry]) -> None:
 
 
 def running(entries: list[Entry]) -> None:
-    """What trains now, renewed while it does."""
+    """Running trainings, polled."""
     ids = [entry.run.id for entry in entries if entry.active]
     if ids:
-        st.subheader("In training", anchor=False)
+        st.subheader("Training", anchor=False)
         st.fragment(_running, run_every=layout.POLL)(ids)
 
 
@@ -104,7 +105,7 @@ def _running(ids: list[str]) -> None:
     for trial in sorted(trials, key=lambda trial: not trial.running)[:LIVE]:
         cards.live(trial)
     if len(trials) > LIVE:
-        links.run(label=f"{len(trials) - LIVE} more wait for their turn")
+        links.run(label=f"{len(trials) - LIVE} more queued")
 
 
 def results(trials: list[Trial]) -> None:
@@ -122,14 +123,15 @@ def results(trials: list[Trial]) -> None:
 
 
 def how_it_works() -> None:
-    """The idea in three sentences, and whose it is."""
+    """The method in three sentences, with its papers."""
     st.subheader("How it works", anchor=False)
     with st.grid(3, min_column_width=240):
-        st.markdown("**1 · Teach**  \nA large network, the *teacher*, learns to classify the pictures.")
+        st.markdown("**1 · Train a teacher**  \nA large network, the *teacher*, learns to classify the images.")
         st.markdown("**2 · Distil**  \nA *student* of a few layers learns from the labels and from the teacher's "
-                    "softened answers. A *control*, the same student without a teacher, shows what distilling bought.")
-        st.markdown("**3 · Compare**  \nThe teacher's Grad-CAM heat map beside the student's feature maps, layer by "
-                    "layer, for the same picture: do they look at the same place?")
+                    "softened outputs. A *control*, the same student without a teacher, measures the gain from "
+                    "distillation.")
+        st.markdown("**3 · Compare**  \nThe teacher's Grad-CAM heat map beside the student's feature maps, stage by "
+                    "stage, for the same image: do they rely on the same region?")
     # Not a caption: that is paler, and links in it would be too pale to read.
     st.markdown(":small[After [KD-FMV](https://arxiv.org/abs/2502.15959) (Jiang et al., AAAI-25) and "
                 "[MED-TEX](https://arxiv.org/abs/2008.02593) (Nguyen-Duc et al., ISBI 2022).]")

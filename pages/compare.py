@@ -1,4 +1,4 @@
-"""Do they look at the same thing? One image: the teacher's map beside its student's, and every layer of either."""
+"""Compare: heat maps of teacher and student for one image, and every stage of either."""
 
 import streamlit as st
 
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def _nothing_yet() -> None:
-    st.markdown("A student's layers appear here beside its teacher's Grad-CAM once a student has been distilled.")
+    st.markdown("A student's stage maps appear here beside its teacher's Grad-CAM once a student has been distilled.")
     with st.container(horizontal=True):
         st.page_link("pages/distill.py", label="Distil a student", icon=":material/science:")
         st.page_link("dashboard.py", label="Go to the demo", icon=":material/play_arrow:")

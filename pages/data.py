@@ -40,16 +40,16 @@ def opened(reference: str, size: int) -> Dataset:
     if kept and kept[0] == key:
         return kept[1]
     slot = st.empty()
-    told = -1
+    reported = -1
 
-    def tell(phase: str, share: float) -> None:
-        nonlocal told
-        if int(share * 100) != told:  # a message per image would cost more than the image
-            told = int(share * 100)
-            slot.progress(min(1.0, share), text=f"{phase} · {told} %")
+    def report(phase: str, share: float) -> None:
+        nonlocal reported
+        if int(share * 100) != reported:  # a message per image would cost more than the image
+            reported = int(share * 100)
+            slot.progress(min(1.0, share), text=f"{phase} · {reported} %")
 
     with st.spinner("Opening the data set …", show_time=True):
-        data = datasets.open_dataset(reference, size, store().paths, tell)
+        data = datasets.open_dataset(reference, size, store().paths, report)
     slot.empty()
     st.session_state[OPENED] = (key, data)
     return data

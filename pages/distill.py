@@ -49,11 +49,11 @@ def _follow_link() -> None:
 
 
 def _shown() -> Distillation | None:
-    """The distillation to follow: the one asked for, else the one under way, else the last. Raises UsageError."""
+    """The distillation to follow: the one requested, else the one under way, else the last. Raises UsageError."""
     runs = store()
-    asked = st.session_state.get("distil_run")
-    if asked and (asked in runs or asked == st.query_params.get("run")):
-        return progress.find(runs, asked)
+    requested = st.session_state.get("distil_run")
+    if requested and (requested in runs or requested == st.query_params.get("run")):
+        return progress.find(runs, requested)
     return progress.latest(runs)
 
 

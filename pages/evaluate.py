@@ -32,8 +32,8 @@ def main() -> None:
     found = scored(cast)
     missing = [cast[role] for role in (TEACHER, STUDENT) if role not in found]
     if missing:
-        st.info(f"The test answers of {missing[0].id} are missing from its folder, so there is nothing to show. Write "
-                f"them anew: `python -m kd evaluate {missing[0].id}`.", icon=":material/search_off:")
+        st.info(f"The test predictions of {missing[0].id} are missing from its folder, so there is nothing to show. "
+                f"Compute them again: `python -m kd evaluate {missing[0].id}`.", icon=":material/search_off:")
         return
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)
@@ -52,11 +52,13 @@ def _nothing_yet() -> None:
 def _student(students: list[Run]) -> Run:
     """The student chosen, which the address names."""
     by_id = {run.id: run for run in students}
-    asked = st.query_params.get("run", "")
-    if asked and asked != st.session_state.get(LINK):
-        found = asked if asked in by_id else next((run.id for run in students if asked in _relatives(run)), "")
+    requested = st.query_params.get("run", "")
+    if requested and requested != st.session_state.get(LINK):
+        found = requested if requested in by_id else next((run.id for run in students
+                                                           if requested in _relatives(run)), "")
         if not found:
-            st.warning(f"There is no finished student {asked!r}; the newest is shown.", icon=":material/search_off:")
+            st.warning(f"There is no finished student {requested!r}; the newest is shown.",
+                       icon=":material/search_off:")
         st.session_state[RUN] = found or students[0].id
     if st.session_state.get(RUN) not in by_id:
         st.session_state[RUN] = students[0].id

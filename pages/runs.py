@@ -64,7 +64,7 @@ def interrupted(entries: list[Entry]) -> None:
     one = len(broken) == 1
     with st.container(border=True):
         st.markdown(f":material/pause_circle: **{'One run was' if one else f'{len(broken)} runs were'} interrupted.** "
-                    "Each goes on from its last full epoch and ends as if nothing had happened.")
+                    "Each goes on from its last full epoch and ends as it would have without the interruption.")
         st.caption(plain(" · ".join(f"{entry.title} on {run_list.data_name(entry.spec)}" for entry in broken[:6])))
         with usage_errors():
             if st.button("Resume" if one else f"Resume all {len(broken)}", type="primary", key="resume-all",
@@ -176,11 +176,11 @@ def selected(entries: list[Entry]) -> None:
 
 def _follow_link(known: set[str]) -> None:
     """Take the run from the address, unless this page wrote it itself."""
-    asked = st.query_params.get("run")
-    if asked and asked not in known:
-        st.warning(f"There is no run {asked!r}: it may have been deleted.", icon=":material/search_off:")
-    elif asked and asked != st.session_state.get(LINK):
-        st.session_state[RUN] = asked
+    requested = st.query_params.get("run")
+    if requested and requested not in known:
+        st.warning(f"There is no run {requested!r}: it may have been deleted.", icon=":material/search_off:")
+    elif requested and requested != st.session_state.get(LINK):
+        st.session_state[RUN] = requested
     if st.session_state.get(RUN) not in known:
         st.session_state[RUN] = None  # deleted since it was chosen
 

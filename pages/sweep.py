@@ -1,4 +1,4 @@
-"""Which settings distil best? Many distillations under one teacher, as one plan and one picture."""
+"""Which settings distil best? Many distillations under one teacher, as one plan and one chart."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Explainers that take long: computed on the queue, kept with the runs, shown from then on."""
+"""Slow explainers: computed on the queue, saved with the runs, shown from then on."""
 
 from dataclasses import asdict
 
@@ -27,7 +27,7 @@ def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> 
     """The comparison by this explainer once all its maps have been computed; until then as it is, and the way there."""
     title = EXPLAINERS[explainer].info.title
     if chosen.number is None:
-        st.info(f"{title} takes long, so it is computed in the background and kept with the run, as an upload is not. "
+        st.info(f"{title} is slow, so it is computed in the background and saved with the run, for test images only. "
                 "Choose a test image for it. Grad-CAM is shown.", icon=":material/info:")
         return comparison
     wanted = SavedKey(explainer, chosen.number, comparison.target, stage)
@@ -52,8 +52,8 @@ def _state(part: ModelPanel) -> tasks.TaskState:
 def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str) -> None:
     """The one next step."""
     patience = PATIENCE[EXPLAINERS[wanted.explainer].info.cost]
-    st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and kept; until then "
-                "Grad-CAM is shown.")
+    st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and saved; until "
+                "then Grad-CAM is shown.")
     for part in missing:
         state = _state(part)
         if state.state == FAILED and dict(state.args) == asdict(wanted):
@@ -61,12 +61,12 @@ def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str) -> None:
     unfinished = [part.role for part in missing if part.explanation.run.status != FINISHED]
     models = f"{len(missing)} model{'s' if len(missing) > 1 else ''}"
     st.button(f"Compute for {models}", type="primary", icon=":material/hourglass_top:", disabled=bool(unfinished),
-              on_click=_ask, args=(missing, wanted))
+              on_click=_submit, args=(missing, wanted))
     if unfinished:
         st.caption(f"This needs finished runs: {' and '.join(unfinished)} have not finished yet.")
 
 
-def _ask(missing: list[ModelPanel], wanted: SavedKey) -> None:
+def _submit(missing: list[ModelPanel], wanted: SavedKey) -> None:
     for part in missing:
         queue(store().paths).submit_task(part.explanation.run, TASK, asdict(wanted))
 

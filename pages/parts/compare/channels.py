@@ -1,4 +1,4 @@
-"""The channels that carry the decision, with their own maps."""
+"""The channels that contribute most to the target class, with their maps."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from kd.inspection.layer_report import LAYER_PLOTS, LayerReport, StageResult
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
-from pages.parts.compare.maps import told
+from pages.parts.compare.maps import class_badge
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress
 from pages.parts.shared import links
 from pages.parts.shared.format import plain
@@ -16,14 +16,14 @@ from pages.parts.shared.images import colour_bar
 
 
 def channels(comparison: Comparison, chosen: Chosen) -> None:
-    """A fragment: other colours or another layer are drawn without asking anything else."""
+    """A fragment: other colours or another stage are drawn without computing anything else."""
     st.fragment(_channels)(comparison, chosen)
 
 
 def _channels(comparison: Comparison, chosen: Chosen) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(f"What carries “{plain(comparison.target)}”", anchor=False, width="content")
-        told(LAYER_PLOTS["channels"].class_specific)
+        st.subheader(f"Channels contributing to “{plain(comparison.target)}”", anchor=False, width="content")
+        class_badge(LAYER_PLOTS["channels"].class_specific)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         part = roles.pick(comparison)
         read = roles.layers(part, comparison, chosen)
@@ -31,7 +31,7 @@ def _channels(comparison: Comparison, chosen: Chosen) -> None:
         dressed = dress(chosen)
     _tiles(view, dressed)
     st.caption(f"{LAYER_PLOTS['channels'].reading_note} {_sum(read, view)}")
-    takeaway(comparison, {"Layers": lambda: read.picture(dressed.opacity, dressed.colormap)},
+    takeaway(comparison, {"Stages": lambda: read.picture(dressed.opacity, dressed.colormap)},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)
     url_state.renew()
 
@@ -40,13 +40,13 @@ def _stage(read: LayerReport) -> StageResult:
     """Counted from the end in the address, so that it means the same for a deeper model."""
     offered = tuple(range(-len(read.stages), 0))
     links.valid("compare_channels_of", offered, -1)
-    chosen = st.selectbox("Layer", offered, key="compare_channels_of", persist_state="session", width=170,
+    chosen = st.selectbox("Stage", offered, key="compare_channels_of", persist_state="session", width=170,
                           format_func=lambda place: read.stages[place].stage_map.label.capitalize())
     return read.stages[chosen]
 
 
 def _tiles(view: StageResult, dressed: Dress) -> None:
-    """One scale: the channels of one layer are features of one kind."""
+    """One scale: the channels of one stage are features of one kind."""
     scale = colour_scale.shared_scale([one.map.values for one in view.channels])
     with st.grid(min_column_width=130, gap="small"):
         bare(dressed)
@@ -61,8 +61,8 @@ def _tiles(view: StageResult, dressed: Dress) -> None:
 def _sum(read: LayerReport, view: StageResult) -> str:
     """What the channels shown add, and all."""
     shown, every = sum(one.contribution for one in view.channels), float(view.contributions.sum())
-    told = (f"These {len(view.channels)} of {len(view.contributions)} channels add {shown:+.2g} to the score; "
-            f"all together {every:+.2g}{', because others speak against' if every < shown else ''}.")
+    text = (f"These {len(view.channels)} of {len(view.contributions)} channels add {shown:+.2g} to the score; "
+            f"all channels {every:+.2g}{', because others contradict the class' if every < shown else ''}.")
     if read.bias is not None and view is read.stages[-1]:
-        told += f" With the class's bias of {read.bias:+.2g} that is the model's score."
-    return told
+        text += f" Adding the class's bias of {read.bias:+.2g} gives the model's score."
+    return text

@@ -46,17 +46,17 @@ def _bars(part: ModelPanel, ticks: list[str]) -> go.Bar:
 
 
 def costs(comparison: Comparison) -> None:
-    """Times of forward pass, map and layer maps per model."""
+    """Times of forward pass, map and stage maps per model."""
     st.subheader("Cost", anchor=False)
     rows = [row for part in comparison.panels for row in _part_rows(part)]
     title = EXPLAINERS[comparison.explainer].info.title
     ratio = comparison.ratios()
     masks = ", mask" if MASK in ratio else ""
     st.table(rows, border="horizontal", hide_index=True,
-             alt=f"Times of forward pass, {title}{masks} and layer maps per model")
-    once = " Slow explanations ran once." if EXPLAINERS[comparison.explainer].info.cost != "instant" else ""
-    also = f", and making its mask {_plain(ratio[MASK])} times" if MASK in ratio else ""
-    st.caption(f"Making the student's layer maps is {_plain(ratio[HIERARCHY])} times as fast as making the "
+             alt=f"Times of forward pass, {title}{masks} and stage maps per model")
+    once = " Slow explanations were timed once." if EXPLAINERS[comparison.explainer].info.cost != "instant" else ""
+    also = f", its mask {_plain(ratio[MASK])} times" if MASK in ratio else ""
+    st.caption(f"The student's stage maps are computed {_plain(ratio[HIERARCHY])} times as fast as the "
                f"teacher's {title}{also}. "
                + protocol_line(comparison.teacher.explanation.protocol) + once)
 
@@ -75,7 +75,7 @@ def _part_rows(part: ModelPanel) -> list[dict[str, str]]:
     if part.extra_mask:
         rows.append(_row(part, EXPLAINERS[MASK].info.title, part.extra_mask.timing, _ratio(part.extra_mask)))
     if part.stage_maps:
-        rows.append(_row(part, "layer maps", part.stage_maps.timing, _ratio(part.stage_maps)))
+        rows.append(_row(part, "stage maps", part.stage_maps.timing, _ratio(part.stage_maps)))
     return rows
 
 

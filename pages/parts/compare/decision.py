@@ -1,4 +1,4 @@
-"""The decision as it forms: what each layer alone would answer, and how well its read-out does in general."""
+"""Linear probes per stage: what each predicts for the image, and its accuracy on the test set."""
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -12,7 +12,7 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
-from pages.parts.compare.maps import told
+from pages.parts.compare.maps import class_badge
 from pages.parts.shared.context import store
 from pages.parts.shared.format import percent, plain, tick
 from pages.parts.shared.theme import CHART, tidy
@@ -26,8 +26,8 @@ HUES = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#8A8F94", "#9A6324")  # aft
 def decision(comparison: Comparison, chosen: Chosen) -> None:
     """The whole view."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader("How the decision forms", anchor=False, width="content")
-        told(LAYER_PLOTS["decision"].class_specific)
+        st.subheader("Linear probes per stage", anchor=False, width="content")
+        class_badge(LAYER_PLOTS["decision"].class_specific)
     part = roles.pick(comparison)
     url_state.renew()
     if tasks.status(part.explanation.run, TASK).active:
@@ -42,26 +42,26 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
         _forming(read, chosen.truth, COLOURS[part.role])
     with right:
         _accuracies(read)
-    takeaway(comparison, {"Layers": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
+    takeaway(comparison, {"Stages": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
 
 
 def _missing(part: ModelPanel) -> None:
-    """The one next step where a run has no read-outs."""
+    """The one next step where a run has no linear probes."""
     run, state = part.explanation.run, tasks.status(part.explanation.run, TASK)
     st.markdown(f"{LAYER_PLOTS['decision'].reading_note} The linear probes of the {part.role} have not been trained "
                 "yet: one pass over its training images, once, in the background.")
     if state.state == FAILED:
-        st.error(state.reason or "It failed without a reason.", icon=":material/error:")
+        st.error(state.reason or "It failed; no reason was recorded.", icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
         st.caption(f"The last attempt was {state.state}.")
     finished = run.status == FINISHED
-    st.button("Try again" if state.state == FAILED else "Fit the read-outs", type="primary", disabled=not finished,
-              icon=":material/stacked_line_chart:", on_click=_ask, args=(run,))
+    st.button("Try again" if state.state == FAILED else "Train linear probes", type="primary", disabled=not finished,
+              icon=":material/stacked_line_chart:", on_click=_submit, args=(run,))
     if not finished:
-        st.caption(f"The {part.role} is {run.status}. Its read-outs can be fitted once it has finished.")
+        st.caption(f"The {part.role} is {run.status}. Its linear probes can be trained once it has finished.")
 
 
-def _ask(run: Run) -> None:
+def _submit(run: Run) -> None:
     queue(store().paths).submit_task(run, TASK)
 
 
@@ -76,21 +76,21 @@ def _fitting(run: Run) -> None:
         st.rerun()
     waits = state.state == QUEUED
     st.progress(min(1.0, max(0.0, state.share)),
-                text=state.phase or ("waiting for what trains or computes before it" if waits else "starting"))
+                text=state.phase or ("queued" if waits else "starting"))
     st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run,))
 
 
 def _forming(read: LayerReport, truth: str | None, tint: str) -> None:
-    """A line per class over the layers; what the model itself says comes last."""
-    assert read.decision is not None, "asked only where there are read-outs"
-    ticks = [*(f"Layer {view.number + 1}" for view in read.stages), "The model"]
+    """A line per class over the stages; the model's own probability comes last."""
+    assert read.decision is not None, "called only where there are linear probes"
+    ticks = [*(f"Stage {view.number + 1}" for view in read.stages), "Model"]
     shown = _shown(read)
     rest = iter(HUES)
     figure = go.Figure([_line(read, number, ticks, truth, tint if number == read.target else next(rest))
                         for number in shown])
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_decision",
-                    alt="Probability of each class after each layer, and by the model")
+                    alt="Probability of each class by each stage's linear probe, and by the model")
     st.caption(
         f"{_settled(read)} {LAYER_PLOTS['decision'].reading_note}"
         + (" ✓ marks the true class." if truth else "")
@@ -99,7 +99,7 @@ def _forming(read: LayerReport, truth: str | None, tint: str) -> None:
 
 
 def _line(read: LayerReport, number: int, ticks: list[str], truth: str | None, hue: str) -> go.Scatter:
-    assert read.decision is not None, "asked only where there are read-outs"
+    assert read.decision is not None, "called only where there are linear probes"
     name = tick(read.classes[number]) + (" ✓" if read.classes[number] == truth else "")
     target = number == read.target
     return go.Scatter(x=ticks, y=list(read.decision[:, number]), name=f"<b>{name}</b>" if target else name,
@@ -108,8 +108,8 @@ def _line(read: LayerReport, number: int, ticks: list[str], truth: str | None, h
 
 
 def _shown(read: LayerReport) -> list[int]:
-    """The likeliest classes at any layer, always with the target, in their own order."""
-    assert read.decision is not None, "asked only where there are read-outs"
+    """The likeliest classes at any stage, always with the target, in their own order."""
+    assert read.decision is not None, "called only where there are linear probes"
     likely = read.decision.max(axis=0)
     likely[read.target] = 2.0
     return sorted((-likely).argsort(kind="stable")[:MOST].tolist())
@@ -124,17 +124,17 @@ def _settled(read: LayerReport) -> str:
 
 
 def _accuracies(read: LayerReport) -> None:
-    """How often each layer's read-out is right on the test set, beside the model and chance."""
+    """Test accuracy of each stage's linear probe, beside the model and the majority-class baseline."""
     facts = read.accuracies
-    assert facts is not None, "read-outs come with them"
-    ticks = [f"Layer {stage['stage'] + 1}" for stage in facts["stages"]]
-    figure = go.Figure(go.Bar(x=ticks, y=[stage["test_accuracy"] for stage in facts["stages"]], name="read-out",
+    assert facts is not None, "linear probes come with them"
+    ticks = [f"Stage {stage['stage'] + 1}" for stage in facts["stages"]]
+    figure = go.Figure(go.Bar(x=ticks, y=[stage["test_accuracy"] for stage in facts["stages"]], name="linear probe",
                               marker_color=COLOURS[CONTROL], hovertemplate="%{y:.1%}"))
-    for name, dash in (("model", "solid"), ("chance", "dot")):
-        share = facts[name]["test_accuracy"]
+    for key, name, dash in (("model", "model", "solid"), ("chance", "majority class", "dot")):
+        share = facts[key]["test_accuracy"]
         figure.add_scatter(x=ticks, y=[share] * len(ticks), name=f"{name} {percent(share)}", mode="lines",
                            line={"dash": dash, "color": COLOURS[TEACHER], "width": 2}, hovertemplate="%{y:.1%}")
     figure.update_yaxes(range=[0, 1.08], tickformat=".0%")
     st.plotly_chart(tidy(figure, 330), config=CHART, key="compare_readouts",
-                    alt="Test accuracy of each layer's read-out, of the model, and by chance")
-    st.caption(f"Right answers over {facts['images']['test']:,} test images. {facts['protocol']} {facts['paper']}.")
+                    alt="Test accuracy of each stage's linear probe, of the model, and of the majority class")
+    st.caption(f"Accuracy on {facts['images']['test']:,} test images. {facts['protocol']} {facts['paper']}.")

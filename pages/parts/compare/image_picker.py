@@ -23,7 +23,7 @@ ANY = "any class"
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A picture [S, S, 3] with what is known about it. number: in the test set, None for an upload."""
+    """An image [S, S, 3] with what is known about it. number: in the test set, None for an upload."""
 
     image: NDArray[np.uint8]
     digest: str
@@ -33,7 +33,7 @@ class Chosen:
 
 
 def pick_image(student: Run) -> Chosen | None:
-    """Let a person choose; None while there is nothing chosen. Raises UsageError for what cannot be opened."""
+    """The image chosen; None while there is nothing chosen. Raises UsageError for what cannot be opened."""
     st.session_state.setdefault("compare_source", TEST)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = st.segmented_control("Image", SOURCES, key="compare_source", required=True, persist_state="session")
@@ -44,11 +44,11 @@ def pick_image(student: Run) -> Chosen | None:
 
 
 def _upload(student: Run) -> Chosen | None:
-    file = st.file_uploader("A picture of the same kind", key="compare_upload", max_upload_size=20,
+    file = st.file_uploader("An image of the same kind", key="compare_upload", max_upload_size=20,
                             type=["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp"],
-                            help="It is looked at in memory and not kept.")
+                            help="It stays in memory and is not saved.")
     if file is None:
-        st.caption(f"Fitted into {student.spec.image_size} px with black bars, as the models saw their pictures.")
+        st.caption(f"Fitted into {student.spec.image_size} px with black bars, as the training images were.")
         return None
     image = decode(file.getvalue(), student.spec.image_size)
     return Chosen(image, _digest(image))
@@ -56,7 +56,7 @@ def _upload(student: Run) -> Chosen | None:
 
 def _some(student: Run, data: Dataset) -> tuple[NDArray[np.int64], bool]:
     """The test images on offer: those that pass the filters, or all and True where none does."""
-    with st.popover("Only some", icon=":material/filter_alt:", help="By true class, and by who is right."):
+    with st.popover("Filter", icon=":material/filter_alt:", help="By true class, and by which model is right."):
         numbers = _filtered(student, data)
     none_left = not len(numbers)
     if none_left:
@@ -75,8 +75,8 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
     test = data.test
     truth = data.classes[test.labels[number]]
     place = f"{int(np.searchsorted(numbers, number)) + 1:,} of {len(numbers):,}"
-    st.caption("No test image is of this kind, so all are offered." if none_left else
-               f"{place} · truly **{plain(truth)}** · `{test.names[number]}`", width="content")
+    st.caption("No test image passes the filter, so all are offered." if none_left else
+               f"{place} · true class: **{plain(truth)}** · `{test.names[number]}`", width="content")
     image = np.asarray(test.images[number])
     return Chosen(image, _digest(image), number, truth, _mask(test, number))
 
@@ -94,8 +94,8 @@ def _filtered(student: Run, data: Dataset) -> NDArray[np.int64]:
     by_teacher, by_student = load(store()[student.spec.teacher]), load(student)
     both = by_teacher is not None and by_student is not None
     label = st.selectbox("True class", (ANY, *data.classes), key="compare_class", persist_state="session", width=190)
-    case = st.selectbox("Answers", CASES, key="compare_case", persist_state="session", disabled=not both, width=260,
-                        help="Needs the test answers of teacher and student: there when both have finished.")
+    case = st.selectbox("Predictions", CASES, key="compare_case", persist_state="session", disabled=not both, width=260,
+                        help="Needs the test predictions of teacher and student, which exist once both have finished.")
     numbers = np.arange(len(data.test))
     if by_teacher is not None and by_student is not None and case in CASES and case != ALL:
         numbers = select_cases(case, by_teacher, by_student)
@@ -126,7 +126,7 @@ def _go(number: int) -> None:
 
 
 def _thumbnails(data: Dataset, numbers: NDArray[np.int64]) -> None:
-    with st.popover("Choose by eye", icon=":material/grid_view:"):
+    with st.popover("Browse images", icon=":material/grid_view:"):
         pages = -(-len(numbers) // PAGE)
         page = st.pagination(pages, key="compare_page") if pages > 1 else 1
         first = (min(page, pages) - 1) * PAGE

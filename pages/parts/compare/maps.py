@@ -1,4 +1,4 @@
-"""The maps: one explainer on every model, and one model layer by layer."""
+"""The maps: one explainer on every model, and one model stage by stage."""
 
 import streamlit as st
 
@@ -17,7 +17,7 @@ from pages.parts.shared.format import percent, plain
 from pages.parts.shared.images import colour_bar
 
 LAYERS = {url_state.STAGE: "Stage maps", url_state.WEIGHTED: "Class-weighted"}
-FILLS = {"mean": "the average training picture", "blur": "the picture itself, blurred"}  # by `mask_fill`
+FILLS = {"mean": "the mean training image", "blur": "the image itself, blurred"}  # by `mask_fill`
 HELD = 0.99  # of all values are told apart by the shared scale; the rest, single peaks, have its end's colour
 
 
@@ -31,7 +31,7 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
         dressed = dress(chosen)
         signed = comparison.teacher.explanation.maps[0].signed
         if signed:
-            colour_bar(SIGNED, "against", "for")
+            colour_bar(SIGNED, "contradicts", "supports")
         if not signed or any(part.mask for part in comparison.panels):
             colour_bar(dressed.colormap)
     _models(comparison, dressed)
@@ -41,22 +41,22 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
         takeaway(comparison, figures, comparison.arrays, comparison.to_json)
     else:
         role, found = read
-        takeaway(comparison, {**figures, "Layers": lambda: found.picture(dressed.opacity, dressed.colormap)},
+        takeaway(comparison, {**figures, "Stages": lambda: found.picture(dressed.opacity, dressed.colormap)},
                  lambda: {**comparison.arrays(), **{f"{role}_{name}": one for name, one in found.arrays().items()}},
                  lambda: {**comparison.to_json(), "layers": {role: found.to_json()}})
     url_state.renew()
 
 
-def told(class_specific: bool) -> None:
-    """Whether another target class gives another picture."""
+def class_badge(class_specific: bool) -> None:
+    """A badge: whether the maps depend on the target class."""
     st.badge("class-specific" if class_specific else "not class-specific", color="green" if class_specific else "gray")
 
 
 def _models(comparison: Comparison, dressed: Dress) -> None:
     facts = EXPLAINERS[comparison.explainer].info
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(f"Where they look for “{plain(comparison.target)}”", anchor=False, width="content")
-        told(facts.class_specific)
+        st.subheader(f"Evidence for “{plain(comparison.target)}”", anchor=False, width="content")
+        class_badge(facts.class_specific)
     masked = [part for part in comparison.panels if part.mask]
     # Of three models the one behind a mask has a line of its own: its map, the mask, and what it sees.
     columns = "auto" if len(comparison.panels) > 3 else 3 if masked else 4
@@ -68,19 +68,20 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
     for part in masked:
         st.caption(_shown(part))
     if not facts.early_stages and _is_early(comparison):
-        st.caption(f"{facts.title} says little before the last stage. LayerCAM and the class-weighted maps below do.")
+        st.caption(f"{facts.title} is unreliable before the last stage: use LayerCAM or the class-weighted maps below.")
     if comparison.others:
         st.caption(roles.who(comparison))
 
 
 def _model(part: ModelPanel, dressed: Dress) -> None:
-    """Where one model looks; where it has a mask, that too, and the picture as it sees it."""
+    """Where one model looks; where it has a mask, that too, and the image as it sees it."""
     _heat(part.role, part.explanation, dressed, f"cam-{part.role}")
     if part.extra_mask:
         _heat(part.role, part.extra_mask, dressed, f"mask-{part.role}")
     if part.masked_image is not None:
         with st.container(gap="xxsmall"):
-            picture(part.masked_image, dressed, f"What the {part.role} sees", f"The picture as the {part.role} sees it")
+            picture(part.masked_image, dressed, f"Masked input of the {part.role}",
+                    f"The masked image, input of the {part.role}")
 
 
 def _heat(role: str, explanation: Explanation, dressed: Dress, key: str) -> None:
@@ -93,14 +94,14 @@ def _heat(role: str, explanation: Explanation, dressed: Dress, key: str) -> None
 def _seeing(comparison: Comparison) -> str:
     """What the chosen explainer shows; a mask has a line of its own."""
     facts = EXPLAINERS[comparison.explainer].info
-    text = f"{facts.title} stands in where a model has no mask. " if len(comparison.explainers) > 1 else ""
-    text += f"{facts.reading_note} Each map is scaled to its own range: two models' scores have no common unit."
+    text = f"{facts.title} is shown for models without a mask. " if len(comparison.explainers) > 1 else ""
+    text += f"{facts.reading_note} Each map is scaled to its own range: scores of two models are not comparable."
     if any(part.mask for part in comparison.panels):
-        text += " A mask is not scaled: its values have one."
+        text += " A mask is not scaled."
     if facts.class_specific and any(
         part.explanation.maps[0].blank and part.explanation is not part.mask for part in comparison.panels
     ):
-        text += f" Blank: nothing speaks for “{plain(comparison.target)}”."
+        text += f" Blank: nothing supports “{plain(comparison.target)}”."
     return text
 
 
@@ -109,9 +110,9 @@ def _shown(part: ModelPanel) -> str:
     share = (
         ""
         if part.mask_area is None
-        else f" It shows **{percent(part.mask_area)}** of this picture, for any target class."
+        else f" It shows **{percent(part.mask_area)}** of this image, for any target class."
     )
-    return (f"Mask of the {part.role}: {EXPLAINERS[MASK].info.reading_note}{share} What it hides is replaced by "
+    return (f"Mask of the {part.role}: {EXPLAINERS[MASK].info.reading_note}{share} Hidden pixels are replaced by "
             f"{FILLS[part.explanation.run.spec.mask_fill]}.")
 
 
@@ -121,13 +122,13 @@ def _is_early(comparison: Comparison) -> bool:
 
 
 def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str, LayerReport] | None:
-    """One model's layers; gives what was read for them, where the plain stage maps did not do."""
+    """One model's stages; gives what was read for them, where the plain stage maps did not do."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader("Layer by layer", anchor=False, width="content")
+        st.subheader("Stage by stage", anchor=False, width="content")
         badge = st.empty()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         links.valid("compare_layers", url_state.LAYERS, url_state.STAGE)
-        kind = st.segmented_control("Layers as", url_state.LAYERS, format_func=LAYERS.__getitem__, required=True,
+        kind = st.segmented_control("Stages as", url_state.LAYERS, format_func=LAYERS.__getitem__, required=True,
                                     key="compare_layers", label_visibility="collapsed",
                                     persist_state="session") or url_state.STAGE
         part = roles.pick(comparison)
@@ -135,7 +136,7 @@ def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str
         framed = st.toggle("Receptive fields", key="compare_fields", persist_state="session",
                            help=f"{LAYER_PLOTS['field'].reading_note} Drawn as a frame.")
     with badge:
-        told(LAYER_PLOTS[kind].class_specific)
+        class_badge(LAYER_PLOTS[kind].class_specific)
     read = None
     if kind == url_state.WEIGHTED or framed or part.stage_maps is None:
         read = roles.layers(part, comparison, chosen)
@@ -150,15 +151,15 @@ def _stages(read: LayerReport | None, part: ModelPanel, dressed: Dress, framed: 
     if read is not None:
         shown = [(view.stage_map, view.field if framed else None) for view in read.stages]
     else:
-        assert part.stage_maps is not None, "without it the layers are read"
+        assert part.stage_maps is not None, "without it the stages are read"
         shown = [(one, None) for one in part.stage_maps.maps]
     _row([Tile(one, one.label.capitalize(), f"{part.role}: {one.label}", box=box) for one, box in shown], dressed)
-    st.caption(f"{LAYER_PLOTS['stage'].reading_note} Each by its own range. The target class changes the maps above, "
-               "not these." + _frames(framed))
+    st.caption(f"{LAYER_PLOTS['stage'].reading_note} Each scaled to its own range. The target class changes the maps "
+               "above, not these." + _frames(framed))
 
 
 def _weighted(read: LayerReport, part: ModelPanel, dressed: Dress, framed: bool) -> None:
-    """After `scales.per_picture` every layer has the same unit, logits of the target: so one scale is honest."""
+    """After `colour_scale.per_image` every stage has the same unit, logits of the target, and can share a scale."""
     values = [colour_scale.per_image(view.weighted.values) for view in read.stages]
     shared = st.toggle("One colour scale for all stages", key="compare_shared", persist_state="session")
     every = colour_scale.centred_scale(values, HELD)
@@ -168,8 +169,8 @@ def _weighted(read: LayerReport, part: ModelPanel, dressed: Dress, framed: bool)
           for view, one, scale in zip(read.stages, values, own, strict=True)], dressed)
     ends = (f"{every.low:.2g}", f"{every.high:+.2g}") if shared and every else ("contradicts", "supports")
     colour_bar(SIGNED, *ends)
-    st.caption(f"{LAYER_PLOTS['weighted'].reading_note} In logits: what the score would change by if the whole image "
-               "were like this place. " + ("The 1 % most extreme places have the end's colour." if shared
+    st.caption(f"{LAYER_PLOTS['weighted'].reading_note} In logits: by how much the score would change if the whole "
+               "image were like this position. " + ("The 1 % most extreme values are clipped." if shared
                                       else "± is the end of each stage's own scale.") + _frames(framed))
 
 
@@ -178,8 +179,8 @@ def _ends(scale: colour_scale.Scale | None) -> str:
 
 
 def _frames(framed: bool) -> str:
-    return (" The frame holds all the pixels that could matter to the place that speaks most for the target class, of "
-            "an explained student those of the picture behind its mask; deep layers often see everything."
+    return (" The frame holds all the pixels that can affect the position that supports the target class most; "
+            "behind a mask network, those of the masked image. Deep stages often depend on the whole image."
             ) if framed else ""
 
 

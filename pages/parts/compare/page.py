@@ -23,12 +23,12 @@ from pages.parts.shared.format import ending, percent
 from pages.parts.shared.run_list import data_name
 
 PREDICTED = ""  # stands for whatever class the teacher predicts
-VIEWS = {url_state.MAPS: "Maps", url_state.DECISION: "Decision as it forms", url_state.CHANNELS: "Channels"}
-PLACES = ("last", "last but one", "last but two", "last but three", "last but four", "last but five")
+VIEWS = {url_state.MAPS: "Maps", url_state.DECISION: "Linear probes", url_state.CHANNELS: "Channels"}
+DEPTH = 6  # stages offered, counted from the end
 
 
 def compare_page(students: list[Run]) -> None:
-    """What to compare on above, what the models see below."""
+    """Choices above, the comparison below."""
     with usage_errors():
         left, middle, right = st.columns([5, 3, 3])
         with left:
@@ -48,11 +48,11 @@ def compare_page(students: list[Run]) -> None:
                 explainer, stage = _explainer(runs), _stage(runs)
         url_state.write(student, chosen.number if chosen is not None else None)
         if chosen is not None:
-            with st.spinner("Asking the models"):
-                asked = explainer if background.instant(explainer) else CAM
+            with st.spinner("Running the models"):
+                shown_now = explainer if background.instant(explainer) else CAM
                 comparison = compared(str(store().paths.root), student.id, _stamp(student, *others), chosen.digest,
-                                      target, asked, stage, tuple(other.id for other in others), chosen.image)
-            if explainer != asked and st.session_state["compare_view"] == url_state.MAPS:
+                                      target, shown_now, stage, tuple(other.id for other in others), chosen.image)
+            if explainer != shown_now and st.session_state["compare_view"] == url_state.MAPS:
                 comparison = background.seat(comparison, chosen, explainer, stage)
             show(comparison, chosen, st.session_state["compare_view"])
 
@@ -80,17 +80,17 @@ def _short(run: Run) -> str:
 
 
 def _target(student: Run) -> str | None:
-    """The class that is asked about; None for the teacher's own prediction."""
+    """The class to explain; None for the teacher's own prediction."""
     classes = (store()[student.spec.teacher].summary or {}).get("classes", [])
     links.valid("compare_target", tuple(classes), PREDICTED)
     chosen = st.selectbox("Target class", (PREDICTED, *classes), key="compare_target", persist_state="session",
                           format_func=lambda name: name or "the teacher's prediction",
-                          help="Class-specific maps show what speaks for this class.")
+                          help="Class-specific maps show the evidence for this class.")
     return chosen or None
 
 
 def _beside(student: Run, students: list[Run]) -> list[Run]:
-    """Further students of the same pictures at the same size; nothing is offered where there are none."""
+    """Further students of the same images at the same size; nothing is offered where there are none."""
     spec = student.spec
     by_id = {run.id: run for run in students if run.id != student.id and run.spec.data == spec.data
              and run.spec.data_fingerprint == spec.data_fingerprint and run.spec.image_size == spec.image_size}
@@ -98,10 +98,10 @@ def _beside(student: Run, students: list[Run]) -> list[Run]:
     st.session_state["compare_beside"] = [run_id for run_id in named if run_id in by_id][:len(OTHERS)]
     if not by_id:
         return []
-    chosen = st.multiselect("Beside it", list(by_id), format_func=lambda run_id: _short(by_id[run_id]),
+    chosen = st.multiselect("More students", list(by_id), format_func=lambda run_id: _short(by_id[run_id]),
                             key="compare_beside", max_selections=len(OTHERS), persist_state="session",
                             placeholder="no other student", filter_mode="contains",
-                            help="Up to three further students of the same pictures at the same size.")
+                            help="Up to three further students of the same images at the same size.")
     return [by_id[run_id] for run_id in chosen]
 
 
@@ -112,7 +112,7 @@ def _view() -> None:
 
 
 def _explainer(runs: list[Run]) -> str:
-    """Only the maps ask: the other views explain in their own way."""
+    """The explainer of the maps; the other tabs have their own."""
     names = offered(runs)
     links.valid("compare_explainer", names, CAM)
     if st.session_state["compare_view"] != url_state.MAPS:
@@ -127,16 +127,23 @@ def _explained(name: str) -> str:
 
 def _stage(runs: list[Run]) -> int:
     """Counted from the end, because teacher and student differ in depth."""
-    depth = min(len(PLACES), *(len(load_model(run).model.stages) for run in runs))
-    places = tuple(-1 - place for place in range(depth))
+    depths = [len(load_model(run).model.stages) for run in runs]
+    places = tuple(-1 - place for place in range(min(DEPTH, *depths)))
     links.valid("compare_stage", places, -1)
     if st.session_state["compare_view"] != url_state.MAPS:
         return int(st.session_state["compare_stage"])
     if EXPLAINERS[st.session_state["compare_explainer"]].info.grid != "stage":
-        return -1  # its map lies on the picture
-    return st.selectbox("Stage", places, format_func=lambda stage: PLACES[-1 - stage], width=150,
+        return -1  # its map lies on the image
+    return st.selectbox("Stage", places, format_func=lambda stage: _stage_name(stage, *depths[:2]), width=240,
                         key="compare_stage", persist_state="session",
-                        help="Counted from the end of each model. An earlier one has a finer grid and sees less.") or -1
+                        help="Of the student, and at the same distance from the end of every other model. An earlier "
+                             "stage has a finer grid and a smaller receptive field.") or -1
+
+
+def _stage_name(stage: int, teacher: int, student: int) -> str:
+    """`Stage 4 of 5`, with the teacher's where that model has another depth. stage: counted from the end."""
+    name = f"Stage {student + stage + 1} of {student}"
+    return name if teacher == student else f"{name} (teacher: {teacher + stage + 1} of {teacher})"
 
 
 def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
@@ -147,7 +154,7 @@ def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
 @st.cache_data(max_entries=32, show_spinner=False)
 def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
              explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
-    """The comparison, kept for who comes back to it; `digest` stands for the picture."""
+    """The comparison, kept for who comes back to it; `digest` stands for the image."""
     runs = Store(Paths(Path(root)))
     return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
                    others=[runs[other] for other in others])

@@ -1,4 +1,4 @@
-"""Who plays in a comparison: names, colours, and the choice of one whose layers are read."""
+"""The models of a comparison: names, colours, and the choice of one whose stages are read."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def _described(run: Run) -> str:
 
 
 def pick(comparison: Comparison) -> ModelPanel:
-    """Let a person choose whose layers are read; by default the student's."""
+    """The model whose stages are read; by default the student."""
     roles = tuple(part.role for part in comparison.panels)
     links.valid("compare_of", roles, STUDENT)
     role = st.segmented_control("Of", roles, required=True, key="compare_of", format_func=str.capitalize,
@@ -48,7 +48,7 @@ def layers(part: ModelPanel, comparison: Comparison, chosen: Chosen) -> LayerRep
     run = part.explanation.run
     readouts = run.path / FACTS
     stamp = (run.status, modified(run.weights), modified(readouts))
-    with st.spinner("Reading the layers"):
+    with st.spinner("Computing the stages"):
         return _layers(str(store().paths.root), run.id, stamp, chosen.digest, comparison.target, comparison.image)
 
 

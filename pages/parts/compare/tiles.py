@@ -1,4 +1,4 @@
-"""Heat maps over a picture: how they are dressed, and one tile of them, with its values under the pointer."""
+"""Heat maps over an image: how they are dressed, and one tile of them, with its values on hover."""
 
 import base64
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ TRANSPARENT = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
 
 @dataclass(frozen=True, eq=False)
 class Dress:
-    """How every map on the page is drawn. mask: the evidence to outline, or None. values: under the pointer."""
+    """How every map on the page is drawn. mask: the evidence to outline, or None. values: shown on hover."""
 
     image: NDArray[np.uint8]
     opacity: float
@@ -36,8 +36,8 @@ def dress(chosen: Chosen) -> Dress:
     opacity = st.slider("Opacity", 0.0, 1.0, 0.5, 0.05, key="compare_opacity", persist_state="session", width=180)
     with st.popover("Appearance", icon=":material/palette:"):
         colormap = st.selectbox("Colours", MAPS, key="compare_colours", persist_state="session")
-        values = st.toggle("Values under the pointer", key="compare_values", persist_state="session",
-                           help="The raw value of each place of the map's own grid.")
+        values = st.toggle("Show values on hover", key="compare_values", persist_state="session",
+                           help="The raw value of each cell of the map's own grid.")
         marked = chosen.mask is not None and st.toggle("Outline the evidence", key="compare_outline",
                                                        persist_state="session")
     return Dress(chosen.image, opacity, colormap or MAPS[0], chosen.mask if marked else None, values)
@@ -57,18 +57,18 @@ class Tile:
 
 
 def bare(dressed: Dress) -> None:
-    """The picture without a map."""
-    picture(dressed.image, dressed, "Picture", "The picture without a heat map")
+    """The image without a map."""
+    picture(dressed.image, dressed, "Image", "The image without a heat map")
 
 
 def picture(pixels: NDArray[np.uint8], dressed: Dress, caption: str, alt: str) -> None:
-    """A picture [S, S, 3] like the one that is compared on, with the evidence where that is outlined."""
+    """An image [S, S, 3] like the one that is compared on, with the evidence where that is outlined."""
     st.image(png(outline(enlarge(pixels), dressed.mask)), caption=caption, width="stretch", output_format="PNG",
              alt=alt)
 
 
 def draw(tile: Tile, dressed: Dress, key: str) -> None:
-    """The picture under one map; a blank map leaves it as it is, and says so."""
+    """The image under one map; a blank map leaves it as it is, and says so."""
     blank = tile.map.blank and tile.scale is None
     caption = tile.caption + (" · blank" if tile.map.blank else "")
     pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
@@ -93,7 +93,7 @@ def _painted(tile: Tile, dressed: Dress, blank: bool) -> NDArray[np.uint8]:
 
 
 def _pointed(values: NDArray[np.float32], picture: bytes) -> go.Figure:
-    """The finished picture as the background of an invisible heat map that knows the values."""
+    """The finished image as the background of an invisible heat map that knows the values."""
     step = -(-max(values.shape) // HOVERED)
     shown = _averaged(values, step)
     rows, columns = shown.shape

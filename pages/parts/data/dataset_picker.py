@@ -48,8 +48,8 @@ def _title(entry: datasets.DatasetEntry) -> str:
 
 
 def _sizes() -> list[int]:
-    asked = st.session_state.get(SIZE, DEFAULT_SIZE)
-    return sorted({*SIZES, asked})
+    requested = st.session_state.get(SIZE, DEFAULT_SIZE)
+    return sorted({*SIZES, requested})
 
 
 def _follow_link() -> None:

@@ -21,7 +21,7 @@ from pages.parts.shared.format import ending, percent, plain
 TRAIN, REUSE = ("Train one", "Use a finished run")
 STUDENTS = {"plain": "Plain", "truncated": "Truncated", "timm": "timm model"}
 STUDENT_HELP = {
-    "plain": "A chain of convolutions, as in KD-FMV. Every layer is a map to look at.",
+    "plain": "A chain of convolutions, as in KD-FMV. Every layer is a stage with its own map.",
     "truncated": "The teacher's own first stages with a new classifier.",
     "timm": "Any convolutional timm model.",
 }
@@ -92,7 +92,7 @@ def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
         by_id = {run.id: run for run in ready}
         run_id = st.selectbox("Finished run", list(by_id), format_func=lambda one: _run_label(by_id[one]),
                               key=key("teacher_run"), persist_state="session",
-                              help="It is used as it is; working size and data set are then its own.")
+                              help="It is used unchanged, with its own data set and image size.")
         return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
     left, right = st.columns(2)
     with left:
@@ -157,7 +157,7 @@ def finished(teacher: str) -> bool:
 
 
 def stages(teacher: str) -> int | None:
-    """How many stages a truncated student can keep of this teacher (a model or a run); None where it cannot be told."""
+    """How many stages a truncated student can keep of this teacher (a model or a run); None where that is unknown."""
     runs = store()
     with suppress(UsageError):
         info = timm_info(runs[teacher].spec.model if teacher in runs else teacher)
@@ -181,7 +181,7 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _knobs(method: str, fine: bool = False) -> dict[str, float]:
-    """The method's own settings; fine: those instead that most people leave alone."""
+    """The method's own settings; fine: the advanced ones instead."""
     return {name: knob(method, name, about) for name, about in METHODS[method].info.hyperparameters.items()
             if about.advanced == fine}
 
@@ -200,7 +200,7 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(data: str) -> int:
-    """How many classes a data set has; 0 where there is none, which has been said then."""
+    """How many classes a data set has; 0 where there is none, which `data_fields` reports."""
     with suppress(UsageError):
         return len(dataset_info(data).classes)
     return 0
@@ -209,7 +209,7 @@ def _classes(data: str) -> int:
 def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
                 methods: Collection[str] = ()) -> dict[str, Any]:
     """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
-    an explainer is asked about where one of them trains one."""
+    the mask network's settings appear where one of them trains one."""
     idle = {"teacher_epochs"} if values["teacher"] in store() else set()
     if not any(METHODS[name].needs_mask_net for name in methods):
         idle.update(MASK_NET_FIELDS)

@@ -1,4 +1,4 @@
-"""What an explained student is shown of one picture per class, epoch by epoch; and where that explains nothing."""
+"""Masks of one image per class by epoch, and warnings of collapsed masks."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,15 +20,15 @@ TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in 
 
 
 def collapsed(runs: Sequence[Run]) -> None:
-    """Warn where the masks of finished runs explain nothing."""
+    """Warnings of finished runs whose masks collapsed."""
     for run in runs:
-        if told := mask_statistics.collapse_warning(run.summary):
+        if warning := mask_statistics.collapse_warning(run.summary):
             seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
-            st.warning(plain(seed + told), icon=":material/visibility_off:")
+            st.warning(plain(seed + warning), icon=":material/visibility_off:")
 
 
 def mask_panel(run: Run, names: Sequence[str]) -> None:
-    """Draw the masks of all probe pictures; a slider chooses the epoch. names: of the classes. Nothing before the first
+    """Draw the masks of all probe images; a slider chooses the epoch. names: of the classes. Nothing before the first
     epoch, or for a student without an explainer."""
     kept = (run.summary or {}).get("best_epoch")
     changed = modified(run.path / "probes")
@@ -37,29 +37,30 @@ def mask_panel(run: Run, names: Sequence[str]) -> None:
         return
     labels, epochs = found
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.markdown("**What the student is shown**", width="content")
+        st.markdown("**Masked input of the student**", width="content")
         epoch = _epoch(run, epochs, kept)
     with st.grid(2, min_column_width=260, gap="small"):
         for number, label in enumerate(labels):
             name = names[label] if label < len(names) else f"class {label}"
             picture, area = _picture(str(run.path), number, epoch, epochs[-1], _stamp(run, epoch))
             if picture:
-                st.image(picture, caption=f"{plain(name)} · {percent(area)} shown", width="stretch",
-                         output_format="PNG", alt=f"{name}: picture, mask, and what the mask leaves")
+                st.image(picture, caption=f"{plain(name)} · {percent(area)} unmasked", width="stretch",
+                         output_format="PNG", alt=f"{name}: image, mask, and what the mask leaves")
     strip = [str(one + 1) for one in probe_images.spread(epochs, STRIP)]
-    st.caption(f"After epoch {epoch + 1}: a validation picture, its mask (white is shown), and what the student sees."
+    st.caption(f"After epoch {epoch + 1}: a validation image, its mask (white: visible), and the student's "
+               "masked input."
                + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
-               + ("" if kept is None else f" The weights of epoch {kept + 1} are kept."))
+               + ("" if kept is None else f" The weights of epoch {kept + 1}, the best on validation, are kept."))
 
 
 def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
-    """The epoch to show: the newest, as they come, and at the end the kept one, until somebody chooses another."""
+    """The epoch to show: the newest, as they come, and at the end the kept one, until the user chooses another."""
     if len(epochs) == 1:
         return epochs[0]
     chosen = f"mask-epoch-{run.id}"
     following = epochs[-1] if kept is None else kept
     # A slider for every epoch. One that is moved by the program is moved back by a browser that has not heard of it
-    # yet, which looks like somebody's choice.
+    # yet, which looks like the user's choice.
     place = f"{chosen}-{epochs[-1]}-{kept}"
 
     def choose() -> None:
@@ -73,7 +74,7 @@ def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
 
 @lru_cache(maxsize=64)
 def _seen(run: Run, changed: int) -> tuple[list[int], list[int]] | None:
-    """(labels of the pictures, epochs), looked up anew when the folder has `changed`: polls are many."""
+    """(labels of the images, epochs), looked up anew when the folder has `changed`: polls are many."""
     watched, epochs = probe_images.load_images(run), probe_images.recorded_epochs(run)
     return (watched[1].tolist(), epochs) if watched and epochs and probe_images.load_masks(run) is not None else None
 
@@ -85,7 +86,7 @@ def _stamp(run: Run, epoch: int) -> int:
 
 @st.cache_data(max_entries=128, show_spinner=False)
 def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tuple[bytes, float]:
-    """(picture, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
+    """(image, mask and what it leaves in a row, over a strip of the mask's history; the share that is shown): one
     PNG, since every element costs at every poll. Empty where the run has been deleted since it was looked at."""
     run = Run(Path(path))
     watched, fill, found = (

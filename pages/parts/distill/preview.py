@@ -17,7 +17,7 @@ Specs = tuple[RunSpec, RunSpec, RunSpec]
 
 
 def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
-    """Check the request, draw the student's layers and its cost beside the teacher's. Raises UsageError."""
+    """Check the request, draw the student's stages and its cost beside the teacher's. Raises UsageError."""
     about = dataset_info(request.data)
     planned = plan_specs(request, store(), about)
     teacher, _, student = planned
@@ -30,30 +30,30 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
         _total("Student", student, small, rows),
         *([_explainer(masking)] if masking else []),
         {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
-         "FLOPs": times(large.flops, small.flops), "Sees": ""},
+         "FLOPs": times(large.flops, small.flops), "Receptive field": ""},
     ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
-                 alt="The student's layers")
-    st.caption("Sees: side of the square of the picture that one cell of the last grid depends on (receptive field); "
-               f"behind an explainer, of the masked picture. FLOPs of one picture at {student.image_size} px.")
+                 alt="The student's stages")
+    st.caption("Receptive field: side of the square of the image that one cell of the last grid depends on; "
+               f"behind a mask network, of the masked image. FLOPs of one image at {student.image_size} px.")
     return planned, about
 
 
 def _total(role: str, spec: RunSpec, price: cost.Cost, rows: Sequence[cost.LayerRow]) -> dict[str, str]:
     return {"": f"{role} · {spec.model_label}", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
-            "Sees": _field(rows[-1]) if rows else "–"}
+            "Receptive field": _field(rows[-1]) if rows else "–"}
 
 
 def _explainer(price: cost.Cost) -> dict[str, str]:
-    """A row of its own for what stands in front of the student's layers: it is in none of these."""
-    return {"": "of that, explainer (U-Net)", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
-            "Sees": ""}
+    """The mask network's row: it is no stage of the student."""
+    return {"": "of that, mask network (U-Net)", "Parameters": count(price.parameters), "FLOPs": count(price.flops),
+            "Receptive field": ""}
 
 
 def _layer(row: cost.LayerRow) -> dict[str, str]:
-    cells = {"Layer": row.name, "Channels": count(row.channels), "Grid": f"{row.grid}×{row.grid}",
-             "Parameters": count(row.parameters), "FLOPs": count(row.flops), "Sees": _field(row)}
+    cells = {"Stage": row.name, "Channels": count(row.channels), "Grid": f"{row.grid}×{row.grid}",
+             "Parameters": count(row.parameters), "FLOPs": count(row.flops), "Receptive field": _field(row)}
     return {name: unbroken(text) for name, text in cells.items()}
 
 

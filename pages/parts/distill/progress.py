@@ -128,8 +128,8 @@ def _controls(series: Replicates) -> None:
         st.subheader(format.plain(title(series)), anchor=False)
         with st.container(horizontal=True, width="content"):
             if busy(series):
-                asked = any(run.cancel_requested() for run in series.runs)
-                st.button("Cancelling" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
+                cancelling = any(run.cancel_requested() for run in series.runs)
+                st.button("Cancelling" if cancelling else "Cancel", icon=":material/stop_circle:", disabled=cancelling,
                           on_click=cancel, args=(series,), help="Stops within a batch. Finished runs stay, and the "
                           "best weights so far are kept; Resume goes on from the last epoch.")
             elif ended := {run.status for run in series.runs}.intersection(ENDED):
@@ -193,7 +193,7 @@ def _accuracy(role: str, history: list[dict]) -> go.Scatter:
 
 
 def _area(history: list[dict]) -> go.Scatter:
-    """The share of a validation picture that the student is shown, on average."""
+    """The share of a validation image that the student is shown, on average."""
     return go.Scatter(x=[one["epoch"] + 1 for one in history], y=[one["mask_area"] for one in history],
                       name="mask area", mode="lines+markers", marker={"size": 5},
                       line={"color": COLOURS[STUDENT], "width": 2, "dash": "dot"}, hovertemplate="%{y:.1%}")

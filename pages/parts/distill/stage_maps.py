@@ -1,4 +1,4 @@
-"""The student's stage maps of one picture per class, as they are after its newest epoch."""
+"""The student's stage maps of one image per class, as they are after its newest epoch."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,27 +16,27 @@ TILE = 128  # pixels a side
 
 
 def stage_map_panel(trio: Distillation) -> None:
-    """Draw the newest maps of one probe picture; a control chooses the class."""
+    """Draw the newest maps of one probe image; a control chooses the class."""
     changed = modified(trio.student.path / "probes")
     found = _newest(trio.student, changed) if changed else None
     if found is None:
-        st.caption("The student's maps of one picture per class appear after its first epoch.")
+        st.caption("The student's maps of one image per class appear after its first epoch.")
         return
     names = (trio.teacher.summary or {}).get("classes") or []
     labels = [names[label] if label < len(names) else f"class {label}" for label in found[0]]
-    chosen = st.selectbox("What the student's layers respond to", range(len(labels)), format_func=labels.__getitem__,
+    chosen = st.selectbox("Stage maps of the student", range(len(labels)), format_func=labels.__getitem__,
                           key=f"probe-{trio.student.id}")
     epoch = found[1]
     number = chosen if chosen is not None and chosen < len(labels) else 0
     with st.grid(min_column_width=84, gap="xsmall"):
         for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
             st.image(picture, caption=caption, width="stretch", output_format="PNG", alt=caption)
-    st.caption(f"After epoch {epoch + 1}. Channel averages, each by its own range: not class-specific.")
+    st.caption(f"After epoch {epoch + 1}. Channel averages, each scaled to its own range: not class-specific.")
 
 
 @lru_cache(maxsize=64)
 def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
-    """(labels of the pictures, newest epoch), looked up anew when the folder has `changed`: polls are many."""
+    """(labels of the images, newest epoch), looked up anew when the folder has `changed`: polls are many."""
     watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
 
@@ -52,7 +52,7 @@ def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, by
     watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     if watched is None or newest is None:  # deleted since it was looked at
         return []
-    tiles = [("picture", png(watched[0][number]))]
+    tiles = [("image", png(watched[0][number]))]
     for stage, maps in enumerate(newest[1]):
         heat = probe_images.scaled(maps[number])
         blank = "" if heat.any() else " · blank"

@@ -19,13 +19,13 @@ def seed_status(series: Replicates) -> None:
     """Draw a row per role; errors once each: what fails one run for want of data fails the next as well."""
     controls, students = zip(*series.pairs, strict=True)
     with st.container(border=True, gap="small"):
-        told: set[str] = set()
+        reported: set[str] = set()
         for role, runs in zip(ROLES, ([series.teacher], controls, students), strict=True):
             _row(role, runs, series)
             for run in runs:
-                if run.failure_reason and run.failure_reason not in told:
+                if run.failure_reason and run.failure_reason not in reported:
                     st.error(run.failure_reason, icon=":material/error:")
-                told.add(run.failure_reason)
+                reported.add(run.failure_reason)
 
 
 def _row(role: str, runs: Sequence[Run], series: Replicates) -> None:
@@ -62,7 +62,7 @@ def words(run: Run, status: str) -> str:
         return "not started"
     done = len(run.epochs())
     if status == QUEUED:
-        return "waits its turn" + (f" · goes on after epoch {done}" if done else "")
+        return "queued" + (f" · resumes after epoch {done}" if done else "")
     return f"after {done} of {run.spec.epochs} epochs" if done else "before its first epoch ended"
 
 

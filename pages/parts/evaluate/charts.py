@@ -1,4 +1,4 @@
-"""Charts of what models answered: calibration, recall, confusions."""
+"""Charts of predictions: calibration, recall, confusions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -36,9 +36,9 @@ def reliability_chart(found: Mapping[str, ModelReport]) -> go.Figure:
             x=[item["confidence"] for item in bins], y=[item["accuracy"] for item in bins], customdata=counts,
             mode="lines+markers", name=role, line={"color": COLOURS[role], "width": 2},
             marker={"size": np.interp(np.sqrt(counts), [0, np.sqrt(max(counts, default=1))], [LEAST, MOST])},
-            hovertemplate="right %{y:.0%} of %{customdata} at %{x:.0%}")
+            hovertemplate="accuracy %{y:.0%} over %{customdata} at confidence %{x:.0%}")
     figure.update_xaxes(title="confidence", tickformat=".0%", range=[0, 1.04])
-    figure.update_yaxes(title="right", tickformat=".0%", range=[-0.04, 1.06])
+    figure.update_yaxes(title="accuracy", tickformat=".0%", range=[-0.04, 1.06])
     return tidy(figure, 340).update_layout(hovermode="closest")
 
 
@@ -58,15 +58,15 @@ def recall_chart(found: Mapping[str, ModelReport]) -> go.Figure:
 
 def confusion_chart(one: ModelReport) -> go.Figure:
     """Counts in the cells, coloured by share of the true class, in the model's own hue."""
-    hover = [[f"truly {truth}, answered {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
+    hover = [[f"true class {truth}, predicted {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
               for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
     return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
                    f"{one.role.capitalize()} · {one.run.spec.model_label}", hover)
 
 
 def alike_chart(shared: SharedErrors) -> go.Figure:
-    """Counts of the same wrong answer."""
-    hover = [[f"truly {truth}, both answered {answer}: {shared.counts[row, column]} "
+    """Counts of the same wrong prediction."""
+    hover = [[f"true class {truth}, both predicted {answer}: {shared.counts[row, column]} "
               f"(expected {shared.expected[row, column]:.1f})" for column, answer in enumerate(shared.classes)]
              for row, truth in enumerate(shared.classes)]
     return _matrix(shared.counts, shared.relative, _fading(ALIKE), shared.classes, "Teacher and student",
@@ -86,8 +86,8 @@ def _matrix(text: np.ndarray, colour: np.ndarray, scale: list, classes: tuple[st
          "font": {"color": "white"} if colour[row, column] > STRONG else {}}
         for row, column in np.ndindex(*text.shape)])
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False}
-    figure.update_xaxes(title="answer", tickangle=-35, **ticks)
-    figure.update_yaxes(title="truth", autorange="reversed", **ticks)
+    figure.update_xaxes(title="predicted class", tickangle=-35, **ticks)
+    figure.update_yaxes(title="true class", autorange="reversed", **ticks)
     height = 170 + 34 * len(classes)
     return tidy(figure, height).update_layout(hovermode="closest", title={"text": title, "font": {"size": 14}})
 

@@ -1,4 +1,4 @@
-"""Charts of how good maps are: agreement above chance, its spread, faithfulness curves, the sanity check."""
+"""Charts of explanation quality: agreement above the baseline, its spread, faithfulness curves, the sanity check."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Names = Mapping[str, str]
 
 
 def excess_chart(made: Sequence[MetricRow], names: Names) -> go.Figure:
-    """A point with its interval per measure and model; 0 is chance. names: of the models, for the legend."""
+    """A point with its interval per measure and model; 0 is the baseline. names: of the models, for the legend."""
     figure = go.Figure()
     measures = list(dict.fromkeys(row.measure for row in made))
     roles = list(dict.fromkeys(row.role for row in made))
@@ -29,7 +29,7 @@ def excess_chart(made: Sequence[MetricRow], names: Names) -> go.Figure:
                            error_x={"type": "data", **reach, "thickness": 1.5, "width": 3, "color": COLOURS[role]},
                            hovertemplate="%{customdata}: %{x:+.3f}")
     figure.add_vline(x=0, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
-    figure.update_xaxes(title="above chance")
+    figure.update_xaxes(title="above baseline")
     figure.update_yaxes(autorange="reversed", tickvals=list(range(len(measures))),
                         ticktext=[name.removesuffix(" ↓") for name in measures])
     return tidy(figure, 360).update_layout(hovermode="closest")
@@ -37,7 +37,7 @@ def excess_chart(made: Sequence[MetricRow], names: Names) -> go.Figure:
 
 def spread_chart(found: Mapping[str, tuple[list[float], list[float]]],
                  chances: Mapping[str, float | None], names: Names) -> go.Figure:
-    """Shares of the pictures by rank correlation, and where chance lies."""
+    """Shares of the images by rank correlation, and the baseline."""
     figure = go.Figure()
     for role, (middles, shares) in found.items():
         figure.add_scatter(x=middles, y=shares, name=names[role], mode="lines",
@@ -45,8 +45,8 @@ def spread_chart(found: Mapping[str, tuple[list[float], list[float]]],
                            hovertemplate="%{y:.0%}")
         if (chance := chances.get(role)) is not None:
             figure.add_vline(x=chance, line={"dash": "dot", "color": COLOURS[role], "width": 2})
-    figure.update_xaxes(title="Spearman correlation (dotted: chance)")
-    figure.update_yaxes(title="pictures", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title="Spearman correlation (dotted: baseline)")
+    figure.update_yaxes(title="images", tickformat=".0%", rangemode="tozero")
     return tidy(figure, 360)
 
 
@@ -62,13 +62,13 @@ def curve_chart(result: Mapping[str, Any], kind: str, names: Names) -> go.Figure
                                    showlegend=name == "map",
                                    line={"color": COLOURS.get(role, NEUTRAL), "dash": dash, "width": 2},
                                    hovertemplate="%{y:.1%}")
-    figure.update_xaxes(title="pixels put back" if kind == "insertion" else "pixels taken away", tickformat=".0%")
+    figure.update_xaxes(title="pixels inserted" if kind == "insertion" else "pixels deleted", tickformat=".0%")
     figure.update_yaxes(title="probability", tickformat=".0%", rangemode="tozero")
     return tidy(figure, 340)
 
 
 def sanity_chart(result: Mapping[str, Any], names: Names) -> go.Figure:
-    """Likeness to the trained model's maps as scrambling goes deeper; what maps of other pictures have is dotted."""
+    """Similarity to the trained model's maps by layers randomised; that of maps of other images is dotted."""
     figure = go.Figure()
     for role, own in result.items():
         rows, colour = own["sanity"]["rows"], COLOURS.get(role, NEUTRAL)
@@ -76,9 +76,9 @@ def sanity_chart(result: Mapping[str, Any], names: Names) -> go.Figure:
         figure.add_scatter(x=steps, y=[row["spearman"]["mean"] for row in rows], name=names[role],
                            mode="lines+markers",
                            line={"color": colour, "width": 2}, customdata=[row["down_to"] for row in rows],
-                           hovertemplate="%{y:.2f} (down to %{customdata})")
+                           hovertemplate="%{y:.2f} (randomised down to %{customdata})")
         figure.add_scatter(x=steps, y=[own["sanity"]["chance"]] * len(steps), mode="lines", showlegend=False,
                            line={"color": colour, "dash": "dot", "width": 1.5}, hoverinfo="skip")
-    figure.update_xaxes(title="parts scrambled, from the head down", dtick=1)
-    figure.update_yaxes(title="Spearman with itself")
+    figure.update_xaxes(title="layers randomised, head first", dtick=1)
+    figure.update_yaxes(title="Spearman with the trained model's maps")
     return tidy(figure, 380)

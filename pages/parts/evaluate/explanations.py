@@ -1,4 +1,4 @@
-"""How good the explanations are over the test set, each number beside what chance gives."""
+"""Quality of the explanations over the test set, each number beside its baseline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,40 +40,40 @@ def explanation_section(student: Run, found: Mapping[str, ModelReport]) -> tuple
     st.subheader("Explanations", anchor=False)
     known = choices(student)
     if not known:
-        st.markdown("Do the student's heat maps agree with the teacher's more than by chance, lie on the evidence, "
-                    "show what the model uses, and what do they cost? This has not been judged for this student yet.")
+        st.markdown("Agreement of the student's heat maps with the teacher's, localisation of the evidence, "
+                    "faithfulness and cost. Not evaluated for this student yet.")
     busy = request_form(student, first=not known)
     if not known:
         return None, []
     chosen = _choose(student, known)
     result = load_all(store(), student, chosen)
     if result is None:
-        st.info("The weights or the data have changed since this was judged. Judge it again.",
+        st.info("The weights or the data have changed since this evaluation. Evaluate again.",
                 icon=":material/history:")
         return None, []
     made = rows(result)
     if not made and not busy:
-        st.caption("Nothing of this choice has been finished yet.")
+        st.caption("Nothing of this evaluation has finished yet.")
     _show(student, chosen, result, made, found)
     return chosen, made
 
 
 def _choose(student: Run, known: list[EvalKey]) -> EvalKey:
-    """What was judged last comes first."""
+    """The evaluation to show; the latest comes first."""
     by_folder = {one.folder: one for one in known}
     newest, ended = requested(student)
     if newest and (student.id, ended) != st.session_state.get(SEEN):
         st.session_state[SEEN] = (student.id, ended)
         st.session_state[CHOICE] = newest.folder
     links.valid(CHOICE, tuple(by_folder), known[0].folder)
-    return by_folder[st.selectbox("Judged", list(by_folder), key=CHOICE, persist_state="session", width=420,
+    return by_folder[st.selectbox("Evaluation", list(by_folder), key=CHOICE, persist_state="session", width=420,
                                   format_func=lambda folder: _named(by_folder[folder]))]
 
 
 def _named(choice: EvalKey) -> str:
     title = EXPLAINERS[choice.explainer].info.title if choice.explainer in EXPLAINERS else choice.explainer
     stage = STAGES.get(choice.stage, f"number {choice.stage}")
-    return f"{title} · {stage} stage · {f'{choice.limit:,}' if choice.limit else 'all'} pictures"
+    return f"{title} · {stage} stage · {f'{choice.limit:,}' if choice.limit else 'all'} images"
 
 
 def _show(
@@ -94,7 +94,7 @@ def _show(
         with tab:
             views[section]()
     if missing := missing_sections(result):
-        st.caption(f"Not judged with these weights and data: {', '.join(missing)}.")
+        st.caption(f"Not evaluated with these weights and data: {', '.join(missing)}.")
 
 
 def _names(result: Mapping[str, Any]) -> dict[str, str]:
@@ -110,39 +110,39 @@ def _agreement(student: Run, chosen: EvalKey, result: Mapping[str, Any], of: Map
     left, right = st.columns(2, gap="large")
     with left:
         st.plotly_chart(excess_chart(of[AGREEMENT], names), config=CHART, key="evaluate_excess",
-                        alt="Agreement above chance by measure and model")
+                        alt="Agreement above the baseline by measure and model")
     with right:
         stored = load_arrays(student, chosen, AGREEMENT, compared_runs(store(), student))
         if stored:
             chances = {row.role: row.chance for row in of[AGREEMENT] if row.measure.startswith("Spearman")}
             st.plotly_chart(spread_chart(spread(stored, SPREAD), chances, names), config=CHART, key="evaluate_spread",
-                            alt="Distribution of the rank correlation over the test pictures")
-    beside_chance(of[AGREEMENT], names, "Centred map")
+                            alt="Distribution of the rank correlation over the test images")
+    beside_chance(of[AGREEMENT], names, "Centre-Gaussian baseline")
     gain = next((row for row in of[GAIN_VS_CONTROL] if row.measure.startswith("Spearman")), None)
     if gain:
-        st.markdown(f"Distilling changed the agreement above chance (Spearman) by **{between(gain)}** against the "
-                    "control; a range that leaves out 0 tells.")
+        st.markdown(f"Distillation changed the agreement (Spearman, above the baseline) by **{between(gain)}** "
+                    "against the control; an interval that excludes 0 is significant.")
     pupils = result["maps"].values()
     grids = " and ".join(sorted({"×".join(map(str, one["grid"])) for one in pupils}))
-    coarse = " That is so coarse that a handful of cells decide: read an earlier stage too." \
+    coarse = " That grid is coarse: a few cells decide. Evaluate an earlier stage too." \
         if any(one["coarse"] for one in pupils) else ""
     blank = ", ".join(f"{one['blank']} with {role}" for role, one in result["maps"].items() if one["blank"])
-    st.caption(f"Maps of the class that the teacher answers, compared at {grids} cells.{coarse} Chance: the same two "
-               f"models on {result['rounds']} different pictures each. Above chance: positive is more alike, under "
-               f"every measure; in brackets {INTERVALS}."
+    st.caption(f"Maps of the class that the teacher predicts, compared at {grids} cells.{coarse} Baseline: the same "
+               f"two models on {result['rounds']} different images each. Above baseline: positive is more similar, "
+               f"under every measure; in brackets {INTERVALS}."
                + (f" Left out because a map is blank: {blank}." if blank else ""))
 
 
 def _localisation(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:
     if not made:
-        st.caption(next(iter(result.values())).get("reason", "No test picture comes with a mask."))
+        st.caption(next(iter(result.values())).get("reason", "No test image comes with evidence."))
         return
-    beside_chance(made, names, "Centred map", "Area")
+    beside_chance(made, names, "Centre-Gaussian baseline", "Area baseline")
     some = next(iter(result.values()))
-    st.caption(f"Maps of the true class against the evidence drawn in {some['images']:,} pictures. Area: the "
-               "evidence's share of the picture, which a map without preference scores. Pointing game: is the "
-               "brightest cell's middle on the evidence? The best threshold is chosen on these pictures, so it "
-               "flatters a little.")
+    st.caption(f"Maps of the true class against the evidence annotated in {some['images']:,} images. Area baseline: "
+               "the evidence's share of the image, the score of a uniform map. Pointing game: is the "
+               "centre of the brightest cell on the evidence? The best threshold is chosen on these images, so it "
+               "is slightly optimistic.")
 
 
 def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:
@@ -151,24 +151,25 @@ def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names
         kind = st.segmented_control("Curve", ("deletion", "insertion"), key="evaluate_curve", required=True,
                                     default="deletion", label_visibility="collapsed")
         st.plotly_chart(curve_chart(result, kind, names), config=CHART, key="evaluate_curves",
-                        alt=f"Probability of the answer along the {kind} curve")
+                        alt=f"Probability of the predicted class along the {kind} curve")
     with right:
         st.plotly_chart(sanity_chart(result, names), config=CHART, key="evaluate_sanity",
-                        alt="Correlation of maps with those of the trained model as layers are scrambled")
-    beside_chance(made, names, "Centred map", "Random map")
+                        alt="Correlation of maps with those of the trained model as layers are randomised")
+    beside_chance(made, names, "Centre-Gaussian baseline", "Random map")
     masked = any(own["sanity"]["rows"][-1]["down_to"] == "explainer" for own in result.values())
-    st.caption("Maps of each model's own answer. Insertion: area under the probability while the brightest pixels come "
-               "back into a blurred picture; deletion: while they are taken away; dotted: a random map. ROAD: what "
-               "taking out the darkest pixels first saves. Above chance: against a random map, positive is better "
-               "under every measure. Upper right: a map that shows what was learnt must lose its likeness to itself "
-               "as layers, from the head down, are scrambled; dotted: the likeness of maps of different pictures."
-               + (" Last comes the explainer of the explained student: its mask hangs on nothing else." if masked
+    st.caption("Maps of each model's own predicted class. Insertion: area under the probability curve while the "
+               "brightest pixels are inserted into a blurred image; deletion: while they are removed; dotted: a random "
+               "map. ROAD: half the gap in probability between removing the least and the most relevant pixels first. "
+               "Above baseline: against a random map, positive is better under every measure. Upper right, parameter "
+               "randomisation: a map that shows what was learnt changes as layers are randomised, head first; dotted: "
+               "the similarity of maps of different images."
+               + (" The mask network is randomised last: the mask depends on it alone." if masked
                   else ""))
 
 
 def _cost(result: Mapping[str, Any], made: list[MetricRow], found: Mapping[str, ModelReport], names: Names) -> None:
     side_by_side(made, found, names=names)
     protocol = result["protocol"]
-    st.caption(f"Per picture, in batches of {protocol['batch']} pictures of {protocol['image_size']} px on "
-               f"{protocol['device']} with {protocol['threads']} thread(s), models taken in turn after one uncounted "
-               f"turn: median (least–most). Mean execution time as in KD-FMV. torch {protocol['torch']}.")
+    st.caption(f"Per image, in batches of {protocol['batch']} images of {protocol['image_size']} px on "
+               f"{protocol['device']} with {protocol['threads']} thread(s), models interleaved after one warm-up "
+               f"round: median (minimum–maximum). Mean execution time as in KD-FMV. torch {protocol['torch']}.")

@@ -1,4 +1,4 @@
-"""What a teacher decides when it is shown only what a map marks, and only the rest: the mask beside other maps."""
+"""Post-hoc agreement: the teacher's predictions inside and outside the region of each map, the mask beside others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from pages.parts.shared.theme import CHART, tidy
 
 KEPT, LEFT = (NAMES[score][0] for score in ("kept", "left"))
 # After Okabe and Ito, and none of the models' hues: the best map has the one far right and the other far left.
-SHAPES = {KEPT: ("kept on the marked part", "#009E73", "circle"), LEFT: ("left on the rest", "#CC79A7", "diamond-open")}
+SHAPES = {KEPT: ("inside the mask", "#009E73", "circle"), LEFT: ("outside", "#CC79A7", "diamond-open")}
 MASK, CAM, SHAP, RANDOM = "mask", "grad-cam", "gradient-shap", "random"  # of MAPS
 
 
@@ -25,24 +25,23 @@ def posthoc(result: Mapping[str, Any], made: Sequence[MetricRow], over: Sequence
     over: the mask beside each other map."""
     st.markdown(_sentence(made, over, result["area"]["mean"]))
     st.plotly_chart(posthoc_chart(made, result["stage"]), config=CHART, key="evaluate_posthoc",
-                    alt="Share of the pictures whose decision the teacher keeps on the marked part and on the rest, "
+                    alt="Share of the images with the same prediction of the teacher inside and outside the mask, "
                         "by map")
     st.table(_table(made, result["stage"]), border="horizontal", hide_index=True,
-             alt="Decisions kept on the marked part and left on the rest, by map")
+             alt="Same prediction inside the mask and outside, by map")
     area = result["area"]
     blank = ", ".join(f"{count} of {MAPS[name]}" for name, count in result["blank"].items() if count)
-    st.caption(f"{result['images']:,} pictures, filled where hidden as the student's are. Every map marks as much of a "
-               f"picture as the mask shows of it: on average {_with_ends(area)}. The mask as the student sees it is "
-               "soft, so none of the others is its equal by chance. The teacher's maps are of its own answer. In "
-               f"brackets {INTERVALS}. Those against random are of the same pictures, and positive is better under "
-               "both."
-               + (f" Blank maps, which mark at random: {blank}." if blank else ""))
-    st.markdown("**The mask beside the other maps**")
+    st.caption(f"{result['images']:,} images, with hidden pixels filled as for the student. Every map is cut to the "
+               f"area of the mask: on average {_with_ends(area)}. Only the mask as the student's input is soft, so the "
+               "others are no exact match for it. The teacher's maps are of its own predicted class. In brackets "
+               f"{INTERVALS}. Differences from random are paired by image; positive is better in both."
+               + (f" Blank maps, replaced by random ones: {blank}." if blank else ""))
+    st.markdown("**The mask against the other maps**")
     st.table(_beside(over, result["stage"]), border="horizontal", hide_index=True,
              alt="By how much the mask is better than each other map")
-    st.caption("Differences on the same pictures: how much more is kept, how much less is left, how much more of the "
-               "evidence is found. Positive: the mask, cut to its area, is better; an interval that leaves out 0 tells."
-               + ("" if result["evidence"] else " No test picture comes with a mask of its evidence."))
+    st.caption("Differences paired by image: predictions inside, predictions outside, localisation of the evidence. "
+               "Positive: the mask, cut to its area, is better; an interval that excludes 0 is significant."
+               + ("" if result["evidence"] else " No test image comes with evidence."))
 
 
 def posthoc_chart(made: Sequence[MetricRow], stages: Mapping[str, str]) -> go.Figure:
@@ -56,7 +55,8 @@ def posthoc_chart(made: Sequence[MetricRow], stages: Mapping[str, str]) -> go.Fi
                            mode="markers", marker=marker, error_x={**error_bars(own), "color": colour},
                            customdata=[_named(row.of, stages) for row in own], hovertemplate="%{customdata}: %{x:.1%}")
         figure.add_vline(x=own[0].chance, line={"dash": "dot", "color": colour, "width": 1.5})
-    figure.update_xaxes(title="decided as before (dotted: random)", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_xaxes(title="same prediction as for the whole image (dotted: random)",
+                        tickformat=".0%", range=[-0.03, 1.03])
     figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))),
                         ticktext=[tick(_named(name, stages)) for name in names])
     return tidy(figure, 90 + 44 * len(names)).update_layout(hovermode="closest")
@@ -69,16 +69,16 @@ def _named(name: str, stages: Mapping[str, str]) -> str:
 
 def _table(made: Sequence[MetricRow], stages: Mapping[str, str]) -> list[dict[str, str]]:
     told = {(row.of, row.measure): row for row in made}
-    return [{"Map": _named(name, stages), "Kept on the marked part": unbroken(between(told[name, KEPT])),
-             "More than random": unbroken(excess(told[name, KEPT])),
-             "Left on the rest": unbroken(between(told[name, LEFT])),
-             "Less than random": unbroken(excess(told[name, LEFT]))}
+    return [{"Map": _named(name, stages), "Same prediction inside": unbroken(between(told[name, KEPT])),
+             "Inside − random": unbroken(excess(told[name, KEPT])),
+             "Same prediction outside": unbroken(between(told[name, LEFT])),
+             "Random − outside": unbroken(excess(told[name, LEFT]))}
             for name in dict.fromkeys(row.of for row in made)]
 
 
 def _beside(over: Sequence[MetricRow], stages: Mapping[str, str]) -> list[dict[str, str]]:
     """A line per other map, a column per measure."""
-    heads = {KEPT: "More kept", LEFT: "Less left"}
+    heads = {KEPT: "Inside", LEFT: "Outside"}
     lines: dict[str, dict[str, str]] = {}
     measures = list(dict.fromkeys(row.measure for row in over))
     for row in over:
@@ -95,23 +95,23 @@ def _with_ends(area: Mapping[str, Any]) -> str:
 
 
 def _sentence(made: Sequence[MetricRow], over: Sequence[MetricRow], area: float) -> str:
-    """What is seen, with what random maps give beside it, and who is better told only where it can be told."""
+    """The result in words, beside random maps; a difference is stated only where its interval excludes 0."""
     value = {(row.of, row.measure): row.value for row in made}
     kept, left, by_chance, rest = (percent(value[name, measure]) for name in (MASK, RANDOM) for measure in (KEPT, LEFT))
-    return (f"Shown only the {percent(area)} of a picture that the mask marks, the teacher decides as before on "
-            f"**{kept}** of the pictures (random: {by_chance}); shown only the rest, on **{left}** (random: {rest}). "
+    return (f"Given only the {percent(area)} of an image inside the mask, the teacher makes the same prediction on "
+            f"**{kept}** of the images (random: {by_chance}); given only the rest, on **{left}** (random: {rest}). "
             f"{' '.join(_against(over, name) for name in (CAM, SHAP))}")
 
 
 def _against(over: Sequence[MetricRow], name: str) -> str:
-    """`Against GradientSHAP the mask keeps about as much and leaves more.`"""
-    told = {row.measure: row for row in over if row.of == name}
-    return (f"Against the teacher's {MAPS[name]} the mask keeps {_more(told[KEPT], 'more', 'less')} and leaves "
-            f"{_more(told[LEFT], 'less', 'more')}.")
+    """`Against the teacher's GradientSHAP the mask preserves about as many predictions inside and more outside.`"""
+    by_measure = {row.measure: row for row in over if row.of == name}
+    return (f"Against the teacher's {MAPS[name]} the mask preserves {_more(by_measure[KEPT], 'more', 'fewer')} "
+            f"predictions inside and {_more(by_measure[LEFT], 'fewer', 'more')} outside.")
 
 
 def _more(row: MetricRow, good: str, bad: str) -> str:
-    """Better or worse only where the interval leaves out 0."""
+    """Better or worse only where the interval excludes 0."""
     if row.low is None or row.high is None or row.low <= 0 <= row.high:
-        return "about as much"
+        return "about as many"
     return good if row.low > 0 else bad

@@ -1,4 +1,4 @@
-"""Asking for a judgement of the explanations: what to judge, and how far the queue has come with it."""
+"""The form and the progress of an evaluation of explanations."""
 
 import streamlit as st
 
@@ -23,8 +23,8 @@ from pages.parts.shared.context import store, usage_errors
 
 TASK = "appraisal"
 POLL = 1.0  # seconds between two looks while it is computed
-LIMIT = 200  # pictures: minutes for all that is instant, and intervals of a few points
-STAGES = {-1: "the last", -2: "the last but one", -3: "the last but two"}
+LIMIT = 200  # images: minutes for all that is instant, and intervals of a few points
+STAGES = {-1: "last", -2: "second to last", -3: "third to last"}
 PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
          POSTHOC: "post-hoc agreement of the mask (slow)", FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
 PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
@@ -37,13 +37,13 @@ def request_form(student: Run, first: bool) -> bool:
         st.fragment(_computing, run_every=POLL)(student)
         return True
     if state.state == FAILED:
-        st.error(state.reason or "It failed without a reason.", icon=":material/error:")
+        st.error(state.reason or "It failed; no reason was recorded.", icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
-        st.caption(f"The last judgement was {state.state}. What it had finished is kept; judge again to go on.")
+        st.caption(f"The last evaluation was {state.state}. Finished parts are saved; evaluate again to go on.")
     if first:
         _form(student)
     else:
-        with st.expander("Judge again, or by another explainer", icon=":material/add:"):
+        with st.expander("Re-evaluate, or add another explainer", icon=":material/add:"):
             _form(student)
     return False
 
@@ -58,30 +58,30 @@ def requested(student: Run) -> tuple[EvalKey | None, float]:
 
 
 def _form(student: Run) -> None:
-    """For an explained student the mask is offered and chosen, first because what is first is shown first."""
+    """The form; for a student with a mask network the mask is the default explainer."""
     masked = any(run.spec.mask_net_depth for run in compared_runs(store(), student).values())
     explained = bool(student.spec.mask_net_depth)
     offered = [name for name in EXPLAINERS if masked or name != MASK]
     sections = [section for section in SECTIONS if explained or section != POSTHOC]
-    kind = f"{masked:d}{explained:d}"  # what is offered differs: each has widgets, and a memory, of its own
+    kind = f"{masked:d}{explained:d}"  # other options: other widgets, with their own state
     with st.form("evaluate_judge"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             names = st.multiselect("Explainers", offered, default=[MASK, FALLBACK] if explained else [FALLBACK],
                                    key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
             stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
                                  help="Counted from the end of each model. An earlier one has a finer grid.")
-            limit = st.number_input("Test pictures", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
-                                    help="At most so many, drawn per class; 0 for all of them.")
+            limit = st.number_input("Test images", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
+                                    help="A sample of at most so many, stratified by class; 0 for all.")
         parts = st.pills("Parts", sections, selection_mode="multi", key=f"evaluate_parts_{kind}",
                          default=[section for section in sections if section != FAITHFULNESS],
                          format_func=PARTS.__getitem__)
-        pressed = st.form_submit_button("Judge the explanations", type="primary", icon=":material/rule:")
-        st.caption("Computed in the background, behind what trains, and kept with the run. Faithfulness asks each "
-                   "model dozens of times about every picture"
-                   + (", post-hoc agreement the teacher alone." if explained else "."))
+        pressed = st.form_submit_button("Evaluate explanations", type="primary", icon=":material/rule:")
+        st.caption("Computed in the background, after queued trainings, and saved with the run. Faithfulness needs "
+                   "dozens of forward passes of each model for every image"
+                   + (", post-hoc agreement of the teacher alone." if explained else "."))
     if pressed:
         with usage_errors():
-            _ask(student, names, list(parts), int(stage), int(limit))
+            _submit(student, names, list(parts), int(stage), int(limit))
 
 
 def _title(name: str) -> str:
@@ -89,7 +89,7 @@ def _title(name: str) -> str:
     return facts.title + PATIENCE[facts.cost]
 
 
-def _ask(student: Run, names: list[str], parts: list[str], stage: int, limit: int) -> None:
+def _submit(student: Run, names: list[str], parts: list[str], stage: int, limit: int) -> None:
     if not names or not parts:
         st.warning("Choose at least one explainer and one part.", icon=":material/info:")
         return
@@ -107,9 +107,9 @@ def _computing(student: Run) -> None:
     waits = state.state == QUEUED
     with st.container(border=True):
         st.progress(min(1.0, max(0.0, state.share)), text=state.phase or (
-            "waiting for what trains or computes before it" if waits else "starting"))
+            "queued" if waits else "starting"))
         st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(student,), key="evaluate_cancel",
-                  help="Stops within a batch. Parts that are finished are kept.")
+                  help="Stops within a batch. Finished parts are saved.")
 
 
 def _cancel(student: Run) -> None:

@@ -21,7 +21,7 @@ Scores = dict[str, ModelReport]
 
 
 def scored(cast: dict[str, Run]) -> Scores:
-    """The verdict on everybody who was tested, by role."""
+    """Reports of the models that were tested, by role."""
     found = {role: _scored(role, str(run.path), _changed(run)) for role, run in cast.items()}
     return {role: one for role, one in found.items() if one is not None}
 
@@ -31,13 +31,13 @@ def _changed(run: Run) -> tuple[int, ...]:
     return tuple(map(modified, paths))
 
 
-@st.cache_data(max_entries=32, show_spinner="Reading the answers")
+@st.cache_data(max_entries=32, show_spinner="Reading the predictions")
 def _scored(role: str, path: str, changed: tuple[int, ...]) -> ModelReport | None:
     return model_report(role, Run(Path(path)))
 
 
 def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
-    """The first block, all that the stored answers tell; its rows, for the table to take away.
+    """The first block, from the stored predictions; its rows, for the download.
 
     latency: of a forward pass, where it was measured.
     """
@@ -45,12 +45,12 @@ def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
     made = [row for one in found.values() for row in one.rows]
     alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
              for row in agreement_rows(found[TEACHER], other)]
-    side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Chance")
-    st.caption(f"{found[STUDENT].images:,} test pictures. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap, "
-               "none where every answer is right) that count pictures of one person as independent. Chance: always "
-               "answering the commonest class; for AUROC, guessing. AUROC: mean over the classes, each against the "
-               "rest. ECE: expected calibration error in 15 bins of confidence, 0 is best. FLOPs: multiply-adds "
-               "counted as two. "
+    side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Baseline")
+    st.caption(f"{found[STUDENT].images:,} test images. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap, "
+               "none where every prediction is right) that treat images of one patient as independent. Baseline: "
+               "the majority class; for AUROC, a random classifier. AUROC: macro average, one class against the rest. "
+               "ECE: expected calibration error in 15 bins of confidence, 0 is best. FLOPs: multiply-adds counted as "
+               "two. "
                + ("" if latency else "Latency is measured with the cost of explanations, below."))
     _calibration(found)
     _confusions(found, alike)
@@ -71,8 +71,8 @@ def _verdict(found: Scores) -> None:
         teacher, control, student = (found[role].run for role in ROLES)
         st.markdown(verdict(Replicates(teacher, ((control, student),))))
     elif CONTROL not in found:
-        st.caption("There is no finished control (the same student without a teacher), so what distilling bought "
-                   "cannot be told.")
+        st.caption("There is no finished control (the same student without a teacher), so the gain "
+                   "from distillation is unknown.")
 
 
 def _calibration(found: Scores) -> None:
@@ -80,14 +80,15 @@ def _calibration(found: Scores) -> None:
     with left:
         st.subheader("Calibration", anchor=False)
         st.plotly_chart(reliability_chart(found), config=CHART, key="evaluate_reliability",
-                        alt="How often answers of one confidence were right, per model")
-        st.caption("A point per bin of confidence, larger where more pictures are. On the dotted line, answers given "
-                   "with 80 % confidence are right 80 % of the time; below it, a model is too sure of itself.")
+                        alt="Accuracy by confidence, per model")
+        st.caption("A point per bin of confidence, larger with more images. On the dotted line, predictions of "
+                   "80 % confidence are right 80 % of the time; below it, a model is overconfident.")
     with right:
         st.subheader("Recall per class", anchor=False)
         st.plotly_chart(recall_chart(found), config=CHART, key="evaluate_recall",
-                        alt="Share of each class's pictures that each model found")
-        st.caption("Share of a class's pictures that were found, with 95 % Wilson intervals. Dotted: guessing.")
+                        alt="Recall of each class by each model")
+        st.caption("Share of a class's images predicted as that class, with 95 % Wilson intervals. Dotted: random "
+                   "guessing.")
 
 
 def _confusions(found: Scores, alike: list[MetricRow]) -> None:
@@ -95,22 +96,22 @@ def _confusions(found: Scores, alike: list[MetricRow]) -> None:
     with st.grid(len(found), min_column_width=260):
         for role, one in found.items():
             st.plotly_chart(confusion_chart(one), config=CHART, key=f"evaluate_confusion_{role}",
-                            alt=f"Counts of answers of the {role} by true class")
-    st.caption("Pictures by true class (rows) and answer (columns); colour is the share of the true class.")
+                            alt=f"Counts of predictions of the {role} by true class")
+    st.caption("Images by true class (rows) and predicted class (columns); colour is the share of the true class.")
     if not paired(found[TEACHER], found[STUDENT]):
-        st.caption("Teacher and student were tested on different pictures: their errors cannot be set side by side.")
+        st.caption("Teacher and student were tested on different images: their errors cannot be compared.")
         return
     shared = shared_errors(found[TEACHER], found[STUDENT])
-    st.markdown("**Confused alike**")
+    st.markdown("**Shared errors**")
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.plotly_chart(alike_chart(shared), config=CHART, key="evaluate_alike",
-                        alt="Counts of pictures on which teacher and student give the same wrong answer")
+                        alt="Counts of images on which teacher and student make the same wrong prediction")
     with right:
         most = shared.most()
-        st.markdown("\n".join(f"- **{one.truth}** taken for **{one.answer}** by both: {one.count} "
+        st.markdown("\n".join(f"- **{one.truth}** predicted as **{one.answer}** by both: {one.count} "
                               f"(expected {one.expected:.1f})" for one in most)
-                    or "On no picture do teacher and student give the same wrong answer.")
+                    or "On no image do teacher and student make the same wrong prediction.")
         side_by_side(alike, found, "Expected")
-    st.caption("Expected: if they erred independently of each other within each true class, at their own rates. "
-               "Divergence: Kullback-Leibler of the answers; 0 where they are the same.")
+    st.caption("Expected: for independent errors within each true class, at each model's own rates. Divergence: "
+               "Kullback-Leibler of the predicted probabilities; 0 where they are equal.")

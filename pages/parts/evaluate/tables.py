@@ -11,8 +11,8 @@ from kd.store.runs import Run
 from pages.parts.shared.format import count, percent, size, unbroken
 
 # What stands in brackets, for captions.
-INTERVALS = ("95 % bootstrap intervals. A value without one is of fewer than five pictures or people, or the same for "
-             "all of them")
+INTERVALS = ("95 % bootstrap intervals. A value without one is of fewer than five images or patients, or the same "
+             "for all of them")
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -39,33 +39,34 @@ def bare(value: float, unit: str) -> str:
     return figure(value, unit).partition(" ")[0]
 
 
-def side_by_side(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], chance: str = "Chance",
+def side_by_side(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], baseline: str = "Baseline",
                  names: Mapping[str, str] | None = None) -> None:
-    """A measure a line, a model a column; `chance` heads what knowing nothing gives, where alike for all. names: of the
-    models, where not by their roles."""
+    """A measure a line, a model a column; `baseline` heads the baseline column, where it is the same for all. names: of
+    the models, where not by their roles."""
     heads = {role: heading((names or {}).get(role, role), one.run) for role, one in found.items()}
     rows = [row for row in rows if row.role in found]
     lines: dict[str, dict[str, str]] = {}
     apart = {row.measure for row in rows if len({other.chance for other in rows if other.measure == row.measure}) > 1}
     for row in rows:
-        line = lines.setdefault(row.measure, {"": row.measure, **dict.fromkeys(heads.values(), ""), chance: ""})
-        own = f"; {chance.lower()} {figure(row.chance, row.unit)}" if row.measure in apart and row.chance is not None \
-            else ""
+        line = lines.setdefault(row.measure, {"": row.measure, **dict.fromkeys(heads.values(), ""), baseline: ""})
+        own = ""
+        if row.measure in apart and row.chance is not None:
+            own = f"; {baseline.lower()} {figure(row.chance, row.unit)}"
         line[heads[row.role]] = unbroken(between(row)) + own
         if row.measure not in apart and row.chance is not None:
-            line[chance] = unbroken(figure(row.chance, row.unit))
+            line[baseline] = unbroken(figure(row.chance, row.unit))
     kept = {key for line in lines.values() for key, text in line.items() if text}
     st.table([{key: text or "–" if key else text for key, text in line.items() if key in kept}
               for line in lines.values()], border="horizontal", hide_index=True,
              alt=f"{', '.join(lines)} of {', '.join(found)}")
 
 
-def beside_chance(rows: Sequence[MetricRow], names: Mapping[str, str], centre: str, chance: str = "Chance") -> None:
-    """A line per measure and model, for numbers that mean nothing without their chance level. names: of the models."""
+def beside_chance(rows: Sequence[MetricRow], names: Mapping[str, str], centre: str, baseline: str = "Baseline") -> None:
+    """A line per measure and model, for numbers that mean nothing without their baseline. names: of the models."""
     st.table([{"": row.measure, "Model": _capital(names[row.role]), "Value": unbroken(between(row)),
-               chance: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
-               "Above chance": unbroken(excess(row))} for row in sorted(rows, key=_grouped(rows))],
-             border="horizontal", hide_index=True, alt="Measures by model, beside chance")
+               baseline: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
+               "Above baseline": unbroken(excess(row))} for row in sorted(rows, key=_grouped(rows))],
+             border="horizontal", hide_index=True, alt="Measures by model, beside the baseline")
 
 
 def _capital(name: str) -> str:
@@ -99,7 +100,7 @@ def heading(role: str, run: Run) -> str:
 
 
 def download(rows: Sequence[MetricRow], name: str) -> None:
-    """Every number that the page shows, with its interval and chance level, as a CSV file."""
+    """Every number that the page shows, with its interval and baseline, as a CSV file."""
     st.download_button("All numbers (CSV)", lambda: as_csv(rows), f"{name}.csv", "text/csv", on_click="ignore",
                        icon=":material/download:")
 

@@ -112,7 +112,7 @@ def _states(arm: Sequence[Entry], now: Entry | None) -> str:
 
 
 def result(trial: Trial, first: bool = False) -> None:
-    """Accuracy and cost of the arms, what distilling bought, and the way to the comparison."""
+    """Accuracy and cost of the arms, the gain from distillation, and the link to the comparison."""
     student = trial.student
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**{plain(trial.title)}**")
@@ -121,8 +121,8 @@ def result(trial: Trial, first: bool = False) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         for name in ROLES:
             _arm(name, trial.arms.get(name, ()))
-    if told := _verdict(trial):
-        st.markdown(told)
+    if text := _verdict(trial):
+        st.markdown(text)
     failed = next((entry for entry in trial.entries if entry.run.failure_reason), None)
     if failed:  # the first: what follows failed for want of it
         st.markdown(f"**{failed.role.capitalize()} failed.** {failed.run.failure_reason}")
@@ -144,7 +144,7 @@ def _arm(name: str, arm: Sequence[Entry]) -> None:
 
 
 def _verdict(trial: Trial) -> str:
-    """What distilling bought and what it cost, in one sentence; empty where an arm is missing."""
+    """Gain and cost of the distillation in one sentence; empty where an arm is missing."""
     return verdict(trial.series) if trial.series else ""
 
 

@@ -17,7 +17,7 @@ def store() -> Store:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Show what goes wrong in the block in place: a UsageError in its own words, anything else in short.
+    """Errors of the block, shown in place: a UsageError with its message, anything else as an internal error.
 
     The traceback of anything else goes to the server's log. Streamlit's own control flow (rerun, stop) passes.
     """
@@ -27,5 +27,5 @@ def usage_errors() -> Iterator[None]:
         st.error(str(error), icon=":material/error:")
     except Exception as error:
         logging.getLogger("kd_lens").exception("a page failed")
-        st.error(f"Something went wrong inside the program ({type(error).__name__}). The server's log has the details.",
+        st.error(f"Internal error ({type(error).__name__}). The server's log has the details.",
                  icon=":material/bug_report:")

@@ -23,5 +23,5 @@ def _looked(reference: str, root: Path) -> DataRef:
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the data set")
 def opened(reference: str, size: int, root: Path) -> Dataset:
-    """A data set at one size. Its pictures are memory maps: keeping it costs little."""
+    """A data set at one size. Its images are memory maps: keeping it costs little."""
     return open_dataset(reference, size, Paths(root))

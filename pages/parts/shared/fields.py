@@ -8,9 +8,9 @@ import streamlit as st
 from kd.experiments.plan import DistillSpec
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
-LABELS = {"data": "Data set", "image_size": "Size (px)", "mask_net_depth": "Explainer's depth",
-          "mask_net_width": "Explainer's width", "mask_fill": "Hidden parts show"}
-WORDS = {"mean": "the mean picture", "blur": "the picture, blurred"}  # of choices that do not speak for themselves
+LABELS = {"data": "Data set", "image_size": "Size (px)", "mask_net_depth": "Mask network depth",
+          "mask_net_width": "Mask network width", "mask_fill": "Mask fill"}
+WORDS = {"mean": "mean training image", "blur": "the image, blurred"}  # of choices whose value says too little
 
 
 def key(name: str) -> str:
@@ -41,7 +41,7 @@ def slider(name: str, high: float | None = None) -> Any:
     _default(name, item.default)
     st.session_state[key(name)] = min(max(st.session_state[key(name)], low), most)
     if low == most:
-        st.caption(f"{label(name)}: {low} is all there is.")
+        st.caption(f"{label(name)}: {low} is the only value.")
         return low
     return st.slider(label(name), low, most, key=key(name), help=item.metadata["help"], persist_state="session")
 
@@ -74,7 +74,7 @@ def _step(facts: Any) -> float:
 def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> str:
     """Starting weights: a choice, and a path where it is a file; empty while the path is missing."""
     item = SETTINGS[name]
-    words = {"none": "Random", "hub": "timm's (needs a network)", "file": "A local file",
+    words = {"none": "Random", "hub": "timm's (needs internet access)", "file": "A local file",
              "teacher": "The trained teacher's"}
     source = st.selectbox(label(name), ("none", "hub", *extra, "file"), format_func=words.__getitem__, key=key(name),
                           help=item.metadata["help"], persist_state="session")

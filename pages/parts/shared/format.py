@@ -79,7 +79,7 @@ _MARKS = re.compile(r"[\\`*{}\[\]<>#~$|&]|:(?=\w)|(?<!\w)_|_(?!\w)|^[-+](?=\s)|(
 
 
 def plain(text: str) -> str:
-    """A name out of somebody's data, for where Markdown is read: a folder may be called `*mild* <2 mm`."""
+    """A name from user data, escaped for Markdown: a folder may be called `*mild* <2 mm`."""
     return _MARKS.sub(r"\\\g<0>", text)
 
 

@@ -1,4 +1,4 @@
-"""Pictures and heat maps on their way to the screen."""
+"""Images and heat maps on their way to the screen."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kd.inspection.overlay import colour
 if TYPE_CHECKING:
     from kd.models.receptive_field import Box  # imports torch, which not every page needs
 
-LEAST = 224  # pixels: smaller pictures are enlarged before they are blended, so that the map's edges stay soft
+LEAST = 224  # pixels: smaller images are enlarged before they are blended, so that the map's edges stay soft
 MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
 OUTLINE = (0, 255, 255)
-GAP = 8  # pixels between the pictures of a mosaic
+GAP = 8  # pixels between the images of a mosaic
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels [H, W, 3], or 4 with an opacity, as a PNG file's content; `st.image` makes a JPEG of it unless told
+    """Pixels [H, W, 3], or 4 with an opacity, as a PNG file's content; `st.image` makes a JPEG of it without
     `output_format="PNG"`."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
@@ -40,12 +40,12 @@ def enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A square picture at so many pixels a side."""
+    """A square image at so many pixels a side."""
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def mosaic(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Rows of square pictures [side, side, 3], each row of one size, as one [H, W, 4] with see-through gaps."""
+    """Rows of square images [side, side, 3], each row of one size, as one [H, W, 4] with see-through gaps."""
     sides = [row[0].shape[0] for row in rows]
     width = max(len(row) * (side + GAP) - GAP for row, side in zip(rows, sides, strict=True))
     whole = np.zeros((sum(sides) + GAP * (len(rows) - 1), width, 4), np.uint8)
@@ -59,7 +59,7 @@ def mosaic(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
 
 
 def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The picture with the border of a mask (0 or 255, any size) drawn on it."""
+    """The image with the border of a mask (0 or 255, any size) drawn on it."""
     if mask is None:
         return pixels
     grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
@@ -70,7 +70,7 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArra
 
 
 def boxed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:
-    """The picture with a rectangle drawn on it. side: of the picture that the box counts its pixels in."""
+    """The image with a rectangle drawn on it. side: of the image that the box counts its pixels in."""
     if box is None:
         return pixels
     grown = pixels.shape[0] / side
@@ -98,6 +98,6 @@ def _bar(colormap: str) -> bytes:
 
 
 def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
-    """One image, its evidence outlined where that is asked for and known."""
+    """One image, its evidence outlined where requested and known."""
     mask = split.evidence[number] if masks and split.evidence is not None else None
     return outline(enlarge(split.images[number]), mask)

@@ -10,7 +10,7 @@ from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts.shared import links, run_list, run_progress, warmup
 from pages.parts.shared.context import store
 
-# (script, label, icon) in the order in which a person needs them.
+# (script, label, icon) in the order of use.
 PAGES = (
     ("dashboard.py", "Home", ":material/home:"),
     ("pages/data.py", "Data", ":material/imagesmode:"),

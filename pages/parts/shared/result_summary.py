@@ -38,13 +38,13 @@ def result_view(series: Replicates, trio: Distillation) -> None:
     """Draw what the finished seeds came to. trio: the seed being looked at, to which the next steps lead."""
     found = result(series)
     if found is None:
-        st.caption("A run's answers on the test set are missing; evaluate it again to see the result.")
+        st.caption("A run's test predictions are missing; evaluate it again to see the result.")
         return
     with st.container(border=True, gap="small"):
         st.markdown(verdict(series))
         if found.left_out:
             st.caption(f"{found.left_out} of {len(series.pairs)} seeds are left out: not finished, or tested on other "
-                       "pictures.")
+                       "images.")
         st.table([row(arm) for arm in found.arms], border="horizontal", hide_index=True,
                  alt="Test accuracy, macro-F1, parameters, FLOPs and training time of teacher, control and student")
         if len(series.pairs) > 1:
@@ -63,10 +63,10 @@ def _next(trio: Distillation) -> None:
 
 def protocol(found: DistillationResult) -> str:
     """How the numbers came about."""
-    drawn = "whole people drawn again" if found.vs_control.people else "paired by picture"
-    over = " ±: standard deviation over seeds; the interval is of these trained models on other test pictures." if len(
+    drawn = "resampled by patient" if found.vs_control.people else "paired by image"
+    over = " ±: standard deviation over seeds; the interval is of these trained models on other test images." if len(
         found.seeds) > 1 else ""
-    return (f"Test set; FLOPs of one picture (multiply-adds counted as two). In brackets: 95 % bootstrap intervals of "
+    return (f"Test set; FLOPs of one image (multiply-adds counted as two). In brackets: 95 % bootstrap intervals of "
             f"the differences in points, {drawn}.{over} Not for clinical use.")
 
 

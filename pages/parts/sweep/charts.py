@@ -17,7 +17,7 @@ SEQUENTIAL, DIVERGING = "Viridis", "BrBG"
 PALE, DARK = "#ffffff", "#111111"
 SYMBOLS = {TEACHER: "square", CONTROL: "diamond", STUDENT: "circle"}
 GREEK = {"alpha": "α", "temperature": "T"}
-AXES = {FLOPS: "FLOPs of one picture", "milliseconds": "milliseconds to explain one picture"}
+AXES = {FLOPS: "FLOPs of one image", "milliseconds": "milliseconds to explain one image"}
 
 
 def heat_chart(grid: Grid, measure: str, ends: tuple[float, float], chosen: Row | None) -> go.Figure:
@@ -58,22 +58,22 @@ def _written(row: Row | None, value: float | None, measure: str, ends: tuple[flo
 
 def list_chart(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row | None) -> go.Figure:
     """One line per cell: its score with its interval (a gain) or its spread over the seeds; the control's as a line."""
-    told = [(title, row, value) for title, row in reversed(cells) if (value := score(row, measure)) is not None]
-    low, high = ([spread(row, measure)[end] for _, row, _ in told] for end in (0, 1))
+    known = [(title, row, value) for title, row in reversed(cells) if (value := score(row, measure)) is not None]
+    low, high = ([spread(row, measure)[end] for _, row, _ in known] for end in (0, 1))
     figure = go.Figure(go.Scatter(
-        x=[value for *_, value in told], y=[title for title, *_ in told], mode="markers", name=STUDENT,
+        x=[value for *_, value in known], y=[title for title, *_ in known], mode="markers", name=STUDENT,
         marker={"color": COLOURS[STUDENT], "size": 10},
         error_x={"type": "data", "symmetric": False, "arrayminus": low, "array": high, "thickness": 1.5, "width": 4,
                  "color": COLOURS[STUDENT]},
-        hovertext=[hovered(row) for _, row, _ in told], hovertemplate="%{hovertext}<extra></extra>"))
-    best = [(title, value) for title, row, value in told if chosen and row.cell == chosen.cell]
+        hovertext=[hovered(row) for _, row, _ in known], hovertemplate="%{hovertext}<extra></extra>"))
+    best = [(title, value) for title, row, value in known if chosen and row.cell == chosen.cell]
     figure.add_scatter(x=[value for _, value in best], y=[title for title, _ in best], mode="markers", hoverinfo="skip",
                        marker={"symbol": "circle-open", "size": 20, "color": COLOURS[STUDENT], "line": {"width": 2}})
-    for place, words in control_line(told[0][1] if told else None, measure):
+    for place, words in control_line(known[0][1] if known else None, measure):
         figure.add_vline(x=place, line={"color": COLOURS[CONTROL], "dash": "dot"}, annotation_text=words)
     figure.update_xaxes(title=measure + (", points" if measure == GAIN else ""),
                         tickformat="+.0f" if measure == GAIN else ".0%")
-    return tidy(figure, 120 + 34 * len(told)).update_layout(hovermode="closest", showlegend=False)
+    return tidy(figure, 120 + 34 * len(known)).update_layout(hovermode="closest", showlegend=False)
 
 
 def control_line(row: Row | None, measure: str) -> list[tuple[float, str]]:
@@ -125,7 +125,7 @@ def _point(point: Point) -> str:
     label = arm.run.spec.model_label if arm else ""
     which = f"<br>{point.row.cell.title}" if point.role == "student" else ""
     spread = f" ± {100 * point.accuracy.sd:.1f}" if point.accuracy.sd is not None else ""
-    slow = "" if point.milliseconds is None else f"<br>explained in {point.milliseconds:.2f} ms"
+    slow = "" if point.milliseconds is None else f"<br>explanation in {point.milliseconds:.2f} ms"
     return (f"{point.role} {label}{which}<br>test accuracy {percent(point.accuracy.mean)}{spread}<br>"
             f"{count(point.flops)} FLOPs{slow}")
 

@@ -21,18 +21,18 @@ COLUMNS = {
     "model": st.column_config.TextColumn("Model"),
     "data_fraction": st.column_config.NumberColumn("Share", format="%g %%"),
     "training_images": st.column_config.NumberColumn("Images"),
-    "passes": st.column_config.NumberColumn("Passes", help="Over these images."),
+    "passes": st.column_config.NumberColumn("Epochs", help="Passes over these images."),
     "seeds": st.column_config.NumberColumn("Seeds", help="That have finished."),
     "test_accuracy": st.column_config.NumberColumn("Test accuracy", format=SHARES),
     "low": st.column_config.NumberColumn("from", format=SHARES, help="Its 95 % bootstrap interval."),
     "high": st.column_config.NumberColumn("to", format=SHARES),
     "sd": st.column_config.NumberColumn("± (seeds)", format=SHARES, help="Standard deviation over the seeds."),
-    "minus_control_points": st.column_config.NumberColumn("Over control", format=POINTS, help="Student − control with "
-                                                          "the same images, in points, paired by test image."),
+    "minus_control_points": st.column_config.NumberColumn("Gain over control", format=POINTS, help="Student − control "
+                                                          "with the same images, in points, paired by test image."),
     "minus_control_low": st.column_config.NumberColumn("from", format=POINTS, help="Its 95 % bootstrap interval."),
     "minus_control_high": st.column_config.NumberColumn("to", format=POINTS),
     "minus_control_with_most_points": st.column_config.NumberColumn(
-        "Over control with most", format=POINTS, help="Minus the control with the largest share, in points."),
+        "Gain over control with most data", format=POINTS, help="Minus the control with the largest share, in points."),
     "minus_control_with_most_low": st.column_config.NumberColumn("from", format=POINTS, help="Its 95 % bootstrap "
                                                                  "interval."),
     "minus_control_with_most_high": st.column_config.NumberColumn("to", format=POINTS),

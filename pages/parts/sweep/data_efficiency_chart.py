@@ -53,12 +53,12 @@ def _add(figure: go.Figure, study: LearningCurves, curve: Curve) -> None:
 def _hovered(curve: Curve, point: Point) -> str:
     """A point in a few lines."""
     images = "" if point.images is None else f", {point.images:,} images"
-    bought = (
+    gain = (
         f"<br>− control {signed(point.vs_control.points)} points ({between(point.vs_control)})"
         if point.vs_control
         else ""
     )
     ends = point.interval
     level = "" if ends.low is None else f" ({percent(ends.low)} to {percent(ends.high)})"
-    return (f"{curve.name}<br>{share(point.fraction)}{images}, {point.passes} passes<br>test accuracy "
-            f"{percent(point.accuracy.mean)}{level}{bought}<br>seeds {len(point.seeds)}")
+    return (f"{curve.name}<br>{share(point.fraction)}{images}, {point.passes} epochs<br>test accuracy "
+            f"{percent(point.accuracy.mean)}{level}{gain}<br>seeds {len(point.seeds)}")

@@ -50,10 +50,10 @@ def _compared() -> tuple[Sequence[str], Sequence[float]]:
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     methods = st.multiselect("Methods", known, default=[name for name in USUAL if name in known], key="study_methods",
                              persist_state="session", format_func=lambda name: METHODS[name].info.title, wrap=True,
-                             help="Each beside the same control, with its own usual settings.")
+                             help="All with the same control; each with its default settings.")
     shares = sweep_form.several("data_fraction", SHARES, FRACTIONS, float, place="study_shares",
-                                help="Shares of the training images. Smaller ones lie within larger ones; classes keep "
-                                     "their proportions, and people stay whole.")
+                                help="Shares of the training images. Nested and stratified by class; a patient's "
+                                     "images stay together.")
     return methods, shares
 
 
@@ -64,7 +64,7 @@ def _training() -> dict[str, Any]:
         seeds = st.number_input(label("seeds"), 1, 50, key="study_seeds", persist_state="session",
                                 help=fields.SETTINGS["seeds"].metadata["help"])
     st.session_state.setdefault("study_equal_steps", DEFAULTS["equal_steps"] == 1)
-    equal = st.toggle("As many steps for every share", key="study_equal_steps", persist_state="session",
-                      help="Fewer images are gone over more often. Off: as many passes for all, so that students of "
-                           "few images are also those who hardly trained.")
+    equal = st.toggle("Equal steps for every share", key="study_equal_steps", persist_state="session",
+                      help="Smaller shares get more epochs. Off: equal epochs, so students with few images also train "
+                           "for fewer steps.")
     return {"epochs": epochs, "seeds": seeds, "equal_steps": float(equal)}

@@ -76,7 +76,7 @@ def _method() -> dict[str, Sequence[Any]]:
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     chosen = st.multiselect("Methods", known, default=["kd"], key="sweep_method", persist_state="session",
                             format_func=lambda name: METHODS[name].info.title, wrap=True,
-                            help="Each with every value below that it knows; what it lacks makes no cells for it.")
+                            help="Each with every value below that applies to it; other settings add no cells.")
     axes: dict[str, Sequence[Any]] = {"method": chosen}
     knobs: dict[str, list[str]] = {}
     for method in chosen:

@@ -27,7 +27,7 @@ def title(sweep: Sweep, cells: tuple[Cell, ...]) -> str:
 
 
 def measuring(sweep: Sweep, teacher: str) -> tasks.TaskState | None:
-    """The timing of this sweep's explanations, where it was ever asked for."""
+    """The timing of this sweep's explanations, where it was ever requested."""
     if teacher not in store():
         return None
     state = tasks.status(store()[teacher], TASK)
@@ -91,8 +91,8 @@ def _draw(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> None:
 
 def _controls(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> None:
     if now.active:
-        asked = all(run.cancel_requested() for run in now.active)
-        st.button("Cancelling" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
+        cancelling = all(run.cancel_requested() for run in now.active)
+        st.button("Cancelling" if cancelling else "Cancel", icon=":material/stop_circle:", disabled=cancelling,
                   on_click=cancel, args=(cells,),
                   help="Stops within a batch. Finished runs stay; Continue goes on from there.")
     elif now.finished < now.runs:
@@ -132,11 +132,12 @@ def _lines(sweep: Sweep, cells: tuple[Cell, ...], now: SweepStatus) -> list[str]
     if now.current:
         lines.append(plain(f"Now: {place(now.current, cells)} · {run_progress.words(now.current)}"))
     elif now.active:
-        waits = now.active[0].progress.get("phase", "") if now.active[0].status == RUNNING else "waiting for its turn"
+        waits = now.active[0].progress.get("phase", "") if now.active[0].status == RUNNING else "queued"
         lines.append(plain(f"Next: {place(now.active[0], cells)} · {waits}"))
     if now.active:
-        left = "told once something like it has finished" if now.seconds_left is None else rough(now.seconds_left)
-        lines.append(f"Time left, about: {left}. Runs of other work in the queue come on top.")
+        left = "unknown until a similar run has finished" if now.seconds_left is None \
+            else f"about {rough(now.seconds_left)}"
+        lines.append(f"Time left: {left}. Other queued runs are not included.")
     state = measuring(sweep, cells[0].teacher) if cells else None
     if state and state.active:
         lines.append(f"Timing the explanations: {state.phase or state.state}")

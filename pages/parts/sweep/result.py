@@ -1,4 +1,4 @@
-"""What a sweep came to: the best cell in words, scores as heat maps, accuracy against cost, and every number."""
+"""Result of a sweep: the best cell in words, scores as heat maps, accuracy against cost, and every number."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from pages.parts.sweep import data_efficiency
 from pages.parts.sweep.charts import front_chart, heat_chart, list_chart
 from pages.parts.sweep.progress import measure, measuring
 
-WORDS = {ACCURACY: "Test accuracy", VALIDATION: "Validation F1", GAIN: "Over control"}
+WORDS = {ACCURACY: "Test accuracy", VALIDATION: "Validation F1", GAIN: "Gain over control"}
 SHARES = "%.1f %%"
 COLUMNS = {
     "cell": st.column_config.NumberColumn("Cell"), "status": st.column_config.TextColumn("Status"),
@@ -29,12 +29,12 @@ COLUMNS = {
     "test_accuracy": st.column_config.NumberColumn("Test accuracy", format=SHARES),
     "test_accuracy_sd": st.column_config.NumberColumn("± (seeds)", format=SHARES, help="Standard deviation over the "
                                                       "seeds."),
-    "student_minus_control_points": st.column_config.NumberColumn("Over control", format="%+.1f", help="Student − "
+    "student_minus_control_points": st.column_config.NumberColumn("Gain over control", format="%+.1f", help="Student − "
                                                                   "control in points, paired by test image."),
     "low": st.column_config.NumberColumn("from", format="%+.1f", help="Its 95 % bootstrap interval."),
     "high": st.column_config.NumberColumn("to", format="%+.1f"),
     "flops": st.column_config.NumberColumn("FLOPs (M)", format="%.2f"),
-    "explanation_ms": st.column_config.NumberColumn("MaskedStudent in", format="%.2f ms"),
+    "explanation_ms": st.column_config.NumberColumn("Explanation time", format="%.2f ms"),
     "training_seconds": st.column_config.NumberColumn("Training", format="%.0f s"),
     "test_macro_f1": st.column_config.NumberColumn("Test macro-F1", format=SHARES),
     "val_accuracy": st.column_config.NumberColumn("Val accuracy", format=SHARES),
@@ -89,8 +89,8 @@ def _best(chosen: Row, rows: Sequence[Row], now: SweepStatus) -> None:
                 links.compare(chosen.student, "Compare explanations")
                 links.watch(chosen.student, "Its distillation")
                 links.evaluate(chosen.student)
-        st.caption("The test set had no say in the choice. Mean over the seeds; ± is their standard deviation. Not for "
-                   "clinical use.")
+        st.caption("Chosen on validation, not on the test set. Mean over the seeds; ± is their standard deviation. "
+                   "Not for clinical use.")
 
 
 def _heat(rows: Sequence[Row], chosen: Row) -> None:
@@ -108,15 +108,15 @@ def _heat(rows: Sequence[Row], chosen: Row) -> None:
             st.plotly_chart(heat_chart(grid, measure, ends, chosen), config=CHART, key=f"heat-{number}",
                             alt=f"{WORDS[measure]} by {grid.down or 'cell'} and {grid.across or 'cell'}: {grid.title}")
     unit = "In percentage points; teal: the student is better." if measure == GAIN else "In per cent."
-    st.caption(f"{unit} Mean over the seeds; one scale for all grids; framed: the best on validation. Whoever chooses "
-               "by the test accuracies seen here will find less on new pictures.")
+    st.caption(f"{unit} Mean over the seeds; one scale for all grids; framed: the best on validation. Choosing a "
+               "cell by its test accuracy overestimates it; choose on validation.")
 
 
 def _list(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row) -> None:
     st.plotly_chart(list_chart(cells, measure, chosen), config=CHART, key="list", alt=f"{WORDS[measure]} of each cell")
     bars = "95 % bootstrap intervals, paired by test image" if measure == GAIN else "standard deviations over the seeds"
-    st.caption(f"Mean over the seeds; bars are {bars}; ringed: the best on validation. Whoever chooses by the test "
-               "accuracies seen here will find less on new pictures.")
+    st.caption(f"Mean over the seeds; bars are {bars}; ringed: the best on validation. Choosing a cell by its "
+               "test accuracy overestimates it; choose on validation.")
 
 
 def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: SweepStatus) -> None:
@@ -130,11 +130,11 @@ def _fronts(sweep: Sweep, rows: Sequence[Row], chosen: Row, now: SweepStatus) ->
             else:
                 _not_measured(sweep, rows, now)
     times = read(store(), sweep)
-    st.caption("Heights are test accuracies, bars their standard deviation over the seeds. The front joins the models "
-               "that none as cheap beats on validation (macro-F1), so on test it may dip. "
+    st.caption("Heights are test accuracies, bars their standard deviation over the seeds. The Pareto front is chosen "
+               "on validation (macro-F1), so on test it may dip. "
                + (times.words if times else ""))
     if times and not now.active and missing(sweep, store()):
-        st.button("Measure the architectures that came later", icon=":material/timer:", on_click=measure, args=(sweep,))
+        st.button("Measure the remaining architectures", icon=":material/timer:", on_click=measure, args=(sweep,))
 
 
 def _not_measured(sweep: Sweep, rows: Sequence[Row], now: SweepStatus) -> None:
@@ -142,11 +142,11 @@ def _not_measured(sweep: Sweep, rows: Sequence[Row], now: SweepStatus) -> None:
     state = measuring(sweep, rows[0].cell.teacher)
     with st.container(border=True, height="stretch", vertical_alignment="center"):
         if state and state.active:
-            st.markdown("The time that explaining takes is being measured.")
+            st.markdown("The explanation time is being measured.")
             return
         if state and state.reason:
             st.error(state.reason, icon=":material/error:")
-        st.markdown("How long explaining takes is measured at the end, once for every architecture.")
+        st.markdown("The explanation time is measured at the end, once for every architecture.")
         st.button("Measure it now", icon=":material/timer:", on_click=measure, args=(sweep,),
                   disabled=bool(now.active))
 
