@@ -30,7 +30,7 @@ def test_the_table_has_kept_and_left_of_every_map(capsys, made):
     assert lines >= {("grad-cam", "teacher"), ("grad-cam", "control"), ("mask", "student"), ("layer-cam", "teacher"),
                      ("mask-soft", "student"), ("gradient-shap", "teacher")}
     assert {line.split()[0] for line in table.split("\n")[1:] if line.strip()} >= {"centre", "random"}
-    assert "The teacher and the control have no mask and are judged by Grad-CAM; a mask is of" in err
+    assert "The teacher and the control have no mask and are evaluated by Grad-CAM; a mask is of" in err
 
 
 def test_json_has_everything_and_posthoc_alone_means_the_mask(capsys, made):

@@ -72,11 +72,11 @@ def test_rows_name_the_explainer_that_was_used():
 
 def test_posthoc_stands_beside_a_random_map_and_the_mask_beside_every_other():
     made = {(row.of, row.measure): row for row in rows(FOUND) if row.section == "post-hoc"}
-    kept = made["grad-cam", "decision kept on the marked part"]
+    kept = made["grad-cam", "same prediction inside the mask"]
     assert (kept.value, kept.chance, kept.centre, kept.excess, kept.role) == (0.6, 0.4, 0.5, 0.2, "teacher")
-    left = made["mask", "decision left on the rest ↓"]
+    left = made["mask", "same prediction outside ↓"]
     assert (left.value, left.chance, left.excess) == (1 - 0.9, 0.6, 0.3)
-    assert made["random", "decision kept on the marked part"].excess is None
+    assert made["random", "same prediction inside the mask"].excess is None
     over = {(row.of, row.measure): row for row in rows(FOUND) if row.section == MASK_VS_OTHERS}
     assert over["grad-cam", "pointing game"].value == 0.35
     assert {name for name, _ in over} == {"grad-cam", "centre", "random"}

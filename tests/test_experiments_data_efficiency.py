@@ -126,9 +126,9 @@ def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
                 vs_control=point.vs_control and few[0]) for point in curve.points)) for curve in study.curves)
     alone = replace(study, curves=curves, people=1)
     assert "better" not in sentence(alone) and "worse" not in sentence(alone)
-    assert sentence(alone).endswith("These are too few people to tell a gain from luck.")
+    assert sentence(alone).endswith("Too few patients for intervals: a gain may be random.")
     assert draw(alone)
-    assert "too few people to tell" in rows(alone)[0]["− control with 100 %"]
+    assert "too few patients for an interval" in rows(alone)[0]["− control with 100 %"]
 
 
 def test_the_sentence_says_where_it_helps_and_where_not(store):
@@ -138,9 +138,10 @@ def test_the_sentence_says_where_it_helps_and_where_not(store):
     assert said.startswith("On 120 test images, on average over 2 seeds: kd is better than the control with 10 % "
                            "(+16.7 points, +1")
     assert "in 2 of 2 seeds) and 25 % (+9.2 points" in said
-    assert "within chance of it with 50 % and 100 % of the images; medtex is better than the control with 100 %" in said
+    assert "not significantly different from it with 50 % and 100 % of the images; medtex is better than the control " \
+        "with 100 %" in said
     assert "worse than it with 10 % (−16.7 points" in said
-    assert said.endswith("Not worse than the control with 100 % by more than chance: kd from 25 % on, medtex from 50 % "
+    assert said.endswith("Not significantly worse than the control with 100 %: kd from 25 % on, medtex from 50 % "
                          "on, the control itself from 50 % on.")
 
 
@@ -151,7 +152,7 @@ def test_where_the_control_needs_no_more_data_nothing_is_claimed(store, monkeypa
     answered(store, sweep, 1)
     said = sentence(read(store, sweep))
     assert ", with one seed: kd is worse than the control" in said
-    assert "The control itself is no worse with 10 % than with 100 % by more than chance" in said
+    assert "The control itself is not significantly worse with 10 % than with 100 %" in said
 
 
 def test_as_far_as_it_has_come(store):

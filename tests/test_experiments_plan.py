@@ -94,7 +94,7 @@ def test_a_teacher_of_an_older_version_is_not_copied(store):
 
 def test_a_teacher_of_other_data_or_size_is_refused(store):
     teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.paths))
-    with pytest.raises(UsageError, match="trained on other pictures"):
+    with pytest.raises(UsageError, match="trained on other images"):
         plan_specs(request(teacher=teacher.id, data="phantom-brain:count=80"), store)
     with pytest.raises(UsageError, match="Set the image size to 32"):
         plan_specs(request(teacher=teacher.id, image_size=48), store)

@@ -7,7 +7,7 @@ import pytest
 
 from kd.experiments.results import (
     BETTER,
-    WITHIN_CHANCE,
+    NOT_SIGNIFICANT,
     WORSE,
     SeedScores,
     between,
@@ -36,7 +36,7 @@ def test_a_model_does_not_differ_from_itself():
     unseen = 100 * (1 - 0.025 ** (1 / 5))  # five images say little on all the others
     assert (found.points, found.low, found.high) == (0, pytest.approx(-unseen), pytest.approx(unseen))
     assert found.by_seed == SeedScores((0.0, 0.0))
-    assert found.verdict == WITHIN_CHANCE
+    assert found.verdict == NOT_SIGNIFICANT
 
 
 def test_all_right_against_half_right_is_the_share_that_differs():
@@ -55,14 +55,14 @@ def test_five_images_by_hand():
     """Of five images one differs: a draw has it not at all with 33 %, and three times or more with 6 %."""
     found = difference([right([1] * 5)], [right([1] * 4 + [0])])
     assert (found.points, found.low, found.high) == (pytest.approx(20), 0, pytest.approx(60))
-    assert found.verdict == WITHIN_CHANCE
+    assert found.verdict == NOT_SIGNIFICANT
 
 
-@pytest.mark.parametrize(("answers", "groups", "of"), [([1, 1], None, "images"), ([1] * 40, ["one"] * 40, "people")])
+@pytest.mark.parametrize(("answers", "groups", "of"), [([1, 1], None, "images"), ([1] * 40, ["one"] * 40, "patients")])
 def test_too_few_are_never_enough_for_better(answers, groups, of):
     found = difference([right(answers, groups)], [right([0] * len(answers), groups)])
-    assert (found.points, found.low, found.high, found.verdict) == (100, None, None, WITHIN_CHANCE)
-    assert between(found) == f"too few {of} to tell"
+    assert (found.points, found.low, found.high, found.verdict) == (100, None, None, NOT_SIGNIFICANT)
+    assert between(found) == f"too few {of} for an interval"
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -94,7 +94,7 @@ def test_seeds_are_averaged_within_a_draw_and_their_spread_stands_beside():
     assert found.by_seed.values == (25, 0, -25)
     assert found.points == pytest.approx(0)
     assert found.by_seed.sd == pytest.approx(25)
-    assert found.verdict == WITHIN_CHANCE
+    assert found.verdict == NOT_SIGNIFICANT
     # An image counts by the mean over seeds of its change: +1/3 and −1/3 for a quarter each.
     assert found.high == pytest.approx(196 * np.sqrt(0.5 / 9 / 100), rel=0.15)
 
@@ -175,7 +175,7 @@ def test_outcome_over_seeds_keeps_validation_apart():
     assert control.accuracy.mean == pytest.approx(0.6)
     assert found.vs_control.by_seed.values == pytest.approx((30, 10, -10))
     assert (found.vs_control.points, found.vs_control.people) == (pytest.approx(10), 10)
-    assert "40 test images of 10 people the student is, on average over 3 seeds," in sentence(found)
+    assert "40 test images of 10 patients the student is, on average over 3 seeds," in sentence(found)
     assert [row["seed"] for row in rows(found)] == ["0", "1", "2", "all"]
     assert rows(found)[-1]["student"] == "70.0 ± 10.0"
 
@@ -201,12 +201,12 @@ def test_a_seed_tested_on_other_images_is_left_out():
 
 
 @pytest.mark.parametrize(("wrong", "words"), [
-    ((8, 8), "level with the control (−8.8 to +8.8, within chance)"),
-    ((9, 8), "2.5 points above the control (+0.0 to +7.5, within chance)"),
+    ((8, 8), "level with the control (−8.8 to +8.8, not significant)"),
+    ((9, 8), "2.5 points above the control (+0.0 to +7.5, not significant)"),
     ((40, 0), "100.0 points above the control (+82.4 to +100.0)"),
     ((0, 40), "100.0 points below the control (−100.0 to −82.4)")])
 def test_the_sentence_claims_no_more_than_the_interval(wrong, words):
     found = distillation_result(made([wrong]))
     assert found is not None
     assert words in sentence(found)
-    assert ("within chance" in words) == (found.vs_control.verdict == WITHIN_CHANCE)
+    assert ("not significant" in words) == (found.vs_control.verdict == NOT_SIGNIFICANT)

@@ -190,7 +190,7 @@ def test_progress_may_stop_it(run):
 def test_maps_on_the_picture_come_once_and_are_of_no_layer(run, tmp_path):
     found = explain(run, picture(), "integrated-gradients", stage=None, repeats=1)
     [heat] = found.maps
-    assert heat.signed and heat.label == "picture · 32×32"
+    assert heat.signed and heat.label == "image · 32×32"
     assert "stage" not in found.to_json()["maps"][0]
     with np.load(found.save(tmp_path)["maps.npz"]) as stored:
         assert np.array_equal(stored["integrated-gradients_picture"], heat.values)

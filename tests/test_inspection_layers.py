@@ -143,7 +143,7 @@ def test_the_decision_as_it_forms_ends_in_the_models_own():
     image = picture()
     before = layers.read_layers(run, image, repeats=1)
     assert before.decision is None
-    assert "no read-outs yet" in before.notes[0]
+    assert "no linear probes yet" in before.notes[0]
     readouts = linear_probes.fit(store, run)
     found = layers.read_layers(run, image, repeats=1)
     seen, _ = features_and_model(run, image)

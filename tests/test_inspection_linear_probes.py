@@ -94,7 +94,8 @@ def test_shares_rise_to_the_end_and_stopping_keeps_what_was_there(run, place):
     linear_probes.fit(Store(place), run, lambda phase, share: said.append((phase, share)))
     shares = [share for _, share in said]
     assert shares == sorted(shares)
-    assert {"looking at the train images", "reading out layer 4"} <= {phase for phase, _ in said}
+    assert {"extracting features of the train images", "training the linear probe of layer 4"} <= {
+        phase for phase, _ in said}
     for batches in range(0, 60, 7):
         count = iter(range(10**6))
         with pytest.raises(Stopped):

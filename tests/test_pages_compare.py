@@ -78,22 +78,22 @@ def test_a_link_opens_exactly_this_view(trio, warm):
     assert at.selectbox(key="compare_run").value == trio.student.id
     assert at.number_input(key="compare_image").value == 5
     assert at.selectbox(key="compare_target").value == classes[2]
-    assert f"Where they look for “{classes[2]}”" in words(at)
+    assert f"Evidence for “{classes[2]}”" in words(at)
     assert {name: one(at.query_params[name]) for name in ("run", "image", "target")} == {
         "run": trio.student.id, "image": "5", "target": classes[2]}
 
 
 def test_all_models_and_every_layer_are_shown_with_their_grid(trio):
     captions = list(pictures(page(run=trio.student.id)))
-    assert captions[0] == "Picture"
+    assert captions[0] == "Image"
     assert [caption.split(" · ")[0] for caption in captions[1:4]] == ["Teacher", "Control", "Student"]
-    layers = [caption for caption in captions if caption.startswith("Layer")]
-    assert [layer.removesuffix(" · blank") for layer in layers] == ["Layer 1 · 16×16", "Layer 2 · 8×8", "Layer 3 · 4×4"]
+    layers = [caption for caption in captions if caption.startswith("Stage")]
+    assert [layer.removesuffix(" · blank") for layer in layers] == ["Stage 1 · 16×16", "Stage 2 · 8×8", "Stage 3 · 4×4"]
 
 
 def test_what_is_class_specific_is_said(trio):
     text = words(page(run=trio.student.id))
-    assert "no class is asked about" in text
+    assert "whatever the class" in text
     assert "speak for the target class" in text
 
 
@@ -101,10 +101,10 @@ def test_the_target_is_the_teachers_prediction_unless_another_is_chosen(trio):
     at = page(run=trio.student.id, image="0")
     classes = trio.teacher.summary["classes"]
     predicted = classes[load(trio.teacher).predicted[0]]
-    assert f"Where they look for “{predicted}”" in words(at)
+    assert f"Evidence for “{predicted}”" in words(at)
     other = next(name for name in classes if name != predicted)
     at.selectbox(key="compare_target").set_value(other).run()
-    assert f"Where they look for “{other}”" in words(at)
+    assert f"Evidence for “{other}”" in words(at)
     assert one(at.query_params["target"]) == other
 
 
@@ -127,7 +127,7 @@ def test_next_previous_and_the_filter_walk_through_the_test_set(trio):
     assert at.number_input(key="compare_image").value == 2
     label = trio.teacher.summary["classes"][1]
     at.selectbox(key="compare_class").set_value(label).run()
-    assert f"truly **{label}**" in words(at)
+    assert f"true class: **{label}**" in words(at)
 
 
 def test_the_filter_offers_the_images_that_only_the_teacher_got_right(trio):
@@ -149,15 +149,15 @@ def test_moving_the_opacity_blends_again_and_asks_no_model(trio, monkeypatch):
     at.slider(key="compare_opacity").set_value(1.0).run()
     after = pictures(at)
     assert not at.error
-    assert after["Picture"] == before["Picture"]
-    assert after["Layer 1 · 16×16"] != before["Layer 1 · 16×16"]
+    assert after["Image"] == before["Image"]
+    assert after["Stage 1 · 16×16"] != before["Stage 1 · 16×16"]
 
 
 def test_the_evidence_can_be_outlined(trio):
     at = page(run=trio.student.id, image="0")
-    bare = pictures(at)["Picture"]
+    bare = pictures(at)["Image"]
     at.toggle(key="compare_outline").set_value(True).run()
-    assert pictures(at)["Picture"] != bare
+    assert pictures(at)["Image"] != bare
 
 
 def test_the_controls_layers_can_be_shown_instead(trio):
@@ -165,15 +165,15 @@ def test_the_controls_layers_can_be_shown_instead(trio):
     before = pictures(at)
     at.segmented_control(key="compare_of").set_value("control").run()
     after = pictures(at)
-    assert after["Layer 1 · 16×16"] != before["Layer 1 · 16×16"]
+    assert after["Stage 1 · 16×16"] != before["Stage 1 · 16×16"]
 
 
 def test_times_stand_with_their_protocol_and_probabilities_with_the_truth(trio):
     at = page(run=trio.student.id)
     frame = at.table[0].value
     assert [cell.replace("\u00a0", " ") for cell in frame[""]] == [
-        "Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM", "Control · layer maps",
-        "Student · forward", "Student · Grad-CAM", "Student · layer maps"]
+        "Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM", "Control · stage maps",
+        "Student · forward", "Student · Grad-CAM", "Student · stage maps"]
     assert set(frame["n"]) == {"5"}
     assert "after one uncounted turn" in words(at)
     chart = json.loads(at.get("plotly_chart")[0].proto.spec)
@@ -202,7 +202,7 @@ def test_an_uploaded_picture_is_compared_and_not_kept(trio, mode):
         buffer, "TIFF")
     at = upload(trio, buffer.getvalue(), "scan.tif")
     assert not at.error
-    assert "Where they look for" in words(at)
+    assert "Evidence for" in words(at)
     assert "The true class of an upload is not known" in words(at)
     assert "image" not in at.query_params
     assert files(trio) == before
@@ -211,7 +211,7 @@ def test_an_uploaded_picture_is_compared_and_not_kept(trio, mode):
 def test_a_file_that_is_no_picture_is_refused_in_a_sentence(trio):
     at = upload(trio, b"GIF89a and nothing else", "scan.gif")
     assert "cannot be used" in at.error[0].value
-    assert "Where they look for" not in words(at)
+    assert "Evidence for" not in words(at)
 
 
 def test_a_data_set_that_is_gone_is_said_and_an_upload_still_works(trio, monkeypatch):
@@ -227,4 +227,4 @@ def test_a_data_set_that_is_gone_is_said_and_an_upload_still_works(trio, monkeyp
     at.segmented_control(key="compare_source").set_value("Upload").run()
     at.file_uploader(key="compare_upload").set_value(("x.png", buffer.getvalue(), "image/png")).run()
     assert not at.error
-    assert "Where they look for" in words(at)
+    assert "Evidence for" in words(at)

@@ -40,15 +40,15 @@ def trio(trained: Distillation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dis
 
 def captions(at: AppTest) -> list[str]:
     """Of all maps, without whether they are blank."""
-    return [caption.removesuffix(" · blank") for caption in pictures(at) if not caption.startswith("Layer")]
+    return [caption.removesuffix(" · blank") for caption in pictures(at) if not caption.startswith("Stage")]
 
 
 def rows(at: AppTest) -> list[str]:
     return [cell.replace("\u00a0", " ") for cell in at.table[0].value[""]]
 
 
-MASKED = ["Student · Mask 32×32", "What the student sees"]
-USUAL = ["Picture", "Teacher · Grad-CAM 1×1", "Control · Grad-CAM 4×4", "Student · Grad-CAM 4×4"]
+MASKED = ["Student · Mask 32×32", "Masked input of the student"]
+USUAL = ["Image", "Teacher · Grad-CAM 1×1", "Control · Grad-CAM 4×4", "Student · Grad-CAM 4×4"]
 
 
 def test_the_mask_and_what_it_leaves_stand_beside_the_maps(trio):
@@ -58,13 +58,13 @@ def test_the_mask_and_what_it_leaves_stand_beside_the_maps(trio):
     found = compare(runs, trio.student, data_of(trio.student, runs).test.images[1], repeats=1)
     assert f"It shows **{found.student.mask_area:.1%}**".replace("%", " %") in words(at)
     assert EXPLAINERS["mask"].info.reading_note in words(at)
-    assert "replaced by the average training picture" in words(at)
+    assert "replaced by the mean training image" in words(at)
 
 
 def test_the_mask_has_its_row_among_the_costs(trio):
     at = page(run=trio.student.id)
-    assert rows(at)[-4:] == ["Student · forward", "Student · Grad-CAM", "Student · Mask", "Student · layer maps"]
-    assert "and making its mask" in words(at)
+    assert rows(at)[-4:] == ["Student · forward", "Student · Grad-CAM", "Student · Mask", "Student · stage maps"]
+    assert ", its mask" in words(at)
 
 
 def test_the_mask_stays_beside_another_explainer(trio):
@@ -81,8 +81,8 @@ def test_asked_by_the_mask_the_others_show_grad_cam_and_say_so(trio):
     assert at.selectbox(key="compare_explainer").value == "mask"
     assert captions(at) == [*USUAL[:3], *MASKED]
     assert rows(at) == ["Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM",
-                        "Control · layer maps", "Student · forward", "Student · Mask", "Student · layer maps"]
-    assert "Grad-CAM stands in where a model has no mask" in words(at)
+                        "Control · stage maps", "Student · forward", "Student · Mask", "Student · stage maps"]
+    assert "Grad-CAM is shown for models without a mask" in words(at)
     assert not [box for box in at.selectbox if box.key == "compare_stage"], "it lies on the picture"
 
 
@@ -99,7 +99,7 @@ def test_an_ordinary_student_has_none_and_is_not_offered_one(trio, plain):
 def test_beside_an_ordinary_student_a_masked_one_has_its_mask(trio, plain):
     at = page(run=plain.student.id, beside=trio.student.id, explainer="mask")
     assert one(at.query_params["explainer"]) == "mask"
-    assert captions(at) == [*USUAL, "Student 2 · Mask 32×32", "What the student 2 sees"]
+    assert captions(at) == [*USUAL, "Student 2 · Mask 32×32", "Masked input of the student 2"]
 
 
 @pytest.mark.parametrize("view", ["channels", "decision"])
@@ -110,4 +110,4 @@ def test_the_other_views_read_an_explained_student_too(trio, view):
 def test_its_layers_are_read_as_any_others(trio):
     at = page(run=trio.student.id, layers="weighted", fields="1")
     assert not at.error
-    assert any("±" in caption for caption in pictures(at) if caption.startswith("Layer 1"))
+    assert any("±" in caption for caption in pictures(at) if caption.startswith("Stage 1"))

@@ -83,7 +83,7 @@ def test_the_whole_view_is_in_the_address_and_comes_back(trio, second):
     assert {name: one(value) for name, value in at.query_params.items()} == place
     captions = list(pictures(at))
     assert any(caption.startswith("Student 2 · LayerCAM") for caption in captions)
-    assert any("±" in caption for caption in captions if caption.startswith("Layer 1"))
+    assert any("±" in caption for caption in captions if caption.startswith("Stage 1"))
 
 
 @pytest.mark.parametrize("wrong", [{"view": "no such view"}, {"stage": "-99"}, {"stage": "x"}, {"explainer": "no"},
@@ -105,17 +105,17 @@ def test_a_plain_link_undoes_the_choices_of_another(trio):
 
 def test_signed_maps_and_receptive_fields_differ_from_stage_maps(trio):
     at = page(run=trio.student.id, image="0")
-    plain = pictures(at)["Layer 1 · 16×16"]
+    plain = pictures(at)["Stage 1 · 16×16"]
     choose(at, "toggle", "compare_fields", True)
-    framed = pictures(at)["Layer 1 · 16×16"]
+    framed = pictures(at)["Stage 1 · 16×16"]
     assert framed != plain
     assert "The frame holds all the pixels" in words(at)
     choose(at, "toggle", "compare_fields", False)
     choose(at, "segmented_control", "compare_layers", "weighted")
-    own = [url for caption, url in pictures(at).items() if caption.startswith("Layer 1")]
+    own = [url for caption, url in pictures(at).items() if caption.startswith("Stage 1")]
     assert own not in ([plain], [framed])
     choose(at, "toggle", "compare_shared", True)
-    shared = [url for caption, url in pictures(at).items() if caption.startswith("Layer")]
+    shared = [url for caption, url in pictures(at).items() if caption.startswith("Stage")]
     assert shared[0] != own[0] or shared[1:] != own[1:]
     assert one(at.query_params["layers"]) == "weighted"
 
@@ -123,7 +123,7 @@ def test_signed_maps_and_receptive_fields_differ_from_stage_maps(trio):
 def test_the_teachers_layers_can_be_read_too(trio):
     at = choose(page(run=trio.student.id), "segmented_control", "compare_of", "teacher")
     assert one(at.query_params["of"]) == "teacher"
-    assert any(caption.startswith("Layer 4") for caption in pictures(at))
+    assert any(caption.startswith("Stage 4") for caption in pictures(at))
 
 
 def test_values_under_the_pointer_are_those_of_the_maps_own_grid(trio):
@@ -150,13 +150,13 @@ def test_the_decision_is_offered_then_fitted_on_the_queue_then_shown(trio, jobs)
     assert linear_probes.summary(trio.control) is None
     at = page(run=trio.student.id, view="decision", of="control")
     assert "have not been trained yet" in words(at)
-    press(at, "Fit the read-outs")
+    press(at, "Train linear probes")
     assert jobs.join(PATIENCE)
     assert tasks.status(trio.control, "readouts").state == "finished"
     at = page(run=trio.student.id, view="decision", of="control")
     lines, accuracy = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
-    assert lines["data"][0]["x"] == ["Layer 1", "Layer 2", "Layer 3", "The model"]
-    assert {trace["name"].split()[0] for trace in accuracy["data"]} == {"read-out", "model", "chance"}
+    assert lines["data"][0]["x"] == ["Stage 1", "Stage 2", "Stage 3", "Model"]
+    assert {trace["name"].split()[0] for trace in accuracy["data"]} == {"linear", "model", "majority"}
     assert one(at.query_params["view"]) == "decision"
 
 

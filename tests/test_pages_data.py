@@ -87,7 +87,7 @@ def test_a_bad_file_is_named_with_its_reason(folder):
 def test_what_cannot_be_opened_is_said_in_a_sentence_in_place(reference):
     at = page(data=reference)
     assert len(at.error) == 1
-    assert "went wrong" not in at.error[0].value
+    assert "Internal error" not in at.error[0].value
     assert at.title[0].value == "Data"
 
 

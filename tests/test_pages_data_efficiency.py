@@ -31,7 +31,7 @@ def test_a_link_opens_the_study_with_what_it_costs():
     assert at.segmented_control(key="sweep_kind").value == "data-efficiency"
     assert "Does a student need less data with a teacher?" in words(at)
     table = at.table[0].value
-    assert list(table["Varies"]) == ["method", "data fraction", "passes over each"]
+    assert list(table["Varies"]) == ["method", "data fraction", "epochs per share"]
     assert list(table["Values"]) == ["kd, medtex", "0.1, 0.25, 0.5, 1", "20, 8, 4, 2"]
     assert "**8 cells**, 3 seeds each" in words(at)
     assert ":material/checklist: **37 runs**" in words(at)

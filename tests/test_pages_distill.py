@@ -120,7 +120,7 @@ def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     for name, knob in METHODS["medtex"].info.hyperparameters.items():
         assert (f"distil_medtex_{name}" in more) == knob.advanced
     assert set(own) <= more
-    assert at.selectbox(key="distil_explainer_fill").options == ["the mean picture", "the picture, blurred"]
+    assert at.selectbox(key="distil_explainer_fill").options == ["mean training image", "the image, blurred"]
     at.selectbox(key="distil_method").set_value("kd").run()
     assert not drawn(at) & set(own)
 
@@ -360,7 +360,7 @@ def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said
     probe_images.store_maps(student, 7, [waves, np.ones((2, 2, 2))])
     at = page()
     captions = [image.proto.imgs[0].caption for image in at.get("image")]
-    assert captions == ["picture", "1 · 4×4", "2 · 2×2 · blank"]
+    assert captions == ["image", "1 · 4×4", "2 · 2×2 · blank"]
     chosen = at.selectbox(key=f"probe-{student.id}")
     assert chosen.options == ["glioma", "pituitary"]
     assert "After epoch 8" in words(at)
@@ -378,7 +378,7 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     at = page()
     assert len(shown(at)) == 4
     assert shown(at)[0].startswith("glioma · ")
-    assert "After epoch 2: a validation picture, its mask" in words(at)
+    assert "After epoch 2: a validation image, its mask" in words(at)
     assert "after epochs 1, 2" in words(at)
     traces = charts(at)[0]["data"]
     assert "mask area" in {trace["name"] for trace in traces}

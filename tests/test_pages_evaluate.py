@@ -72,7 +72,7 @@ def test_scores_stand_beside_chance(warm):
     accuracy = table.iloc[0]
     assert accuracy.iloc[0] == "accuracy"
     assert accuracy.iloc[1].startswith("95.0")
-    assert accuracy["Chance"].startswith("25.0")
+    assert accuracy["Baseline"].startswith("25.0")
     assert "Not for clinical use" in words(at)
     assert len(at.get("plotly_chart")) == 6  # calibration, recall, three confusions, confused alike
 
@@ -110,14 +110,14 @@ def test_asking_puts_it_on_the_queue_and_cancel_takes_it_off(idle, real, monkeyp
     at = page(run=real.student.id)
     at.multiselect(key="evaluate_explainers_00").set_value(["layer-cam"])
     at.number_input(key="evaluate_limit").set_value(10)
-    next(button for button in at.button if button.label == "Judge the explanations").click().run()
+    next(button for button in at.button if button.label == "Evaluate explanations").click().run()
     assert not at.exception, at.exception
     task = tasks.task(real.student, "appraisal")
     try:
         state = task.state
         assert state.state == QUEUED
         assert (state.args["explainers"], state.args["limit"], state.args["faithfulness"]) == (["layer-cam"], 10, False)
-        assert "waiting for what trains" in at.main.get("progress")[0].proto.text
+        assert at.main.get("progress")[0].proto.text == "queued"
         at.button(key="evaluate_cancel").click().run()
         assert task.state.state == CANCELLED
     finally:
@@ -129,10 +129,10 @@ def test_agreement_faithfulness_localisation_and_cost_are_shown_with_chance(real
     at = page(run=real.student.id)
     assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Faithfulness", "Cost"]
     agreement, localisation, faithfulness, cost = (tab.table[0].value for tab in at.tabs)
-    assert {"Chance", "Centred map", "Above chance"} <= set(agreement)
+    assert {"Baseline", "Centre-Gaussian baseline", "Above baseline"} <= set(agreement)
     assert set(agreement["Model"]) == {"Control", "Student"}
     assert set(localisation["Model"]) == {"Teacher", "Control", "Student"}
-    assert "Area" in localisation
+    assert "Area baseline" in localisation
     assert "Random map" in faithfulness
     assert "explanation ÷ forward pass" in list(cost.iloc[:, 0])
     assert any(line.startswith("latency") for line in at.table[0].value.iloc[:, 0])
@@ -214,17 +214,18 @@ def test_posthoc_agreement_stands_beside_random_and_the_teachers_maps(masked):
     assert any(name.startswith("Student,\u00a0Mask") for name in cost.table[0].value)
     maps, beside = (table.value for table in posthoc.table)
     assert [name.split(" (")[0] for name in maps["Map"]] == [
-        "mask, as the student sees it", "mask, cut to its area", "Grad-CAM", "LayerCAM", "GradientSHAP",
-        "centre of the picture", "random"]
-    assert set(maps) == {"Map", "Kept on the marked part", "More than random", "Left on the rest", "Less than random"}
-    assert "points" not in maps["More than random"].iloc[0], "a random mask of 0 and 1 is no equal of a soft one"
-    assert "points (" in maps["More than random"].iloc[1].replace("\u00a0", " ")
-    assert all("%" not in text for text in (*maps["Less than random"], *beside["More kept"]))
-    assert "–" in maps["More than random"].iloc[-1] and "(" not in maps["More than random"].iloc[-1]
-    assert {"Mask against", "More kept", "Less left", "Pointing game", "Energy on the evidence"} == set(beside)
-    assert "the teacher decides as before on" in words(at)
-    assert "Against the teacher's Grad-CAM the mask keeps" in words(at)
-    assert "have no mask and are judged by Grad-CAM" in words(at)
+        "soft mask, the student's input", "mask, cut to its area", "Grad-CAM", "LayerCAM", "GradientSHAP",
+        "centre of the image", "random"]
+    assert set(maps) == {"Map", "Same prediction inside", "Inside − random", "Same prediction outside",
+                         "Random − outside"}
+    assert "points" not in maps["Inside − random"].iloc[0], "a random mask of 0 and 1 is no equal of a soft one"
+    assert "points (" in maps["Inside − random"].iloc[1].replace("\u00a0", " ")
+    assert all("%" not in text for text in (*maps["Random − outside"], *beside["Inside"]))
+    assert "–" in maps["Inside − random"].iloc[-1] and "(" not in maps["Inside − random"].iloc[-1]
+    assert {"Mask against", "Inside", "Outside", "Pointing game", "Energy on the evidence"} == set(beside)
+    assert "the teacher makes the same prediction on" in words(at)
+    assert "Against the teacher's Grad-CAM the mask preserves" in words(at)
+    assert "have no mask and are evaluated by Grad-CAM" in words(at)
     assert len(posthoc.get("plotly_chart")) == 1
 
 
@@ -232,7 +233,7 @@ def test_posthoc_without_the_mask_is_said_before_it_is_queued(idle, masked):  # 
     before = tasks.status(masked.student, "appraisal")
     at = page(run=masked.student.id)
     at.multiselect(key="evaluate_explainers_11").set_value(["grad-cam"])
-    next(button for button in at.button if button.label == "Judge the explanations").click().run()
+    next(button for button in at.button if button.label == "Evaluate explanations").click().run()
     assert "Choose the explainer mask as well" in at.error[0].value
     assert tasks.status(masked.student, "appraisal") == before
 
@@ -257,8 +258,8 @@ def test_changed_weights_make_the_judgement_stale(real):
         real.teacher.weights.write_bytes(content + b"\0")
         at = page(run=real.student.id)
         assert [tab.label for tab in at.tabs] == ["Localisation", "Faithfulness"]  # the student's and control's own
-        assert ("Not judged with these weights and data: agreement, cost, localisation of the teacher, faithfulness of "
-                "the teacher.") in words(at)
+        assert ("Not evaluated with these weights and data: agreement, cost, localisation of the teacher, faithfulness "
+                "of the teacher.") in words(at)
     finally:
         real.teacher.weights.write_bytes(content)
 

@@ -56,7 +56,7 @@ def test_the_first_page_appears_without_torch(page):
 def test_nothing_yet_leads_to_the_demo_or_ones_own_pictures():
     at = home()
     assert [button.label for button in at.button] == ["Start the demo"]
-    assert "Use your own pictures" in words(at)
+    assert "Use your own images" in words(at)
     assert "Not for clinical use" in words(at)
 
 
@@ -66,7 +66,7 @@ def test_one_click_queues_the_three_runs_of_the_demo_and_shows_them(idle):
     runs = queue().waiting
     assert [run.spec.model for run in runs] == [demo.REQUEST.teacher, "plain", "plain"]
     assert [run.status for run in runs] == [QUEUED] * 3
-    assert "In training" in words(at)
+    assert "Training" in words(at)
     assert [bar.proto.text.split("**")[1] for bar in at.main.get("progress")] == ["Teacher", "Control", "Student"]
 
 

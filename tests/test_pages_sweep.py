@@ -123,7 +123,7 @@ def test_start_plans_and_queues_every_run_and_follows_them(idle):  # noqa: F811
     assert [run.id for run in queue().waiting] == [run.id for run in runs(planned_cells(sweep, store), store)]
     assert at.query_params["sweep"] in (sweep.id, [sweep.id])
     assert "**0 of 4 cells** · 0 of 7 runs" in words(at)
-    assert "Next: teacher test_resnet · waiting for its turn" in words(at)
+    assert "Next: teacher test_resnet · queued" in words(at)
     assert labels(at) == ["Cancel"]
 
 
@@ -300,7 +300,7 @@ def test_a_long_queue_does_not_flood_the_other_pages(idle):  # noqa: F811
     queue().submit(runs(plan(many, store), store))
     home = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=120).run()
     assert not home.exception
-    assert "2 more wait for their turn" in [link.label for link in home.main.get("page_link")]
+    assert "2 more queued" in [link.label for link in home.main.get("page_link")]
     home.switch_page("pages/runs.py").run()
     assert not home.exception
     assert sum(button.label == "Cancel" for button in home.button) == 15

@@ -25,18 +25,18 @@ HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default g
 
 
 EVALUATE: Arguments = {
-    "--explainers": {"metavar": "NAME,…", "help": "Judge the maps of these explainers, parted by commas; alone: their "
-                     "agreement and localisation."},
-    "--agreement": {"action": "store_true", "help": "Do teacher and student look at the same thing? Beside chance."},
-    "--localisation": {"action": "store_true", "help": "Do maps lie on the evidence? Where the data set has masks."},
-    "--mask-fidelity": {"action": "store_true", "help": "Of an explained student (--explainers mask): does its teacher "
-                  "decide the same when it is shown only what the mask marks, and only the rest? Beside the teacher's "
-                  "own maps and random masks of the same area."},
-    "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and what becomes of "
-                       "the maps when layers are scrambled: a hundred passes per image and model."},
-    "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, drawn per class; default: "
-                "all."},
-    "--seed": {"type": int, "default": 0, "help": "Of that draw (default 0)."}, **STAGE}
+    "--explainers": {"metavar": "NAME,…", "help": "Evaluate the maps of these explainers, separated by commas; by "
+                     "default their agreement and localisation."},
+    "--agreement": {"action": "store_true", "help": "Agreement of teacher's and student's maps, above a baseline."},
+    "--localisation": {"action": "store_true", "help": "Localisation of the evidence, where the data set has it."},
+    "--mask-fidelity": {"action": "store_true", "help": "Post-hoc agreement of the mask (--explainers mask): the "
+                        "teacher's predictions inside the mask and outside, beside the teacher's own maps and random "
+                        "masks of the same area."},
+    "--faithfulness": {"action": "store_true", "help": "Insertion, deletion, ROAD, average drop, and the "
+                       "randomisation of layers: a hundred forward passes per image and model."},
+    "--limit": {"type": int, "default": 0, "metavar": "N", "help": "At most N test images, stratified by class; "
+                "default: all."},
+    "--seed": {"type": int, "default": 0, "help": "Seed of that sample (default 0)."}, **STAGE}
 
 
 MANY: Arguments = {
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     out: Arguments = {"--out": {"required": True, "metavar": "DIR",
                               "help": "Folder for the figure, the maps and the numbers."}}
-    image: Arguments = {"--image": {"required": True, "metavar": "FILE", "help": "A picture; any size and mode."},
+    image: Arguments = {"--image": {"required": True, "metavar": "FILE", "help": "An image; any size and mode."},
              "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
     _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
           {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
@@ -88,9 +88,9 @@ def parser() -> argparse.ArgumentParser:
     _knobs(distill)
     _sweep(verbs)
     _data_efficiency(verbs)
-    _verb(verbs, "evaluate", "Score a run on its test images, and its explanations where these are asked for.", {
+    _verb(verbs, "evaluate", "Score a run on its test images, and its explanations on request.", {
         "run": {}, **EVALUATE})
-    _verb(verbs, "explain", "Explain one picture by one run.", {
+    _verb(verbs, "explain", "Explain one image by one run.", {
         "run": {}, **image, **out, **HOW,
         "--check": {"action": "store_true", "help": "Compare the raw maps with those that the package pytorch-grad-cam "
                     "makes of the same model: the greatest difference, for the CAM family."}})
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
             },
         },
     )
-    _verb(verbs, "compare", "Teacher, control and student on one picture.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "compare", "Teacher, control and student on one image.", {"run": {}, **image, **out, **HOW})
     _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

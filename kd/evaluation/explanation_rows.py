@@ -22,12 +22,12 @@ NAMES = {
     "iou_otsu": ("IoU, Otsu's threshold", SHARE, False), "iou_best": ("IoU, best threshold", SHARE, False),
     "auprc": ("average precision", SHARE, False),
     "insertion": ("insertion", SHARE, False), "deletion": ("deletion ↓", SHARE, True), "road": ("ROAD", SHARE, False),
-    "drop": ("average drop ↓", SHARE, True), "increase": ("confidence rises", SHARE, False),
-    "kept": ("decision kept on the marked part", SHARE, False), "left": ("decision left on the rest ↓", SHARE, True),
+    "drop": ("average drop ↓", SHARE, True), "increase": ("confidence increase", SHARE, False),
+    "kept": ("same prediction inside the mask", SHARE, False), "left": ("same prediction outside ↓", SHARE, True),
 }
 # The maps of the post-hoc agreement.
-MAPS = {"mask-soft": "mask, as the student sees it", "mask": "mask, cut to its area", "grad-cam": "Grad-CAM",
-        "layer-cam": "LayerCAM", "gradient-shap": "GradientSHAP", "centre": "centre of the picture", "random": "random"}
+MAPS = {"mask-soft": "soft mask, the student's input", "mask": "mask, cut to its area", "grad-cam": "Grad-CAM",
+        "layer-cam": "LayerCAM", "gradient-shap": "GradientSHAP", "centre": "centre of the image", "random": "random"}
 
 
 def rows(found: Mapping[str, Any]) -> list[MetricRow]:
@@ -101,7 +101,7 @@ def interval_ends(stored: Mapping[str, Any]) -> tuple[float | None, float | None
 
 def _cost(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, one in ((found[COST] or {}).get("models") or {}).items():
-        for name, key in (("latency per picture", "forward"), ("explanation per picture", "seconds")):
+        for name, key in (("latency per image", "forward"), ("explanation per image", "seconds")):
             yield MetricRow(COST, name, role, one[key]["median"], one[key]["low"], one[key]["high"], unit=SECONDS)
         yield MetricRow(COST, "explanation ÷ forward pass", role, one["ratio"], unit=TIMES)
         yield MetricRow(COST, "FLOPs of an explanation", role, one["flops"], unit=COUNT)

@@ -77,7 +77,7 @@ def require_mask(runs: Mapping[str, Run], explainers: Collection[str], posthoc: 
     masked = [role for role, run in runs.items() if run.spec.mask_net_depth]
     newest = list(runs.values())[-1]
     if (MASK in explainers and not masked) or (posthoc and STUDENT not in masked):
-        raise UsageError(f"{newest.id} has no mask to judge. Distil a student with an explainer in front (method "
+        raise UsageError(f"{newest.id} has no mask to evaluate. Distil a student with a mask network (method "
                          f"medtex), or choose another explainer, such as {FALLBACK}, without {POSTHOC} agreement.")
     if posthoc and MASK not in explainers:
         raise UsageError(f"{POSTHOC.capitalize()} agreement is that of the student's mask. Choose the explainer {MASK} "
@@ -153,13 +153,12 @@ def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
     others = [role for role, run in runs.items() if choice.suited(run) != choice]
     if not others or len(others) == len(runs):
         return []
-    found = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
-            f"{'is' if len(others) == 1 else 'are'} judged by Grad-CAM; a mask is of the teacher's answer, whatever "
-            "the class."]
+    said = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
+            f"{'is' if len(others) == 1 else 'are'} evaluated by Grad-CAM; a mask is of the class that the teacher "
+            "predicts."]
     if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
-        found.append("So what distilling changed in the agreement against the control is not told: that would compare "
-                    "two explainers.")
-    return found
+        said.append("The change of agreement against the control is not shown: it would compare two explainers.")
+    return said
 
 
 def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -209,5 +209,5 @@ _COMPUTE: dict[str, Callable[[EvalContext, str], Found]] = {
 
 def _require_finished(run: Run) -> None:
     if run.status != FINISHED:
-        raise UsageError(f"{run.id} is {run.status}, not finished, so its explanations cannot be judged yet. "
+        raise UsageError(f"{run.id} is {run.status}, not finished, so its explanations cannot be evaluated yet. "
                          "Wait for its end, or resume it.")

@@ -19,7 +19,7 @@ from kd.store.predictions import BOTH_WRONG, STUDENT_WRONG, TEACHER_WRONG, Predi
 from kd.store.runs import Run
 
 RESAMPLES = 1000
-SURE, ALIKE = "surest errors of the student", "confused alike"
+SURE, ALIKE = "most confident errors of the student", "shared errors"
 KINDS = (STUDENT_WRONG, SURE, ALIKE, BOTH_WRONG, TEACHER_WRONG)
 SHARE, NUMBER, NATS, COUNT, SECONDS, BYTES, TIMES = UNITS = (
     "share", "number", "nats", "count", "seconds", "bytes", "times")
@@ -125,7 +125,7 @@ def _overall(role: str, table: Table, auroc: float, ece: float) -> list[MetricRo
 
 def _cost_rows(role: str, summary: Mapping[str, Any]) -> list[MetricRow]:
     return [MetricRow("price", "parameters", role, summary["parameters"], unit=COUNT),
-            MetricRow("price", "FLOPs per picture", role, summary["flops"], unit=COUNT)]
+            MetricRow("price", "FLOPs per image", role, summary["flops"], unit=COUNT)]
 
 
 def _recalls(role: str, table: Table, classes: Sequence[str]) -> list[MetricRow]:

@@ -59,7 +59,7 @@ class ResourceEstimate:
         """Warnings that memory or disk will not suffice, with the remedy."""
         short_of_memory = self.memory_free is not None and self.memory > self.memory_free
         return tuple(text for text, holds in (
-            ("This needs more memory than is free now. Take a smaller batch, picture or model.", short_of_memory),
+            ("This needs more memory than is free now. Take a smaller batch, image size or model.", short_of_memory),
             ("This needs more disk than is free. Delete runs or data caches first.", self.disk > self.disk_free),
         ) if holds)
 

@@ -39,7 +39,8 @@ class DistillSpec:
                                    "the first stages of the trained teacher).")
     depth: int = _like("depth")
     width: int = _like("width")
-    mask_net_depth: int = setting(3, "Where the method trains an explainer: halvings of its U-Net. More see wider.",
+    mask_net_depth: int = setting(3, "Where the method trains a mask network: halvings of its U-Net. More give a "
+                                   "larger receptive field.",
                                    low=1, high=5)
     mask_net_width: int = _like("mask_net_width")
     mask_fill: str = _like("mask_fill")
@@ -141,7 +142,7 @@ def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
     if run.status != FINISHED:
         raise UsageError(f"The teacher {run.id} is {run.status}, not finished. Train it to its end first.")
     if run.spec.data_fingerprint != data.fingerprint:
-        raise UsageError(f"The teacher {run.id} was trained on other pictures ({run.spec.data} as it was then) than "
+        raise UsageError(f"The teacher {run.id} was trained on other images ({run.spec.data} as it was then) than "
                          f"{data.reference} holds now. Choose the same data set, or another teacher.")
     if run.spec.image_size != request.image_size:
         raise UsageError(f"The teacher {run.id} works at {run.spec.image_size} px, the student at "

@@ -17,7 +17,7 @@ from kd.store.groups import Replicates
 from kd.store.predictions import Predictions, load
 from kd.store.runs import Run
 
-BETTER, WORSE, WITHIN_CHANCE = VERDICTS = ("better", "worse", "within chance")
+BETTER, WORSE, NOT_SIGNIFICANT = VERDICTS = ("better", "worse", "not significantly different")
 SCORES = ("accuracy", "macro_f1", "val_macro_f1", "seconds")
 
 
@@ -71,8 +71,8 @@ class PairedDifference:
     def verdict(self) -> str:
         """One of VERDICTS: better or worse only where the interval excludes 0."""
         if self.low is None or self.high is None:
-            return WITHIN_CHANCE
-        return BETTER if self.low > 0 else WORSE if self.high < 0 else WITHIN_CHANCE
+            return NOT_SIGNIFICANT
+        return BETTER if self.low > 0 else WORSE if self.high < 0 else NOT_SIGNIFICANT
 
     def to_json(self) -> dict[str, Any]:
         return {"points": self.points, "low": self.low, "high": self.high, "sd": self.by_seed.sd,
@@ -191,7 +191,7 @@ def _arm(role: str, runs: Sequence[Run], teacher: Run) -> ArmResult:
 def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> str:
     """Summary of a result in one sentence. strong: markup for a few words."""
     bought, seeds = result.vs_control, len(result.seeds)
-    drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} people" if bought.people else "")
+    drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} patients" if bought.people else "")
     average = f", on average over {seeds} seeds," if seeds > 1 else ""
     return (f"On {drawn} the student is{average} {_told(result.vs_teacher, 'its teacher', strong)} and "
             f"{_told(bought, 'the control', strong)}, at {_share(result.student.flops_ratio)} of the teacher's FLOPs.")
@@ -206,13 +206,14 @@ def _share(lighter: float) -> str:
 def _told(one: PairedDifference, whom: str, strong: Callable[[str], str]) -> str:
     way = "above" if one.points > 0 else "below"
     lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {whom}" if one.points else f"{strong('level')} with {whom}"
-    return f"{lead} ({between(one)}{', within chance' if one.has_interval and one.verdict == WITHIN_CHANCE else ''})"
+    level = one.has_interval and one.verdict == NOT_SIGNIFICANT
+    return f"{lead} ({between(one)}{', not significant' if level else ''})"
 
 
 def between(one: PairedDifference) -> str:
     """The interval in points, with a typographic minus: `−1.2 to +3.4`; or that there is none."""
     if one.low is None or one.high is None:
-        return f"too few {'images' if one.people is None else 'people'} to tell"
+        return f"too few {'images' if one.people is None else 'patients'} for an interval"
     return f"{signed(one.low)} to {signed(one.high)}"
 
 

@@ -81,7 +81,7 @@ class IntegratedGradients(PathExplainer):
 
     info = ExplainerInfo(
         "Integrated gradients", "Sundararajan 2017, arXiv 1703.01365", True,
-        "What each pixel adds to the target class's score (below 0: takes from it), against a black picture.",
+        "What each pixel adds to the target class's score (below 0: takes from it), against a black image.",
         "seconds", signed=True, grid="picture")
     points = 20
 
@@ -99,7 +99,7 @@ class GradientShap(PathExplainer):
 
     info = ExplainerInfo(
         "GradientSHAP", "Lundberg & Lee 2017, arXiv 1705.07874; Erion 2021, arXiv 1906.10670", True,
-        "What each pixel adds to the target class's score (below 0: takes from it), against empty pictures.",
+        "What each pixel adds to the target class's score (below 0: takes from it), against blank images.",
         "seconds", signed=True, grid="picture")
 
     def __init__(self, points: int = 20, seed: int = SEED) -> None:

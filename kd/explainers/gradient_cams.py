@@ -96,7 +96,7 @@ class GradCam(GradientCam):
 
     info = ExplainerInfo(
         "Grad-CAM", "Selvaraju 2017, arXiv 1610.02391", True,
-        "Bright where the stage's features speak for the target class; what speaks against it is not shown.",
+        "Bright where the stage's features support the target class; what contradicts it is not shown.",
         early_stages=False)
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class GradCamPlusPlus(GradientCam):
 
     info = ExplainerInfo(
         "Grad-CAM++", "Chattopadhay 2018, arXiv 1710.11063", True,
-        "As Grad-CAM, but only places that speak for the class weigh a channel: several findings all light up.",
+        "As Grad-CAM, but only positions that support the class weight a channel: several findings all light up.",
         early_stages=False)
     # The package's constant. It affects the map, because squared gradients are often smaller.
     EPSILON = 1e-6
@@ -157,7 +157,7 @@ class LayerCam(GradientCam):
 
     info = ExplainerInfo(
         "LayerCAM", "Jiang 2021, IEEE TIP 30 (no arXiv), doi 10.1109/TIP.2021.3089943", True,
-        "Bright at single places whose features speak for the target class; made for fine, early stages.")
+        "Bright at single positions whose features support the target class; made for fine, early stages.")
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
         return (gradients.relu() * features).sum(dim=-3).relu()

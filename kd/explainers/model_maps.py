@@ -16,7 +16,7 @@ class StageMaps(Explainer):
 
     info = ExplainerInfo(
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
-        "Bright where a stage responds strongly on average over its channels, to anything: no class is asked about.")
+        "Bright where a stage responds strongly on average over its channels, whatever the class.")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
@@ -34,7 +34,7 @@ class Mask(Explainer):
 
     info = ExplainerInfo(
         "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
-        "Bright where the student may look: what its explainer found the teacher's answer to rest on.",
+        "Bright where the student sees the image: the region that, by the mask network, the teacher relies on.",
         absolute=True, grid="picture")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],

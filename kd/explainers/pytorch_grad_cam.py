@@ -211,7 +211,7 @@ class EigenGradCam(_Projection):
 
     info = ExplainerInfo(
         "Eigen-Grad-CAM", "after Muhammad 2020, arXiv 2008.00299", True,
-        "Bright where the most varying pattern of what speaks for the target class is; cleaner than a plain sum.",
+        "Bright at the principal component of what supports the target class; cleaner than a plain sum.",
         "seconds")
     kind = "EigenGradCAM"
 

@@ -23,7 +23,7 @@ class ShapGradient(PixelExplainer):
 
     info = ExplainerInfo(
         "SHAP (package shap)", "Lundberg & Lee 2017, arXiv 1705.07874", True,
-        "What each pixel adds to the target class's score (below 0: takes from it), against empty pictures.",
+        "What each pixel adds to the target class's score (below 0: takes from it), against blank images.",
         "minutes", signed=True, grid="picture")
 
     def __init__(self, samples: int = SAMPLES, seed: int = SEED) -> None:

@@ -191,7 +191,7 @@ class Comparison:
 
     def _mask_line(self, part: ModelPanel, title: str) -> str:
         assert part.mask is not None, "this model has no mask"
-        share = "nothing that can be told" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the image"
+        share = "an unknown share" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the image"
         return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
                 f"teacher's {title}.")
 
@@ -214,8 +214,8 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: load_model(student, pool),
                 **_beside(teacher, others, pool)}
     if explainer not in offered([subject.run for subject in subjects.values()]):
-        raise UsageError("None of these models has a mask: only a student that was distilled with an explainer in "
-                         f"front (method medtex) has one. Ask by {CAM}, or compare such a student.")
+        raise UsageError("None of these models has a mask: only a student that was distilled with a mask network "
+                         f"(method medtex) has one. Choose {CAM}, or compare such a student.")
     asked = {role: _questions(role, subject, explainer, stage, teacher.classes[number])
              for role, subject in subjects.items()}
     answers = iter(explain_many([one for each in asked.values() for one in each.values()], image, repeats))

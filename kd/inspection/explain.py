@@ -49,7 +49,8 @@ class HeatMap:
 
     @property
     def label(self) -> str:
-        return f"{f'layer {self.stage + 1}' if self.lies_on == 'stage' else self.lies_on} · {self.grid}"
+        names = {"stage": f"stage {self.stage + 1}", "picture": "image"}
+        return f"{names.get(self.lies_on, self.lies_on)} · {self.grid}"
 
     @property
     def key(self) -> str:
@@ -280,7 +281,7 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     """Protocol of the timing in one line."""
     threads = f"{protocol['threads']} thread{'s' if protocol['threads'] != 1 else ''}"
     return (f"Times: one {protocol['image_size']}-pixel image at a time on {protocol['device']} with {threads}, "
-            f"after one uncounted turn; explanations and forward passes take turns. torch {protocol['torch']}.")
+            f"after one warm-up round; explanations and forward passes are interleaved. torch {protocol['torch']}.")
 
 
 def pack(arrays: dict[str, Any]) -> bytes:

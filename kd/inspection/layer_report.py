@@ -21,20 +21,20 @@ from kd.timing import Timing
 LAYER_PLOTS = {
     "stage": ExplainerInfo(
         "Stage map", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
-        "Bright where the stage responds strongly on average over its channels, to anything: no class is asked about."),
+        "Bright where the stage responds strongly on average over its channels, whatever the class."),
     "weighted": ExplainerInfo(
         "Class-weighted map", "Draelos & Carin 2020 (HiResCAM), arXiv 2011.08891, signed", True,
         "Bright where the stage's features raise the target class's score; where they lower it, the value is below 0."),
     "decision": ExplainerInfo(
-        "The decision as it forms", "Alain & Bengio 2016, arXiv 1610.01644", False,
-        "How likely each class is to a linear read-out of this stage alone, for all classes at once."),
+        "Linear probes per stage", "Alain & Bengio 2016, arXiv 1610.01644", False,
+        "The probability of each class by a linear classifier on this stage's features alone."),
     "channels": ExplainerInfo(
-        "Channels that carry the decision", "Shrikumar 2016 (gradient × input), arXiv 1605.01713", True,
+        "Channels contributing to the class", "Shrikumar 2016 (gradient × input), arXiv 1605.01713", True,
         "The channels that add most to the target class's score, and where each of them responds."),
     "field": ExplainerInfo(
         "Receptive field", "Luo 2016, arXiv 1701.04128", True,
-        "All the pixels that could matter to the place that speaks most for the target class in this stage; "
-        "of an explained student, in the picture behind its mask, which itself is drawn from a wider view."),
+        "All the pixels that can affect the position of this stage that supports the target class most; behind a "
+        "mask network, in the masked image (the mask itself depends on more pixels)."),
 }
 """How to read each plot of a stage, from which paper it is, and whether it depends on the target class."""
 
@@ -177,7 +177,7 @@ class LayerReport:
                 tuple(_tile(one.weighted) for one in self.stages),
             ),
             figure.ModelRow(
-                f"{label} · channels of its last stage that carry {asked}",
+                f"{label} · channels of its last stage contributing to {asked}",
                 LAYER_PLOTS["channels"].paper,
                 (),
                 tuple(
@@ -204,7 +204,8 @@ class LayerReport:
         if self.decision is None:
             return ()
         shares = [f"{100 * row[self.target]:.0f} %" for row in self.decision]
-        return (f"“{self.classes[self.target]}” after each layer: {' → '.join(shares[:-1])}; the model: {shares[-1]}.",)
+        return (f"“{self.classes[self.target]}” by each stage's linear probe: {' → '.join(shares[:-1])}; "
+                f"the model: {shares[-1]}.",)
 
 
 def _tile(one: HeatMap) -> figure.HeatmapTile:

@@ -127,5 +127,5 @@ def _bias(model: Classifier, target: int) -> float | None:
 
 
 def _unread(run: Run) -> str:
-    return (f"{run.id} has no read-outs yet, so the decision as it forms is not shown. Compute them first (in a "
+    return (f"{run.id} has no linear probes yet. Train them first (in a "
             "terminal: the flag --linear-probes).")

@@ -106,7 +106,7 @@ def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
     pools = _FeatureExtractor(model, progress, should_stop)(_shown(run, data))
     layers = []
     for stage, one in enumerate(model.stages):
-        progress(f"reading out {one.name}", 0.8 + 0.2 * stage / len(model.stages))
+        progress(f"training the linear probe of {one.name}", 0.8 + 0.2 * stage / len(model.stages))
         features = {part: pooled.stages[stage] for part, pooled in pools.items()}
         layers.append(_fit_probe(stage, one.name, features, _labels(pools), len(data.classes), should_stop))
     found = LinearProbes(tuple(layers), _facts(data, pools, time.perf_counter() - began))
@@ -159,7 +159,7 @@ class _FeatureExtractor:
         for start in range(0, len(index), predict.BATCH):
             if self.should_stop():
                 raise Stopped
-            self.progress(f"looking at the {part} images", 0.1 + 0.7 * self.done / self.total)
+            self.progress(f"extracting features of the {part} images", 0.1 + 0.7 * self.done / self.total)
             batch = index[start:start + predict.BATCH]
             seen: Observation = self.model(to_tensor(read_images(split.images, batch), self.model.mean.device))
             rows.append([*map(global_average, seen.stages), seen.logits])
@@ -247,7 +247,7 @@ def _facts(data: Dataset, pools: dict[str, _Pooled], seconds: float) -> dict[str
             "chance": {f"{part}_accuracy": float((pooled.labels == pools["train"].labels.mode().values).double().mean())
                        for part, pooled in pools.items()},
             "paper": "Alain & Bengio 2016, arXiv 1610.01644", "seconds": seconds, "torch": torch.__version__,
-            "protocol": "Linear read-out of each stage's globally averaged, standardised features of the plain "
+            "protocol": "Linear probe on each stage's globally averaged, standardised features of the plain "
                         "training images; L2 penalty chosen by validation loss."}
 
 

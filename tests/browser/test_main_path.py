@@ -34,7 +34,7 @@ def test_home_starts_the_demo_in_one_click_and_cancel_answers(page: Page, shots:
     page.evaluate(WATCH)
     page.get_by_role("button", name="Start the demo").click()
     main = page.get_by_test_id("stMain")
-    expect(main.get_by_role("heading", name="In training")).to_be_visible()
+    expect(main.get_by_role("heading", name="Training")).to_be_visible()
     expect(main.get_by_text(f"phantom-brain · {REQUEST.teacher} → plain{REQUEST.depth}")).to_be_visible()
     # That it trains, not merely that it was queued.
     page.wait_for_function("() => [...window.kdSeen].some((seen) => seen.endsWith('%'))", timeout=LONG)
@@ -135,7 +135,7 @@ def target_and_opacity(page: Page, target: str) -> None:
     source = page.get_by_role("img", name=re.compile("^Teacher · Grad-CAM")).get_attribute("src")
     stage = page.get_by_role("img", name=re.compile("^student: ")).first.get_attribute("src")
     choose(page, "Target class", target)
-    expect(page.get_by_role("heading", name=f"Where they look for “{target}”")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Evidence for “{target}”")).to_be_visible()
     expect(page).to_have_url(re.compile(f"target={target}"))
     slide(page, "Opacity", 1)
     expect(page.get_by_role("img", name=re.compile("^student: ")).first).not_to_have_attribute("src", stage or "")
@@ -147,7 +147,7 @@ def upload(page: Page) -> None:
     page.get_by_role("radio", name="Upload").click()
     chooser = page.locator("input[type=file]")
     chooser.set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture at all"})
-    expect(page.get_by_test_id("stAlert").filter(has_text="picture")).to_be_visible()
+    expect(page.get_by_test_id("stAlert").filter(has_text="image")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("Grad-CAM"))).to_have_count(0)
     page.locator("input[type=file]").set_input_files({"name": "mine.png", "mimeType": "image/png",
                                                       "buffer": photograph()})

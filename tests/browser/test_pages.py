@@ -59,10 +59,10 @@ def test_deep_links_show_what_they_name(page: Page, trio: Distillation):
     visit(page, f"/runs?run={student}", "Runs")
     expect(main.get_by_role("heading", name="Student plain2w4")).to_be_visible()
     visit(page, f"/compare?run={student}&image=5&target=pituitary", "Compare")
-    expect(main.get_by_role("heading", name="Where they look for “pituitary”")).to_be_visible()
+    expect(main.get_by_role("heading", name="Evidence for “pituitary”")).to_be_visible()
     expect(main.get_by_role("spinbutton", name="Number")).to_have_value("5")
     page.reload()
-    expect(main.get_by_role("heading", name="Where they look for “pituitary”")).to_be_visible()
+    expect(main.get_by_role("heading", name="Evidence for “pituitary”")).to_be_visible()
     visit(page, f"/evaluate?run={student}", "Evaluate")
     expect(main.get_by_role("heading", name="Confusions")).to_be_visible()
 
@@ -72,7 +72,7 @@ def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Distillation, pa
     visit(page, f"{path}?run=no_such_run", PAGES[path])
     alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
     expect(alert).to_contain_text("no_such_run")
-    assert "Something went wrong" not in alert.inner_text()
+    assert "Internal error" not in alert.inner_text()
 
 
 def test_the_back_button_goes_back(page: Page, trio: Distillation):

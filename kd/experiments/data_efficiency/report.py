@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
-from kd.experiments.results import VERDICTS, WITHIN_CHANCE, PairedDifference, between, signed
+from kd.experiments.results import NOT_SIGNIFICANT, VERDICTS, PairedDifference, between, signed
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row, shared, versions
 from kd.store.runs import Store
@@ -24,7 +24,7 @@ def sentence(study: LearningCurves, strong: Callable[[str], str] = str) -> str:
 def summary_parts(study: LearningCurves, strong: Callable[[str], str] = str) -> tuple[str, list[str], list[str]]:
     """The sentence in its parts: on what, where each student is above the control by more than chance, and from which
     share on less data cost nothing that could be seen."""
-    drawn = f"{study.tested:,} test images" + (f" of {study.people:,} people" if study.people else "")
+    drawn = f"{study.tested:,} test images" + (f" of {study.people:,} patients" if study.people else "")
     average = f", on average over {study.seeds} seeds" if study.seeds > 1 else ", with one seed"
     students = [_helps(curve, strong) for curve in study.students if any(point.vs_control for point in curve.points)]
     return (f"On {drawn}{average}:" if study.whole else f"So far: on {drawn}{average}:",
@@ -32,17 +32,18 @@ def summary_parts(study: LearningCurves, strong: Callable[[str], str] = str) -> 
 
 
 def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
-    """`kd is better than the control with 10 % (+6.7 points, +2.1 to +11.0), within chance of it with 100 %`."""
+    """`kd is better than the control with 10 % (+6.7 points, +2.1 to +11.0), not significantly different from it with
+    100 %`."""
     parts: list[str] = []
     for verdict in VERDICTS:
         own = [point for point in curve.points if point.vs_control and point.vs_control.verdict == verdict]
         shares = [
             share(point.fraction)
-            + (f" ({_told(point.vs_control)})" if point.vs_control and verdict != WITHIN_CHANCE else "")
+            + (f" ({_told(point.vs_control)})" if point.vs_control and verdict != NOT_SIGNIFICANT else "")
             for point in own
         ]
-        than = f"{'of' if verdict == WITHIN_CHANCE else 'than'} {'it' if parts else 'the control'}"
-        if len(own) == len(curve.points) > 1 and verdict == WITHIN_CHANCE:
+        than = f"{'from' if verdict == NOT_SIGNIFICANT else 'than'} {'it' if parts else 'the control'}"
+        if len(own) == len(curve.points) > 1 and verdict == NOT_SIGNIFICANT:
             return f"{curve.name} is {strong(f'{verdict} {than}')} with every share of the images"
         if own:
             parts.append(f"{strong(f'{verdict} {than}')} with {_listed(shares)}")
@@ -52,17 +53,17 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
 def _enough(study: LearningCurves, strong: Callable[[str], str]) -> list[str]:
     """From which share on less data cost nothing that could be seen, once the control with all of it has finished."""
     control, (least, most) = study.curves[0], (share(end) for end in (min(study.fractions), max(study.fractions)))
-    behind = [point.vs_full_control for curve in study.curves for point in curve.points]
-    if any(one and not one.has_interval for one in behind):
-        return [f"These are too few {'people' if study.people else 'images'} to tell a gain from luck."]
+    gaps = [point.vs_full_control for curve in study.curves for point in curve.points]
+    if any(gap and not gap.has_interval for gap in gaps):
+        return [f"Too few {'patients' if study.people else 'images'} for intervals: a gain may be random."]
     if control.enough is None:
         return []
     if control.enough.fraction == min(study.fractions):
-        return [f"The control itself is no worse with {least} than with {most} by more than chance: these test images "
-                "are too few, or the task too easy or too hard, to say that anybody saves data."]
+        return [f"The control itself is not significantly worse with {least} than with {most}: these test images are "
+                "too few, or the task too easy or too hard, to show that distillation saves data."]
     told = [f"{curve.name} {strong(f'from {share(point.fraction)} on')}" if point else f"{curve.name} never"
             for curve in study.students for point in (curve.enough,) if curve.points]
-    return [f"Not worse than the control with {most} by more than chance: {', '.join(told)}, the control itself from "
+    return [f"Not significantly worse than the control with {most}: {', '.join(told)}, the control itself from "
             f"{share(control.enough.fraction)} on."]
 
 
@@ -84,12 +85,12 @@ def share(fraction: float) -> str:
 
 def note(study: LearningCurves) -> str:
     """How to read the bars."""
-    return f"Bars: {interval_note(study)}; dots: single seeds, whose spread is the luck of training."
+    return f"Bars: {interval_note(study)}; dots: single seeds, whose spread is seed variance."
 
 
 def interval_note(study: LearningCurves) -> str:
     """What the intervals are."""
-    return INTERVAL + (", whole people at a time" if study.people else "") + "; of twenty, one misses"
+    return INTERVAL + (", resampled by patient" if study.people else "")
 
 
 def teacher_words(study: LearningCurves) -> str:

@@ -29,9 +29,9 @@ class Times:
         """The protocol in one line."""
         used = self.protocol
         threads = f"{used['threads']} thread{'s' if used['threads'] != 1 else ''}"
-        return (f"Explaining one picture of {used['image_size']} px: all stage maps and one Grad-CAM, the sum of their "
-                f"medians of {used['repeats']}, every architecture in turn, on {used['device']} with {threads}, after "
-                f"one uncounted turn; torch {used['torch']}.")
+        return (f"Explanation time of one image of {used['image_size']} px: all stage maps and one Grad-CAM, the sum "
+                f"of their medians of {used['repeats']}, every architecture in turn, on {used['device']} with "
+                f"{threads}, after one warm-up round; torch {used['torch']}.")
 
 
 def read(store: Store, sweep: Sweep) -> Times | None:
@@ -70,7 +70,7 @@ def measure(store: Store, sweep_id: str, progress: ProgressCallback = no_progres
     subjects = [load_model(run, pool) for run in found.values()]
     if should_stop():
         raise Stopped
-    progress("explaining one picture by every architecture", 0.1)
+    progress("explaining one image by every architecture", 0.1)
     asked = [ExplainRequest(subject, name, 0, stages) for subject in subjects
              for name, stages in (("stage-maps", None), ("grad-cam", (-1,)))]
     answers = explain_many(asked, image, REPEATS)
