@@ -94,7 +94,7 @@ def test_all_models_and_every_layer_are_shown_with_their_grid(trio):
 def test_what_is_class_specific_is_said(trio):
     text = words(page(run=trio.student.id))
     assert "whatever the class" in text
-    assert "speak for the target class" in text
+    assert "support the target class" in text
 
 
 def test_the_target_is_the_teachers_prediction_unless_another_is_chosen(trio):
@@ -175,7 +175,7 @@ def test_times_stand_with_their_protocol_and_probabilities_with_the_truth(trio):
         "Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM", "Control · stage maps",
         "Student · forward", "Student · Grad-CAM", "Student · stage maps"]
     assert set(frame["n"]) == {"5"}
-    assert "after one uncounted turn" in words(at)
+    assert "after one warm-up round" in words(at)
     chart = json.loads(at.get("plotly_chart")[0].proto.spec)
     assert [trace["name"] for trace in chart["data"]] == ["teacher", "control", "student"]
     assert sum("✓" in tick for tick in chart["data"][0]["y"]) == 1

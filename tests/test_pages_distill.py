@@ -120,7 +120,7 @@ def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     for name, knob in METHODS["medtex"].info.hyperparameters.items():
         assert (f"distil_medtex_{name}" in more) == knob.advanced
     assert set(own) <= more
-    assert at.selectbox(key="distil_explainer_fill").options == ["mean training image", "the image, blurred"]
+    assert at.selectbox(key="distil_mask_fill").options == ["mean training image", "the image, blurred"]
     at.selectbox(key="distil_method").set_value("kd").run()
     assert not drawn(at) & set(own)
 
@@ -133,7 +133,7 @@ def test_an_explained_student_is_shown_with_what_its_explainer_costs():
     totals, layers = (table.value for table in at.table[:2])
     assert "explained-plain2" in totals[""][1]
     assert totals["Parameters"][1] != before
-    assert "explainer (U-Net)" in totals[""][2]
+    assert "mask network (U-Net)" in totals[""][2]
     assert len(layers) == 2
     assert "shown what each mask leaves" in words(at)
 
@@ -142,9 +142,9 @@ def test_distil_plans_an_explained_student_with_fine_settings_and_a_control_with
     at = form()
     at.selectbox(key="distil_method").set_value("medtex").run()
     at.number_input(key="distil_medtex_samples").set_value(2)
-    at.number_input(key="distil_medtex_rate").set_value(0.1)
-    at.number_input(key="distil_explainer_depth").set_value(2)
-    at.selectbox(key="distil_explainer_fill").set_value("blur").run()
+    at.number_input(key="distil_medtex_mask_prior").set_value(0.1)
+    at.number_input(key="distil_mask_net_depth").set_value(2)
+    at.selectbox(key="distil_mask_fill").set_value("blur").run()
     press(at, "Distil")
     runs = {run.spec.method: run.spec for run in Store() if run.spec.model == "plain"}
     assert (runs["medtex"].mask_net_depth, runs["medtex"].mask_fill) == (2, "blur")
@@ -368,7 +368,7 @@ def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said
 
 def shown(at: AppTest) -> list[str]:
     captions = [image.proto.imgs[0].caption for image in at.get("image")]
-    return [caption for caption in captions if caption.endswith("shown")]
+    return [caption for caption in captions if caption.endswith("unmasked")]
 
 
 def test_an_explained_student_shows_its_masks_epoch_by_epoch():
@@ -388,7 +388,7 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     at.run()
     assert at.select_slider[0].value == 2, "the newest is followed"
     assert at.select_slider[0].key != slider.key, "a browser that has not heard of it moves the old one, not this one"
-    assert shown(at) == [f"{name} · 0.0 % shown" for name in ("glioma", "meningioma", "notumor", "pituitary")]
+    assert shown(at) == [f"{name} · 0.0 % unmasked" for name in ("glioma", "meningioma", "notumor", "pituitary")]
     at.select_slider[0].set_value(0).run()
     assert "After epoch 1:" in words(at)
     probe_images.store_maps(student, 3, probe_images.latest_maps(student)[1], np.ones((4, SIZE, SIZE)))
@@ -405,7 +405,7 @@ def test_masks_that_explain_nothing_are_warned_of_with_the_knob():
     trio = distilled(Store(), method="medtex")
     at = page()
     [warning] = at.warning
-    assert "The mask has stayed open" in warning.value
+    assert "Mask collapsed: all open" in warning.value
     assert "mask_penalty" in warning.value
     summary = trio.student.summary
     write_json(trio.student.path / "summary.json", {**summary, "mask": {**summary["mask"], "collapsed": ""}})
