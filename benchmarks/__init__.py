@@ -1,5 +1,5 @@
-"""What is claimed about speed, measured against peers or the plain way in one run."""
+"""Benchmarks of all claims about speed, measured against other packages or a plain implementation in one run."""
 
 from kd.torch_utils import compute
 
-compute.wait_without_spinning()  # as the programs that are measured do; before torch is imported
+compute.wait_without_spinning()  # as in the measured programs; before torch is imported

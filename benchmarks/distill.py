@@ -1,4 +1,4 @@
-"""How fast a student learns from a teacher: `python -m benchmarks.distill [--quick]`.
+"""Speed of distillation: `python -m benchmarks.distill [--quick]`.
 
 One step of distillation (`kd.training.loop`) against the plain way of scripts: a float32 teacher asked at every step,
 NCHW memory, a DataLoader that decodes JPEG files in every epoch. What we do otherwise is switched on one by one. In
@@ -28,12 +28,12 @@ from kd.torch_utils import compute
 
 TEACHERS, WIDTHS, SIZES, BATCH, WORKERS = ("densenet121", "resnet50"), (16, 32), (64, 224), 32, (0, 1)
 SHORTEST = 0.5  # seconds of steps that are counted for each way in a round
-PAUSE = 0.3  # seconds in which worker processes fill up their store, so that they work in nobody else's time
+PAUSE = 0.3  # seconds in which worker processes refill their queues, so that they do not slow the next way
 
 
 @dataclass(frozen=True)
 class Median:
-    """Of the rounds, with quartiles."""
+    """Median over the rounds, with quartiles."""
 
     median: float
     low: float
@@ -45,8 +45,8 @@ class Median:
 
 @dataclass(frozen=True)
 class Found:
-    """Of one pair. speeds: images/s by way. gains: times as fast as the plain way. base: which plain way that was.
-    shares: where the time of our step goes."""
+    """Result for one pair. speeds: images/s by way. gains: speed relative to the plain way. base: name of that plain
+    way. shares: of our step's time, by part."""
 
     speeds: Mapping[str, Median]
     gains: Mapping[str, Median]
@@ -69,7 +69,7 @@ def measure(ways: Mapping[str, Way], batch: int, rounds: int) -> dict[str, list[
 
 
 def _seconds(way: Way, steps: int) -> float:
-    """One step's, by the wall clock, over so many."""
+    """Wall-clock seconds of one step, the mean over so many."""
     began = time.perf_counter()
     for _ in range(steps):
         way.step()
@@ -77,7 +77,7 @@ def _seconds(way: Way, steps: int) -> float:
 
 
 def judge(pair: Pair, scene: Scene, workers: Sequence[int], rounds: int) -> Found:
-    """All ways of one pair."""
+    """Result of all ways for one pair."""
     ways = ladder(pair, scene, workers)
     speeds = measure(ways, pair.batch, rounds)
     base = max(list(speeds)[:len(workers)], key=lambda name: statistics.median(speeds[name]))
@@ -95,7 +95,7 @@ def _median(values: list[float]) -> Median:
 
 
 def table(pair: Pair, found: Found) -> str:
-    """For people."""
+    """Table of the results of one pair."""
     lines = [f"\n{pair}", f"{'':<36}{'images/s':>24}{'× plain':>24}"]
     lines += [f"{name:<36}{speed.text(0):>24}{found.gains[name].text(2):>24}" for name, speed in found.speeds.items()]
     where = ", ".join(f"{name} {share:.0%}" for name, share in found.shares.items())
@@ -103,7 +103,7 @@ def table(pair: Pair, found: Found) -> str:
 
 
 def goal(pair: Pair, found: Found, bf16: bool) -> str | None:
-    """What we claim of the slim student at 64 px, and whether this run shows it."""
+    """Claim for the slim student at 64 px, and whether this run confirms it."""
     if (pair.size, pair.width) != (64, 16):
         return None
     wanted, reached = 8 if bf16 else 4, list(found.gains.values())[-1].median
@@ -112,12 +112,12 @@ def goal(pair: Pair, found: Found, bf16: bool) -> str | None:
 
 
 def protocol(rounds: int) -> str:
-    """How it was measured, in one line."""
+    """Protocol of the measurement in one line."""
     return f"Median (quartiles) of {rounds} rounds of at least {SHORTEST} s after uncounted steps; {machine()}"
 
 
 def machine() -> str:
-    """On what, in how busy a state."""
+    """Machine, its load, and versions."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (f"cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores{load}; {platform.machine()}, "
             f"Python {platform.python_version()}, torch {torch.__version__}.")
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Pair, Found]:
     """Measure as the command line says, print, and return the results."""
     parser = _flags()
     args = parser.parse_args(arguments)
-    compute.tune_malloc()  # as programs that train do; the plain way cannot be kept from gaining by it
+    compute.tune_malloc()  # as programs that train do; the plain way also gains by it
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.finish:

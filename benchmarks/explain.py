@@ -1,13 +1,13 @@
-"""What an explanation costs beside the model's own forward pass: `python -m benchmarks.explain [--quick]`.
+"""Cost of explanations relative to the model's own forward pass: `python -m benchmarks.explain [--quick]`.
 
 Ours against the packages grad-cam, torchcam and captum, in one process: in every round each contestant explains the
-same pictures, in an order drawn anew, and is divided by the forward pass (`torch.inference_mode`) of the same round.
+same images, in an order drawn anew, and is divided by the forward pass (`torch.inference_mode`) of the same round.
 What takes less than 50 ms is repeated for so long. All read the same features of the same random weights and give raw
-or scaled maps at their grid; raising them to the picture is in grad-cam's time, since it does that itself. Each peer
+or scaled maps at their grid; raising them to the image is in grad-cam's time, since it does that itself. Each peer
 has a copy of the model with weights that can be trained, as their guides show it; ours has frozen ones, as the
 dashboard does.
 
-Then an explained student beside its teacher (`benchmarks.explained`).
+Then a masked student beside its teacher (`benchmarks.explained`).
 """
 
 import argparse
@@ -40,7 +40,7 @@ FOUR, STAGES = "Grad-CAM, four stages", "all stage maps"
 
 
 class Logits(nn.Module):
-    """A classifier as other packages want it: a module from pictures to logits, with a module at every stage."""
+    """A classifier in the form that other packages need: a module from images to logits, with a module per stage."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Logits(nn.Module):
 
 
 def contestants(model: Classifier, images: Tensor, targets: Tensor) -> dict[tuple[str, str], Call]:
-    """What is timed, by (method, tool)."""
+    """Timed calls by (method, tool)."""
     four = range(-min(4, len(model.stages)), 0)
     every = range(len(model.stages))
     calls: dict[tuple[str, str], Call] = {
@@ -132,7 +132,7 @@ def measure(models: Sequence[str], size: int, rounds: int, batches: Sequence[int
 
 
 def table(results: Results) -> str:
-    """For people."""
+    """Table of the results."""
     batches = list(next(iter(results.values())))
     heads = [f"{tool}, {batch}" for tool in TOOLS for batch in batches]
     lines = []
@@ -145,7 +145,7 @@ def table(results: Results) -> str:
 
 
 def goals(results: Results) -> list[str]:
-    """What we claim, and whether this run shows it."""
+    """Claims, and whether this run confirms them."""
     first = min(next(iter(results.values())))
     wanted = [("Grad-CAM", name, 1.10) for name in results] + [(FOUR, name, 2.1) for name in results]
     if STUDENT in results:
@@ -164,7 +164,7 @@ def goals(results: Results) -> list[str]:
 
 
 def protocol(size: int, rounds: int) -> str:
-    """How it was measured, in one line."""
+    """Protocol of the measurement in one line."""
     from importlib.metadata import version
 
     peers = ", ".join(f"{name} {version(name)}" for name in ("grad-cam", "torchcam", "captum"))

@@ -1,7 +1,7 @@
-"""What one forward pass of an explained student, which gives label and mask, takes beside its teacher.
+"""Cost of one forward pass of a masked student, which gives label and mask, relative to its teacher.
 
-The student of MED-TEX at the dashboard's defaults, beside what its teacher takes for a label, and for a Grad-CAM;
-`benchmarks.explain` runs it, and times it as it does all else.
+The student of MED-TEX at the dashboard's defaults, relative to its teacher's forward pass and Grad-CAM; run and timed
+by `benchmarks.explain`.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ BOTH, LABEL = ("label and mask", ""), ("label alone", "")
 
 @dataclass(frozen=True)
 class Beside:
-    """What an explained student takes beside its teacher.
+    """Cost of a masked student relative to its teacher.
 
-    forward, grad_cam: of the time of the teacher's forward pass, and of its Grad-CAM, by what is given. flops: of those
-    of the teacher's forward pass.
+    forward, grad_cam: time relative to the teacher's forward pass, and to its Grad-CAM, by output. flops: relative to
+    the teacher's forward pass.
     """
 
     teacher: str
@@ -40,7 +40,7 @@ class Beside:
 
 
 def student(size: int) -> RunSpec:
-    """The explained student that the dashboard proposes."""
+    """The masked student at the dashboard's defaults."""
     chosen = DistillSpec()
     return RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
                    mask_net_depth=chosen.mask_net_depth, mask_net_width=chosen.mask_net_width,
@@ -48,31 +48,30 @@ def student(size: int) -> RunSpec:
 
 
 def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches: Sequence[int]) -> list[Beside]:
-    """MaskedStudent student, and the same student alone, beside each teacher."""
+    """Costs of the masked student, and of the same student without a mask network, relative to each teacher."""
     return [_beside(name, size, batch, rounds) for name in teachers for size in sizes for batch in batches]
 
 
 def _beside(name: str, size: int, batch: int, rounds: int) -> Beside:
     about, theirs = student(size), RunSpec(model=name, image_size=size)
-    teacher, both, alone = (
-        build(spec, CLASSES).eval().requires_grad_(False) for spec in (theirs, about, about.without_mask_net)
-    )
+    teacher, both, alone = (build(spec, CLASSES).eval().requires_grad_(False)
+                            for spec in (theirs, about, about.without_mask_net))
     images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    targets = _look(teacher, images).logits.argmax(dim=1)
-    calls: dict[tuple[str, str], Call] = {BOTH: lambda: _look(both, images),
-                                          LABEL: lambda: _look(alone, images)}
-    return Beside(name, size, batch, ratios(lambda: _look(teacher, images), calls, rounds),
+    targets = _forward(teacher, images).logits.argmax(dim=1)
+    calls: dict[tuple[str, str], Call] = {BOTH: lambda: _forward(both, images),
+                                          LABEL: lambda: _forward(alone, images)}
+    return Beside(name, size, batch, ratios(lambda: _forward(teacher, images), calls, rounds),
                   ratios(lambda: EXPLAINERS["grad-cam"](teacher, images, targets), calls, rounds),
                   cost(about, CLASSES).flops / cost(theirs, CLASSES).flops)
 
 
 @torch.inference_mode()
-def _look(model: Classifier, images: Tensor) -> Observation:
+def _forward(model: Classifier, images: Tensor) -> Observation:
     return model(images)
 
 
 def table(found: Sequence[Beside]) -> str:
-    """For people."""
+    """Table of the results."""
     lines = [f"{'teacher, px, pictures':<24}" + "".join(f"{head:>24}" for head in (
         "label+mask × forward", "label+mask × Grad-CAM", "label alone × forward", "share of FLOPs"))]
     for one in found:
@@ -82,7 +81,7 @@ def table(found: Sequence[Beside]) -> str:
 
 
 def goals(found: Sequence[Beside]) -> list[str]:
-    """What we claim of label and mask, and whether this run shows it, at whatever size and batch it is worst."""
+    """Claims for label and mask at the worst size and batch, and whether this run confirms them."""
     lines = []
     for name in dict.fromkeys(one.teacher for one in found):
         own = [one for one in found if one.teacher == name]

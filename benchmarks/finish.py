@@ -27,7 +27,7 @@ from kd.training.teacher.cache import DIRECTORY, STALE
 
 
 def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: Sequence[int], threads: int = 0) -> str:
-    """A table of seconds and test accuracies. Nothing is decoded or kept before the first run, and nothing stays.
+    """Table of seconds and test accuracies. Nothing is decoded or cached before the first run, and nothing remains.
 
     Raises UsageError when the set is no folder, or the teacher is unknown or not of this set.
     """
@@ -52,7 +52,7 @@ def compare(reference: str, teacher_run: str, epochs: int, batch: int, workers: 
 
 
 def timed(learn: Callable[[], float]) -> tuple[float, float]:
-    """Seconds by the wall clock, and what it returned."""
+    """Wall-clock seconds of a call, and its result."""
     began = time.perf_counter()
     score = learn()
     return time.perf_counter() - began, score
@@ -73,9 +73,8 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
     best, state = -1.0, {}
     for epoch in range(spec.epochs):
         batches = (Batch(images, target, number, number) for images, target in loader)
-        loop._train_epoch(
-            step, teacher.batches(batches), loop._rates(spec, epoch, len(loader)), (epoch + 1) / spec.epochs
-        )
+        loop._train_epoch(step, teacher.batches(batches), loop._rates(spec, epoch, len(loader)),
+                          (epoch + 1) / spec.epochs)
         score = accuracy(step.model, decoding(data, "val", folder, as_it_is(spec.image_size)))
         if score > best:
             best, state = score, copy.deepcopy(step.model.state_dict())
@@ -85,14 +84,14 @@ def plain(spec: RunSpec, store: Store, data: Dataset, folder: Path, workers: int
 
 @torch.inference_mode()
 def accuracy(model: torch.nn.Module, files: Files) -> float:
-    """Of a model on files."""
+    """Accuracy of a model on files."""
     model.eval()
     logits = torch.cat([model(images).logits for images, _ in DataLoader(files, 64)]).numpy()
     return float(classification.summarise(logits, np.array(files.labels))["accuracy"])
 
 
 def table(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
-    """For people; times as fast as the fastest plain way."""
+    """Table with speeds relative to the fastest plain way."""
     fastest = min(seconds for name, seconds, _ in rows if name.startswith("plain"))
     lines = [title, f"{'':<36}{'seconds':>10}{'× plain':>10}{'test accuracy':>16}"]
     return "\n".join([*lines, *(f"{name:<36}{seconds:>10.1f}{fastest / seconds:>10.2f}{score:>16.3f}"

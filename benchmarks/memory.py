@@ -1,6 +1,6 @@
-"""What memory a large data set takes while a student trains on it: `python -m benchmarks.memory [--count N]`.
+"""Memory of a training on a large data set: `python -m benchmarks.memory [--count N]`.
 
-Random pictures are written as a MedMNIST file to a temporary folder, decoded to the memory-mapped cache, and trained on
+Random images are written as a MedMNIST file to a temporary folder, decoded to the memory-mapped cache, and trained on
 by `kd.training.loop` with a tiny student. Between all batches the process's resident memory is read from Linux: all of
 it, its own part (anonymous), and the pages of files that it has looked at.
 """
@@ -31,14 +31,14 @@ PARTS = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "of files"}
 
 
 def resident() -> dict[str, float]:
-    """Megabytes of this process that are in memory, by kind."""
+    """Resident megabytes of this process, by kind."""
     lines = Path("/proc/self/status").read_text().splitlines()
     pairs = (line.split(":", 1) for line in lines)
     return {PARTS[name]: int(value.split()[0]) * 1024 / 1e6 for name, value in pairs if name in PARTS}
 
 
 def write_set(path: Path, counts: dict[str, int], size: int) -> None:
-    """Noise as a MedMNIST file: `counts` pictures per part."""
+    """Write noise as a MedMNIST file: `counts` images per split."""
     draw = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as archive:
         for part, count in counts.items():
@@ -53,7 +53,7 @@ def write_set(path: Path, counts: dict[str, int], size: int) -> None:
 
 @dataclass
 class Watch:
-    """The most memory of each kind in every epoch, and its seconds; asked between batches, never stops anything."""
+    """Peak memory of each kind in every epoch, and its seconds; a `should_stop` that is called between batches."""
 
     steps: int
     calls: int = 0
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> list[tuple[str, dict[str, fl
 
 
 def verdict(found: Sequence[tuple[str, dict[str, float], float]], whole: float) -> str:
-    """What we claim, whether this run shows it, and on what it ran."""
+    """Claim, whether this run confirms it, and the machine."""
     memory = {moment: megabytes["resident"] for moment, megabytes, _ in found}
     grown = max(most for moment, most in memory.items() if moment.startswith("epoch")) - memory["decoded"]
     said = "reached" if grown <= MOST else "MISSED"

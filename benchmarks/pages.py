@@ -1,4 +1,4 @@
-"""What pages and training cost each other: `python -m benchmarks.pages [--quick]`.
+"""Mutual slowdown of pages and training: `python -m benchmarks.pages [--quick]`.
 
 A real server trains in its background thread. First, how long a page takes to rerun: Chromium opens 1 and then 8 tabs
 of the runs page, all polling the live run. One tab is used: a key into its search field, timed in the browser from
@@ -97,7 +97,7 @@ def row(label: str, tabs: int, times: list[float]) -> str:
 
 
 def start_training(browser: Browser, server: Server, run_id: str, store: Store) -> None:
-    """Press Resume for a planned run, as a person would, and wait until it trains."""
+    """Press Resume for a planned run and wait until it trains."""
     page = open_runs(browser.new_context(), server.url)
     page.get_by_role("button", name="Resume").first.click()
     pause = threading.Event()
@@ -122,7 +122,7 @@ class Watch:
 
 
 def watch(browser: Browser, server: Server, run: Run, viewers: int, seconds: float, training: set[int]) -> Watch:
-    """Training as so many tabs of the live distillation look on. training: the server's threads that train."""
+    """Training while so many tabs show the live distillation. training: the server's threads that train."""
     context = browser.new_context(base_url=server.url)
     sent: list[object] = []
     pages = [_live(context, run, sent) for _ in range(viewers)]
@@ -160,7 +160,7 @@ def _done(run: Run) -> tuple[int, float]:
 
 
 def busiest(server: Server, pause: Callable[[float], None] = _sleep) -> set[int]:
-    """The server's threads that train: while nobody looks, those that are busy."""
+    """The server's threads that train: the busy ones while no tab is open."""
     before = server.cpu_seconds()
     pause(3000)
     spent = {thread: time - before.get(thread, 0.0) for thread, time in server.cpu_seconds().items() if thread}
@@ -241,13 +241,13 @@ def apart() -> tuple[set[int], set[int]]:
 
 
 def keep_to(cores_: set[int]) -> None:
-    """This program, and what it starts from now on."""
+    """Restrict this program, and what it starts from now on, to these cores."""
     if cores_:
         os.sched_setaffinity(0, cores_)
 
 
 def _unhurried(folder: Path) -> str:
-    """A browser that takes only what nobody else wants."""
+    """A browser with the lowest priority."""
     script = folder / "browser"
     script.write_text(f'#!/bin/sh\nexec nice -n 19 "{browser_path()}" "$@"\n')
     script.chmod(0o755)

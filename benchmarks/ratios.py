@@ -1,4 +1,4 @@
-"""How many times as long as one thing another takes, both timed in the same rounds."""
+"""Ratios of the times of several calls to a reference, all timed in the same rounds."""
 
 import math
 import random
@@ -15,7 +15,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Times a contestant took as much as what it is beside in the same round: median, quartiles."""
+    """Ratio of a call's time to the reference's in the same round: median, quartiles."""
 
     median: float
     low: float
@@ -26,7 +26,7 @@ class Ratio:
 
 
 def ratios(forward: Call, calls: dict[tuple[str, str], Call], rounds: int) -> dict[tuple[str, str], Ratio]:
-    """Every contestant beside `forward`, most often a forward pass, after one uncounted round."""
+    """Ratio of every call to `forward`, mostly a forward pass, after one uncounted round."""
     every = {**calls, FORWARD: forward}
     often = {key: max(1, math.ceil(SHORTEST / seconds(call))) for key, call in every.items()}
     order, draw = list(every), random.Random(0)
@@ -47,7 +47,7 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def seconds(call: Call) -> float:
-    """By the wall clock."""
+    """Wall-clock seconds of one call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

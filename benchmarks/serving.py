@@ -1,4 +1,4 @@
-"""The dashboard as a subprocess and a browser to look at it: for benchmarks and for the browser tests."""
+"""The dashboard as a subprocess, and a browser: for benchmarks and for the browser tests."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def browser_path() -> str | None:
 
 
 class Server:
-    """The dashboard as a person starts it, on a port and with a store of its own."""
+    """The dashboard as users start it, with a port and a store of its own."""
 
     def __init__(self, folder: Path, script: Path = PROJECT / "dashboard.py") -> None:
         self.root = folder / "root"
@@ -93,7 +93,7 @@ class Server:
         self.start()
 
     def tail(self, lines: int = 40) -> str:
-        """The end of what the server said."""
+        """The end of the server's output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def _end(self, how: signal.Signals) -> int:

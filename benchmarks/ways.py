@@ -1,4 +1,4 @@
-"""Ways to distil, from the plain one to ours, for `benchmarks.distill`: each takes the same step of the same method."""
+"""Ways to distil, from a plain one to ours, for `benchmarks.distill`: each takes the same step of the same method."""
 
 import itertools
 from collections import deque
@@ -65,7 +65,7 @@ def augmenting(size: int, flip: bool, strength: float) -> Callable[[Image.Image]
 
 
 def as_it_is(size: int) -> Callable[[Image.Image], Tensor]:
-    """A picture of the working size, not augmented."""
+    """An image of the working size, not augmented."""
     return transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
 
 
@@ -113,7 +113,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pair:
-    """Who teaches whom, at which size: teacher a timm model, student plain of depth 5."""
+    """Pair of teacher (a timm model) and student (plain of depth 5), at an image size."""
 
     teacher: str
     width: int
@@ -146,7 +146,7 @@ class LiveTeacher:
 
 
 class Way(NamedTuple):
-    """Something that learns batch after batch. lead: steps until its speed is steady. source: where ours come from."""
+    """A way to train, batch by batch. lead: steps until its speed is steady. source: of our batches."""
 
     train_step: TrainStep
     batches: Iterator[tuple[Batch, TeacherOutputs]]
@@ -154,7 +154,7 @@ class Way(NamedTuple):
     source: TrainBatches | None = None
 
     def step(self) -> object:
-        """Learn from one more batch."""
+        """Train on one more batch."""
         return self.train_step(*next(self.batches), 1.0)
 
 
@@ -226,7 +226,7 @@ def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> W
 
 
 def shares(way: Way, steps: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Where the time of our step goes, as shares of 1."""
+    """Shares of our step's time by part."""
     spent = dict.fromkeys((DATA, OUTPUTS, OPTIMISER), 0.0)
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kd.store.runs import Run
 
-EVERY = 1.0  # seconds between two looks at a run's folder
+EVERY = 1.0  # seconds between two reads of a run's folder
 
 
 class ProgressBar:

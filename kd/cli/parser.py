@@ -127,8 +127,8 @@ def _verb(verbs: Any, name: str, help: str, arguments: Arguments | None = None) 
 
 
 def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaults: Mapping[str, Any] = {}) -> None:
-    """One flag per field, or per list of its values; a default of None leaves the field to the dataclass, or to whoever
-    has `defaults` of their own."""
+    """One flag per field, or per list of its values; a flag's default is None, so that the dataclass's default, or that
+    in `defaults`, is used."""
     for item in items:
         known = defaults.get(item.name, item.default)
         default = f" (default {known})" if known != "" else ""
