@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     teachers = [name for name in models if name != STUDENT] if args.models or args.quick else explained.TEACHERS
     beside = explained.measure(teachers, (args.size,) if args.size else explained.SIZES, rounds, BATCHES)
     print("Times the forward pass of the same model.", table(results), "", *goals(results), "",
-          "An explained student beside its teacher.", explained.table(beside), "", *explained.goals(beside), "",
+          "A masked student beside its teacher.", explained.table(beside), "", *explained.goals(beside), "",
           protocol(args.size or SIZE, rounds), sep="\n")
     return {"maps": results, "masks": beside}
 

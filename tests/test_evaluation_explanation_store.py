@@ -134,7 +134,7 @@ def value(mean):
 
 @pytest.fixture
 def explained(store):
-    """A student with an explainer in front, beside a teacher and a control without."""
+    """A student with a mask network, beside a teacher and a control without."""
     teacher = made(store, TEACHER)
     made(store, CONTROL)
     spec = student_spec(teacher)

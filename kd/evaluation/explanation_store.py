@@ -153,12 +153,12 @@ def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
     others = [role for role, run in runs.items() if choice.suited(run) != choice]
     if not others or len(others) == len(runs):
         return []
-    said = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
-            f"{'is' if len(others) == 1 else 'are'} evaluated by Grad-CAM; a mask is of the class that the teacher "
-            "predicts."]
+    found = [f"The {' and the '.join(others)} {'has' if len(others) == 1 else 'have'} no mask and "
+             f"{'is' if len(others) == 1 else 'are'} evaluated by Grad-CAM; a mask is of the class that the teacher "
+             "predicts."]
     if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
-        said.append("The change of agreement against the control is not shown: it would compare two explainers.")
-    return said
+        found.append("The change of agreement against the control is not shown: it would compare two explainers.")
+    return found
 
 
 def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -178,7 +178,7 @@ def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", tar
     EXPLAINERS[explainer]
     subject = load_model(run, pool)
     if (other := explainer_for(explainer, subject.model)) != explainer:
-        raise UsageError(f"{run.id} has no {explainer}: only a student that was distilled with an explainer in front "
+        raise UsageError(f"{run.id} has no {explainer}: only a student that was distilled with a mask network "
                          f"(method medtex) has one. Ask by {other}, or name such a student.")
     number = (int(subject.probabilities(image).argmax()) if target is None else subject.class_number(target))
     return explain_many([ExplainRequest(subject, explainer, number, None if stage is None else (stage,))],
@@ -246,7 +246,7 @@ class _Trial:
         subject = self.question.loaded
         forward, explained = self.seconds
         plain = forward if self.instant else [statistics.median(forward)]
-        ratio = statistics.median(mine / other for mine, other in zip(explained, plain, strict=True))
+        ratio = statistics.median(seconds / other for seconds, other in zip(explained, plain, strict=True))
         parameters, flops = _price(subject, self.image.shape[0])
         return Explanation(
             subject.run, self.question.explainer_used, self.image, self.question.target, subject.classes,
