@@ -83,7 +83,7 @@ def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeyp
     run = store.create(spec())
     queue.submit([run])
     assert queue.join(PATIENCE)
-    assert "Something went wrong inside the program (ZeroDivisionError" in run.failure_reason
+    assert "Internal error (ZeroDivisionError" in run.failure_reason
     assert "defect" in run.last_event("failed")["traceback"]
 
 

@@ -106,7 +106,7 @@ def _in_words(error: Exception, work: Work | None = None) -> str:
         return f"The machine ran out of memory ({text}). {lighten}."
     if isinstance(error, OSError) and error.errno == 28:
         return f"The disk is full ({text}). Delete runs or data caches, then {again}."
-    return f"Something went wrong inside the program ({text}). The traceback is in the run's {place}."
+    return f"Internal error ({text}). The traceback is in the run's {place}."
 
 
 class Queue:
