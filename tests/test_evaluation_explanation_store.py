@@ -194,7 +194,7 @@ def test_a_mask_that_nobody_has_is_refused_with_the_way_out(store, explained):
     explanation_store.require_mask(runs, ["mask", "grad-cam"], posthoc=True)
     explanation_store.require_mask({"model": runs["teacher"]}, ["grad-cam"], posthoc=False)
     for names, posthoc in ((["grad-cam", "mask"], False), (["grad-cam"], True)):
-        with pytest.raises(UsageError, match="has no mask to judge. Distil a student .*medtex.*grad-cam"):
+        with pytest.raises(UsageError, match="has no mask to evaluate. Distil a student .*medtex.*grad-cam"):
             explanation_store.require_mask({"model": runs["teacher"]}, names, posthoc)
     with pytest.raises(UsageError, match="Choose the explainer mask"):
         explanation_store.require_mask(runs, ["grad-cam"], posthoc=True)

@@ -298,7 +298,7 @@ def test_what_is_not_of_the_mask_needs_no_mask(store, explained):
 
 def test_a_mask_that_nobody_has_is_refused(store, student):
     for names, posthoc in ((("mask",), False), (("grad-cam",), True)):
-        with pytest.raises(UsageError, match="has no mask to judge"):
+        with pytest.raises(UsageError, match="has no mask to evaluate"):
             evaluate_explanations(store, student, names, posthoc=posthoc)
 
 

@@ -228,7 +228,7 @@ def test_the_mask_is_offered_only_where_a_model_has_one(store):
     assert "mask" in offered([teacher, student])
     assert "mask" in offered([teacher, plain, student])
     assert "mask" not in offered([teacher, control, plain])
-    with pytest.raises(UsageError, match="has a mask: .* Ask by grad-cam"):
+    with pytest.raises(UsageError, match="has a mask: .* Choose grad-cam"):
         compare(store, plain, picture(), explainer="mask")
     beside = compare(store, plain, picture(), explainer="mask", others=[student], repeats=1)
     assert [part.explanation.explainer for part in beside.panels] == ["grad-cam", "grad-cam", "grad-cam", "mask"]

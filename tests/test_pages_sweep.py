@@ -200,7 +200,7 @@ def test_a_running_sweep_says_where_it_is_and_can_be_cancelled_and_continued(idl
     left[0].write_progress("training", epoch=0, epochs=2, step=3, steps=4, images_per_second=99.0, seconds_left=10.0)
     at = page()
     assert "Now: control plain2w4, seed 2 of 2 · 38 % · 10 s left" in words(at)
-    assert "Time left, about: 6 min." in words(at)
+    assert "Time left: about 6 min" in words(at)
     assert "Best on validation so far" in words(at)
     assert {row.split(" ")[1] for row in at.dataframe[0].value["status"]} == {"running", "queued"}
     press(at, "Cancel")
