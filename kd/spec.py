@@ -41,14 +41,14 @@ class RunSpec:
     model: str = setting("plain", "plain, truncated, or the name of a timm model.")
     depth: int = setting(5, "plain: number of convolution layers. truncated: stages kept after the stem.",
                          low=1, high=12)
-    width: int = setting(16, "plain: channels of the first layer, doubled each time the picture is halved.",
+    width: int = setting(16, "plain: channels of the first layer, doubled each time the image is halved.",
                          low=4, high=128)
     base: str = setting("", "truncated: the timm model whose first stages are kept.")
-    mask_net_depth: int = setting(0, "Halvings of the U-Net that lays a mask over the picture before the model sees "
+    mask_net_depth: int = setting(0, "Halvings of the U-Net that lays a mask over the image before the model sees "
                                    "it (MED-TEX); 0 for none.", low=0, high=5)
     mask_net_width: int = setting(8, "Channels of that U-Net's first layer.", low=4, high=64)
-    mask_fill: str = setting("mean", "What stands where the mask hides the picture: mean (the mean image of the "
-                                  "training set) or blur (the picture itself, blurred).", choices=("mean", "blur"))
+    mask_fill: str = setting("mean", "What stands where the mask hides the image: mean (the mean image of the "
+                                  "training set) or blur (the image itself, blurred).", choices=("mean", "blur"))
     pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
                               ".safetensors or .pth file.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
@@ -67,7 +67,7 @@ class RunSpec:
                             choices=("one-cycle", "cosine"))
     views: int = setting(30, "Augmented views per image, numbered and seeded, the same for teacher and student; "
                          "0 trains on the plain images.", low=0, high=1000)
-    augmentation: float = setting(0.25, "How far a view strays from the picture: at 1 it is cropped to as little as "
+    augmentation: float = setting(0.25, "How far a view strays from the image: at 1 it is cropped to as little as "
                                   "half, "
                                   "turned by up to 15° and brightened or darkened by up to a fifth; at 0 only "
                                   "flipped. Short schedules want little of it.", low=0.0, high=1.0)

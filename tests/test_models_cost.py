@@ -131,7 +131,7 @@ def test_counting_does_not_change_the_model():
 
 
 @pytest.mark.parametrize(("changes", "told"), [
-    ({"model": "inception_v3", "image_size": 32}, "cannot take pictures of 32 px"), ({"model": "resnet19"}, "resnet18"),
+    ({"model": "inception_v3", "image_size": 32}, "cannot take images of 32 px"), ({"model": "resnet19"}, "resnet18"),
     ({"model": "truncated", "base": "resnet18", "depth": 7}, "between 1 and 4")])
 def test_what_cannot_be_built_has_no_cost(changes, told):
     with pytest.raises(UsageError, match=told):

@@ -5,9 +5,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from kd.cli.progress import say
 from kd.cli.run_here import Result
 from kd.cli.sweep import knobs, settings, train_all
-from kd.cli.verbs import say
 from kd.errors import UsageError
 from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, data_efficiency
 from kd.experiments.data_efficiency import report as reports

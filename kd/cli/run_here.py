@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kd.cli.progress import Epochs as Epochs
-from kd.cli.progress import Phases
-from kd.cli.progress import say as say
+from kd.cli.progress import Epochs, Phases, say
 from kd.errors import UsageError
 from kd.jobs.queue import execute, one_per_machine, train_now
 from kd.jobs.tasks import Task

@@ -11,8 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd import datasets
+from kd.cli.progress import Epochs, say
 from kd.cli.run_here import Result, compute_here, warn
-from kd.cli.verbs import Epochs, say
 from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec, method_warning
 from kd.experiments.results import SeedScores, between

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kd import datasets
-from kd.cli.progress import Epochs as Epochs
-from kd.cli.progress import say as say
+from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, train_here, warn
 from kd.errors import UsageError
 from kd.jobs.tasks import task

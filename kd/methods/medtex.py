@@ -80,7 +80,7 @@ class MEDTEX(Method):
                 advanced=True,
             ),
             "samples": Hyperparameter(
-                1.0, 1.0, 8.0, "Masks drawn per picture and step; the teacher sees each once.", advanced=True
+                1.0, 1.0, 8.0, "Masks drawn per image and step; the teacher sees each once.", advanced=True
             ),
             "concrete_temperature": Hyperparameter(
                 0.3,

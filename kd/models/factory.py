@@ -119,7 +119,7 @@ def meta_model(what: Architecture) -> Classifier:
         return model
     larger = [size for size in _SIZES if size > what.image_size and _misfit(model, size) is None]
     way_out = f"Set the image size to {larger[0]} px, or choose another model." if larger else "Choose another model."
-    raise UsageError(f"{what.label} cannot take pictures of {what.image_size} px ({problem}). {way_out}")
+    raise UsageError(f"{what.label} cannot take images of {what.image_size} px ({problem}). {way_out}")
 
 
 def _misfit(model: Classifier, size: int) -> str | None:

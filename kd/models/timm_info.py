@@ -70,10 +70,10 @@ def timm_info(name: str) -> TimmInfo:
     if not listed or not hasattr(net, "forward_intermediates") or not hasattr(net, "forward_head"):
         raise _refusal(name, "timm does not list its stages")
     if any(ATTENTION.search(type(module).__name__) for module in net.modules()):
-        raise _refusal(name, "it looks at the whole picture by attention")
+        raise _refusal(name, "it uses attention over the whole image")
     config = net.pretrained_cfg
     if config.get("fixed_input_size"):
-        raise _refusal(name, f"it takes pictures of {config['input_size'][-1]} px only")
+        raise _refusal(name, f"it takes images of {config['input_size'][-1]} px only")
     size = config["input_size"][-1]
     images = torch.zeros(1, 3, size, size, device="meta")
     outputs, features = _stage_outputs(name, net.eval(), images)
