@@ -5,6 +5,7 @@ sweep is read, `current_weights` to the weights of a masked student, and nowhere
 `spec.json`; a file without it was written before the renaming.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,3 +51,13 @@ def current_weights(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state dict of a masked student under today's names."""
     return {next((new + name[len(old):] for old, new in WEIGHTS.items() if name.startswith(old)), name): value
             for name, value in state.items()}
+
+
+def current_advice(warning: str) -> str:
+    """A stored warning about collapsed masks, with the hyper-parameters to change under today's names."""
+    if not warning.startswith("The mask "):  # as format 1 began it
+        return warning
+    finding, dot, advice = warning.partition(". ")
+    names = "|".join(HYPERPARAMETERS)
+    advice = re.sub(rf"\b({names})\b", lambda match: HYPERPARAMETERS[match[0]], advice)
+    return finding.replace("a picture", "an image") + dot + advice

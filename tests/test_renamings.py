@@ -109,3 +109,11 @@ def test_a_file_of_today_is_taken_as_it_is():
 def test_the_format_is_no_setting():
     """Another version of the file leaves the names of the folders as they are."""
     assert "format" not in RunSpec.__dataclass_fields__
+
+
+def test_a_stored_warning_advises_by_todays_names():
+    old = "The mask has closed: it shows 0.02 % of a picture. Lower bottleneck, or raise keep or rate."
+    assert renamings.current_advice(old) == (
+        "The mask has closed: it shows 0.02 % of an image. Lower mask_penalty, or raise sufficiency or mask_prior.")
+    today = "Mask collapsed: all closed. Raise sufficiency, and keep the rate."
+    assert renamings.current_advice(today) == today

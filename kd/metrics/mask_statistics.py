@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.renamings import current_advice
+
 # An untrained mask network shows 78 % of an image (`kd.models.masked_student.OPEN`, stretched), and the largest prior r
 # of MED-TEX is a half: above the middle between them, the mask hides too little.
 OPEN = 0.65
@@ -109,4 +111,4 @@ class MaskAccumulator:
 def collapse_warning(summary: Mapping[str, Any] | None) -> str:
     """Warning of a run's summary that its masks collapsed; empty where there is none."""
     warning: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
-    return warning
+    return current_advice(warning)
