@@ -95,7 +95,7 @@ def set_up(page: Page, epochs: int) -> None:
     choose(page, "timm model", "test_resnet")
     slide(page, "Depth", DEPTH)
     number(page, "Epochs", epochs)
-    layers = page.get_by_role("table", name="The student's layers")
+    layers = page.get_by_role("table", name="The student's stages")
     expect(layers.get_by_role("row")).to_have_count(1 + DEPTH)
     expect(layers.get_by_role("cell", name="24×24")).to_be_visible()
     expect(page.get_by_text("Teacher · test_resnet")).to_be_visible()
