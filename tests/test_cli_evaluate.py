@@ -54,7 +54,7 @@ def test_a_mask_that_nobody_has_is_refused_before_anything_is_computed(capsys, m
     root, _, teacher = made
     code, out, err = run(capsys, "evaluate", teacher, *words, "--root", root)
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"kd: \S+ has no mask to judge\. Distil a student [^\n]+grad-cam[^\n]+\n", err)
+    assert re.fullmatch(r"kd: \S+ has no mask to evaluate\. Distil a student [^\n]+grad-cam[^\n]+\n", err)
 
 
 def test_posthoc_wants_the_mask_among_the_explainers(capsys, made):

@@ -111,7 +111,7 @@ def test_only_the_images_the_run_learnt_from_are_fitted(place, data):
 
 def test_a_large_set_is_drawn_from(run, place, monkeypatch):
     monkeypatch.setattr(linear_probes, "MOST_IMAGES", 60)
-    monkeypatch.setattr(linear_probes, "_keep", lambda run, found: None)
+    monkeypatch.setattr(linear_probes, "_save", lambda run, found: None)
     assert linear_probes.fit(Store(place), run).facts["images"]["train"] == pytest.approx(60, abs=4)
 
 

@@ -89,7 +89,7 @@ def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # 
     text = words(at)
     assert "- kd is **better than the control** with 10 %" in text
     assert "Not significantly worse than the control with 100 %: kd **from 25 % on**" in text
-    assert text.index("Not worse than") < text.index("Best on validation")
+    assert text.index("Not significantly worse than") < text.index("Best on validation")
     study, *heat = charts(at)[:3]
     named = {trace["name"]: trace for trace in study["data"] if "name" in trace}
     assert list(named) == ["teacher test_resnet, all images: 95.0 %", "always the most frequent class", "control", "kd",

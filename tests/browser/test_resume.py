@@ -73,8 +73,8 @@ def test_a_killed_server_resumes_to_the_same_weights(doomed: Server, browser: Br
     doomed.start()
     page = browser.new_context(base_url=doomed.url, viewport={"width": 1280, "height": 900}).new_page()
     visit(page, f"/distill?run={trio.student.id}", "Distil")
-    for number, run in enumerate((trio.teacher, trio.student)):
-        page.get_by_test_id("stMain").get_by_role("button", name="Resume").click()
+    for number, (button, run) in enumerate((("Start", trio.teacher), ("Resume", trio.student))):
+        page.get_by_test_id("stMain").get_by_role("button", name=button).click()
         kill_in_mid_epoch(doomed, run)
         doomed.start()
         visit(page, f"/distill?run={trio.student.id}", "Distil")
