@@ -91,7 +91,7 @@ class Truncated(Classifier):
         super().__init__(mean, std)
         self._outputs = timm_info(base).outputs[: cut(base, depth)]
         self.stages = tuple(output.stage for output in self._outputs)
-        self.net = _prune(net, weights_before_cut(base, depth))
+        self.net = _prune(net, names_before_cut(base, depth))
         self.classifier = nn.Linear(self.stages[-1].channels, classes)
 
     def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
@@ -122,17 +122,19 @@ def cut(base: str, depth: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def weights_before_cut(base: str, depth: int) -> frozenset[str]:
-    """Names of the weights that the stages up to the cut are computed with."""
+def names_before_cut(base: str, depth: int) -> frozenset[str]:
+    """Names of the weights that the stages up to the cut are computed with, and of the modules that give the stages: a
+    stage can be an activation in front of a block's first weights (NASNet, Xception)."""
     info = timm_info(base)
+    outputs = info.outputs[: cut(base, depth)]
     net = create(base, classes=2, device="meta").eval()
     with torch.no_grad(), FlopCounter(net) as counter:
-        _read(net, info.outputs[: cut(base, depth)], meta_image(info.size), early=True)
-    return frozenset(counter.weights_used)
+        _read(net, outputs, meta_image(info.size), early=True)
+    return frozenset(counter.weights_used) | {output.module for output in outputs}
 
 
 def _prune(net: nn.Module, used: frozenset[str]) -> nn.Module:
-    """Put an empty layer in place of every module with weights of which none is used."""
+    """Put an empty layer in place of every module with weights in which nothing of these names lies."""
     needed = {name.rsplit(".", up)[0] for name in used for up in range(name.count(".") + 1)}
     for name, module in list(net.named_modules()):
         for child, part in list(module._modules.items()):
