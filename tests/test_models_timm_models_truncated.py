@@ -3,7 +3,7 @@ import torch
 from lanes import slow
 
 from kd.errors import UsageError
-from kd.models import build, cost, weights
+from kd.models import build, cost, stage_shapes, weights
 from kd.spec import RunSpec
 
 BASES = ("test_resnet", "test_convnext", "mobilenetv3_small_050",
@@ -45,6 +45,13 @@ def test_nothing_behind_the_cut_is_kept(base):
     student(torch.rand(2, 3, SIZE, SIZE)).logits.sum().backward()
     unused = [name for name, weight in student.named_parameters() if weight.grad is None]
     assert unused == []
+
+
+@pytest.mark.parametrize("base", ["legacy_xception", "nasnetalarge"])
+def test_a_stage_in_front_of_a_blocks_first_weights_is_kept(base):
+    """There an activation without weights gives the stage: the block around it must stay."""
+    shapes = stage_shapes(RunSpec(model="truncated", base=base, depth=1, image_size=96), 2)
+    assert len(shapes) == 2 and shapes[0][1] > shapes[1][1] > 0
 
 
 def test_depth_counts_stages_after_the_stem():
