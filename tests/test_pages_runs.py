@@ -110,7 +110,7 @@ def test_a_run_says_in_which_arithmetic_it_was_computed(recorded, said):
 def test_masks_that_explain_nothing_are_told_of():
     _, _, student = trio(Store())
     assert not page(run=student.id).warning
-    told = {"area": 0.912, "area_sd": 0.1, "alike": None, "collapsed": "The mask has stayed open. Raise bottleneck."}
+    told = {"area": 0.912, "area_sd": 0.1, "alike": None, "collapsed": "Mask collapsed: all open. Raise mask_penalty."}
     write_json(student.path / "summary.json", {**student.summary, "mask": told})
     at = page(run=student.id)
     assert at.warning[0].value == told["collapsed"]
