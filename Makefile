@@ -20,7 +20,7 @@ CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python
 app: $(VENV)/.app
 	@$(RUN) -m streamlit run dashboard.py
 
-PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest $(if $(TESTS),$(TESTS),$(PARALLEL))

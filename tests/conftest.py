@@ -6,28 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["noskip"]
+pytest_plugins = ["noskip", "distribution"]
 MAIN = sys.modules["__main__"]
 
 # Read by torch when it is first imported, also in processes that a test starts. Tests of two threads share the cores
 # with other workers: who waits must not spin.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker a core, and one more for the tests that wait for other processes; each takes 1 GB of memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4) + 1
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`--dist loadgroup` sends a file's tests to one worker, and first of all the group that names itself."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +34,17 @@ def one_thread() -> None:
 def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is tried out leaves itself as the main module, which a process started later would run as well."""
     monkeypatch.setitem(sys.modules, "__main__", MAIN)
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explainers that sample take 8 samples, for tests of what does not depend on how many."""
+    from small_models import quick
+
+    from kd.explainers import EXPLAINERS
+
+    for name in EXPLAINERS:
+        monkeypatch.setitem(EXPLAINERS._members, name, quick(EXPLAINERS[name]))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from distribution import WAITING
 from streamlit import config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,3 +77,7 @@ def test_packages_are_pinned_and_these_are_the_ones_under_test():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9.]+", line), f"not pinned: {line}"
         name, pinned = line.split("==")
         assert version(name).split("+")[0] == pinned, f"{name}: run make test, which installs what is pinned"
+
+
+def test_what_waits_for_other_processes_is_where_the_distribution_of_tests_expects_it():
+    assert all((ROOT / name).exists() for name in WAITING)

@@ -15,6 +15,8 @@ from kd.inspection.explain import ExplainRequest, explain, explain_many
 from kd.inspection.model_pool import ModelPool, load_model
 from kd.store.runs import Store
 
+pytestmark = pytest.mark.usefixtures("few_samples")
+
 
 @pytest.fixture
 def run():

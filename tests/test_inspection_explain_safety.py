@@ -12,7 +12,6 @@ import pytest
 from made_runs import CLASSES, TEACHER, explained_spec, made, picture
 from safetensors.numpy import load_file
 from small import spec, trained
-from small_models import quick
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.explain import explain
@@ -23,12 +22,7 @@ from kd.training.loop import train
 
 THREADS, EACH = 8, 25
 
-
-@pytest.fixture(autouse=True)
-def few_samples(monkeypatch):
-    """What threads could do to one another does not depend on how long an explanation takes."""
-    for name in EXPLAINERS:
-        monkeypatch.setitem(EXPLAINERS._members, name, quick(EXPLAINERS[name]))
+pytestmark = pytest.mark.usefixtures("few_samples")
 
 
 def masked(store):

@@ -20,7 +20,7 @@ from kd.paths import Paths
 from kd.store.runs import Store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")

@@ -231,7 +231,6 @@ def launched(tmp_path_factory):
     return SimpleNamespace(plain=plain, masked=masked, store=store, out=out, err=err, notes=notes)
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_processes_give_what_one_does(launched, tmp_path):
     """A teacher, its control and its student."""
     two, expected = launched.store, distilled(Store(Paths(tmp_path)), precision="32-true")
@@ -255,7 +254,6 @@ def test_two_processes_give_what_one_does(launched, tmp_path):
             np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_processes_that_draw_masks_of_their_own_learn_the_same_weights(launched):
     """A mask network, and a method that learns beside it: after each epoch both have one model."""
     chief, other = launched.notes

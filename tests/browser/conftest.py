@@ -1,7 +1,4 @@
-"""A real server and a real browser, one of each for all files here.
-
-The tests wait for them most of the time, so they are one xdist_group with the others that wait for processes: one
-worker has them all, beside workers that compute."""
+"""A real server and a real browser, one of each for all files here."""
 
 import os
 import sys

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from lanes import slow
 from playwright.sync_api import Page, expect
 from steps import (
     LONG,
@@ -23,7 +24,6 @@ from steps import (
 
 from kd.experiments.demo import REQUEST
 
-pytestmark = pytest.mark.xdist_group("processes")
 PHANTOM, FOLDER = "phantom-brain", "breast_ultrasound"
 DEPTH = 3
 
@@ -46,14 +46,14 @@ def test_home_starts_the_demo_in_one_click_and_cancel_answers(page: Page, shots:
     shoot(page, shots / "distil-cancelled.png")
 
 
-@pytest.mark.parametrize("kind", [PHANTOM, FOLDER])
+@pytest.mark.parametrize("kind", [PHANTOM, *slow(FOLDER)])
 def test_main_path(page: Page, shots: Path, kind: str, request: pytest.FixtureRequest):
     with no_complaints(page):
         if kind == PHANTOM:
             choose_phantom(page)
         else:
             choose_folder(page, request.getfixturevalue("shared") / "data" / FOLDER)
-        set_up(page, epochs=10 if kind == PHANTOM else 3)
+        set_up(page, epochs=6 if kind == PHANTOM else 3)
         shoot(page, shots / f"distil-form-{kind}.png")
         distil_and_watch(page, shots / f"distil-training-{kind}.png")
         shoot(page, shots / f"distil-finished-{kind}.png")

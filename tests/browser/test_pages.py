@@ -1,10 +1,13 @@
-"""Every page in a real browser: opened cold by its address, reloaded, in the dark, and as wide as a phone."""
+"""Every page in a real browser: opened cold by its address, reloaded, in the dark, and as wide as a phone.
+
+What opens several pages does it in one tab, where the browser has the frontend compiled after the first."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lanes import slow
 from playwright.sync_api import Browser, Page, expect
 from small import distilled
 from steps import go, no_complaints, settled, shoot, sideways, visit
@@ -14,7 +17,6 @@ from kd.paths import Paths
 from kd.store.groups import Distillation
 from kd.store.runs import Store
 
-pytestmark = pytest.mark.xdist_group("processes")
 PAGES = {"/": "KD Lens", "/data": "Data", "/distill": "Distil", "/sweep": "Sweep", "/runs": "Runs",
          "/compare": "Compare", "/evaluate": "Evaluate"}
 
@@ -25,7 +27,8 @@ def trio(server: Server) -> Distillation:
     return distilled(Store(Paths(server.root)), epochs=3)
 
 
-@pytest.fixture(params=[(1280, "dark"), (420, "light")], ids=lambda look: f"{look[0]}-{look[1]}")
+@pytest.fixture(params=[(420, "dark"), *slow(((1280, "dark"),), ((420, "light"),))],
+                ids=lambda look: f"{look[0]}-{look[1]}")
 def dressed(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A tab of some width whose reader prefers light or dark."""
     width, scheme = request.param
@@ -37,16 +40,11 @@ def dressed(browser: Browser, server: Server, request: pytest.FixtureRequest) ->
     context.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_cold_address_opens_its_page_and_a_reload_shows_the_same(page: Page, path: str):
+def test_a_cold_address_opens_its_page(page: Page):
     with no_complaints(page):
-        visit(page, path, PAGES[path])
-        before = page.url
-        page.reload()
-        expect(page.get_by_role("heading", name=PAGES[path], level=1)).to_be_visible()
-        settled(page)
-    assert page.url == before
-    expect(page.get_by_test_id("stSidebar").get_by_text("Not for clinical use")).to_be_visible()
+        for path, title in PAGES.items():
+            visit(page, path, title)
+            expect(page.get_by_test_id("stSidebar").get_by_text("Not for clinical use")).to_be_visible()
 
 
 def test_deep_links_show_what_they_name(page: Page, trio: Distillation):
@@ -61,18 +59,21 @@ def test_deep_links_show_what_they_name(page: Page, trio: Distillation):
     visit(page, f"/compare?run={student}&image=5&target=pituitary", "Compare")
     expect(main.get_by_role("heading", name="Evidence for “pituitary”")).to_be_visible()
     expect(main.get_by_role("spinbutton", name="Number")).to_have_value("5")
+    address = page.url
     page.reload()
     expect(main.get_by_role("heading", name="Evidence for “pituitary”")).to_be_visible()
+    settled(page)
+    assert page.url == address
     visit(page, f"/evaluate?run={student}", "Evaluate")
     expect(main.get_by_role("heading", name="Confusions")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/distill", "/runs", "/compare", "/evaluate"])
-def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Distillation, path: str):
-    visit(page, f"{path}?run=no_such_run", PAGES[path])
-    alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
-    expect(alert).to_contain_text("no_such_run")
-    assert "Internal error" not in alert.inner_text()
+def test_a_link_to_a_run_that_is_gone_says_so(page: Page, trio: Distillation):
+    for path in ("/distill", "/runs", "/compare", "/evaluate"):
+        visit(page, f"{path}?run=no_such_run", PAGES[path])
+        alert = page.get_by_test_id("stMain").get_by_test_id("stAlert").first
+        expect(alert).to_contain_text("no_such_run")
+        assert "Internal error" not in alert.inner_text()
 
 
 def test_the_back_button_goes_back(page: Page, trio: Distillation):

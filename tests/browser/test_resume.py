@@ -1,94 +1,65 @@
 """A server that is killed in mid-epoch: what it left goes on at a click, to the very same weights."""
 
-import subprocess
-import sys
+import shutil
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, expect
+from made_runs import made
+from playwright.sync_api import Page, expect
 from small import request
 from steps import settled, shoot, visit
+from waiting import wait_for
 
-from benchmarks.serving import PROJECT, Server
+from benchmarks.serving import Server
+from kd.datasets import inspect
 from kd.experiments.plan import plan_first_seed
+from kd.jobs.queue import execute
 from kd.paths import Paths
-from kd.store.groups import Distillation
 from kd.store.runs import FINISHED, INTERRUPTED, Run, Store
 
-pytestmark = pytest.mark.xdist_group("processes")
-# Trains what another process has planned.
-UNDISTURBED = """
-import sys
-from kd.jobs.queue import queue
-from kd.paths import Paths
-jobs = queue(Paths(__import__("pathlib").Path(sys.argv[1])))
-jobs.submit([jobs.store[run] for run in sys.argv[2:]])
-sys.exit(not jobs.join(120))
-"""
-# One thread always: how many the server takes depends on who looks, and the last bits of the weights depend on that.
-SETTINGS = {"data": "phantom-brain:count=240", "epochs": 6, "batch_size": 4, "threads": 1}
-
-
-@pytest.fixture
-def doomed(tmp_path: Path) -> Iterator[Server]:
-    """A server of this test's own, to be killed."""
-    server = Server(tmp_path / "doomed")
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    """Wait for something on disk."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"{what} did not happen in {seconds:g} s"
-        time.sleep(0.02)
+# One thread always, as in this process: on how many a server computes, the last bits of the weights depend.
+SETTINGS = {"data": "phantom-brain:count=400", "epochs": 3, "batch_size": 2, "threads": 1}
 
 
 def kill_in_mid_epoch(server: Server, run: Run) -> None:
-    """Kill the server about half-way between the run's second epoch and its third."""
-    until(lambda: len(run.epochs()) >= 2, f"the second epoch of {run.id}")
+    """Kill the server half-way between the run's second epoch and its third and last."""
+    assert wait_for(lambda: len(run.epochs()) >= 2), f"{run.id} made {len(run.epochs())} epochs"
     first, second = (epoch["time"] for epoch in run.epochs()[:2])
     time.sleep((second - first) / 2)
     server.kill()
-    assert len(run.epochs()) < SETTINGS["epochs"], "killed too late"
+    assert len(run.epochs()) == 2, "killed too late"
     assert run.status == INTERRUPTED
 
 
-def undisturbed(root: Path) -> Distillation:
-    """The same distillation without a browser, a page or a kill."""
-    trio = plan_first_seed(request(**SETTINGS), Store(Paths(root)))
-    subprocess.run([sys.executable, "-c", UNDISTURBED, str(root), *(run.id for run in trio.runs)], cwd=PROJECT,
-                   check=True, timeout=200)
-    return trio
+def undisturbed(run: Run, root: Path) -> Run:
+    """The same student without a browser, a page or a kill."""
+    store, teacher = Store(Paths(root)), run.spec.teacher
+    shutil.copytree(run.path.parent / teacher, store.paths.runs / teacher)
+    shutil.copytree(run.path.parents[1] / "data", store.paths.data)
+    calm = store.create(run.spec)
+    assert execute(calm, store) == FINISHED, calm.failure_reason
+    return calm
 
 
-def test_a_killed_server_resumes_to_the_same_weights(doomed: Server, browser: Browser, tmp_path: Path, shots: Path):
-    store = Store(Paths(doomed.root))
+def test_a_killed_server_resumes_to_the_same_weights(server: Server, page: Page, tmp_path: Path, shots: Path):
+    store = Store(Paths(server.root))
     trio = plan_first_seed(request(**SETTINGS), store)
-    doomed.start()
-    page = browser.new_context(base_url=doomed.url, viewport={"width": 1280, "height": 900}).new_page()
+    for run in (trio.teacher, trio.control):
+        made(store, run.spec, inspect(SETTINGS["data"]).classes)
     visit(page, f"/distill?run={trio.student.id}", "Distil")
-    for number, (button, run) in enumerate((("Start", trio.teacher), ("Resume", trio.student))):
-        page.get_by_test_id("stMain").get_by_role("button", name=button).click()
-        kill_in_mid_epoch(doomed, run)
-        doomed.start()
-        visit(page, f"/distill?run={trio.student.id}", "Distil")
-        expect(page.get_by_test_id("stMain").get_by_text("interrupted").first).to_be_visible()
-        shoot(page, shots / f"distil-interrupted-{number + 1}.png")
+    page.get_by_test_id("stMain").get_by_role("button", name="Start").click()
+    kill_in_mid_epoch(server, trio.student)
+    server.start()
+    visit(page, f"/distill?run={trio.student.id}", "Distil")
+    expect(page.get_by_test_id("stMain").get_by_text("interrupted").first).to_be_visible()
+    shoot(page, shots / "distil-interrupted.png")
     visit(page, "/", "KD Lens")
-    expect(page.get_by_text("One run was interrupted")).to_be_visible()
+    expect(page.get_by_text("interrupted").first).to_be_visible()
     page.get_by_test_id("stMain").get_by_role("link", name="Resume").click()
     settled(page)
     page.get_by_role("button", name="Resume", exact=True).first.click()
-    until(lambda: all(run.status == FINISHED for run in trio.runs), "the end")
-    page.context.close()
-    calm = undisturbed(tmp_path / "calm")
-    for ours, theirs in zip(trio.runs, calm.runs, strict=True):
-        assert ours.id == theirs.id
-        assert ours.weights.read_bytes() == theirs.weights.read_bytes(), f"{ours.id} differs"
-        assert len(ours.epochs()) == SETTINGS["epochs"]
+    assert wait_for(lambda: trio.student.status == FINISHED), trio.student.status
+    assert len(trio.student.epochs()) == SETTINGS["epochs"]
+    calm = undisturbed(trio.student, tmp_path / "calm")
+    assert calm.id == trio.student.id
+    assert calm.weights.read_bytes() == trio.student.weights.read_bytes()
