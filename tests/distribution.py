@@ -1,4 +1,4 @@
-"""How tests are spread over workers: a file's tests stay together, and those that wait for processes have one worker."""
+"""How tests are spread over workers: a file's tests stay together, and those that wait have one worker for them all."""
 
 import os
 from typing import Any
