@@ -48,8 +48,7 @@ class Logits(nn.Module):
         self.last = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        scaled = (images - self.model.mean) / self.model.std
-        return self.model.forward_head(self.last(self.model.forward_stages(scaled)[-1]))
+        return self.model.forward_head(self.last(self.model.forward_stages(self.model.prepare(images))[-1]))
 
     def layer(self, stage: int) -> nn.Module:
         """The module at the last stage (-1) or an earlier one."""

@@ -17,11 +17,17 @@ from typing import Any, Self
 from kd.errors import UsageError, unknown
 from kd.renamings import FORMAT, current_spec
 
+SMALLEST = 28  # pixels a side of an image
+
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
-            choices: tuple[str, ...] | None = None) -> Any:
-    """A dataclass field with its meaning and its allowed values (bounds are inclusive)."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+            choices: tuple[str, ...] | None = None, later: bool = False) -> Any:
+    """A dataclass field with its meaning and its allowed values (bounds are inclusive).
+
+    later: for a field added after runs had been stored; with its default, a spec keeps the id that it had before.
+    """
+    return field(default=default,
+                 metadata={"help": help, "low": low, "high": high, "choices": choices, "later": later})
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,9 @@ class RunSpec:
                         ".npz.")
     data_fingerprint: str = setting("", "Digest of the data set's content, filled in when the run is planned.")
     image_size: int = setting(96, "Working size in pixels; every image is fitted into a square of this side.",
-                              low=28, high=512)
+                              low=SMALLEST, high=512)
+    input_size: int = setting(0, "Side in pixels to which the model itself downsamples its images; 0 for the working "
+                              "size. Maps and FLOPs are then those of this size.", low=0, high=512, later=True)
     data_fraction: float = setting(1.0, "Share of the training images used, drawn per class (and whole groups at a "
                                    "time where groups are known).", low=0.01, high=1.0)
     model: str = setting("plain", "plain, truncated, or the name of a timm model.")
@@ -82,11 +90,14 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         check(self)
+        require_downsampling("input_size", self.input_size, self.image_size)
+        if self.input_size == self.image_size:
+            object.__setattr__(self, "input_size", 0)
 
     @cached_property
     def id(self) -> str:
         """Readable prefix and a hash of all fields: equal settings are the same run folder."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(hashed(self), sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.data.split(":", 1)[0]).stem, self.model_label, self.method)
         return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
 
@@ -103,6 +114,15 @@ class RunSpec:
         rest: dict[str, Any] = {item.name: item.default for item in fields(self)
                                 if item.name.startswith("mask_")}
         return replace(self, **rest)
+
+    @property
+    def model_size(self) -> int:
+        """Side in pixels of the images that the network itself computes on."""
+        return self.input_size or self.image_size
+
+    def at(self, size: int) -> Self:
+        """The same model for images of another working size; it enlarges none."""
+        return replace(self, image_size=size, input_size=self.input_size if self.input_size < size else 0)
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -121,6 +141,22 @@ class RunSpec:
             if name not in known:
                 raise unknown("setting", name, known)
         return cls(**values)
+
+
+def hashed(settings: Any) -> dict[str, Any]:
+    """The settings of a frozen dataclass that its id is a hash of: all but later ones with their defaults."""
+    idle = {item.name for item in fields(settings)
+            if item.metadata.get("later") and getattr(settings, item.name) == item.default}
+    return {name: value for name, value in asdict(settings).items() if name not in idle}
+
+
+def require_downsampling(name: str, size: int, image_size: int) -> None:
+    """Raise UsageError unless a model's input size can be made from images of the working size, or is 0 for it."""
+    if size > image_size:
+        raise UsageError(f"{name} is {size} px, but the images have {image_size} px: enlarging them would add no "
+                         f"detail. Set it to {image_size} at most, or image_size to {size}.")
+    if 0 < size < SMALLEST:
+        raise UsageError(f"{name} must be 0 (the working size) or at least {SMALLEST}, not {size}.")
 
 
 def check(settings: Any, of: str = "") -> None:

@@ -145,11 +145,10 @@ def test_looking_draws_nothing_and_threads_may_share_it(fill):
 @pytest.mark.parametrize("student", STUDENTS)
 def test_every_way_of_asking_it_agrees_with_the_forward_pass(student):
     model, images = made(student), pictures()
-    scaled = (images - model.mean) / model.std
     with torch.no_grad():
         seen = model(images, cams=True)
         behind = model.student(model.apply_mask(images, model.predict_mask(images)), cams=True)
-        maps = model.forward_stages(scaled)
+        maps = model.forward_stages(model.prepare(images))
         assert torch.equal(model.predict_mask(images), seen.mask)
         assert torch.equal(behind.logits, seen.logits) and torch.equal(behind.cams, seen.cams)
         assert torch.equal(model.class_activation_maps(seen.stages[-1]), seen.cams)

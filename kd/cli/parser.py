@@ -8,8 +8,8 @@ from typing import Any
 from kd.errors import UsageError
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
-               "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation", "precision", "seed",
-               "device", "threads")
+               "input_size", "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation",
+               "precision", "seed", "device", "threads")
 
 
 NOT_FLAGS = ("data", "method_args")

@@ -85,6 +85,11 @@ def estimate_resources(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, s
     return ResourceEstimate(needs, images, memory, free, disk, _free_disk(store.paths.root))
 
 
+def estimate_run(spec: RunSpec, data: DataRef, store: Store) -> float:
+    """Seconds that one run without a teacher takes to train; 0 where it has finished before."""
+    return _need(ROLES[0], (spec,), spec, len(data.classes), _training_images(spec, data.images, store), store).seconds
+
+
 def _training_images(spec: RunSpec, total: int, store: Store) -> int:
     """Number of training images: that of a finished run of the same data set, else the usual share of all."""
     for run in store:
@@ -149,8 +154,8 @@ def _bare(spec: RunSpec) -> RunSpec:
     """The spec with only those settings that affect the time per image."""
     mask_net = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   **mask_net, device=spec.device, precision=resolve_precision(spec), threads=spec.threads,
-                   views=min(spec.views, 1))
+                   input_size=spec.input_size, **mask_net, device=spec.device, precision=resolve_precision(spec),
+                   threads=spec.threads, views=min(spec.views, 1))
 
 
 def _use(spec: RunSpec) -> StepConfig:

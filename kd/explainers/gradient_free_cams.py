@@ -38,7 +38,7 @@ class EigenCam(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            features = model.forward_stages((images - model.mean) / model.std)
+            features = model.forward_stages(model.prepare(images))
             return [for_every_target(_first_direction(features[stage]), targets) for stage in stages]
 
 
@@ -73,7 +73,7 @@ class ScoreCam(Explainer):
               progress: ShareCallback) -> list[Tensor]:
         wanted = columns(targets)
         with torch.no_grad():
-            features = model.forward_stages((images - model.mean) / model.std)
+            features = model.forward_stages(model.prepare(images))
             ask = CountedModel(model, progress, len(images) * sum(features[stage].shape[1] for stage in stages))
             found = [torch.stack([_scored(ask, *one) for one in zip(images, features[stage], wanted, strict=True)])
                      for stage in stages]

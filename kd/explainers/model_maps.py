@@ -21,7 +21,7 @@ class StageMaps(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            features = model.forward_stages((images - model.mean) / model.std)
+            features = model.forward_stages(model.prepare(images))
             return [for_every_target(stage_map(features[stage]), targets) for stage in stages]
 
 

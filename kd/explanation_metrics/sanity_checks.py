@@ -33,12 +33,13 @@ def layer_groups(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...
     trial = copy.deepcopy(model).requires_grad_(True)
     names = [name for name, _ in trial.named_parameters()]
     with torch.enable_grad():
-        stages = trial.forward_stages(torch.zeros(1, 3, size, size, device=model.mean.device))
+        images = torch.zeros(1, 3, size, size, device=model.mean.device)
+        stages = trial.forward_stages(trial.prepare(images))
         needs = [(stage.name, _needs(names, list(trial.parameters()), features.sum()))
                  for stage, features in zip(model.stages, stages, strict=True)]
         if model.has_mask:
-            mask = trial.predict_mask(torch.zeros(1, 3, size, size, device=model.mean.device))
-            needs.insert(0, ("explainer", _needs(names, list(trial.parameters()), mask.sum())))
+            mask = trial.predict_mask(images).sum()
+            needs.insert(0, ("explainer", _needs(names, list(trial.parameters()), mask)))
     found, known = [], set[str]()
     for place, needed in needs:
         found.append((place, tuple(name for name in names if name in needed - known)))

@@ -268,7 +268,7 @@ def _price(subject: LoadedModel, size: int) -> tuple[int, int]:
     spec, summary = subject.run.spec, subject.run.summary or {}
     if spec.image_size == size and "flops" in summary:
         return summary["parameters"], summary["flops"]
-    price = cost.cost(replace(spec, image_size=size), len(subject.classes))
+    price = cost.cost(spec.at(size), len(subject.classes))
     return price.parameters, price.flops
 
 

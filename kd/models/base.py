@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.observation import Observation
+from kd.torch_utils.resize import downsample
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name in the model, its channels, and the reduction of its grid against the image."""
+    """One stage: its name in the model, its channels, and the reduction of its grid against the network's input."""
 
     name: str
     channels: int
@@ -20,16 +21,17 @@ class Stage:
 
 
 class Classifier(nn.Module):
-    """Base class of all models: takes RGB [B, 3, S, S] in 0..1, normalises internally, returns an Observation.
+    """Base class of all models: takes RGB [B, 3, S, S] in 0..1, prepares it itself, returns an Observation.
 
-    Subclasses define `stages`, `forward_stages` and `forward_head`; `forward_head(forward_stages(x)[-1])` are the
-    logits, so an explainer can take the gradient from the last stage on without a hook. `forward_stages` keeps no state
-    on the module: two threads may share one model in eval mode.
+    Subclasses define `stages`, `forward_stages` and `forward_head`; `forward_head(forward_stages(prepare(x))[-1])` are
+    the logits, so an explainer can take the gradient from the last stage on without a hook. `forward_stages` keeps no
+    state on the module: two threads may share one model in eval mode.
     """
 
     mean: Tensor
     std: Tensor
     stages: tuple[Stage, ...]
+    input_size: int = 0  # side in pixels to which larger images are downsampled first; 0: none is
     has_mask: ClassVar[bool] = False  # whether a mask network stands in front of it (`kd.models.masked_student`)
 
     def __init__(self, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.5, 0.5, 0.5)) -> None:
@@ -37,8 +39,14 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of all stages [B, C_i, H_i, W_i] for normalised images."""
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as `forward_stages` takes them, of RGB images [B, 3, S, S] in 0..1: downsampled to `input_size` and
+        normalised."""
+        seen = downsample(images, self.input_size) if self.input_size else images
+        return (seen - self.mean) / self.std
+
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of all stages [B, C_i, H_i, W_i] for prepared images."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_stages")
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -50,9 +58,9 @@ class Classifier(nn.Module):
         `features` [B, C, H, W], which may be written into. For the last stage only the head is computed."""
         if stage == len(self.stages) - 1:
             return self.forward_head(features)
-        return self.forward_head(self.stages_from((images - self.mean) / self.std, stage, features))
+        return self.forward_head(self.stages_from(self.prepare(images), stage, features))
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         """Features of the last stage with the output of an earlier `stage` replaced; see `forward_from`."""
         raise NotImplementedError(f"{type(self).__name__} must define stages_from")
 
@@ -96,7 +104,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True) -> Observation:
         """Observation of RGB images [B, 3, S, S] in 0..1. cams, stages: whether it has class activation maps and the
         stages' features, too."""
-        features = self.forward_stages((images - self.mean) / self.std)
+        features = self.forward_stages(self.prepare(images))
         return Observation(self.forward_head(features[-1]), features if stages else (),
                            self.class_activation_maps(features[-1]) if cams else None)
 

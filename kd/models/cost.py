@@ -41,7 +41,7 @@ class LayerRow:
 
 
 def cost(spec: RunSpec, classes: int) -> Cost:
-    """Cost of a spec's model for one image of `spec.image_size` pixels.
+    """Cost of a spec's model for one image of the working size; downsampling it counts nothing.
 
     Raises UsageError when the model is unknown or cannot take images of this size.
     """

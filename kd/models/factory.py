@@ -26,7 +26,8 @@ _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 class Architecture:
     """The fields of a spec that determine a model's architecture; those that do not apply have their zero value.
 
-    mask_net: depth, width and fill of the mask network in front of it, or None.
+    input_size: side of the images that the network computes on. mask_net: depth, width and fill of the mask network in
+    front of it, or None.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Architecture:
     width: int
     base: str
     image_size: int
+    input_size: int
     normalisation: str
     classes: int
     mask_net: tuple[int, int, str] | None = None
@@ -54,8 +56,8 @@ def architecture(spec: RunSpec, classes: int) -> Architecture:
         timm_info(spec.model)
     mask_net = (spec.mask_net_depth, spec.mask_net_width, spec.mask_fill) if spec.mask_net_depth else None
     return Architecture(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
-                        spec.base if truncated else "", spec.image_size, spec.normalisation, classes,
-                        mask_net)
+                        spec.base if truncated else "", spec.image_size, spec.model_size,
+                        spec.normalisation, classes, mask_net)
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
@@ -86,7 +88,7 @@ def build_untrained(spec: RunSpec, classes: int) -> Classifier:
 
 
 def stage_shapes(spec: RunSpec, classes: int) -> tuple[tuple[int, int, int], ...]:
-    """(channels, height, width) of every stage for images of `spec.image_size`, without computing anything.
+    """(channels, height, width) of every stage for images of the working size, without computing anything.
 
     Raises UsageError as `build` does.
     """
@@ -110,16 +112,24 @@ def has_depthwise(spec: RunSpec) -> bool:
 def meta_model(what: Architecture) -> Classifier:
     """Model on the meta device, in eval mode; shared, so not to be changed.
 
-    Raises UsageError when it cannot take images of the architecture's size.
+    Raises UsageError when it cannot take images of the architecture's input size.
     """
     with torch.device("meta"):
         model = assemble(what, 0, device="meta").eval()
     problem = _misfit(model, what.image_size)
     if problem is None:
         return model
-    larger = [size for size in _SIZES if size > what.image_size and _misfit(model, size) is None]
-    way_out = f"Set the image size to {larger[0]} px, or choose another model." if larger else "Choose another model."
-    raise UsageError(f"{what.label} cannot take images of {what.image_size} px ({problem}). {way_out}")
+    name = "input size" if model.input_size else "image size"
+    unwrap(model).input_size = 0  # it is only tried at other sizes from here on
+    larger = [size for size in _larger(what) if _misfit(model, size) is None]
+    way_out = f"Set the {name} to {larger[0]} px, or choose another model." if larger else "Choose another model."
+    raise UsageError(f"{what.label} cannot take images of {what.input_size} px ({problem}). {way_out}")
+
+
+def _larger(what: Architecture) -> list[int]:
+    """Input sizes to try next: larger ones, but no larger than the images where the model downsamples them."""
+    most = what.image_size if what.input_size < what.image_size else _SIZES[-1]
+    return [size for size in _SIZES if what.input_size < size <= most]
 
 
 def _misfit(model: Classifier, size: int) -> str | None:
@@ -145,10 +155,16 @@ def assemble(what: Architecture, seed: int, device: str = "cpu", **pretrained: A
 
 
 def _alone(what: Architecture, seed: int, device: str, **pretrained: Any) -> Classifier:
+    model = _network(what, seed, device, **pretrained)
+    model.input_size = what.input_size if what.input_size < what.image_size else 0
+    return model
+
+
+def _network(what: Architecture, seed: int, device: str, **pretrained: Any) -> Classifier:
     mean, std = _scaling(what)
     with isolated_rng(seed):
         if what.model == "plain":
-            return Plain(what.depth, what.width, what.classes, what.image_size, mean, std)
+            return Plain(what.depth, what.width, what.classes, what.input_size, mean, std)
         net = create(what.base or what.model, what.classes, device, **pretrained)
         if what.base:
             return Truncated(what.base, what.depth, net, what.classes, mean, std)

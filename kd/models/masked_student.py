@@ -68,13 +68,14 @@ class MaskedStudent(Classifier):
 
     m, the mask [B, S, S] in 0..1, is part of every observation: one forward pass gives label and mask. It is the mean
     mask; with a `MaskSampling`, as in training, masks are sampled as well (`kd.observation.MaskSamples`). fill: b is
-    the mean image of the data set (`set_mean_image`) or the blurred image itself. Stages, classes and scaling are the
-    student's; the two networks share no weights.
+    the mean image of the data set (`set_mean_image`) or the blurred image itself. Stages, classes, scaling and input
+    size are the student's; the two networks share no weights. Masks are laid over the image as it is given; only what a
+    network reads is downsampled to the input size: the image, by the mask network, and the masked one, by the student.
     """
 
     def __init__(self, student: Classifier, mask_net: UNet, fill: str, image_size: int) -> None:
         super().__init__()
-        self.mean, self.std = student.mean, student.std
+        self.mean, self.std, self.input_size = student.mean, student.std, student.input_size
         self.student, self.mask_net, self.fill = student, mask_net, fill
         self.stages = student.stages
         self.register_load_state_dict_pre_hook(_rename_keys)
@@ -88,17 +89,22 @@ class MaskedStudent(Classifier):
         self.mean_image.copy_(mean_image)
 
     def predict_mask(self, images: Tensor) -> Tensor:
-        return self._mean_mask(self.mask_net(self._normalised(images)), images)
+        return self._mean_mask(self.mask_net(self.student.prepare(images)), images)
 
     def apply_mask(self, images: Tensor, mask: Tensor) -> Tensor:
         """Images [B, 3, S, S] under masks [R·B, S, S]: [R·B, 3, S, S]."""
         return _laid(mask, images, self._fill(images))
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        return self.student.forward_stages(self._seen(normalised))
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images under their masks, prepared for the student."""
+        images = _exact(images)
+        return self.student.prepare(self.apply_mask(images, self.predict_mask(images)))
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return self.student.stages_from(self._seen(normalised), stage, features)
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        return self.student.forward_stages(prepared)
+
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
+        return self.student.stages_from(prepared, stage, features)
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.student.forward_head(features)
@@ -111,7 +117,7 @@ class MaskedStudent(Classifier):
                 drawing: MaskSampling | None = None) -> Observation:
         """As a classifier's. drawing: how to sample masks; None samples none."""
         images = _exact(images)  # Fabric passes them in half precision, and the fill is in single precision
-        scores = self.mask_net(self._normalised(images))
+        scores = self.mask_net(self.student.prepare(images))
         mask = self._mean_mask(scores, images)
         if drawing is None:
             return self.student(self.apply_mask(images, mask), cams, stages)._replace(mask=mask)
@@ -136,14 +142,6 @@ class MaskedStudent(Classifier):
         own = Observation(seen.logits[:count], tuple(maps[:count] for maps in seen.stages),
                           None if seen.cams is None else seen.cams[:count])
         return own._replace(mask=mask, mask_samples=MaskSamples(scores[:, 0], shown, rest, seen.logits[count:]))
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
-
-    def _seen(self, normalised: Tensor) -> Tensor:
-        """Normalised images as the student sees them, of normalised images."""
-        images = normalised * self.std + self.mean
-        return self._normalised(self.apply_mask(images, self._mean_mask(self.mask_net(normalised), images)))
 
     def _fill(self, images: Tensor) -> Tensor:
         """Fill b, which replaces hidden pixels, for each image."""

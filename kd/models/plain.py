@@ -43,14 +43,14 @@ class Plain(Classifier):
         self.stages = tuple(stages)
         self.classifier = nn.Linear(channels, classes)
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        maps, features = [], normalised
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        maps, features = [], prepared
         for layer in self.layers:
             features = layer(features)
             maps.append(features)
         return tuple(maps)
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         for layer in self.layers[stage + 1:]:
             features = layer(features)
         return features

@@ -42,7 +42,7 @@ class Box:
 
 
 def receptive_fields(spec: RunSpec) -> list[int]:
-    """Receptive field of every stage: side in pixels, at most `spec.image_size`.
+    """Receptive field of every stage: side in pixels of the working size, at most all of them.
 
     Raises UsageError when the model is unknown or cannot take images of this size.
     """
@@ -60,18 +60,20 @@ def receptive_field_of(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
 @lru_cache(maxsize=64)
 def _sides(what: Architecture) -> tuple[int, ...]:
     images, maps = _run(what)
-    found = [_side(images, features, stage.reduction)
+    grown = what.image_size / what.input_size
+    found = [_side(images, features, stage.reduction * grown)
              for features, stage in zip(maps, meta_model(what).stages, strict=True)]
     # A stage's field contains that of the stage before it; a grid without padding can be too small to show that.
     return tuple(accumulate(found, max))
 
 
-def _side(images: Tensor, features: Tensor, step: int) -> int:
-    """Side of the field, from the first unit's far end and the last unit's near end, which the rim does not cut."""
+def _side(images: Tensor, features: Tensor, step: float) -> int:
+    """Side of the field, from the first unit's far end and the last unit's near end, which the rim does not cut. step:
+    from unit to unit, in pixels of the image."""
     last = features.shape[-1] - 1
     far = _box(images, features, (0, 0), more=True).right
     near = _box(images, features, (last, last), more=True).left
-    return min(images.shape[-1], far - near + last * step)
+    return min(images.shape[-1], round(far - near + last * step))
 
 
 @lru_cache(maxsize=256)
@@ -91,7 +93,7 @@ def _run(what: Architecture) -> tuple[Tensor, tuple[Tensor, ...]]:
     images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
     model = _linear(what)
     with torch.enable_grad(), _LinearisedForward():
-        return images, model.forward_stages((images - model.mean) / model.std)
+        return images, model.forward_stages(model.prepare(images))
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +115,7 @@ def _linear(what: Architecture) -> Classifier:
 def _read_by_stages(what: Architecture) -> set[str]:
     model = meta_model(what)
     with torch.no_grad(), FlopCounter(model) as counter:
-        model.forward_stages(meta_image(what.image_size))
+        model.forward_stages(model.prepare(meta_image(what.image_size)))
     return counter.weights_used
 
 

@@ -29,12 +29,12 @@ class TimmClassifier(Classifier):
         self._outputs = info.outputs[:-1]
         self._linear = info.linear if is_pooled_linear(net, info) else None
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        last, maps = _read(self.net, self._outputs, normalised)
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        last, maps = _read(self.net, self._outputs, prepared)
         return (*maps, last)
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return _fixed(self.net, self._outputs[stage], features).forward_features(normalised)
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
+        return _fixed(self.net, self._outputs[stage], features).forward_features(prepared)
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.net.forward_head(features)
@@ -44,15 +44,15 @@ class TimmClassifier(Classifier):
         return self.net.get_submodule(self._linear) if self._linear else None
 
 
-def _read(net: Any, outputs: tuple[StageOutput, ...], normalised: Tensor,
+def _read(net: Any, outputs: tuple[StageOutput, ...], prepared: Tensor,
           early: bool = False) -> tuple[Any, list[Tensor]]:
     """(output of `forward_features`, maps of these stages). early: stop behind the last of them; then (None, maps)."""
     indices = [output.index for output in outputs]
     if None not in indices:
-        found = net.forward_intermediates(normalised, indices=indices, stop_early=early, intermediates_only=early)
+        found = net.forward_intermediates(prepared, indices=indices, stop_early=early, intermediates_only=early)
         return (None, found) if early else found
     last, computed = record(net, [output.module for output in outputs],
-                            lambda copied: copied.forward_features(normalised), early)
+                            lambda copied: copied.forward_features(prepared), early)
     return last, [maps if output.element is None else maps[output.element]
                   for output, maps in zip(outputs, computed, strict=True)]
 
@@ -94,11 +94,11 @@ class Truncated(Classifier):
         self.net = _prune(net, names_before_cut(base, depth))
         self.classifier = nn.Linear(self.stages[-1].channels, classes)
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_read(self.net, self._outputs, normalised, early=True)[1])
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_read(self.net, self._outputs, prepared, early=True)[1])
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return _read(_fixed(self.net, self._outputs[stage], features), self._outputs, normalised, early=True)[1][-1]
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
+        return _read(_fixed(self.net, self._outputs[stage], features), self._outputs, prepared, early=True)[1][-1]
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))

@@ -30,32 +30,32 @@ class Wrapped(Classifier):
         self.net, self.stages, self.classes, self.size = net, stages, classes, size
 
     def forward(self, images: Tensor, cams: bool = False, stages: bool = True) -> Observation:
-        logits, features = _read(self.net, [stage.name for stage in self.stages], (images - self.mean) / self.std)
+        logits, features = _read(self.net, [stage.name for stage in self.stages], self.prepare(images))
         return Observation(logits, features if stages else (),
                            self.class_activation_maps(features[-1]) if cams else None)
 
-    def forward_stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        return _read(self.net, [stage.name for stage in self.stages], normalised)[1]
+    def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        return _read(self.net, [stage.name for stage in self.stages], prepared)[1]
 
     def forward_head(self, features: Tensor) -> Tensor:
         # The layers in front of the last stage run on a black image: what they give is not used.
         side = features.shape[-1] * self.stages[-1].reduction
         return self._with(len(self.stages) - 1, features)(features.new_zeros(len(features), 3, side, side))
 
-    def stages_from(self, normalised: Tensor, stage: int, features: Tensor) -> Tensor:
-        return _read(self._with(stage, features), [self.stages[-1].name], normalised)[1][0]
+    def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
+        return _read(self._with(stage, features), [self.stages[-1].name], prepared)[1][0]
 
     def forward_from(self, images: Tensor, stage: int, features: Tensor) -> Tensor:
-        return self._with(stage, features)((images - self.mean) / self.std)
+        return self._with(stage, features)(self.prepare(images))
 
     def _with(self, stage: int, features: Tensor) -> Any:
         """The network with a stage that gives these features."""
         return with_output(self.net, self.stages[stage].name, features.clone())
 
 
-def _read(net: nn.Module, names: Sequence[str], normalised: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _read(net: nn.Module, names: Sequence[str], prepared: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Logits, and outputs of these modules."""
-    logits, features = record(net, names, lambda copied: copied(normalised), copies=True)
+    logits, features = record(net, names, lambda copied: copied(prepared), copies=True)
     return logits, tuple(features)
 
 

@@ -1,5 +1,6 @@
-"""Bilinear resizing of maps to an image or to another grid."""
+"""Bilinear resizing: of maps to an image or to another grid, and of images to a model's input size."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,3 +15,14 @@ def upsample(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     size = (size, size) if isinstance(size, int) else size
     resized = F.interpolate(planes, size, mode="bilinear", align_corners=False)
     return resized[:, 0] if maps.ndim == 3 else resized
+
+
+def downsample(images: Tensor, side: int) -> Tensor:
+    """Images [N, C, S, S] at `side` pixels: bilinear with antialiasing, as Pillow and torchvision downsample.
+
+    Differentiable; in single precision at least. Images that are no larger are returned as they are.
+    """
+    if images.shape[-1] <= side:
+        return images
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))  # no half precision on a processor
+    return F.interpolate(exact, (side, side), mode="bilinear", align_corners=False, antialias=True)

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def row_format(output: str, stages: Shapes, classes: int) -> RowFormat:
 
 def row_formats(method: Method, teacher: RunSpec, size: int, classes: int) -> dict[str, RowFormat]:
     """Row formats of a method's teacher outputs, by output. size: side of the student's images in pixels."""
-    stages = stage_shapes(replace(teacher, image_size=size), classes)
+    stages = stage_shapes(teacher.at(size), classes)
     return {name: row_format(name, stages, classes) for name in method.teacher_outputs}
 
 
@@ -96,7 +96,7 @@ def build_method(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
     """The student's method, set up for the stages of the two models at the student's image size."""
     method = methods.build(spec.method, spec.method_args)
     with isolated_rng(spec.seed):
-        method.setup(stage_shapes(spec, classes), stage_shapes(replace(teacher, image_size=spec.image_size), classes))
+        method.setup(stage_shapes(spec, classes), stage_shapes(teacher.at(spec.image_size), classes))
     return method
 
 
