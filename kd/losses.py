@@ -1,7 +1,7 @@
 """Distillation losses as plain functions of two models' outputs, as `kd.methods` trains with them.
 
 Each is the distillation term of its paper: a scalar, a mean over the batch, without the cross-entropy with the labels
-and without the paper's weight, which are the caller's to add: `F.cross_entropy(z, y) + weight * loss`. Logits are
+and without the paper's weight, which the caller adds: `F.cross_entropy(z, y) + weight * loss`. Logits are
 [B, K], before softmax; features [B, C, H, W]. Take the teacher's under `torch.no_grad()`. All raise UsageError for
 shapes that do not belong together.
 """

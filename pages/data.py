@@ -1,4 +1,4 @@
-"""Data: what am I learning from, and can I trust it?"""
+"""Data: a data set's images, classes, splits, source and limitations."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def opened(reference: str, size: int) -> Dataset:
-    """The data set, kept for this reader; while it is decoded for the first time, the page says how far it is."""
+    """The data set, cached; its first decoding shows a progress bar."""
     key = (reference, size)
     kept = st.session_state.get(OPENED)
     if kept and kept[0] == key:
@@ -56,7 +56,7 @@ def opened(reference: str, size: int) -> Dataset:
 
 
 def overview(data: Dataset) -> None:
-    """Title, what to beware of, and the next step."""
+    """Title, known limitations, and the next step."""
     total = sum(len(split) for split in data.splits.values())
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap=None, width="content"):

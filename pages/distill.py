@@ -1,4 +1,4 @@
-"""Which student, from whom, how? The form with its preview, and the distillation as it goes."""
+"""Distil: the form of a distillation with its preview, and progress and result of those started."""
 
 import streamlit as st
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _follow_link() -> None:
-    """Obey `?run=` and `?data=` where this page did not write them itself."""
+    """Take run and data set from the address, unless this page wrote it itself."""
     link = st.query_params.to_dict()
     if link == st.session_state.get(LINK):
         return
@@ -66,7 +66,7 @@ def _write_link(student: str) -> None:
 
 
 def _new() -> None:
-    """Form on the left; on the right what comes of it, and the button."""
+    """Form on the left; preview and start button on the right."""
     with st.skeleton(height=500):
         # torch and timm: seconds, the first time
         from pages.parts.distill import form, preview

@@ -1,4 +1,4 @@
-"""How good are they, over the whole test set? Teacher, control and student, their answers and their explanations."""
+"""Evaluate: predictions and explanations of teacher, control and student over the whole test set."""
 
 import streamlit as st
 
@@ -83,13 +83,13 @@ def _label(run: Run) -> str:
 
 
 def _cast(student: Run) -> dict[str, Run]:
-    """Who stands beside the student, by role."""
+    """Teacher, control and student by role; those that were not tested are left out."""
     control = control_of(store(), student)
     return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student}
 
 
 def _further(student: Run, found: Scores) -> list[MetricRow]:
-    """Each part stands on its own: what one lacks must not hide the others. Gives the rows that were added."""
+    """Cases and explanations, each under its own error handling. Returns the rows that were added."""
     with st.skeleton(height=300):
         # torch: seconds, the first time
         from pages.parts.evaluate.explanations import explanation_section

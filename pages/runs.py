@@ -1,4 +1,4 @@
-"""Runs: what do I have, how did it go, and what is still to come?"""
+"""Runs: all runs with their status and scores, the queue, and one run in detail."""
 
 import zlib
 
@@ -57,7 +57,7 @@ def empty() -> None:
 
 
 def interrupted(entries: list[Entry]) -> None:
-    """What a stopped server left behind, and one click to go on, in the order of planning."""
+    """Runs that a stopped server interrupted, with buttons to resume them in the order of planning."""
     broken = sorted((entry for entry in entries if entry.status == INTERRUPTED), key=lambda entry: entry.created)
     if not broken:
         return

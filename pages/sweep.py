@@ -1,4 +1,4 @@
-"""Which settings distil best? Many distillations under one teacher, as one plan and one chart."""
+"""Sweep: a distillation for every combination of settings under one teacher, and their results."""
 
 import streamlit as st
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _follow_link(known: list[Sweep]) -> None:
-    """Obey `?sweep=`, `?kind=` and `?data=` where this page did not write them itself.
+    """Take sweep, kind and data set from the address, unless this page wrote it itself.
 
     Raises UsageError for an unknown sweep.
     """
@@ -95,7 +95,7 @@ def _label(sweep: Sweep) -> str:
 
 
 def _new() -> None:
-    """Form on the left; on the right what comes of it, and the button."""
+    """Form on the left; preview and start button on the right."""
     with st.skeleton(height=500):
         # torch and timm: seconds, the first time
         from pages.parts.sweep import data_efficiency_form, form, preview

@@ -92,7 +92,7 @@ def test_the_banner_says_on_every_page_how_far_the_run_is(idle):
         bar = at.sidebar.get("progress")[0].proto
         assert bar.text == "**teacher resnet10t**  \n31 % · 2 min 10 s left"
         assert bar.value == 31
-        assert "2 more waiting" in [caption.value for caption in at.sidebar.caption]
+        assert "2 more queued" in [caption.value for caption in at.sidebar.caption]
 
 
 def test_an_idle_machine_has_no_banner():

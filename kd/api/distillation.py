@@ -1,4 +1,4 @@
-"""One call to distil: teacher, control and student trained in this process, and what came of them."""
+"""One call to distil: teacher, control and student trained in this process, and their results."""
 
 import inspect
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ class Experiment:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what to know of these results: what two classes leave of the method, masks that explain nothing.
+        """Notes on these results: what a method loses on two classes, masks that explain nothing.
         """
         classes = len((self.teacher.summary or {})["classes"])
         students = (f"{student.id}: {warning}" for _, student in self.series.pairs

@@ -106,7 +106,7 @@ def _label(one: HeatMap) -> str:
 
 def explain(model: nn.Module | Run, image: ImageLike, explainer: str = "grad-cam", target: int | str | None = None,
             stage: int | str | None = -1) -> HeatMaps:
-    """Where a model looks in one image.
+    """Heat maps of one image by one model.
 
     model: a torch module, which is wrapped as `kd.wrap` does by default; what `kd.wrap` returned; or a run, such as
     `kd.distill(…).student`. image: a path, a PIL image or an array (`ImageLike`). explainer: a name in

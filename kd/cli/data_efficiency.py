@@ -66,7 +66,7 @@ def _write(
 
 
 def _as_text(found: list[LearningCurves]) -> Result:
-    """The table; what is said about it goes beside it."""
+    """The table for stdout; its summary goes to stderr."""
     for one in found:
         say(f"{one.title}: {reports.sentence(one)}" if one.title else reports.sentence(one))
         say(f"The {reports.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")

@@ -145,7 +145,7 @@ def _sweep(verbs: Any) -> None:
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
         **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
-                           "sweep; without ID, which there are."}})
+                           "sweep; without ID, a list of all sweeps."}})
     items = [item for item in fields(DistillSpec) if item.name not in NOT_FLAGS]
     _flags(verb, (item for item in items if item.name not in AXES))
     _flags(verb, (item for item in items if item.name in AXES), several=True)
@@ -160,7 +160,7 @@ def _data_efficiency(verbs: Any) -> None:
     verb = _verb(verbs, data_efficiency.DATA_EFFICIENCY, data_efficiency.QUESTION, {
         **MANY,
         "--out": {"metavar": "DIR", "help": "Write the figure, the table and the numbers there."},
-        "--show": {"metavar": "ID", "help": "Train nothing: what any sweep with shares of the data came to."},
+        "--show": {"metavar": "ID", "help": "Train nothing: the result of any sweep with shares of the data."},
         "--fractions": {"type": _list(float), "metavar": "V,…", "help": "Shares of the training images (default "
                         + ",".join(f"{one:g}" for one in data_efficiency.FRACTIONS) + ")."},
         "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "

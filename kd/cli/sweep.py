@@ -160,7 +160,7 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
         say(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
-             f"{tables.said(chosen)}")
+             f"{tables.summary_sentence(chosen)}")
     for row in rows:
         if row.reason:
             say(f"Cell {row.cell.number}: {row.reason}")

@@ -14,7 +14,7 @@ Counts = Mapping[str, Sequence[int]]  # images per class, by part
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a patient should know before believing a score."""
+    """Source, licence and known limitations of a data set."""
 
     title: str
     source: str = "a file or folder on this machine"

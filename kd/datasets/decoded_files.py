@@ -137,7 +137,7 @@ def unused(folder: Path) -> Iterator[bool]:
                 file = files.enter_context((folder / MANIFEST).open("r+b"))
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
-        except FileNotFoundError:  # not complete, so nobody can have it open
+        except FileNotFoundError:  # not complete, so no process can have it open
             free = True
         except OSError as error:  # held, or another user's
             free = error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

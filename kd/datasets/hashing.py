@@ -1,4 +1,4 @@
-"""Content digests of files, remembered so that the second look costs a stat and not a read."""
+"""Content digests of files, cached so that a second digest takes a stat and not a read."""
 
 import contextlib
 import json

@@ -164,7 +164,7 @@ def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, st
     rows = iter(plan)
     with _archive(path) as archive:
         for part in given:
-            # Ended by the array, not the plan: zip() asks its first argument first and would lose a row of the other.
+            # The array comes first: zip() advances its first argument first, and would lose a row of a second one.
             for values in _rows(archive, f"{part}_images.npy", path.name):
                 name, label, into, group = next(rows)
                 try:

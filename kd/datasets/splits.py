@@ -127,7 +127,7 @@ def _by_class(members: Mapping[str, list[int]], labels: Sequence[int], purpose: 
 
 
 def _draw(patient: str, purpose: str) -> bytes:
-    """A number that is random to look at and constant for this name."""
+    """A pseudo-random number that is constant for this name."""
     return blake2b(f"{_SEED} {purpose} {patient}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 

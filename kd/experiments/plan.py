@@ -31,7 +31,7 @@ class DistillSpec:
     teacher: str = setting("resnet18", "A timm model's name, or the id of a finished run to learn from.")
     teacher_weights: str = setting("none", "Teacher's starting weights: none (random), hub (timm's, needs a network), "
                                    "or a local .safetensors or .pth file.")
-    teacher_epochs: int = setting(0, "The teacher's passes over the data; 0 for as many as the student.",
+    teacher_epochs: int = setting(0, "The teacher's epochs; 0 for as many as the student's.",
                                   low=0, high=1000)
     normalisation: str = _like("normalisation")
     student: str = setting("plain", "plain (convolution layers), truncated (the teacher's first stages), or timm:NAME.")
@@ -51,14 +51,14 @@ class DistillSpec:
     batch_size: int = _like("batch_size")
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
-    equal_steps: float = setting(0.0, "With less data, more passes for student and control: as many times as "
-                             "data_fraction^-equal_steps. 0: as many passes; 1: about as many steps as with all data.",
+    equal_steps: float = setting(0.0, "With less data, more epochs for student and control: data_fraction^-equal_steps "
+                             "times as many. 0: equal epochs; 1: about as many steps as with all data.",
                              low=0.0, high=1.0)
     views: int = _like("views")
     augmentation: float = _like("augmentation")
     seed: int = _like("seed")
     seeds: int = setting(1, "Train control and student so many times, with seed, seed + 1 and so on, all beside one "
-                         "teacher: three or more tell what is luck.", low=1, high=50)
+                         "teacher: three or more show the seed variance.", low=1, high=50)
     precision: str = _like("precision")
     device: str = _like("device")
     threads: int = _like("threads")

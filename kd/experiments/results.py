@@ -190,11 +190,11 @@ def _arm(role: str, runs: Sequence[Run], teacher: Run) -> ArmResult:
 
 def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> str:
     """Summary of a result in one sentence. strong: markup for a few words."""
-    bought, seeds = result.vs_control, len(result.seeds)
-    drawn = f"{bought.images:,} test images" + (f" of {bought.people:,} patients" if bought.people else "")
+    gain, seeds = result.vs_control, len(result.seeds)
+    drawn = f"{gain.images:,} test images" + (f" of {gain.people:,} patients" if gain.people else "")
     average = f", on average over {seeds} seeds," if seeds > 1 else ""
-    return (f"On {drawn} the student is{average} {_told(result.vs_teacher, 'its teacher', strong)} and "
-            f"{_told(bought, 'the control', strong)}, at {_share(result.student.flops_ratio)} of the teacher's FLOPs.")
+    return (f"On {drawn} the student is{average} {_beside(result.vs_teacher, 'its teacher', strong)} and "
+            f"{_beside(gain, 'the control', strong)}, at {_share(result.student.flops_ratio)} of the teacher's FLOPs.")
 
 
 def _share(lighter: float) -> str:
@@ -203,9 +203,9 @@ def _share(lighter: float) -> str:
     return f"{left:.0f} %" if left >= 10 else f"{left:.2g} %"
 
 
-def _told(one: PairedDifference, whom: str, strong: Callable[[str], str]) -> str:
+def _beside(one: PairedDifference, name: str, strong: Callable[[str], str]) -> str:
     way = "above" if one.points > 0 else "below"
-    lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {whom}" if one.points else f"{strong('level')} with {whom}"
+    lead = f"{strong(f'{abs(one.points):.1f} points {way}')} {name}" if one.points else f"{strong('level')} with {name}"
     level = one.has_interval and one.verdict == NOT_SIGNIFICANT
     return f"{lead} ({between(one)}{', not significant' if level else ''})"
 

@@ -223,7 +223,7 @@ class Queue:
             work, lock = pair
             try:
                 self._do(work)
-            except Exception:  # whatever it is (a full disk while logging, say), the next one is executed
+            except Exception:  # any error, such as a full disk while logging: the next item is executed
                 logging.getLogger(__name__).exception("%s could not be run", work.id)
             finally:
                 with self._changed:

@@ -76,7 +76,7 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
 
 
 def _refusing(walk: Callable[[], None], name: str, found: _Listing) -> None:
-    """One folder that cannot be entered costs its images, said by name, and not the set."""
+    """Handler that lists a folder which cannot be read among the refused files."""
     try:
         walk()
     except OSError as error:

@@ -9,7 +9,7 @@ from kd.datasets.phantoms.drawing import Field, cover, ellipse, paint, segment, 
 
 
 @dataclass(frozen=True)
-class TimmInfo:
+class Anatomy:
     """The shape of one brain in one slice; 1 is a healthy adult.
 
     ventricles: their linear size. sulci: width of the furrows. hippocampus: its linear size. depth: where the slice
@@ -41,7 +41,7 @@ class Brain(NamedTuple):
     hippocampi: Field
 
 
-def draw_brain(rng: np.random.Generator, x: Field, y: Field, anatomy: TimmInfo) -> Brain:
+def draw_brain(rng: np.random.Generator, x: Field, y: Field, anatomy: Anatomy) -> Brain:
     """Draw the brain over a black ground in the coordinates x, y. The generator decides folding and warp only."""
     size = x.shape[0]
     x = x + np.float32(0.014) * smooth_noise(rng, 5, size)
@@ -60,7 +60,7 @@ def draw_brain(rng: np.random.Generator, x: Field, y: Field, anatomy: TimmInfo) 
     return Brain(image, outline, x, y, furrows, ventricles, hippocampi)
 
 
-def _outline(side: Field, y: Field, anatomy: TimmInfo) -> Field:
+def _outline(side: Field, y: Field, anatomy: Anatomy) -> Field:
     narrow = 1 - 0.06 * anatomy.depth**2
     cerebrum = ellipse(side, y, (0.0, -0.14), (0.60 * narrow, 0.50 * narrow))
     temporal = ellipse(side, y, (0.36, 0.19), (0.23, 0.19))
@@ -68,7 +68,7 @@ def _outline(side: Field, y: Field, anatomy: TimmInfo) -> Field:
     return union(union(cerebrum, temporal, 0.06), stem, 0.05)
 
 
-def _folding(rng: np.random.Generator, x: Field, y: Field, side: Field, outline: Field, anatomy: TimmInfo
+def _folding(rng: np.random.Generator, x: Field, y: Field, side: Field, outline: Field, anatomy: Anatomy
              ) -> tuple[Field, Field]:
     """Cover of the furrows and of the grey ribbon that lines them."""
     size = x.shape[0]
@@ -98,25 +98,25 @@ def _to_furrow(rng: np.random.Generator, x: Field, y: Field, folds: int) -> Fiel
     return np.abs(level) / np.maximum(np.hypot(down, across), np.float32(5))
 
 
-def _midline(side: Field, y: Field, anatomy: TimmInfo) -> Field:
+def _midline(side: Field, y: Field, anatomy: Anatomy) -> Field:
     return segment(side, y, (0.0, -0.8), (0.0, -0.27)) - np.float32(0.007 * anatomy.sulci)
 
 
-def _sylvian(side: Field, y: Field, anatomy: TimmInfo) -> Field:
+def _sylvian(side: Field, y: Field, anatomy: Anatomy) -> Field:
     """The fissure above the temporal lobe, and the insula at its end."""
     arm = segment(side, y, (0.72, -0.03), (0.42, 0.055))
     insula = segment(side, y, (0.42, 0.055), (0.355, -0.05)) + np.float32(0.003)
     return np.minimum(arm, insula) - np.float32(0.004 + 0.007 * anatomy.sulci)
 
 
-def _deep_tissue(image: Field, side: Field, y: Field, anatomy: TimmInfo) -> None:
+def _deep_tissue(image: Field, side: Field, y: Field, anatomy: Anatomy) -> None:
     """Thalamus and basal ganglia in grey."""
     deep = 0.4 * anatomy.white + 0.6 * anatomy.grey
     paint(image, deep, cover(ellipse(side, y, (0.095, 0.03), (0.075, 0.07)), 0.03))
     paint(image, deep, cover(ellipse(side, y, (0.255, -0.01), (0.045, 0.11), 0.25), 0.03))
 
 
-def _ventricles(side: Field, y: Field, anatomy: TimmInfo) -> Field:
+def _ventricles(side: Field, y: Field, anatomy: Anatomy) -> Field:
     """The lateral pair like two wings, dented by the caudate nuclei, and the third as a slit between the thalami."""
     grow = anatomy.ventricles * (1 + 0.15 * anatomy.depth)
     wing = ellipse(side, y, (0.022 + 0.058 * grow, -0.155 + 0.005 * grow), (0.036 * grow, 0.092 * grow**0.75), 0.62)
@@ -126,7 +126,7 @@ def _ventricles(side: Field, y: Field, anatomy: TimmInfo) -> Field:
     return cover(np.minimum(wing, slit), 0.014)
 
 
-def _hippocampi(image: Field, side: Field, y: Field, anatomy: TimmInfo) -> Field:
+def _hippocampi(image: Field, side: Field, y: Field, anatomy: Anatomy) -> Field:
     """Grey comma at the inner edge of each temporal lobe; what it loses, the horn beside it gains in fluid."""
     scale = anatomy.hippocampus
     pocket = ellipse(side, y, (0.255, 0.185), (0.092, 0.058), -0.3)

@@ -60,7 +60,7 @@ class Phantom:
 
 PHANTOMS: Registry[Phantom] = Registry("phantom")
 LICENCE = "drawn by this program, MIT"
-CAVEATS = ("Drawn, not taken of anybody: a score says something about the method, nothing about a disease.",
+CAVEATS = ("Drawn, not taken of patients: a score says something about the method, nothing about a disease.",
            "The class evidence is drawn by simple rules, so models reach higher scores than on patients.")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from kd.datasets.base import DatasetInfo
 from kd.datasets.phantoms import drawing as d
-from kd.datasets.phantoms.anatomy import Brain, TimmInfo, draw_brain
+from kd.datasets.phantoms.anatomy import Anatomy, Brain, draw_brain
 from kd.datasets.phantoms.base import CAVEATS, LICENCE, Drawing, Phantom, Subject, register
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -40,7 +40,7 @@ def _head(subject: Subject, work: int) -> tuple[Brain, d.Field]:
     x, y = d.posed(work, angle * turn, (right * turn * 0.6, 0.10 + down * turn * 0.4), 1.13 + size * turn * 0.6)
     x = x * np.float32(1 + 0.04 * rng.uniform(-1, 1))
     dark, bright = rng.uniform(-1, 1, size=2)
-    anatomy = TimmInfo(ventricles=1 + 0.22 * ventricles, sulci=0.62 + 0.16 * sulci, hippocampus=1.0, depth=depth / 2,
+    anatomy = Anatomy(ventricles=1 + 0.22 * ventricles, sulci=0.62 + 0.16 * sulci, hippocampus=1.0, depth=depth / 2,
                       white=0.50 + 0.04 * bright, grey=0.385 + 0.03 * dark, fluid=0.11, folds=int(rng.integers(20, 28)))
     brain = draw_brain(subject.stream(FOLDS), x, y, anatomy)
     image = _around(subject, x, y, brain)

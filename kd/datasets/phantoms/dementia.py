@@ -8,7 +8,7 @@ import numpy as np
 
 from kd.datasets.base import DatasetInfo
 from kd.datasets.phantoms import drawing as d
-from kd.datasets.phantoms.anatomy import Brain, TimmInfo, draw_brain
+from kd.datasets.phantoms.anatomy import Anatomy, Brain, draw_brain
 from kd.datasets.phantoms.base import CAVEATS, LICENCE, Drawing, Phantom, Subject, register
 
 CLASSES = ("NonDemented", "VeryMildDemented", "MildDemented", "ModerateDemented")
@@ -44,7 +44,7 @@ def _brain(subject: Subject, work: int) -> Brain:
     ventricles, sulci, hippocampus = 1 + vary * np.clip(patient.normal(size=3), -2, 2)
     depth = (subject.view - (VIEWS - 1) / 2) / VIEWS * 1.2 + own.uniform(-0.12, 0.12)
     contrast, murk = patient.uniform(-1, 1, size=2) * subject.between(0.5, 1.5)
-    anatomy = TimmInfo(ventricles=ventricles * (0.72 + 1.38 * loss), sulci=sulci * (0.35 + 2.25 * loss),
+    anatomy = Anatomy(ventricles=ventricles * (0.72 + 1.38 * loss), sulci=sulci * (0.35 + 2.25 * loss),
                       hippocampus=max(0.3, hippocampus * (1.04 - 0.62 * loss)), depth=depth,
                       white=0.80 + 0.04 * contrast, grey=0.53 - 0.05 * contrast, fluid=0.13 + 0.05 * murk,
                       folds=int(patient.integers(22, 28)))

@@ -10,7 +10,7 @@ from kd.experiments.sweep import Sweep
 DATA_EFFICIENCY = "data-efficiency"
 QUESTION = "Does a student need less data with a teacher? As MED-TEX claims (Nguyen-Duc 2022)."
 FRACTIONS, METHODS = (0.1, 0.25, 0.5, 1.0), ("kd", "medtex")
-# Three seeds tell luck from effect; about as many steps keep "few images" from meaning "hardly trained".
+# Three seeds show the seed variance; about equal steps keep a small share from being undertrained as well.
 DEFAULTS: Mapping[str, Any] = {"seeds": 3, "equal_steps": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""A study of less data in words and tables: what came out, no more than the intervals carry."""
+"""Results of a sweep over shares of the data, in words and tables."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ INTERVAL = "95 % bootstrap intervals of the mean over the seeds, of these models
 
 
 def sentence(study: LearningCurves, strong: Callable[[str], str] = str) -> str:
-    """What came out, as a person would say it. strong: how to stress a few words."""
+    """Summary in one sentence. strong: markup for a few words."""
     opening, students, rest = summary_parts(study, strong)
     return " ".join([opening, "; ".join(students) + ".", *rest])
 
@@ -39,7 +39,7 @@ def _helps(curve: Curve, strong: Callable[[str], str]) -> str:
         own = [point for point in curve.points if point.vs_control and point.vs_control.verdict == verdict]
         shares = [
             share(point.fraction)
-            + (f" ({_told(point.vs_control)})" if point.vs_control and verdict != NOT_SIGNIFICANT else "")
+            + (f" ({_with_interval(point.vs_control)})" if point.vs_control and verdict != NOT_SIGNIFICANT else "")
             for point in own
         ]
         than = f"{'from' if verdict == NOT_SIGNIFICANT else 'than'} {'it' if parts else 'the control'}"
@@ -61,13 +61,13 @@ def _enough(study: LearningCurves, strong: Callable[[str], str]) -> list[str]:
     if control.enough.fraction == min(study.fractions):
         return [f"The control itself is not significantly worse with {least} than with {most}: these test images are "
                 "too few, or the task too easy or too hard, to show that distillation saves data."]
-    told = [f"{curve.name} {strong(f'from {share(point.fraction)} on')}" if point else f"{curve.name} never"
+    enough = [f"{curve.name} {strong(f'from {share(point.fraction)} on')}" if point else f"{curve.name} never"
             for curve in study.students for point in (curve.enough,) if curve.points]
-    return [f"Not significantly worse than the control with {most}: {', '.join(told)}, the control itself from "
+    return [f"Not significantly worse than the control with {most}: {', '.join(enough)}, the control itself from "
             f"{share(control.enough.fraction)} on."]
 
 
-def _told(one: PairedDifference) -> str:
+def _with_interval(one: PairedDifference) -> str:
     """`+6.7 points, +2.1 to +11.0, in 3 of 3 seeds`: how many point the same way is what the interval leaves out."""
     alike = sum(value * one.points > 0 for value in one.by_seed.values)
     seeds = f", in {alike} of {one.by_seed.n} seeds" if one.by_seed.n > 1 else ""
@@ -150,7 +150,7 @@ def _difference(name: str, one: PairedDifference | None) -> dict[str, Any]:
 
 
 def to_json(study: LearningCurves) -> dict[str, Any]:
-    """All there is to say, in plain values."""
+    """All results in plain values."""
     return {"title": study.title, "sentence": sentence(study), "teacher": study.teacher,
             "teacher_accuracy": study.teacher_accuracy, "teacher_data_fraction": study.teacher_fraction,
             "majority": study.majority, "test_images": study.tested, "people": study.people,
@@ -159,7 +159,7 @@ def to_json(study: LearningCurves) -> dict[str, Any]:
 
 def as_csv(sweep: Sweep, found: Sequence[LearningCurves], table: Sequence[Row], store: Store) -> str:
     """A line per model and share, the teacher's accuracy and every setting that all share beside it."""
-    known = [told for row in table if (told := versions(row, store))]
+    known = [recorded for row in table if (recorded := versions(row, store))]
     common = {**shared(sweep), **(known[0] if known else {}), "notice": NOTICE}
     written = [{"sweep": sweep.id, **line, "teacher_accuracy": study.teacher_accuracy, "majority": study.majority,
                 "test_images": study.tested, **common} for study in found for line in lines(study)]

@@ -121,7 +121,7 @@ def front(rows: Sequence[Row], cost: str) -> list[Point]:
     return chosen
 
 
-def said(row: Row) -> str:
+def summary_sentence(row: Row) -> str:
     """Result of a cell in one sentence; empty before it has one."""
     return sentence(row.outcome) if row.outcome else ""
 

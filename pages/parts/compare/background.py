@@ -14,12 +14,12 @@ from pages.parts.compare.image_picker import Chosen
 from pages.parts.shared.context import store
 
 TASK = "explain"
-POLL = 1.0  # seconds between two looks while something is computed
+POLL = 1.0  # seconds between two polls while something is computed
 PATIENCE = {"seconds": "some seconds", "minutes": "a minute or more"}
 
 
 def instant(name: str) -> bool:
-    """Whether an explainer answers within a page's patience."""
+    """Whether an explainer takes at most a few forward passes, so that a page can compute it while it loads."""
     return EXPLAINERS[name].info.cost == "instant"
 
 
@@ -50,7 +50,7 @@ def _state(part: ModelPanel) -> tasks.TaskState:
 
 
 def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str) -> None:
-    """The one next step."""
+    """A button that computes the missing maps, or the reason why they cannot be computed."""
     patience = PATIENCE[EXPLAINERS[wanted.explainer].info.cost]
     st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and saved; until "
                 "then Grad-CAM is shown.")

@@ -1,4 +1,4 @@
-"""One line under the maps: are they those that the package pytorch-grad-cam makes of the same models?"""
+"""One line under the maps: how far they differ from those by the package pytorch-grad-cam."""
 
 from concurrent.futures import Future
 
@@ -7,7 +7,7 @@ import streamlit as st
 from kd.inspection.cam_check import CamCheck, check_key, shared_checks
 from kd.inspection.compare import Comparison
 
-POLL = 1.0  # seconds between two looks at whether the check has ended
+POLL = 1.0  # seconds between two polls
 
 
 def cam_check(comparison: Comparison) -> None:

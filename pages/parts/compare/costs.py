@@ -18,7 +18,7 @@ from pages.parts.shared.theme import CHART, tidy
 
 
 def probabilities(comparison: Comparison, truth: str | None) -> None:
-    """Every class's probability by every model, and whether the likeliest is the true one."""
+    """Probability of every class by every model, with the true class marked."""
     st.subheader("Probabilities", anchor=False)
     classes = comparison.teacher.explanation.classes
     st.markdown(

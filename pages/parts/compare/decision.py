@@ -18,7 +18,7 @@ from pages.parts.shared.format import percent, plain, tick
 from pages.parts.shared.theme import CHART, tidy
 
 TASK = "readouts"
-POLL = 1.0  # seconds between two looks while they are fitted
+POLL = 1.0  # seconds between two polls while they are fitted
 MOST = 6  # classes with a line of their own
 HUES = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#8A8F94", "#9A6324")  # after Okabe and Ito; the target has its own
 
@@ -46,7 +46,7 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
 
 
 def _missing(part: ModelPanel) -> None:
-    """The one next step where a run has no linear probes."""
+    """A button that trains the linear probes, or the reason why they cannot be trained."""
     run, state = part.explanation.run, tasks.status(part.explanation.run, TASK)
     st.markdown(f"{LAYER_PLOTS['decision'].reading_note} The linear probes of the {part.role} have not been trained "
                 "yet: one pass over its training images, once, in the background.")

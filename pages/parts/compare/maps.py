@@ -18,7 +18,7 @@ from pages.parts.shared.images import colour_bar
 
 LAYERS = {url_state.STAGE: "Stage maps", url_state.WEIGHTED: "Class-weighted"}
 FILLS = {"mean": "the mean training image", "blur": "the image itself, blurred"}  # by `mask_fill`
-HELD = 0.99  # of all values are told apart by the shared scale; the rest, single peaks, have its end's colour
+HELD = 0.99  # share of the values within the shared scale; the rest, single peaks, have the colour of its end
 
 
 def maps(comparison: Comparison, chosen: Chosen) -> None:
@@ -58,7 +58,7 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
         st.subheader(f"Evidence for “{plain(comparison.target)}”", anchor=False, width="content")
         class_badge(facts.class_specific)
     masked = [part for part in comparison.panels if part.mask]
-    # Of three models the one behind a mask has a line of its own: its map, the mask, and what it sees.
+    # Of three models, a masked one has a line of its own: its map, the mask, and the masked image.
     columns = "auto" if len(comparison.panels) > 3 else 3 if masked else 4
     with st.grid(columns=columns, min_column_width=140, gap="small"):
         bare(dressed)
@@ -74,7 +74,7 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
 
 
 def _model(part: ModelPanel, dressed: Dress) -> None:
-    """Where one model looks; where it has a mask, that too, and the image as it sees it."""
+    """One model's map; with a mask network also its mask and the masked image."""
     _heat(part.role, part.explanation, dressed, f"cam-{part.role}")
     if part.extra_mask:
         _heat(part.role, part.extra_mask, dressed, f"mask-{part.role}")
@@ -92,7 +92,7 @@ def _heat(role: str, explanation: Explanation, dressed: Dress, key: str) -> None
 
 
 def _seeing(comparison: Comparison) -> str:
-    """What the chosen explainer shows; a mask has a line of its own."""
+    """How to read the maps of the chosen explainer; a mask has a line of its own."""
     facts = EXPLAINERS[comparison.explainer].info
     text = f"{facts.title} is shown for models without a mask. " if len(comparison.explainers) > 1 else ""
     text += f"{facts.reading_note} Each map is scaled to its own range: scores of two models are not comparable."

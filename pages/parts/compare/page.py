@@ -154,7 +154,7 @@ def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
 @st.cache_data(max_entries=32, show_spinner=False)
 def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
              explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
-    """The comparison, kept for who comes back to it; `digest` stands for the image."""
+    """The comparison, cached; `digest` identifies the image."""
     runs = Store(Paths(Path(root)))
     return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
                    others=[runs[other] for other in others])

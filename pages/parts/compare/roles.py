@@ -23,7 +23,7 @@ TOP = 8  # channels named per stage
 
 
 def who(comparison: Comparison) -> str:
-    """Which run is behind each name, in a line of Markdown."""
+    """The run of each role, in a line of Markdown."""
     return " · ".join(f"{MARKS[part.role]} {part.role.capitalize()}: {_described(part.explanation.run)}"
                       for part in comparison.panels)
 

@@ -1,4 +1,4 @@
-"""Heat maps over an image: how they are dressed, and one tile of them, with its values on hover."""
+"""Heat maps over an image: display settings, and single tiles with their values on hover."""
 
 import base64
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ MAPS, DECISION, CHANNELS = VIEWS = ("maps", "decision", "channels")
 STAGE, WEIGHTED = LAYERS = ("stage", "weighted")
 WRITTEN = "compare_link"  # the query string as the page last wrote it: any other comes from a link or the back button
 PLACE = "compare_place"  # the run and the test image that the address names
-# Query parameter -> (state key, value that goes without saying). What a link does not name it sets to that value.
+# Query parameter -> (state key, default). A link sets what it does not name to the default.
 CHOICES = {"target": ("compare_target", ""), "explainer": ("compare_explainer", "grad-cam"),
            "stage": ("compare_stage", -1), "view": ("compare_view", MAPS), "of": ("compare_of", "student"),
            "layers": ("compare_layers", STAGE), "channels": ("compare_channels_of", -1),
@@ -19,7 +19,7 @@ CHOICES = {"target": ("compare_target", ""), "explainer": ("compare_explainer", 
 def follow() -> None:
     """Take the view from the address where it is not the one that this page wrote itself.
 
-    What it names is checked by whoever offers the choice. Raises UsageError for a run that is not there.
+    The widgets check what it names. Raises UsageError for a run that is not there.
     """
     link = st.query_params.to_dict()
     if link == st.session_state.get(WRITTEN):

@@ -109,7 +109,7 @@ def _option(item: Any, name: str) -> Any:
 
 
 def _another(paths: Paths) -> None:
-    """A path on this machine, or a file from the reader's."""
+    """A path on this machine, or an uploaded file."""
     with st.form("path", border=False, clear_on_submit=False):
         st.text_input("Path on this machine", key=PATH, placeholder="/data/my_set",
                       help="A folder with one folder per class (or train/ and test/ with those), a .zip of one, or a "

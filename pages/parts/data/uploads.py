@@ -1,4 +1,4 @@
-"""Data sets that a reader sends: kept under a name of our own, and only if they can be opened."""
+"""Uploaded data sets: stored under a safe name, and only if they can be opened."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ _TRIAL_SIZE = 32  # pixels: reads every image once, cheaply
 
 
 def safe_name(name: str, content: bytes) -> str:
-    """A file name from the sender's: letters, digits, `_` and `-`, a digest of the content, and a known ending.
+    """Safe file name for an upload: letters, digits, `_` and `-`, a digest of the content, and a known ending.
 
     Raises UsageError for another ending. Equal content under an equal name is the same file.
     """

@@ -30,7 +30,7 @@ MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_
 
 
 def form() -> DistillSpec | None:
-    """Draw the form and return what it says, not yet checked; None when it has shown that there is no such data set.
+    """Draw the form and return its settings, not yet checked; None when it has shown that there is no such data set.
 
     Raises UsageError for a path that is missing.
     """

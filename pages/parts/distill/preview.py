@@ -1,4 +1,4 @@
-"""Beside the form: what the student will be, what it saves, and what training will ask of this machine."""
+"""Preview beside the form: the student's stages and cost, and an estimate of time, memory and disk."""
 
 from collections.abc import Sequence
 

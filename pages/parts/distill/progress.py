@@ -1,5 +1,4 @@
-"""One distillation as it goes, all its seeds: its runs, curves, the student's maps. All of it read from run folders.
-"""
+"""Progress of one distillation with all its seeds: runs, curves and the student's maps, read from run folders."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,7 +22,7 @@ from pages.parts.shared.result_summary import result, result_view
 from pages.parts.shared.theme import CHART, TERMS, tidy
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
-POLL = 2.0  # seconds between two looks while something runs
+POLL = 2.0  # seconds between two polls while something runs
 
 
 def trios(runs: Store) -> Iterator[Distillation]:
@@ -163,7 +162,7 @@ def _curves(trio: Distillation) -> None:
 
 @lru_cache(maxsize=32)
 def _figure(trio: Distillation, seen: tuple[float, ...]) -> go.Figure:
-    """Made once per epoch for all who look: making it takes longer than the rest of a poll. seen: the latest epochs."""
+    """Made once per epoch for all viewers: making it takes longer than the rest of a poll. seen: the latest epochs."""
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])

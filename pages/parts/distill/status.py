@@ -1,4 +1,4 @@
-"""Where a distillation stands: a row for the teacher, one for all controls and one for all students."""
+"""Status of a distillation: a row for the teacher, one for all controls and one for all students."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
 
 
 def words(run: Run, status: str) -> str:
-    """How far a run is, or what it came to."""
+    """Progress of a run, or its result."""
     if status == FINISHED:
         summary = run.summary or {}
         return f"{percent(summary.get('accuracy'))} on test · trained in {duration(summary.get('seconds'))}"

@@ -1,4 +1,4 @@
-"""Example images of one kind, each with the way to its comparison."""
+"""Example images of one kind, each with a link to its comparison."""
 
 from collections.abc import Mapping
 

@@ -26,7 +26,7 @@ def error_bars(rows: Sequence[MetricRow]) -> dict[str, object]:
 
 
 def reliability_chart(found: Mapping[str, ModelReport]) -> go.Figure:
-    """A point per bin of confidence; where they should lie is dotted."""
+    """A point per bin of confidence; the dotted diagonal is perfect calibration."""
     figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", hoverinfo="skip",
                                   line={"dash": "dot", "color": NEUTRAL, "width": 1.5}))
     for role, one in found.items():

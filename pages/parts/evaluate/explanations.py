@@ -36,7 +36,7 @@ UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 
 
 def explanation_section(student: Run, found: Mapping[str, ModelReport]) -> tuple[EvalKey | None, list[MetricRow]]:
-    """Form, progress and results; the choice shown, and its rows for the table to take away."""
+    """Form, progress and results; returns the evaluation shown and its rows for the download."""
     st.subheader("Explanations", anchor=False)
     known = choices(student)
     if not known:

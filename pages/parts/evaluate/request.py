@@ -22,7 +22,7 @@ from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.shared.context import store, usage_errors
 
 TASK = "appraisal"
-POLL = 1.0  # seconds between two looks while it is computed
+POLL = 1.0  # seconds between two polls while it is computed
 LIMIT = 200  # images: minutes for all that is instant, and intervals of a few points
 STAGES = {-1: "last", -2: "second to last", -3: "third to last"}
 PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
@@ -31,7 +31,7 @@ PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
 
 
 def request_form(student: Run, first: bool) -> bool:
-    """Progress while one is computed, else the form; `first` opens it. Says whether one is computed now."""
+    """Progress while one is computed, else the form; `first` opens it. Returns whether one is computed now."""
     state = tasks.status(student, TASK)
     if state.active:
         st.fragment(_computing, run_every=POLL)(student)
@@ -49,7 +49,7 @@ def request_form(student: Run, first: bool) -> bool:
 
 
 def requested(student: Run) -> tuple[EvalKey | None, float]:
-    """The choice asked for last whose computation has finished, and when it ended."""
+    """The choice submitted last whose computation has finished, and when it ended."""
     state = tasks.status(student, TASK)
     args = state.args
     if state.state != FINISHED or not args.get("explainers"):

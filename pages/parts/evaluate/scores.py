@@ -1,4 +1,4 @@
-"""Teacher, control and student in numbers: one table to read and to take away, calibration, recall, confusions."""
+"""Scores of teacher, control and student: table and download, calibration, recall, confusions."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A distillation on one card: while it trains, and what came of it."""
+"""A distillation on one card: its progress, then its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -119,7 +119,7 @@ def _computed(entry: Entry) -> str:
     started = entry.run.last_event("started") or {}
     precision = entry.summary.get("precision") or started.get("precision")
     if not precision:
-        return ""  # not started, or by a version that did not say
+        return ""  # not started, or by a version that did not record it
     used = entry.summary.get("threads") or [started["threads"]]
     words = f"{used[0]} thread{'s' if used[0] > 1 else ''}" if len(used) == 1 else f"{used[0]} to {used[-1]} threads"
     return f"{precision}, {started.get('device', 'cpu')}, {words}"
@@ -152,7 +152,7 @@ def curves(run: Run, colour: str) -> None:
 
 @lru_cache(maxsize=32)
 def _charts(run: Run, colour: str, latest: float) -> tuple[go.Figure, go.Figure]:
-    """Made once per epoch for all who look: making them takes longer than the rest of a poll."""
+    """Made once per epoch for all viewers: making them takes longer than the rest of a poll."""
     epochs = run.epochs()
     return loss_chart(epochs), score_chart(epochs, colour)
 

@@ -1,4 +1,4 @@
-"""What the files of a data set say of it, remembered for a moment: no image is decoded."""
+"""Facts of a data set read from its files, cached briefly; no image is decoded."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from kd.experiments.plan import DistillSpec
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
 LABELS = {"data": "Data set", "image_size": "Size (px)", "mask_net_depth": "Mask network depth",
           "mask_net_width": "Mask network width", "mask_fill": "Mask fill"}
-WORDS = {"mean": "mean training image", "blur": "the image, blurred"}  # of choices whose value says too little
+WORDS = {"mean": "mean training image", "blur": "the image, blurred"}  # labels of choices
 
 
 def key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Small things that every page needs: the store, errors in place, human numbers."""
+"""Formatting of numbers, durations, sizes and names for pages."""
 
 import html
 import re
@@ -89,5 +89,5 @@ def tick(name: str, width: int = 22) -> str:
 
 
 def ending(path: str, most: int) -> str:
-    """The end of a path says more than its beginning."""
+    """The last characters of a path, which tell more than the first."""
     return path if len(path) <= most else "…" + path[1 - most:]

@@ -1,4 +1,4 @@
-"""Images and heat maps on their way to the screen."""
+"""Images and heat maps as pixels and PNG files for the page."""
 
 from __future__ import annotations
 

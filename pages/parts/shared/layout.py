@@ -1,4 +1,4 @@
-"""What every page wears: configuration, sidebar, and the banner of whatever is in training."""
+"""Layout common to all pages: configuration, sidebar, and the banner of running trainings."""
 
 from functools import lru_cache
 
@@ -20,13 +20,13 @@ PAGES = (
     ("pages/compare.py", "Compare", ":material/compare:"),
     ("pages/evaluate.py", "Evaluate", ":material/analytics:"),
 )
-POLL = 4.0  # seconds between two looks at the run folders: every look of every viewer holds up the training
+POLL = 4.0  # seconds between two polls of the run folders: every poll of every viewer slows the training down
 
 
 def page(title: str) -> None:
     """Configure the page and draw the sidebar; the first Streamlit call of every page.
 
-    Also makes this process's queue, so that a reader of any page can see what waits in it, and starts the imports that
+    Also makes this process's queue, so that every page shows what is queued in it, and starts the imports that
     later pages need.
     """
     st.set_page_config(page_title=f"KD Lens · {title}", page_icon=_favicon(), layout="wide")
@@ -53,7 +53,7 @@ def _favicon() -> Image.Image:
 
 
 def banner() -> None:
-    """What is in training now, renewed while something is; draws nothing when the machine is idle."""
+    """The run in training, updated while there is one; draws nothing when the machine is idle."""
     if run_list.active(store()):
         st.fragment(_banner, run_every=POLL)()
 
@@ -66,5 +66,5 @@ def _banner() -> None:
     with st.container(border=True, gap="xsmall"):
         st.progress(run_progress.share(first.run), text=f"**{first.title}**  \n{run_progress.words(first.run)}")
         if len(busy) > 1:
-            st.caption(f"{len(busy) - 1} more waiting")
+            st.caption(f"{len(busy) - 1} more queued")
         links.watch(first.run.id)

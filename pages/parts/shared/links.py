@@ -52,6 +52,6 @@ def _link(script: str, label: str, icon: str, **parameters: str) -> None:
 
 
 def valid(key: str, offered: tuple[object, ...], otherwise: object) -> None:
-    """Before a widget is drawn: a value that it does not offer would be an error, whoever put it in the address."""
+    """Removes a value that a widget does not offer, before it is drawn: Streamlit would raise an error."""
     if st.session_state.get(key) not in offered:
         st.session_state[key] = otherwise

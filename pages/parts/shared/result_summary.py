@@ -1,4 +1,4 @@
-"""What a distillation came to over its seeds: one sentence, one table, one next step."""
+"""Result of a distillation over its seeds: one sentence, one table, one next step."""
 
 import streamlit as st
 
@@ -35,7 +35,7 @@ def verdict(series: Replicates) -> str:
 
 
 def result_view(series: Replicates, trio: Distillation) -> None:
-    """Draw what the finished seeds came to. trio: the seed being looked at, to which the next steps lead."""
+    """Draw the result of the finished seeds. trio: the seed shown on the page, to which the next steps lead."""
     found = result(series)
     if found is None:
         st.caption("A run's test predictions are missing; evaluate it again to see the result.")
@@ -62,7 +62,7 @@ def _next(trio: Distillation) -> None:
 
 
 def protocol(found: DistillationResult) -> str:
-    """How the numbers came about."""
+    """The protocol of the numbers, in one caption."""
     drawn = "resampled by patient" if found.vs_control.people else "paired by image"
     over = " ±: standard deviation over seeds; the interval is of these trained models on other test images." if len(
         found.seeds) > 1 else ""
@@ -88,7 +88,7 @@ def spread(scores: SeedScores) -> str:
 
 
 def _by_seed(found: DistillationResult) -> None:
-    """Every finished seed by itself: an average must not hide that they disagree."""
+    """A table of every finished seed, since an average can hide that seeds disagree."""
     _, control, student = found.arms
     own = zip(
         found.seeds, control.accuracy.values, student.accuracy.values, found.vs_control.by_seed.values, strict=True

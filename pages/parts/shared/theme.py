@@ -28,7 +28,7 @@ STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ runni
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
-    """The same quiet dress for every chart: legend on top, no frame, room for labels."""
+    """Chart style of all pages: legend on top, no frame, room for labels."""
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
                          legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None,
                               "traceorder": "normal"})

@@ -1,4 +1,4 @@
-"""Import what later pages need while the reader still looks at the first one."""
+"""Import of what later pages need, while the first one is shown."""
 
 import gc
 import importlib
@@ -30,7 +30,7 @@ def warm() -> None:
     for name in HEAVY:
         try:
             importlib.import_module(name)
-        except Exception:  # the page that needs it will say so; here nobody reads it
+        except Exception:  # the page that needs it reports the error
             logging.getLogger(__name__).exception("%s could not be imported", name)
     gc.collect()
     gc.freeze()

@@ -77,7 +77,7 @@ def list_chart(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row | Non
 
 
 def control_line(row: Row | None, measure: str) -> list[tuple[float, str]]:
-    """Where the control stands on a score's axis, and what to call it."""
+    """Position of the control on a score's axis, and its label."""
     if measure == GAIN:
         return [(0.0, "control")]
     control = row.arm("control") if row else None
@@ -131,10 +131,10 @@ def _point(point: Point) -> str:
 
 
 def named(setting: str) -> str:
-    """A setting as an axis says it."""
+    """A setting's name on an axis."""
     return GREEK.get(setting, setting.replace("_", " "))
 
 
 def text(value: Value) -> str:
-    """A value as an axis says it."""
+    """A value's text on an axis."""
     return value if isinstance(value, str) else f"{value:g}"

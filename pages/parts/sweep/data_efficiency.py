@@ -1,4 +1,4 @@
-"""What shares of the training images came to: the chart, what it says in words, and every number."""
+"""Results by share of the training images: chart, summary in words, and every number."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ COLUMNS = {
     "model": st.column_config.TextColumn("Model"),
     "data_fraction": st.column_config.NumberColumn("Share", format="%g %%"),
     "training_images": st.column_config.NumberColumn("Images"),
-    "passes": st.column_config.NumberColumn("Epochs", help="Passes over these images."),
+    "passes": st.column_config.NumberColumn("Epochs", help="Epochs over these images."),
     "seeds": st.column_config.NumberColumn("Seeds", help="That have finished."),
     "test_accuracy": st.column_config.NumberColumn("Test accuracy", format=SHARES),
     "low": st.column_config.NumberColumn("from", format=SHARES, help="Its 95 % bootstrap interval."),
@@ -41,7 +41,7 @@ PERCENT = ("data_fraction", "test_accuracy", "low", "high", "sd")
 
 
 def section(sweep: Sweep, rows: Sequence[Row]) -> None:
-    """Draw what is known so far; nothing for a sweep without shares of the data."""
+    """Draw the results so far; nothing for a sweep without shares of the data."""
     found = learning_curves(sweep, rows, store())
     if not found:
         return

@@ -20,7 +20,7 @@ OWN = ("equal_steps",)  # has a switch here
 
 
 def form() -> Sweep | None:
-    """Draw the form and return the study it asks for, its cells not yet checked; None when there is no such data set.
+    """Draw the form and return its sweep, its cells not yet checked; None when there is no such data set.
 
     Raises UsageError for an empty list, for fewer than two shares, and for a value that is no number or out of range.
     """

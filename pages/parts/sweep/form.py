@@ -1,4 +1,4 @@
-"""The form of a sweep: data and teacher as for one distillation, and lists where several values take turns."""
+"""The form of a sweep: data and teacher as for one distillation, and lists for settings with several values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ LISTED = ("data_fraction",)  # has a list here, and a single field among a disti
 
 
 def form() -> Sweep | None:
-    """Draw the form and return what it says, its combinations not yet checked; None when there is no such data set.
+    """Draw the form and return its sweep, its combinations not yet checked; None when there is no such data set.
 
     Raises UsageError for an empty list, and for a value that is no number or out of range.
     """

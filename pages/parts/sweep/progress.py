@@ -1,4 +1,4 @@
-"""A sweep as it goes: how far it is, how to stop it and to go on. Read from run folders, as everything on this page."""
+"""Progress of a sweep, with buttons to cancel and continue it. Read from run folders, as everything on this page."""
 
 import streamlit as st
 
@@ -14,7 +14,7 @@ from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain, rough
 from pages.parts.sweep.charts import named, text
 
-POLL = 2.0  # seconds between two looks while something runs
+POLL = 2.0  # seconds between two polls while something runs
 
 
 def title(sweep: Sweep, cells: tuple[Cell, ...]) -> str:
@@ -42,7 +42,7 @@ def live(sweep: Sweep) -> SweepStatus:
     cells = planned_cells(sweep, store())
     first = sweep_status(cells, store())
     if first.finished == first.runs and _untried(sweep, cells) and missing(sweep, store()):
-        measure(sweep)  # it ended while nobody looked
+        measure(sweep)  # it ended while the page was not open
     polling = busy(sweep, cells, first)
 
     def look() -> None:

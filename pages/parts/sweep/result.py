@@ -47,7 +47,7 @@ PERCENT = [name for name in COLUMNS if name.startswith(("val_", "test_", "contro
 
 
 def result(sweep: Sweep, now: SweepStatus) -> None:
-    """Draw everything that is known so far."""
+    """Draw all results so far."""
     rows = table(sweep, store())
     _failures(rows)
     data_efficiency.section(sweep, rows)
