@@ -26,7 +26,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(words)
         result = run_verb(args)
-        print(json.dumps(result, allow_nan=False) if args.json else as_text(result))
+        return show(json.dumps(result, allow_nan=False) if args.json else as_text(result))
     except UsageError as error:
         print(f"kd: {error}", file=sys.stderr)
         return 2
@@ -36,6 +36,15 @@ def main(words: list[str] | None = None) -> int:
         return 130
     finally:
         distributed.release_workers()
+
+
+def show(result: str) -> int:
+    """Print the result; returns 0, or 141 where the program that reads it has ended, as in `kd runs | head`."""
+    try:
+        print(result, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python writes once more at its end
+        return 141
     return 0
 
 

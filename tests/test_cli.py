@@ -1,12 +1,14 @@
 import json
+import os
 import re
+import sys
 
 import pytest
 from made_sets import make_folder
 from PIL import Image
 from small import DATA
 
-from kd.__main__ import main
+from kd.__main__ import main, show
 from kd.datasets import open_dataset
 from kd.paths import default_paths
 
@@ -128,6 +130,28 @@ def test_errors_are_one_sentence_and_exit_2(capsys, words, message):
     assert message.lower() in err.lower()
     assert out == ""
     assert re.fullmatch(r"kd: [^\n]+\n", err)
+
+
+def test_places_that_cannot_be_written_to_are_refused_before_anything_is_computed(capsys, tmp_path):
+    file = tmp_path / "a file"
+    file.touch()
+    sweep = ["sweep", "--data", DATA, "--teacher", "test_resnet", *SMALL, "--root", str(tmp_path)]
+    for words, message in ((["demo", "--out", str(file), "--root", str(tmp_path)], "--out: "),
+                           (["demo", "--out", str(file / "below"), "--root", str(tmp_path)], "is a file, not a folder"),
+                           ([*sweep, "--csv", str(file / "table.csv")], "--csv: "),
+                           ([*sweep, "--csv", str(tmp_path)], "is a folder. Name a file in it"),
+                           (["runs", "--root", str(file)], "--root: ")):
+        code, _, err = run(capsys, *words)
+        assert code == 2 and message in err and str(tmp_path) in err, err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_pipe_whose_reader_has_ended_is_no_error(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert show("many runs") == 141
 
 
 def test_an_image_that_is_none_is_named(capsys, tmp_path):

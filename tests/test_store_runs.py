@@ -8,6 +8,7 @@ from children import hold_run
 from waiting import PATIENCE
 
 from kd.errors import UsageError
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store import runs
 from kd.store.files import write_json
@@ -199,6 +200,12 @@ def test_an_empty_store_says_so(store):
     with pytest.raises(UsageError, match="empty"):
         store["x"]
     assert list(store) == []
+
+
+def test_a_store_that_cannot_be_written_to_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot be written to .*choose another root"):
+        Store(Paths(tmp_path / "file")).create(RunSpec())
 
 
 def test_delete(store, run):

@@ -1,4 +1,4 @@
-"""What each verb of the command line does. Words go to stderr, results to stdout."""
+"""The verbs of the command line. Messages go to stderr, results to stdout."""
 
 import json
 from argparse import Namespace
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kd import datasets
+from kd.cli.places import require_places
 from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, train_here, warn
 from kd.errors import UsageError
@@ -22,7 +23,7 @@ from kd.training.teacher.cache import cache_bytes, recorded_usage
 
 
 def as_text(result: Result) -> str:
-    """A result for people: a table where it is a list of rows or of arms, else indented JSON."""
+    """A result as text: a table where it is a list of rows or of arms, else indented JSON."""
     rows = next(iter(result.values())) if len(result) == 1 else [
         {"": name, **arm} for name, arm in result.items() if isinstance(arm, dict) and "run" in arm]
     if not isinstance(rows, list) or not rows:
@@ -184,7 +185,7 @@ def compare(args: Namespace, store: Store) -> Result:
 
 
 def _compared(panel: Any) -> Result:
-    """One model's row for people; the figure's folder has every number."""
+    """One model's row of the printed table; the figure's folder has every number."""
     shown = panel.explanation
     times = {f"{one.explainer}, ms": f"{1000 * one.timing.median:.1f}" for one in panel.explanations}
     return {"": panel.role, "model": panel.label, "predicted": shown.classes[shown.predicted],
@@ -246,7 +247,8 @@ VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
 
 
 def run_verb(args: Namespace) -> Result:
-    """Execute one verb in the store that `--root` names (default: the project's own folders)."""
+    """Execute one verb in the store that `--root` names (default: the project's own folders). Raises UsageError."""
     from kd.paths import default_paths
 
+    require_places(args)
     return VERBS[args.verb](args, Store(Paths(Path(args.root).resolve()) if args.root else default_paths()))

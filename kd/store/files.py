@@ -60,5 +60,5 @@ def modified(path: Path) -> int:
     listed."""
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -189,12 +189,17 @@ class Store:
         return self.paths.runs
 
     def create(self, spec: RunSpec) -> Run:
-        """The run of this spec: the existing one, or a new one."""
+        """The run of this spec: the existing one, or a new one. Raises UsageError where the store cannot be written to.
+        """
         if (found := self.find(spec)) is not None:
             return found
         run = Run(self.path / spec.id)
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_json(run.path / "spec.json", spec.to_json())
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_json(run.path / "spec.json", spec.to_json())
+        except OSError as error:
+            raise UsageError(f"Runs cannot be written to {self.path} ({error.strerror}). Make room there, make it "
+                             "writable, or choose another root.") from None
         return run
 
     def find(self, spec: RunSpec) -> Run | None:
