@@ -37,11 +37,12 @@ def reads(data: str, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.fixture
 def once(store: Store, data: str, reads: Counter[str]) -> Counter[str]:
-    """The reads of one inspection: each folder listed, each image asked for its size and times once."""
+    """The reads of one inspection: each folder listed, each image asked for its size and times once, and
+    the heads of a few."""
     datasets.inspect(data, store.paths)
     found = Counter(reads)
     assert found["listings"] == 4
-    assert 30 <= found["stats"] < 45
+    assert 30 <= found["stats"] < 55
     reads.clear()
     return found
 

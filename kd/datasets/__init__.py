@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kd.datasets import cache, phantoms
 from kd.datasets.base import (
     DataRef,
     Dataset,
     DatasetInfo,
     KnownSamples,
+    Originals,
     ReadReport,
     Sample,
     Skipped,
@@ -31,7 +35,7 @@ from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint",
-           "images_taken", "inspect", "open_dataset", "resolve", "take_fraction"]
+           "images_taken", "inspect", "open_dataset", "originals", "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -71,7 +75,25 @@ def inspect(reference: str, paths: Paths | None = None) -> DataRef:
     """
     paths = paths or default_paths()
     source = _source(resolve(reference, paths), paths)
-    return DataRef(source.reference, source.fingerprint, source.classes, source.total)
+    return DataRef(source.reference, source.fingerprint, source.classes, source.total, source.side())
+
+
+def originals(data: Dataset, paths: Paths | None = None) -> Originals:
+    """A reader of an opened data set's images at their own resolution, for showing them; models are given the working
+    copies.
+
+    It gives None for every image where there are no others than the working copies: for a set that is drawn at the size
+    asked for, or that has changed on disk since it was opened. Listing the files takes as long as `inspect`.
+    """
+    try:
+        source = _source(data.reference, paths or default_paths())
+    except UsageError:
+        return _no_originals
+    return source.originals if source.originals and source.fingerprint == data.fingerprint else _no_originals
+
+
+def _no_originals(names: Sequence[str], _most: int) -> list[NDArray[np.uint8] | None]:
+    return [None] * len(names)
 
 
 def images_taken(fingerprint: str, size: int, fraction: float, counts: Sequence[int], paths: Paths) -> int:

@@ -41,13 +41,15 @@ class DataRef:
     """A data set resolved once: what planning, estimates and forms need to know of it.
 
     reference: what it is opened by (canonical). fingerprint: digest of its content, independent of the size. classes:
-    their names, in the order of the labels. images: how many in all splits together, readable or not.
+    their names, in the order of the labels. images: how many in all splits together, readable or not. side: longer side
+    of a typical image in pixels; 0 for a set that is drawn at the size asked for.
     """
 
     reference: str
     fingerprint: str
     classes: tuple[str, ...]
     images: int
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,12 @@ KnownSamples = Callable[[str], Sample | None]
 """A look-up of samples decoded before, at the same size, by `Sample.content`; only what comes from the pixels holds."""
 
 
+Originals = Callable[[Sequence[str], int], list[NDArray[np.uint8] | None]]
+"""A reader of images at their own resolution: by `Sample.name`, each uint8 [S, S, 3] fitted into a square of its longer
+side as the working copy is fitted into that of the working size, S at most the second argument; None for one that can
+no longer be read."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set whose files have been listed but not decoded: all that the cache needs to decode it once.
@@ -147,7 +155,8 @@ class Source:
     samples: yields every image at a working size, one by one; what is known already need not be decoded again. total:
     how many it will yield. has_evidence, has_groups: whether any image has a segmentation or a patient. digest: the
     fingerprint of the files as they are now, to notice a change while they are read. report: what the listing alone
-    shows (split, ignored and refused files).
+    shows (split, ignored and refused files). originals: see `Originals`; None for a set that is drawn at any size.
+    side: the longer side of a typical image in pixels, read from a few files' heads.
     """
 
     name: str
@@ -161,6 +170,8 @@ class Source:
     samples: Callable[[int, KnownSamples], Iterator[Sample | Skipped]]
     digest: Callable[[], str]
     report: ReadReport = field(default_factory=ReadReport)
+    originals: Originals | None = None
+    side: Callable[[], int] = lambda: 0
 
 
 def require_trainable(where: str, classes: Sequence[str], counts: Counts, skipped: Sequence[Skipped] = ()) -> None:

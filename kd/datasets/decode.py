@@ -66,6 +66,18 @@ def read(source: bytes | Path, size: int) -> FittedImage:
         return _read(source, size)
 
 
+def dimensions(source: bytes | Path) -> tuple[int, int]:
+    """Width and height of an image as its file says, not yet turned upright. Raises UnreadableImage."""
+    with _reasons(), _open(source) as image:
+        return image.size
+
+
+def read_original(source: bytes | Path, most: int) -> NDArray[np.uint8]:
+    """One image at its own resolution, fitted into a square of its longer side (at most `most` pixels) as `read` fits
+    it into the working size. Raises UnreadableImage."""
+    return read(source, min(most, max(dimensions(source)))).pixels
+
+
 def read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
     """The mask of an image as uint8 [S, S] of 0 and 255, in the image's frame. Raises UnreadableImage."""
     with _reasons():

@@ -71,7 +71,8 @@ def open_medmnist(path: Path, paths: Paths) -> Source:
     plan = list(zip(names, flat, parts, groups or repeat(None), strict=False))
     return Source(path.stem, str(path), info, classes, digest(), len(names), False, groups is not None,
                   lambda size, known: _samples(path, list(labels), plan, size), digest,
-                  ReadReport(notes=notes, warnings=splits.straddling(groups, parts)))
+                  ReadReport(notes=notes, warnings=splits.straddling(groups, parts)),
+                  partial(_originals, path), partial(_side, path))
 
 
 def medmnist_digest(path: Path, paths: Paths) -> str:
@@ -168,11 +169,41 @@ def _samples(path: Path, given: Sequence[str], plan: Sequence[tuple[str, int, st
             for values in _rows(archive, f"{part}_images.npy", path.name):
                 name, label, into, group = next(rows)
                 try:
-                    image = decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
+                    image = _fitted(values, size)
                 except decode.UnreadableImage as bad:
                     yield Skipped(name, str(bad))
                 else:
                     yield Sample(name, label, into, image.pixels, group=group, traits=image.traits)
+
+
+def _originals(path: Path, names: Sequence[str], most: int) -> list[NDArray[np.uint8] | None]:
+    """See `kd.datasets.base.Originals`: in the order of the file, since a compressed one is read from its start."""
+    found: dict[str, NDArray[np.uint8] | None] = {}
+    with _archive(path) as archive:
+        for part in PARTS:
+            wanted = sorted(name for name in names if name.startswith(f"{part}/"))
+            if wanted:
+                numbers = [int(name.partition("/")[2]) for name in wanted]
+                rows = _chosen_rows(archive, f"{part}_images.npy", path.name, numbers)
+                found |= {name: _original(values, most) for name, values in zip(wanted, rows, strict=True)}
+    return [found.get(name) for name in names]
+
+
+def _original(values: NDArray[np.generic], most: int) -> NDArray[np.uint8] | None:
+    try:
+        return _fitted(values, min(most, max(values.shape[:2]))).pixels
+    except decode.UnreadableImage:
+        return None
+
+
+def _fitted(values: NDArray[np.generic], size: int) -> decode.FittedImage:
+    return decode.fit_array(values[..., 0] if values.shape[2:] == (1,) else values, size)
+
+
+def _side(path: Path) -> int:
+    """Longer side of the training images, which are all of one size."""
+    with _archive(path) as archive, archive.open("train_images.npy") as file:
+        return max(_head(file, "train_images", path.name).shape[1:3])
 
 
 @dataclass(frozen=True)
@@ -208,6 +239,20 @@ def _rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray
         for _ in range(head.shape[0]):
             content = _read(file, step, member, where)
             yield np.frombuffer(content, head.dtype).reshape(head.shape[1:])
+
+
+def _chosen_rows(archive: zipfile.ZipFile, member: str, where: str,
+                 numbers: Sequence[int]) -> Iterator[NDArray[np.generic]]:
+    """The images of these rows, in ascending order."""
+    with archive.open(member) as file:
+        head = _head(file, member, where)
+        if head.columns_first:
+            yield from _load(archive, member, where)[list(numbers)]
+            return
+        start, step = file.tell(), head.dtype.itemsize * math.prod(head.shape[1:])
+        for number in numbers:
+            file.seek(start + number * step)
+            yield np.frombuffer(_read(file, step, member, where), head.dtype).reshape(head.shape[1:])
 
 
 def _load(archive: zipfile.ZipFile, member: str, where: str, kinds: str = "uifb") -> NDArray[np.generic]:

@@ -2,13 +2,16 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kd.datasets import decode, splits
 from kd.datasets.base import KnownSamples, ReadReport, Sample, Skipped, Source, require_trainable
@@ -18,6 +21,7 @@ from kd.datasets.image_folder.layout import ImageFile, Tree
 from kd.datasets.image_folder.metadata import parse_groups, parse_info
 
 _MOST_WORKERS = 16  # bounds memory and open files on large machines
+_ASKED = 9  # images whose heads tell how large the set's images are
 _AHEAD = 64  # images decoded ahead of the writer: what memory holds, whatever the set's length
 Reader = Callable[[str], bytes | Path]
 
@@ -59,7 +63,9 @@ def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None,
                     (*_ignored(tree), *found.notes, *notes), warnings)
     info = parse_info(sidecar.get("dataset.json"), name)
     return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
-                  lambda size, known: _samples(plan, tree, masks, size, known), digest, report)
+                  lambda size, known: _samples(plan, tree, masks, size, known), digest, report,
+                  partial(_originals, tree, {layout.printable(item.entry.path): item.entry.name for item in plan}),
+                  partial(_side, tree, [item.entry.name for item in plan]))
 
 
 def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
@@ -126,6 +132,30 @@ def _samples(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None, size:
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def _originals(tree: Tree, files: Mapping[str, str], names: Sequence[str],
+               most: int) -> list[NDArray[np.uint8] | None]:
+    """See `kd.datasets.base.Originals`. files: names in the tree by sample name."""
+    with tree.opened() as read:
+        return [_original(files.get(name), read, most) for name in names]
+
+
+def _original(file: str | None, read: Reader, most: int) -> NDArray[np.uint8] | None:
+    try:
+        return None if file is None else decode.read_original(read(file), most)
+    except decode.UnreadableImage:
+        return None
+
+
+def _side(tree: Tree, files: Sequence[str]) -> int:
+    """Median longer side of a few images, spread over the set; 0 where none of them can be read."""
+    found = []
+    with tree.opened() as read:
+        for file in files[:: max(1, len(files) // _ASKED)][:_ASKED]:
+            with suppress(decode.UnreadableImage):
+                found.append(max(decode.dimensions(read(file))))
+    return sorted(found)[len(found) // 2] if found else 0
 
 
 def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int, known: KnownSamples) -> Sample | Skipped:
