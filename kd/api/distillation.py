@@ -28,6 +28,7 @@ from kd.experiments.results import (
     sentence,
     test_predictions,
 )
+from kd.experiments.working_size import CHOSEN, with_sizes
 from kd.inspection.compare import Comparison
 from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
@@ -165,7 +166,8 @@ def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | A
     (images, labels), a torch `Dataset`, or a mapping of train, val and test to such. root: the folder whose
     checkpoints/ and data/ hold runs and data; by default what KD_LENS_ROOT names, else the checkout that kd is imported
     from, else the working directory. progress: whether a progress bar is drawn. settings: by their own names, those of
-    the method too; `kd.settings(method)` lists them.
+    the method too; `kd.settings(method)` lists them. Without image_size the working size is what the forecast allows,
+    up to 224 px, and the student's at most 96 px; with it, student_size is the same unless it is given.
 
     The same settings are the same runs: what has finished is used again, and after Ctrl-C the same call goes on from
     the last finished epoch. Raises UsageError for what the caller can mend, before any training where it can be known.
@@ -173,6 +175,7 @@ def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | A
     store = Store(Paths(Path(root).resolve()) if root is not None else default_paths())
     request = replace(_request(settings), data=_reference(data, store.paths))
     found = datasets.inspect(request.data, store.paths)
+    request, _ = with_sizes(request, settings, store, found)
     _require_possible(request, store, found)
     series = plan_runs(request, store, found)
     _train(series, store, progress)
@@ -242,7 +245,8 @@ def settings(method: str = "kd") -> pd.DataFrame:
     """What `kd.distill` can be given with this method: default, range and meaning of each setting, by name."""
     own = {name: {"default": knob.default, "range": f"{knob.low:g} to {knob.high:g}", "meaning": knob.help}
            for name, knob in METHODS[method].info.hyperparameters.items()}
-    rest = {item.name: {"default": method if item.name == "method" else item.default, "range": _range(item.metadata),
+    special = {"method": method, **dict.fromkeys(CHOSEN, "by the forecast")}
+    rest = {item.name: {"default": special.get(item.name, item.default), "range": _range(item.metadata),
                         "meaning": item.metadata["help"]} for item in fields(DistillSpec) if item.name not in _TAKEN}
     return pd.DataFrame.from_dict({**own, **rest}, orient="index")
 

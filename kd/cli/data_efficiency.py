@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.cli.progress import say
 from kd.cli.run_here import Result
-from kd.cli.sweep import knobs, settings, train_all
+from kd.cli.sweep import knobs, settings, sized, train_all
 from kd.errors import UsageError
 from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, data_efficiency
 from kd.experiments.data_efficiency import report as reports
@@ -21,7 +21,7 @@ from kd.store.runs import Store
 def learning_curves_of(args: Namespace, store: Store) -> Result:
     """Learning curves of control and students, trained where missing; with `--show` of any trained sweep over
     fractions."""
-    wanted = find(store, args.show) if args.show else _requested(args)
+    wanted = find(store, args.show) if args.show else sized(_requested(args), args, store)
     if FRACTION not in wanted.axes:
         raise UsageError(f"The sweep {wanted.id} has one share of the data only, so there is nothing to compare.")
     if not args.show:

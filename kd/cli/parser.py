@@ -15,6 +15,12 @@ TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normali
 NOT_FLAGS = ("data", "method_args")
 
 
+# Defaults in words, of sizes that `kd.experiments.working_size` recommends.
+BY_FORECAST = {"image_size": "the largest up to 224 px whose training takes no more than an hour here by the forecast",
+               "student_size": "96, or the given image size", "input_size": "96 for plain and truncated, else, and "
+               "with a given image size, that"}
+
+
 Arguments = dict[str, dict[str, Any]]
 
 
@@ -81,10 +87,10 @@ def parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
-    _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS))
+    _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS), defaults=BY_FORECAST)
     distill = _verb(verbs, "distill", "Train teacher, control and student.")
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
-    _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS))
+    _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS), defaults=BY_FORECAST)
     _knobs(distill)
     _sweep(verbs)
     _data_efficiency(verbs)
@@ -147,8 +153,8 @@ def _sweep(verbs: Any) -> None:
         **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
                            "sweep; without ID, a list of all sweeps."}})
     items = [item for item in fields(DistillSpec) if item.name not in NOT_FLAGS]
-    _flags(verb, (item for item in items if item.name not in AXES))
-    _flags(verb, (item for item in items if item.name in AXES), several=True)
+    _flags(verb, (item for item in items if item.name not in AXES), defaults=BY_FORECAST)
+    _flags(verb, (item for item in items if item.name in AXES), several=True, defaults=BY_FORECAST)
     _knobs(verb, several=True)
 
 
@@ -166,7 +172,7 @@ def _data_efficiency(verbs: Any) -> None:
         "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
                       f"(default {','.join(data_efficiency.METHODS)})."}})
     _flags(verb, (item for item in fields(DistillSpec) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
-           defaults=data_efficiency.DEFAULTS)
+           defaults={**data_efficiency.DEFAULTS, **BY_FORECAST})
     _knobs(verb)
 
 

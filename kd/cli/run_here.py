@@ -31,6 +31,12 @@ def warn(run: Run) -> None:
         say(f"{run.id}: {warning}")
 
 
+def say_size(reason: str) -> None:
+    """Print why the working size is what it is, where it was recommended."""
+    if reason:
+        say(f"Working size {reason}")
+
+
 def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:
     """Compute a task in this process. Raises UsageError when it does not finish."""
     if wanted.state.active:

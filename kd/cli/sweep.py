@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from kd import datasets
 from kd.cli.progress import Epochs, say
-from kd.cli.run_here import Result, compute_here, warn
+from kd.cli.run_here import Result, compute_here, say_size, warn
 from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec, method_warning
 from kd.experiments.results import SeedScores, between
@@ -21,6 +21,7 @@ from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
 from kd.experiments.sweep.progress import place
 from kd.experiments.sweep.results import Row
+from kd.experiments.working_size import sweep_with_sizes
 from kd.jobs import ray_cluster
 from kd.jobs.queue import execute, one_per_machine
 from kd.jobs.tasks import task
@@ -34,7 +35,7 @@ def sweep(args: Namespace, store: Store) -> Result:
     """Train the unfinished runs, time the explanations, return the table; with `--show` that of an earlier sweep."""
     if args.show == "":
         return {"sweeps": [_brief(one, store) for one in sweeps(store)]}
-    wanted = find(store, args.show) if args.show else _asked(args)
+    wanted = find(store, args.show) if args.show else sized(_asked(args), args, store)
     if not args.show:
         train_all(wanted, store, args.ray)
         time_explanations(wanted, store)
@@ -53,6 +54,14 @@ def _asked(args: Namespace) -> Sweep:
     values = settings(args)
     axes = {name: value for name, value in values.items() if name in AXES} | knobs(args)
     return Sweep(DistillSpec(**{name: value for name, value in values.items() if name not in AXES}), axes)
+
+
+def sized(wanted: Sweep, args: Namespace, store: Store) -> Sweep:
+    """The sweep with the recommended sizes where no flag gives one."""
+    data = datasets.inspect(wanted.base.data, store.paths)
+    found, reason = sweep_with_sizes(wanted, settings(args), store, data)
+    say_size(reason)
+    return found
 
 
 def settings(args: Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 from kd import datasets
 from kd.cli.places import require_places
 from kd.cli.progress import say
-from kd.cli.run_here import Result, brief, compute_here, train_here, warn
+from kd.cli.run_here import Result, brief, compute_here, say_size, train_here, warn
 from kd.errors import UsageError
 from kd.jobs.tasks import task
 from kd.paths import Paths
@@ -68,18 +68,26 @@ def list_models(args: Namespace, store: Store) -> Result:
 
 def train(args: Namespace, store: Store) -> Result:
     from kd.experiments.plan import plan_single_run
+    from kd.experiments.working_size import run_with_sizes
 
-    run = store.create(plan_single_run(_settings(args), store))
+    data = datasets.inspect(args.data, store.paths)
+    settings, reason = run_with_sizes(_settings(args), store, data)
+    run = store.create(plan_single_run(settings, store, data))
+    say_size(reason)
     train_here([run], store)
     return brief(run)
 
 
 def distill(args: Namespace, store: Store) -> Result:
     from kd.experiments import plan as planning
+    from kd.experiments.working_size import with_sizes
 
-    request = planning.DistillSpec(**_settings(args))
+    given = _settings(args)
+    request = planning.DistillSpec(**given)
     data = datasets.inspect(request.data, store.paths)
+    request, reason = with_sizes(request, given, store, data)
     series = planning.plan_runs(request, store, data)
+    say_size(reason)
     if caveat := planning.method_warning(request, data):
         say(caveat)
     train_here(series.runs, store)

@@ -8,7 +8,7 @@ from typing import Any
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
-from kd.spec import RunSpec, check, setting
+from kd.spec import RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
@@ -48,6 +48,8 @@ class DistillSpec:
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     epochs: int = _like("epochs")
     image_size: int = _like("image_size")
+    student_size: int = setting(0, "Side in pixels to which student and control downsample their images; 0 for the "
+                                "working size. The teacher sees all of it.", low=0, high=512, later=True)
     batch_size: int = _like("batch_size")
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
@@ -77,6 +79,7 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
     if not METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
+    require_downsampling("student_size", request.student_size, request.image_size)
     data = data or datasets.inspect(request.data, store.paths)
     method_warning(request, data)
     teacher = _teacher_spec(request, store, data)
@@ -166,7 +169,7 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     from kd.models import require_cnn
 
     common = {**_common(request, data), "epochs": epochs_for_fraction(request), "data_fraction": request.data_fraction,
-              "learning_rate": STUDENT_RATE}
+              "input_size": request.student_size, "learning_rate": STUDENT_RATE}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
     if request.student_weights != "none":
@@ -191,8 +194,9 @@ def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> st
     return str(run.weights)
 
 
-def plan_single_run(settings: Mapping[str, Any], store: Store) -> RunSpec:
-    """Checked spec of one run trained on the labels. settings: RunSpec's fields by name."""
+def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | None = None) -> RunSpec:
+    """Checked spec of one run trained on the labels. settings: RunSpec's fields by name. data: the data set, where it
+    has been inspected already."""
     from kd.models import require_cnn
 
     spec = RunSpec(**{**settings, **initial_weights(settings.get("pretrained", "none"))})
@@ -203,7 +207,7 @@ def plan_single_run(settings: Mapping[str, Any], store: Store) -> RunSpec:
     if spec.model not in ("plain", "truncated"):
         spec = replace(spec, model=spec.model.removeprefix("timm:"))
         require_cnn(spec.model)
-    data = datasets.inspect(spec.data, store.paths)
+    data = data or datasets.inspect(spec.data, store.paths)
     return replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
 
 

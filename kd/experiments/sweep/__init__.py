@@ -21,7 +21,7 @@ from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import DistillSpec, plan_specs, with_seeds
 from kd.renamings import FORMAT, current_axes, current_spec
-from kd.spec import RunSpec
+from kd.spec import RunSpec, hashed
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
 
@@ -29,7 +29,8 @@ Value = str | int | float
 Settings = dict[str, Value]
 Specs = tuple[RunSpec, RunSpec, RunSpec]
 
-AXES = ("method", "student", "depth", "width", "epochs", "data_fraction", "batch_size", "views", "augmentation")
+AXES = ("method", "student", "depth", "width", "student_size", "epochs", "data_fraction", "batch_size", "views",
+        "augmentation")
 """Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
 SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family
 
@@ -58,7 +59,8 @@ class Sweep:
     @property
     def id(self) -> str:
         """Readable prefix and a hash of all settings: equal sweeps are the same file."""
-        digest = hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:10]
+        plain = {**self._plain(), "base": hashed(self.base)}
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.base.data.split(":", 1)[0]).stem, *self.axes)
         return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
 

@@ -1,23 +1,27 @@
 """The form of a distillation: every choice with its meaning, the few that matter first."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from kd import datasets, models
+from kd.datasets import DataRef
 from kd.errors import UsageError
 from kd.experiments.plan import MASK_NET_FIELDS, DistillSpec
+from kd.experiments.sweep import Sweep
+from kd.experiments.working_size import with_sizes
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
 from kd.store.runs import FINISHED, Run
 from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.dataset_info import dataset_info
-from pages.parts.shared.fields import choice, key, knob, number, slider
+from pages.parts.shared.fields import choice, key, knob, number, optional, slider
 from pages.parts.shared.format import ending, percent, plain
 
+Sized = TypeVar("Sized", DistillSpec, Sweep)
 TRAIN, REUSE = ("Train one", "Use a finished run")
 STUDENTS = {"plain": "Plain", "truncated": "Truncated", "timm": "timm model"}
 STUDENT_HELP = {
@@ -25,8 +29,8 @@ STUDENT_HELP = {
     "truncated": "The teacher's own first stages with a new classifier.",
     "timm": "Any convolutional timm model.",
 }
-MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "depth", "width", "method",
-        "method_args", "epochs", "seeds")
+MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "student_size", "depth",
+        "width", "method", "method_args", "epochs", "seeds")
 
 
 def form() -> DistillSpec | None:
@@ -42,7 +46,24 @@ def form() -> DistillSpec | None:
         values |= _fine(values)
         values |= more_fields(values, (*MAIN, *MASK_NET_FIELDS))
     require_paths(values)
-    return DistillSpec(**values) if there(values["data"]) else None
+    if not there(values["data"]):
+        return None
+    chosen = given(values)
+    return sized(lambda about: with_sizes(DistillSpec(**chosen), chosen, store(), about), values["data"])
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that somebody has chosen: an empty size is recommended."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def sized(recommend: Callable[[DataRef], tuple[Sized, str]], data: str) -> Sized:
+    """What is asked for, with the recommended sizes; why is written below the form. Seconds, the first time."""
+    with st.spinner("Estimating the time"):
+        found, reason = recommend(dataset_info(data))
+    if reason:
+        st.caption(f"Recommended working size: {reason}")
+    return found
 
 
 def require_paths(values: Mapping[str, Any]) -> None:
@@ -72,12 +93,12 @@ def data_fields(_: dict[str, Any]) -> dict[str, Any]:
                           help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
                                "take options, as in phantom-brain:count=400,difficulty=0.3") or DistillSpec().data
     with right:
-        size = number("image_size")
+        size = optional("image_size", "recommended")
     with usage_errors():
         about = dataset_info(data)
         st.caption(f"{about.images:,} images in {len(about.classes)} classes: "
                    f"{plain(', '.join(about.classes))}")
-    return {"data": data, "image_size": int(size)}
+    return {"data": data, "image_size": size}
 
 
 def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +114,7 @@ def teacher_fields(values: dict[str, Any]) -> dict[str, Any]:
         run_id = st.selectbox("Finished run", list(by_id), format_func=lambda one: _run_label(by_id[one]),
                               key=key("teacher_run"), persist_state="session",
                               help="It is used unchanged, with its own data set and image size.")
-        return {"teacher": run_id, "image_size": by_id[run_id].spec.image_size}
+        return {"teacher": run_id, "image_size": None}
     left, right = st.columns(2)
     with left:
         teacher = backbone("teacher", DistillSpec().teacher)
@@ -136,19 +157,26 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
                                 format_func=STUDENTS.__getitem__, label_visibility="collapsed",
                                 persist_state="session") or "plain"
     st.caption(STUDENT_HELP[kind])
-    left, right = st.columns(2)
+    left, middle, right = st.columns([3, 3, 2])
+    with right:
+        size = {"student_size": student_size(values)}
     if kind == "timm":
         with left:
             name = backbone("student", "mobilenetv3_small_050")
-        with right:
-            return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
+        with middle:
+            return {**size, "student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
     with left:
         depth = slider("depth", stages(values["teacher"]) if kind == "truncated" else None)
-    with right:
+    with middle:
         if kind == "plain":
-            return {"student": kind, "depth": depth, "width": number("width")}
+            return {**size, "student": kind, "depth": depth, "width": number("width")}
         own = ("teacher",) if finished(values["teacher"]) else ()
-        return {"student": kind, "depth": depth, "student_weights": fields.weights("student_weights", own)}
+        return {**size, "student": kind, "depth": depth, "student_weights": fields.weights("student_weights", own)}
+
+
+def student_size(values: Mapping[str, Any]) -> int | None:
+    """The side to which students downsample their images."""
+    return optional("student_size", "recommended" if values["image_size"] is None else "working size")
 
 
 def finished(teacher: str) -> bool:

@@ -8,7 +8,8 @@ import streamlit as st
 from kd.experiments.plan import DistillSpec
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
-LABELS = {"data": "Data set", "image_size": "Size (px)", "mask_net_depth": "Mask network depth",
+LABELS = {"data": "Data set", "image_size": "Working size (px)",
+          "student_size": "Input size (px)", "mask_net_depth": "Mask network depth",
           "mask_net_width": "Mask network width", "mask_fill": "Mask fill"}
 WORDS = {"mean": "mean training image", "blur": "the image, blurred"}  # labels of choices
 
@@ -31,6 +32,13 @@ def number(name: str, high: float | None = None, help: str | None = None) -> Any
     _default(name, item.default)
     return st.number_input(label(name), kind(low), kind(most), step=kind(1) if kind is int else 0.05, key=key(name),
                            help=help or item.metadata["help"], persist_state="session")
+
+
+def optional(name: str, placeholder: str) -> Any:
+    """As `number`, but empty until somebody types: None stands for what the placeholder says."""
+    item = SETTINGS[name]
+    return st.number_input(label(name), item.metadata["low"], item.metadata["high"], value=None, step=32,
+                           key=key(name), placeholder=placeholder, help=item.metadata["help"], persist_state="session")
 
 
 def slider(name: str, high: float | None = None) -> Any:

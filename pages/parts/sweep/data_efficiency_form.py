@@ -41,8 +41,9 @@ def form() -> Sweep | None:
     distill_form.require_paths({**values, **fixed})
     if not distill_form.there(values["data"]):
         return None
-    found = data_efficiency({**values, **fixed}, methods, shares)
-    return Sweep(found.base, {**found.axes, **axes})
+    given = distill_form.given({**values, **fixed})
+    found = data_efficiency(given, methods, shares)
+    return sweep_form.sized(Sweep(found.base, {**found.axes, **axes}), given)
 
 
 def _compared() -> tuple[Sequence[str], Sequence[float]]:

@@ -1,6 +1,6 @@
 """The form of a sweep: data and teacher as for one distillation, and lists for settings with several values."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import streamlit as st
@@ -8,10 +8,12 @@ import streamlit as st
 from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec
 from kd.experiments.sweep import Sweep
+from kd.experiments.working_size import sweep_with_sizes
 from kd.methods import METHODS
 from pages.parts.distill import form as distill_form
 from pages.parts.distill.form import MAIN, STUDENT_HELP, STUDENTS
 from pages.parts.shared import fields
+from pages.parts.shared.context import store
 from pages.parts.shared.fields import label
 
 TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
@@ -38,7 +40,15 @@ def form() -> Sweep | None:
     with st.expander("More settings", icon=":material/tune:"):
         values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
     distill_form.require_paths({**values, **fixed})
-    return Sweep(DistillSpec(**values, **fixed), axes) if distill_form.there(values["data"]) else None
+    if not distill_form.there(values["data"]):
+        return None
+    given = distill_form.given({**values, **fixed})
+    return sized(Sweep(DistillSpec(**given), axes), given)
+
+
+def sized(wanted: Sweep, given: Collection[str]) -> Sweep:
+    """The sweep with the recommended sizes where none is given, and a line that says why."""
+    return distill_form.sized(lambda about: sweep_with_sizes(wanted, given, store(), about), wanted.base.data)
 
 
 def student(values: dict[str, Any], place: str = "sweep", one: bool = False
@@ -50,24 +60,29 @@ def student(values: dict[str, Any], place: str = "sweep", one: bool = False
                                 format_func=STUDENTS.__getitem__, label_visibility="collapsed",
                                 persist_state="session") or "plain"
     st.caption(STUDENT_HELP[kind])
-    if kind == "timm":
-        name = distill_form.backbone("student", "mobilenetv3_small_050")
-        return {"student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
     left, right = st.columns(2)
+    with right:
+        size = {"student_size": distill_form.student_size(values)}
+    if kind == "timm":
+        with left:
+            name = distill_form.backbone("student", "mobilenetv3_small_050")
+        with right:
+            return {**size, "student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
     usual = DistillSpec()
     if kind == "plain":
         with left:
             depths = several("depth", range(1, 13), (usual.depth,) if one else DEPTHS, place=f"{place}_depth")
         with right:
             widths = several("width", WIDTHS, (usual.width,), place=f"{place}_width")
-        return {"student": kind}, {"depth": depths, "width": widths}
+        return {**size, "student": kind}, {"depth": depths, "width": widths}
     stages = distill_form.stages(values["teacher"]) or 5
     with left:
         depths = several("depth", range(1, stages + 1), (stages,) if one else range(1, stages + 1),
                          place=f"{place}_stages")
     finished = ("teacher",) if distill_form.finished(values["teacher"]) else ()
     with right:
-        return {"student": kind, "student_weights": fields.weights("student_weights", finished)}, {"depth": depths}
+        start = fields.weights("student_weights", finished)
+    return {**size, "student": kind, "student_weights": start}, {"depth": depths}
 
 
 def _method() -> dict[str, Sequence[Any]]:

@@ -1,0 +1,122 @@
+"""The working size, and the student's input size, where nobody has chosen them.
+
+A map's grid grows with the image: at 96 px the last stage of most networks has 3×3 cells, at 224 px 7×7.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from kd.datasets import DataRef
+from kd.experiments.plan import DistillSpec, plan_specs
+from kd.experiments.sweep import Sweep, cells, request
+from kd.spec import RunSpec
+from kd.store.runs import Store
+
+SIZES = (224, 160, 128, 96)  # most pretrained weights were made for 224 px
+STUDENT_SIZE = 96  # enough for a small student, at a fifth of the FLOPs of 224 px
+BUDGET = 3600.0  # seconds of training on this machine, by the forecast
+CHOSEN = ("image_size", "student_size")  # the settings of a distillation that are recommended
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A recommended working size in pixels, and the reason, a sentence."""
+
+    size: int
+    reason: str
+
+
+def with_sizes(wanted: DistillSpec, given: Collection[str], store: Store,
+               data: DataRef) -> tuple[DistillSpec, str]:
+    """The request with the recommended sizes in place of those that are not among the `given` settings, and why, a
+    sentence. With a given working size nothing is recommended: the student has that too, unless its own is given.
+
+    Takes seconds for a model that has not been timed yet. Raises UsageError for a request that cannot be planned.
+    """
+    if "image_size" in given:
+        return wanted, ""
+    teacher = store.get(wanted.teacher)
+    if teacher is not None:
+        found = Recommendation(teacher.spec.image_size, f"{teacher.spec.image_size} px, as the teacher's images have.")
+    else:
+        least = wanted.student_size if "student_size" in given else 0
+        found = recommended(data, lambda size: _distillation(_at(wanted, size, given), store, data), least)
+    return _at(wanted, found.size, given), found.reason
+
+
+def sweep_with_sizes(wanted: Sweep, given: Collection[str], store: Store, data: DataRef) -> tuple[Sweep, str]:
+    """As `with_sizes`, for all cells alike: the forecast is the first cell's."""
+    chosen, reason = with_sizes(request(wanted, cells(wanted)[0]), {*given, *wanted.axes}, store, data)
+    sizes = {name: getattr(chosen, name) for name in CHOSEN if name not in wanted.axes}
+    return replace(wanted, base=replace(wanted.base, **sizes)), reason
+
+
+def run_with_sizes(settings: Mapping[str, Any], store: Store, data: DataRef) -> tuple[dict[str, Any], str]:
+    """As `with_sizes`, for the settings of one run, fields of `RunSpec` by name. A model of the student families has
+    the student's input size. Raises UsageError."""
+    def at(size: int) -> dict[str, Any]:
+        small = settings.get("model") in ("plain", "truncated") and size > STUDENT_SIZE
+        return {"input_size": STUDENT_SIZE if small else 0, **settings, "image_size": size}
+
+    if "image_size" in settings:
+        return dict(settings), ""
+    found = recommended(data, lambda size: _single(at(size), store, data), settings.get("input_size", 0))
+    return at(found.size), found.reason
+
+
+def recommended(data: DataRef, plan: Callable[[int], tuple[bool, float]], least: int = 0) -> Recommendation:
+    """The largest working size whose training fits into BUDGET, no larger than the images' detail.
+
+    plan: whether runs with these settings exist at a size, which are then used again, and the forecast in seconds.
+    least: the smallest size that serves.
+    """
+    smallest = max(SIZES[-1], least)
+    if not data.side:
+        return Recommendation(smallest, f"{smallest} px: the images are drawn at the size asked for.")
+    if data.side <= smallest:
+        return Recommendation(smallest, f"{smallest} px: the images have {data.side} px, and more would add no detail.")
+    possible = [size for size, smaller in pairwise((*SIZES, 0)) if data.side > smaller and size >= least] or [smallest]
+    larger = ""
+    for size in possible:
+        exists, seconds = plan(size)
+        if exists:
+            return Recommendation(size, f"{size} px, as a teacher with these settings has been trained here.")
+        forecast = f"{size} px: by the forecast, training takes about {_time(seconds)} here"
+        if seconds <= BUDGET:
+            return Recommendation(size, f"{forecast}{larger}.")
+        larger = f", at {size} px {_time(seconds)}, which is more than {_time(BUDGET)}"
+    return Recommendation(possible[-1], f"{forecast}, and more at every larger size.")
+
+
+def _at(wanted: DistillSpec, size: int, given: Collection[str]) -> DistillSpec:
+    student = wanted.student_size if "student_size" in given else STUDENT_SIZE if size > STUDENT_SIZE else 0
+    return replace(wanted, image_size=size, student_size=student)
+
+
+def _distillation(wanted: DistillSpec, store: Store, data: DataRef) -> tuple[bool, float]:
+    from kd.experiments.estimate import estimate_resources  # torch: not for pages that only read runs
+
+    specs = plan_specs(wanted, store, data)
+    if store.find(specs[0]) is not None:
+        return True, 0.0
+    return False, estimate_resources(specs, data, store).seconds
+
+
+def _single(settings: Mapping[str, Any], store: Store, data: DataRef) -> tuple[bool, float]:
+    from kd.experiments.estimate import estimate_run
+    from kd.experiments.plan import plan_single_run
+
+    spec: RunSpec = plan_single_run(settings, store, data)
+    if store.find(spec) is not None:
+        return True, 0.0
+    return False, estimate_run(spec, data, store)
+
+
+def _time(seconds: float) -> str:
+    """A time no more exact than a forecast: `25 minutes`."""
+    for word, unit, length in (("an hour", "hours", 3600.0), ("a minute", "minutes", 60.0)):
+        if seconds >= 0.95 * length:
+            return word if seconds < 1.5 * length else f"{seconds / length:.0f} {unit}"
+    return "less than a minute"
