@@ -17,6 +17,8 @@ from kd.errors import UsageError
 Features = Tensor | Sequence[Tensor]
 """One stage's features [B, C, H, W], or those of several stages."""
 
+FLAT = 1e-6  # spread below which numbers are equal but for rounding
+
 __all__ = ["at", "attention_map", "cat_kd", "dist", "dkd", "e2kd", "fitnet", "kd", "logit_std", "sp"]
 
 
@@ -189,8 +191,10 @@ def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
 
 
 def _standardised(logits: Tensor) -> Tensor:
-    """Each row of logits [B, K] at mean 0 and unbiased standard deviation 1; a constant row becomes zeros."""
-    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + 1e-7)
+    """Each row of logits [B, K] at mean 0 and unbiased standard deviation 1; a constant row becomes zeros, without
+    gradient: as a new classifier gives them, it would be 10⁷ times as large as all later ones."""
+    centred, spread = logits - logits.mean(dim=1, keepdim=True), logits.std(dim=1, keepdim=True)
+    return centred / (spread + 1e-7) * (spread > FLAT)
 
 
 def _decoupled(scaled: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,9 +207,10 @@ def _decoupled(scaled: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _uncorrelated(ours: Tensor, theirs: Tensor) -> Tensor:
-    """One minus the mean correlation of like rows; a constant row correlates with nothing."""
+    """One minus the mean correlation of like rows; a constant row correlates with nothing, and gets no gradient."""
     ours, theirs = (rows - rows.mean(dim=1, keepdim=True) for rows in (ours, theirs))
-    return 1 - F.cosine_similarity(ours, theirs, dim=1).mean()
+    varied = ours.detach().abs().amax(dim=1) > FLAT
+    return 1 - (F.cosine_similarity(ours, theirs, dim=1) * varied).mean()
 
 
 def _resized(features: Tensor, like: Tensor) -> Tensor:

@@ -63,6 +63,11 @@ class RunSpec:
     normalisation: str = setting("model", "Input scaling the weights expect: model (what timm states), imagenet "
                                  "(mean .485 .456 .406), half (mean = std = .5).",
                                  choices=("model", "imagenet", "half"))
+    frozen_stages: int = setting(0, "First stages of the model, counted from the image, whose pretrained weights and "
+                                 "batch-norm statistics stay as they are. Their features are computed once for each "
+                                 "view of an image and cached.", low=0, high=16, later=True)
+    backbone_rate: float = setting(1.0, "Learning rate of pretrained weights as a share of the new classifier's.",
+                                   low=0.001, high=1.0, later=True)
     method: str = setting("supervised", "How the student learns: the name of a distillation method.")
     method_args: Mapping[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     teacher: str = setting("", "Run id of the teacher; empty for a run without one.")

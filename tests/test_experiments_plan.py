@@ -15,6 +15,7 @@ from kd.experiments.plan import (
     plan_single_run,
     plan_specs,
 )
+from kd.models import build, stage_count, weights
 from kd.spec import RunSpec
 from kd.store.groups import control_of, control_spec, distillation_of, replicates_of
 from kd.store.runs import Store
@@ -75,6 +76,29 @@ def test_the_series_of_a_student_is_found_again_without_other_settings_or_teache
 def test_how_many_seeds_there_can_be(seeds):
     with pytest.raises(UsageError, match="seeds must be"):
         request(seeds=seeds)
+
+
+def test_teacher_and_student_can_have_their_own_recipes(store, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights.save(build(RunSpec(model="test_resnet", image_size=32), 4), path)
+    asked = request(teacher_weights=str(path), teacher_learning_rate=3e-4, teacher_batch_size=16, teacher_views=1,
+                    frozen_stages=-1, backbone_rate=0.3, learning_rate=4e-3, schedule="cosine", weight_decay=0.01)
+    teacher, control, student = plan_specs(asked, store)
+    assert (teacher.learning_rate, teacher.batch_size, teacher.views) == (3e-4, 16, 1)
+    assert (teacher.frozen_stages, teacher.backbone_rate) == (stage_count(teacher, 4) - 1, 0.3)
+    assert (control.learning_rate, control.batch_size, control.views) == (4e-3, 8, 3)
+    assert (student.frozen_stages, student.backbone_rate, student.pretrained) == (0, 1.0, "none")
+    assert {one.schedule for one in (teacher, control, student)} == {"cosine"}
+    assert {one.weight_decay for one in (teacher, control, student)} == {0.01}
+    [usual, *_] = plan_specs(replace(asked, teacher_learning_rate=0, teacher_batch_size=0, teacher_views=-1), store)
+    assert (usual.learning_rate, usual.batch_size, usual.views) == (5e-4, 8, 3)
+
+
+def test_frozen_stages_without_pretrained_weights_are_refused(store):
+    with pytest.raises(UsageError, match="frozen_stages is 3, but the model starts from random weights"):
+        plan_specs(request(frozen_stages=3), store)
+    with pytest.raises(UsageError, match="backbone_rate is 0.5, but the model starts from random weights"):
+        plan_single_run({"data": DATA, "model": "test_resnet", "image_size": 32, "backbone_rate": 0.5}, store)
 
 
 def test_a_finished_run_can_teach_again(store):

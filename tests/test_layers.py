@@ -33,8 +33,9 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "torch_utils.resize", "torch_utils.rng", "metrics.inpainting", "datasets.tensors", "models", "methods",
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
-              "training.loop", "training.step", "training.tracked_images", "training.teacher.cached_teacher",
-              "training.teacher.rows", "experiments.estimate", "experiments.step_benchmark", "api")
+              "training.frozen_features", "training.loop", "training.step", "training.tracked_images",
+              "training.teacher.cached_network", "training.teacher.cached_teacher", "training.teacher.rows",
+              "experiments.estimate", "experiments.step_benchmark", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "matplotlib")
 
 

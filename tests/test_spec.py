@@ -33,6 +33,13 @@ def test_every_field_has_help_and_changes_the_id(name):
         assert replace(RunSpec(), **{name: item.metadata["high"]}) != replace(RunSpec(), **{name: item.metadata["low"]})
 
 
+def test_stored_runs_and_sweeps_keep_their_ids():
+    """Settings that were added later do not change the id while they have their defaults."""
+    assert RunSpec().id == "phantom_brain-plain5-supervised-bd67991ca7"
+    assert RunSpec(model="resnet18", pretrained="hub").id == "phantom_brain-resnet18-supervised-4f5a98dc83"
+    assert Sweep(DistillSpec(), {"depth": (3, 5)}).id == "phantom_brain-depth-cf95249b12"
+
+
 def test_method_settings_change_the_id_and_their_order_does_not():
     assert RunSpec(method_args={"a": 1, "b": 2}).id == RunSpec(method_args={"b": 2.0, "a": 1.0}).id
     assert RunSpec(method_args={"a": 1}).id != RunSpec(method_args={"a": 2}).id

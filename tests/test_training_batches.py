@@ -28,7 +28,8 @@ def test_an_epoch_shows_each_image_at_most_once_with_its_label(split):
     shown = seen(batches, 0)
     assert [len(batch) for batch in shown] == [6, 6, 6]
     assert len(set(sum(shown, []))) == 18
-    for images, target, numbers, view in batches.epoch(0, CPU):
+    for batch in batches.epoch(0, CPU):
+        images, target, numbers, view = batch.images, batch.target, batch.numbers, batch.view
         assert target.tolist() == [split.labels[number] for number in numbers]
         assert not view.any()
         assert ((images[:, 0, 0, 0] * 255).round().long() % 4).tolist() == target.tolist()

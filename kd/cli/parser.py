@@ -7,9 +7,9 @@ from typing import Any
 
 from kd.errors import UsageError
 
-TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "epochs", "image_size",
-               "input_size", "batch_size", "learning_rate", "weight_decay", "schedule", "views", "augmentation",
-               "precision", "seed", "device", "threads")
+TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "frozen_stages",
+               "backbone_rate", "epochs", "image_size", "input_size", "batch_size", "learning_rate", "weight_decay",
+               "schedule", "views", "augmentation", "precision", "seed", "device", "threads")
 
 
 NOT_FLAGS = ("data", "method_args")

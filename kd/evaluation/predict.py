@@ -1,7 +1,7 @@
 """Predictions of models on whole splits, and the test scores of runs."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from kd.store.runs import Run, Store
 from kd.torch_utils import distributed_ops
 
 BATCH = 64
+Inputs = Callable[[NDArray[np.int64]], Tensor]
 
 
 class _Part(NamedTuple):
@@ -39,13 +40,15 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device | str = "
 
 
 def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | str = "cpu", rank: int = 0,
-                   world: int = 1) -> tuple[NDArray[np.float32], mask_statistics.MaskStatistics | None]:
+                   world: int = 1, inputs: Inputs | None = None
+                   ) -> tuple[NDArray[np.float32], mask_statistics.MaskStatistics | None]:
     """Logits as by `predict`, and statistics of a masked student's masks (None for other models).
 
     rank, world: of this process of torch.distributed. Each computes every `world`-th batch, and all get the whole
-    result. The batches are those of a single process, so with the same number of threads the result is equal.
+    result. The batches are those of a single process, so with the same number of threads the result is equal. inputs:
+    what the model is given for these images of the split, where that is not the images themselves.
     """
-    parts = list(_parts(model, split, device, rank, world))
+    parts = list(_parts(model, split, device, rank, world, inputs))
     if world > 1:
         parts = sorted(distributed_ops.gather_objects([part._replace(logits=part.logits.cpu()) for part in parts]),
                        key=lambda part: part.start)
@@ -57,12 +60,13 @@ def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | 
 
 
 def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, rank: int = 0,
-           world: int = 1) -> Iterator[_Part]:
+           world: int = 1, inputs: Inputs | None = None) -> Iterator[_Part]:
     """Batch rank, rank + world, rank + 2 world and so on of a split."""
+    read: Inputs = inputs or (lambda chosen: to_tensor(read_images(split.images, chosen), device))
     index = np.arange(len(split))
     for start in range(rank * BATCH, len(split), world * BATCH):
         with torch.inference_mode():  # not around the yield: the mode would stay set in the caller
-            seen: Observation = model(to_tensor(read_images(split.images, index[start:start + BATCH]), device))
+            seen: Observation = model(read(index[start:start + BATCH]))
             found = None if seen.mask is None else mask_statistics.batch_statistics(seen.mask.float().cpu().numpy())
             part = _Part(start, seen.logits.float(), found)
         yield part

@@ -12,15 +12,17 @@ from kd.spec import RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
+COMMON = ("image_size", "batch_size", "weight_decay", "schedule", "views", "augmentation", "seed", "precision",
+          "device", "threads")  # of teacher, control and student, unless the teacher has its own
 MASK_NET_FIELDS = ("mask_net_depth", "mask_net_width", "mask_fill")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
 
-def _like(name: str) -> Any:
-    """A field with RunSpec's default, range and meaning."""
+def _like(name: str, later: bool = False) -> Any:
+    """A field with RunSpec's default, range and meaning. later: as in `kd.spec.setting`."""
     item = next(item for item in fields(RunSpec) if item.name == name)
-    return field(default=item.default, metadata=item.metadata)
+    return field(default=item.default, metadata={**item.metadata, "later": later})
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,19 @@ class DistillSpec:
                                    "or a local .safetensors or .pth file.")
     teacher_epochs: int = setting(0, "The teacher's epochs; 0 for as many as the student's.",
                                   low=0, high=1000)
+    teacher_learning_rate: float = setting(0.0, "The teacher's peak step size of AdamW; 0 for the usual one: "
+                                           f"{TEACHER_RATE:g} from random weights, {FINE_TUNE_RATE:g} from pretrained "
+                                           "ones.", low=0.0, high=1.0, later=True)
+    teacher_batch_size: int = setting(0, "The teacher's images per step; 0 for as many as the student.",
+                                      low=0, high=4096, later=True)
+    teacher_views: int = setting(-1, "The teacher's augmented views per image; -1 for as many as the student. Few, "
+                                 "where its first stages are frozen: their features are computed once for each view.",
+                                 low=-1, high=1000, later=True)
+    frozen_stages: int = setting(0, "First stages of a pretrained teacher whose weights stay as they are; -1 for all "
+                                 "but the last. Their features are computed once for each view of an image and cached.",
+                                 low=-1, high=16, later=True)
+    backbone_rate: float = setting(1.0, "Learning rate of a pretrained teacher's weights as a share of its new "
+                                   "classifier's.", low=0.001, high=1.0, later=True)
     normalisation: str = _like("normalisation")
     student: str = setting("plain", "plain (convolution layers), truncated (the teacher's first stages), or timm:NAME.")
     student_weights: str = setting("none", "Student's starting weights: none, hub, a file, or teacher (truncated only: "
@@ -51,6 +66,11 @@ class DistillSpec:
     student_size: int = setting(0, "Side in pixels to which student and control downsample their images; 0 for the "
                                 "working size. The teacher sees all of it.", low=0, high=512, later=True)
     batch_size: int = _like("batch_size")
+    learning_rate: float = setting(0.0, "Peak step size of AdamW for student and control; 0 for the usual one: "
+                                   f"{STUDENT_RATE:g} from random weights, {FINE_TUNE_RATE:g} from pretrained ones.",
+                                   low=0.0, high=1.0, later=True)
+    weight_decay: float = _like("weight_decay", later=True)
+    schedule: str = _like("schedule", later=True)
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
     equal_steps: float = setting(0.0, "With less data, more epochs for student and control: data_fraction^-equal_steps "
@@ -124,8 +144,7 @@ def plan_first_seed(request: DistillSpec, store: Store) -> Distillation:
 
 def _common(request: DistillSpec, data: DataRef) -> dict[str, Any]:
     return {"data": data.reference, "data_fingerprint": data.fingerprint,
-            **{name: getattr(request, name) for name in ("image_size", "batch_size", "views", "augmentation", "seed",
-                                                         "precision", "device", "threads")}}
+            **{name: getattr(request, name) for name in COMMON}}
 
 
 def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
@@ -135,9 +154,35 @@ def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
         return _reused(run, request, data)
     require_cnn(request.teacher)
     weights = initial_weights(request.teacher_weights)
-    rate = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
-    return RunSpec(model=request.teacher, **weights, normalisation=request.normalisation, learning_rate=rate,
-                   epochs=request.teacher_epochs or request.epochs, **_common(request, data))
+    own = {"epochs": request.teacher_epochs or request.epochs,
+           "batch_size": request.teacher_batch_size or request.batch_size,
+           "views": request.views if request.teacher_views < 0 else request.teacher_views}
+    spec = RunSpec(**{**_common(request, data), **own, **weights}, model=request.teacher,
+                   normalisation=request.normalisation, learning_rate=teacher_rate(request),
+                   backbone_rate=request.backbone_rate)
+    return with_frozen_stages(spec, request.frozen_stages, len(data.classes))
+
+
+def teacher_rate(request: DistillSpec) -> float:
+    """Peak learning rate of a request's teacher."""
+    usual = TEACHER_RATE if request.teacher_weights == "none" else FINE_TUNE_RATE
+    return request.teacher_learning_rate or usual
+
+
+def student_rate(request: DistillSpec) -> float:
+    """Peak learning rate of a request's student and control."""
+    random = request.student == "plain" or request.student_weights == "none"
+    return request.learning_rate or (STUDENT_RATE if random else FINE_TUNE_RATE)
+
+
+def with_frozen_stages(spec: RunSpec, stages: int, classes: int) -> RunSpec:
+    """The spec with its first stages frozen. stages: how many; -1 for all but the last. Raises UsageError where it has
+    no pretrained weights, or not so many stages."""
+    from kd.models import require_freezable, stage_count
+
+    spec = replace(spec, frozen_stages=stage_count(spec, classes) - 1 if stages < 0 else stages)
+    require_freezable(spec, classes)
+    return spec
 
 
 def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
@@ -169,11 +214,9 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     from kd.models import require_cnn
 
     common = {**_common(request, data), "epochs": epochs_for_fraction(request), "data_fraction": request.data_fraction,
-              "input_size": request.student_size, "learning_rate": STUDENT_RATE}
+              "input_size": request.student_size, "learning_rate": student_rate(request)}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
-    if request.student_weights != "none":
-        common["learning_rate"] = FINE_TUNE_RATE
     if request.student == "truncated":
         weights = initial_weights(_teacher_weights(request, teacher, store))
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
@@ -208,7 +251,8 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
         spec = replace(spec, model=spec.model.removeprefix("timm:"))
         require_cnn(spec.model)
     data = data or datasets.inspect(spec.data, store.paths)
-    return replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
+    spec = replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
+    return with_frozen_stages(spec, spec.frozen_stages, len(data.classes))
 
 
 def initial_weights(source: str) -> dict[str, Any]:

@@ -11,8 +11,16 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
 from kd.models.base import Classifier, Stage
-from kd.models.factory import build, build_untrained, has_depthwise, stage_shapes
+from kd.models.factory import (
+    backbone_parameters,
+    build,
+    build_untrained,
+    has_depthwise,
+    require_freezable,
+    stage_count,
+    stage_shapes,
+)
 from kd.models.timm_info import ModelEntry, require_cnn, search
 
-__all__ = ["Classifier", "ModelEntry", "Stage", "build", "build_untrained", "has_depthwise", "require_cnn", "search",
-           "stage_shapes"]
+__all__ = ["Classifier", "ModelEntry", "Stage", "backbone_parameters", "build", "build_untrained", "has_depthwise",
+           "require_cnn", "require_freezable", "search", "stage_count", "stage_shapes"]

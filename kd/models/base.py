@@ -1,7 +1,7 @@
 """Base class of all classifiers: pixels in, logits and stage features out."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Classifier(nn.Module):
     std: Tensor
     stages: tuple[Stage, ...]
     input_size: int = 0  # side in pixels to which larger images are downsampled first; 0: none is
+    frozen: tuple[str, ...] = ()  # names of modules that stay in eval mode (`kd.models.frozen`)
     has_mask: ClassVar[bool] = False  # whether a mask network stands in front of it (`kd.models.masked_student`)
 
     def __init__(self, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.5, 0.5, 0.5)) -> None:
@@ -44,6 +45,12 @@ class Classifier(nn.Module):
         normalised."""
         seen = downsample(images, self.input_size) if self.input_size else images
         return (seen - self.mean) / self.std
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of all stages [B, C_i, H_i, W_i] for prepared images."""
@@ -63,6 +70,15 @@ class Classifier(nn.Module):
     def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         """Features of the last stage with the output of an earlier `stage` replaced; see `forward_from`."""
         raise NotImplementedError(f"{type(self).__name__} must define stages_from")
+
+    def features_at(self, images: Tensor, stage: int) -> Tensor:
+        """Output of one stage [B, C, H, W], counted from 0, for RGB images in 0..1; what lies behind it is not
+        computed."""
+        return self.stages_until(self.prepare(images), stage)
+
+    def stages_until(self, prepared: Tensor, stage: int) -> Tensor:
+        """See `features_at`; for prepared images."""
+        return self.forward_stages(prepared)[stage]
 
     @property
     def pooled_linear(self) -> nn.Linear | None:

@@ -5,10 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 
 from kd.errors import UsageError
-from kd.models import weights
+from kd.models import frozen, heads, weights
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent, UNet
 from kd.models.plain import Plain
@@ -61,19 +62,51 @@ def architecture(spec: RunSpec, classes: int) -> Architecture:
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
-    """Model of a spec with its initial weights: seeded random ones, or those of `spec.pretrained`.
+    """Model of a spec with its initial weights: seeded random ones, or those of `spec.pretrained`, with a classifier
+    that starts at zero unless the weights have one for so many classes. Its frozen stages are frozen.
 
     Raises UsageError when the model or its weights are unknown, do not fit each other or are not available, or when the
     model cannot take images of `spec.image_size`.
     """
     what = architecture(spec, classes)
-    meta_model(what)
+    require_freezable(spec, classes)
+    model = _initial(spec, what, classes)
+    if spec.frozen_stages:
+        frozen.freeze(unwrap(model), spec.frozen_stages, spec.image_size)
+    return model
+
+
+def require_freezable(spec: RunSpec, classes: int) -> None:
+    """Raise UsageError where a spec treats pretrained weights apart and has none, or freezes more stages than there
+    are, and as `build` does."""
+    model = meta_model(architecture(spec, classes))
+    if spec.pretrained == "none" and (spec.frozen_stages or spec.backbone_rate != 1):
+        name = "frozen_stages" if spec.frozen_stages else "backbone_rate"
+        raise UsageError(f"{name} is {getattr(spec, name):g}, but the model starts from random weights, which must all "
+                         "be trained. Name pretrained weights (hub or a file), or leave it at its default.")
+    frozen.require_stages(unwrap(model), spec.frozen_stages)
+
+
+def stage_count(spec: RunSpec, classes: int) -> int:
+    """Number of stages of a spec's model. Raises UsageError as `build` does."""
+    return len(meta_model(architecture(spec, classes)).stages)
+
+
+def backbone_parameters(model: Classifier, spec: RunSpec, classes: int) -> list[torch.nn.Parameter]:
+    """Parameters of a spec's model that start from pretrained weights; none where it has none."""
+    if spec.pretrained == "none":
+        return []
+    return heads.backbone_parameters(unwrap(model), classifier_layers(architecture(spec, classes)))
+
+
+def _initial(spec: RunSpec, what: Architecture, classes: int) -> Classifier:
     if spec.pretrained == "hub":
         return _from_hub(what, spec.seed)
     model = assemble(what, spec.seed)
     if spec.pretrained != "none":
+        heads.start_at_zero(unwrap(model), classifier_layers(what))
         spare = _base_keys(what.base, classes) if what.base else frozenset()
-        weights.start(unwrap(model), Path(spec.pretrained), what.label, _classifier(what), spare)
+        weights.start(unwrap(model), Path(spec.pretrained), what.label, classifier_layers(what), spare)
     return model
 
 
@@ -168,6 +201,8 @@ def _network(what: Architecture, seed: int, device: str, **pretrained: Any) -> C
         net = create(what.base or what.model, what.classes, device, **pretrained)
         if what.base:
             return Truncated(what.base, what.depth, net, what.classes, mean, std)
+        if not pretrained:
+            heads.limit_spread(net, timm_info(what.model).classifier)
         return TimmClassifier(what.model, net, mean, std)
 
 
@@ -177,9 +212,13 @@ def _from_hub(what: Architecture, seed: int) -> Classifier:
     name = what.base or what.model
     pretrained = weights.hub_arguments(name)
     try:
-        return assemble(what, seed, **pretrained)
+        model = assemble(what, seed, **pretrained)
     except (OSError, RuntimeError) as error:
         raise weights.download_failed(name, error) from error
+    config: Any = timm.get_pretrained_cfg(name)
+    if what.base or config.num_classes != what.classes:  # else timm's classifier is kept
+        heads.start_at_zero(unwrap(model), classifier_layers(what))
+    return model
 
 
 def _scaling(what: Architecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -191,8 +230,8 @@ def _scaling(what: Architecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return parts.mean, parts.std
 
 
-def _classifier(what: Architecture) -> tuple[str, ...]:
-    """The layers of the model that depend on the number of classes."""
+def classifier_layers(what: Architecture) -> tuple[str, ...]:
+    """Names of the layers that depend on the number of classes, in the model without a mask network."""
     if what.model == "plain" or what.base:
         return ("classifier",)
     return tuple(f"net.{name}" for name in timm_info(what.model).classifier)

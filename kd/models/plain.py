@@ -50,6 +50,11 @@ class Plain(Classifier):
             maps.append(features)
         return tuple(maps)
 
+    def stages_until(self, prepared: Tensor, stage: int) -> Tensor:
+        for layer in self.layers[:stage + 1]:
+            prepared = layer(prepared)
+        return prepared
+
     def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         for layer in self.layers[stage + 1:]:
             features = layer(features)

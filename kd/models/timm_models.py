@@ -36,6 +36,11 @@ class TimmClassifier(Classifier):
     def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         return _fixed(self.net, self._outputs[stage], features).forward_features(prepared)
 
+    def stages_until(self, prepared: Tensor, stage: int) -> Tensor:
+        if stage in (-1, len(self._outputs)):
+            return self.net.forward_features(prepared)
+        return _read(self.net, (self._outputs[stage],), prepared, early=True)[1][0]
+
     def forward_head(self, features: Tensor) -> Tensor:
         return self.net.forward_head(features)
 
@@ -99,6 +104,9 @@ class Truncated(Classifier):
 
     def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
         return _read(_fixed(self.net, self._outputs[stage], features), self._outputs, prepared, early=True)[1][-1]
+
+    def stages_until(self, prepared: Tensor, stage: int) -> Tensor:
+        return _read(self.net, (self._outputs[stage],), prepared, early=True)[1][0]
 
     def forward_head(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))

@@ -1,7 +1,8 @@
 """Training batches as tensors, read from a split's memory map without worker processes or decoding."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,14 +14,27 @@ from kd.datasets.tensors import on_device, read_images, to_tensor
 from kd.training import augmentation
 
 
-class Batch(NamedTuple):
-    """Images with their labels. images: RGB [B, 3, S, S] in 0..1. target: labels [B]. numbers: indices into the split
-    [B]. view: number of each image's view [B], 0 where the plain images are trained on."""
+@dataclass
+class Batch:
+    """Images with their labels.
 
-    images: Tensor
+    pixels: RGB [B, 3, S, S] in 0..1, or what makes them when they are first needed. target: labels [B]. numbers:
+    indices into the split [B]. view: number of each image's view [B], 0 where the plain images are trained on.
+    features: of the student's frozen stages [B, C, H, W], where they are cached.
+    """
+
+    pixels: Tensor | Callable[[], Tensor]
     target: Tensor
     numbers: NDArray[np.int64]
     view: NDArray[np.int64]
+    features: Tensor | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """RGB images [B, 3, S, S] in 0..1."""
+        if not isinstance(self.pixels, Tensor):
+            self.pixels = self.pixels()
+        return self.pixels
 
 
 class TrainBatches:
@@ -59,10 +73,15 @@ class TrainBatches:
         return np.random.default_rng((self.seed, number)).permutation(self.subset)
 
     def _batch(self, index: NDArray[np.int64], epoch: int, device: torch.device) -> Batch:
-        images = to_tensor(read_images(self.split.images, index), device)
         view = np.zeros(len(index), np.int64)
         if self.view_count:
             view = augmentation.view_number(epoch, index, self.view_count)
-            images = augmentation.augment(images, index, view, self.flip, self.strength).contiguous(
-                memory_format=torch.channels_last)
-        return Batch(images, on_device(self.split.labels[index], device), index, view)
+        return Batch(partial(self._images, index, view, device), on_device(self.split.labels[index], device), index,
+                     view)
+
+    def _images(self, index: NDArray[np.int64], view: NDArray[np.int64], device: torch.device) -> Tensor:
+        images = to_tensor(read_images(self.split.images, index), device)
+        if not self.view_count:
+            return images
+        return augmentation.augment(images, index, view, self.flip, self.strength).contiguous(
+            memory_format=torch.channels_last)

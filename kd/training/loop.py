@@ -19,8 +19,8 @@ from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
 from kd.methods import Method, TeacherOutputs
 from kd.metrics import classification, mask_statistics
+from kd.models import backbone_parameters, cost, weights
 from kd.models import build as build_model
-from kd.models import cost, weights
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.progress import ProgressReporter
@@ -31,9 +31,10 @@ from kd.torch_utils import compute
 from kd.training import checkpoint, distributed, tracked_images
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import TrainState
+from kd.training.frozen_features import epoch_batches, prepare_features
 from kd.training.precision import resolve_precision
 from kd.training.step import TrainStep, build_step, decay_groups
-from kd.training.teacher.cached_teacher import build_method_and_teacher, epoch_batches
+from kd.training.teacher.cached_teacher import build_method_and_teacher
 from kd.version import VERSION
 
 
@@ -48,33 +49,32 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     with distributed.quiet_fabric():
         fabric = _fabric(spec)
     is_main = fabric.is_global_zero
-    report = run.write_progress if is_main else (lambda *_, **__: None)
+    report, log = (run.write_progress, run.log) if is_main else (lambda *_, **__: None,) * 2
     threads = compute.set_threads(compute.threads(spec.threads, _recorded_threads(run)))
-    if is_main:
-        run.log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads,
-                world=fabric.world_size, versions=versions())
+    log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads, world=fabric.world_size,
+        versions=versions())
     with distributed.raise_together(fabric):
         # The process that decodes the images reports its progress; the others wait at a lock.
         data = open_dataset(
             spec.data, spec.image_size, store.paths, lambda phase, done: run.write_progress(phase, share=done)
         )
         _check_unchanged(spec, data)
-        if is_main:  # unfinished runs can be explained too, and their summary, which names the classes, comes last
-            run.log("data", classes=list(data.classes))
+        # Unfinished runs can be explained too, and their summary, which names the classes, comes last.
+        log("data", classes=list(data.classes))
         report("building the models")
         # channels_last makes convolutions of oneDNN and cuDNN a tenth to a third faster, with the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)
-        method, teacher = build_method_and_teacher(spec, store, data, fabric,
-                                                   run.log if is_main else (lambda *_, **__: None))
-        optimizer = torch.optim.AdamW(decay_groups(nn.ModuleList([model, method]), spec.weight_decay),
-                                      lr=spec.learning_rate, fused=True)
+        method, teacher = build_method_and_teacher(spec, store, data, fabric, log)
+        optimizer = _optimizer(spec, model, method, len(data.classes))
         batches = _batches(spec, data, fabric)
         if isinstance(model, MaskedStudent):
             model.set_mean_image(torch.from_numpy(mean_image(data.train, batches.subset)))
         if teacher:
             teacher.enable_cache(store, run, batches.subset)
-    example = next(epoch_batches(teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
-    step = build_step(fabric, model, method, teacher, optimizer, example)
+        features, of_validation = prepare_features(run, store, model, method, data, batches.subset, fabric, log)
+    example = next(epoch_batches(features, teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
+    trained = features.later if features else model
+    step = build_step(fabric, trained, method, teacher, optimizer, example)
     with distributed.raise_together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
     stop = distributed.agree_to_stop(should_stop, fabric)
@@ -85,10 +85,11 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         # So that dropout continues the same after a resume, and differs between processes.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
         monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
-        source = monitor(epoch_batches(teacher, batches, epoch, fabric.device))
+        source = monitor(epoch_batches(features, teacher, batches, epoch, fabric.device))
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
-        logits, shown = predict.predict_masked(model, data.val, fabric.device, fabric.global_rank, fabric.world_size)
+        logits, shown = predict.predict_masked(trained, data.val, fabric.device, fabric.global_rank, fabric.world_size,
+                                               of_validation)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if tracked is not None:  # the main process
@@ -96,12 +97,12 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             _save_epoch(run, model, method, optimizer, fabric.strategy.precision, progress, scores)
             tracked_images.record_maps(run, epoch, model, tracked, fabric.device)
             mask_area = {"mask_area": shown.area} if shown else {}
-            run.log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), **_validation(scores), **mask_area,
-                    images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
+            log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), **_validation(scores), **mask_area,
+                images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
         fabric.barrier()
 
-    if teacher:
-        teacher.log_usage()
+    for cached in filter(None, (features, teacher)):
+        cached.log_usage()
     report("testing")
     weights.load(model, run.weights)
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
@@ -135,6 +136,13 @@ def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
                          "the old content back.")
+
+
+def _optimizer(spec: RunSpec, model: Classifier, method: Method, classes: int) -> torch.optim.Optimizer:
+    """AdamW over the trained parameters of model and method."""
+    slow = backbone_parameters(model, spec, classes)
+    groups = decay_groups(nn.ModuleList([model, method]), spec.weight_decay, slow, spec.backbone_rate)
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=True)
 
 
 def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
@@ -199,7 +207,7 @@ def _train_epoch(step: TrainStep, batches: Iterator[tuple[Batch, TeacherOutputs]
     steps = 0
     for (batch, outputs), rate in zip(batches, rates, strict=True):
         for group in step.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         for name, value in step(batch, outputs, progress).items():
             sums[name] = sums.get(name, 0.0) + value
         steps += 1

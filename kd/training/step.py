@@ -1,6 +1,7 @@
 """One optimiser step of a student: forward pass, loss terms, backward pass, update."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,6 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kd.methods import Method, TeacherOutputs
-from kd.models.base import Classifier
 from kd.torch_utils import distributed_ops
 from kd.training.batches import Batch
 from kd.training.teacher.cached_teacher import CachedTeacher
@@ -37,7 +37,8 @@ class TrainStep(NamedTuple):
         with distributed_ops.batch_norm(self.fabric.world_size):
             # Fabric converts all outputs to float32; for stages that the method does not use, that would take an
             # eighth of a step at 224 px.
-            seen = self.model(batch.images, **self.method.forward_kwargs(progress))
+            given = batch.images if batch.features is None else batch.features
+            seen = self.model(given, **self.method.forward_kwargs(progress))
             if self.teacher and self.method.live_queries:
                 outputs = {**outputs, **self.teacher.query(seen)}
             if self.method.compares_batch and self.fabric.world_size > 1:
@@ -51,10 +52,11 @@ class TrainStep(NamedTuple):
                 if parameter.requires_grad]
 
 
-def build_step(fabric: Fabric, model: Classifier, method: Method, teacher: CachedTeacher | None,
+def build_step(fabric: Fabric, model: nn.Module, method: Method, teacher: CachedTeacher | None,
                optimizer: torch.optim.Optimizer, example: tuple[Batch, TeacherOutputs] | None) -> TrainStep:
     """A step on the device and, with several processes, with gradients that are means over all of them.
 
+    model: a classifier, or its later stages where batches have features.
     example: a batch with its teacher outputs, needed by several processes only.
     """
     if fabric.world_size > 1:
@@ -79,8 +81,21 @@ def _freeze_unused(step: TrainStep, batch: Batch, outputs: TeacherOutputs) -> No
         parameter.requires_grad_(gradient is not None)
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of AdamW: weight decay for kernels and matrices, none for biases and batch-norm gains."""
+def decay_groups(model: nn.Module, weight_decay: float, slow: Iterable[nn.Parameter] = (),
+                 share: float = 1.0) -> list[dict[str, Any]]:
+    """Parameter groups of AdamW: weight decay for kernels and matrices, none for biases and batch-norm gains.
+
+    slow: parameters whose learning rate is this share of the others'; their groups have it under `share`.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
+    slower = {id(p) for p in slow} if share != 1 else set()
+    groups = _decaying([p for p in parameters if id(p) not in slower], weight_decay)
+    if slower:
+        groups += [{**group, "share": share} for group in _decaying([p for p in parameters if id(p) in slower],
+                                                                    weight_decay)]
+    return groups
+
+
+def _decaying(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]

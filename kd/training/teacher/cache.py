@@ -2,7 +2,8 @@
 
 `checkpoints/<teacher>/teacher_outputs/<digest of the key>/` holds row files (`kd.store.row_files`), one column per
 output: view v of image i, of the N images of the train split, is row v·N + i. The key is everything that a row depends
-on, in clear in `meta.json`; the number of views is not part of it. Deleting the teacher deletes its caches.
+on, in clear in `meta.json`; the number of views is not part of it. Deleting the teacher deletes its caches. Features of
+frozen stages (`kd.training.frozen_features`) lie in the same way in `checkpoints/.frozen_features/`.
 """
 
 import errno
@@ -28,6 +29,7 @@ VERSION = 2  # of the rows; part of the key
 DIRECTORY = "teacher_outputs"
 STALE = "lessons"  # caches of versions before 2: never read, in the quota like all others, the first to be removed
 EVENT, EVENT_BEFORE = "teacher_cache", "lessons"
+FROZEN = ".frozen_features"  # stands where a teacher's id does for features of frozen stages, which all runs share
 VARIABLE = "KD_LENS_TEACHER_CACHE_GB"
 QUOTA = 20.0  # GB of all caches under one root: hours of a teacher's time, and a small part of today's disks
 RESERVED = 2 * GB  # bytes of disk left free, so that weights can still be written
@@ -129,6 +131,11 @@ def find(teacher: Run, /, **part: Any) -> tuple[Path, dict[str, Any]] | None:
     return max(found, key=lambda entry: entry[0])[1:] if found else None
 
 
+def frozen_features_owner(store: Store) -> Run:
+    """The folder that the features of frozen stages are cached in, as those of a teacher are in its run's."""
+    return Run(store.path / FROZEN)
+
+
 def cache_bytes(teacher: Run) -> int:
     """Bytes on disk of all caches of one teacher."""
     return sum(folder_size(teacher.path / name) for name in (DIRECTORY, STALE))
@@ -214,8 +221,10 @@ def _unused(store: Store, student: str, own: Path) -> Iterator[Path]:
 
 
 def _teachers_in_use(store: Store, student: str) -> set[str]:
-    """Ids of teachers that a run other than `student` uses or is queued to use."""
-    return {run.spec.teacher for run in store if run.spec.teacher and run.id != student and run.is_locked()}
+    """Ids of teachers that a run other than `student` uses or is queued to use; FROZEN where one has frozen stages."""
+    using = [run.spec for run in store if (run.spec.teacher or run.spec.frozen_stages) and run.id != student
+             and run.is_locked()]
+    return {spec.teacher for spec in using if spec.teacher} | {FROZEN for spec in using if spec.frozen_stages}
 
 
 def _unreadable(directory: Path) -> bool:

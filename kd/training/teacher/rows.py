@@ -40,20 +40,26 @@ class CacheEstimate:
 
 
 def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
-    """Cache key: everything that a row depends on besides its view and its image. spec: the student's.
+    """Cache key: everything that a row depends on besides its view and its image. spec: the student's."""
+    return {"teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
+            **row_key(spec, data, device, precision)}
+
+
+def row_key(spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
+    """Part of a key that does not depend on the network: images, views and arithmetic.
 
     threads: only a run with a fixed number guarantees the last digits, so only such a run has rows of its own.
     """
     import timm
 
-    return {"version": cache.VERSION, "teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
-            "data": data.fingerprint, "decoded": image_cache.VERSION, "images": len(data.train),
-            "size": spec.image_size, **_view_key(spec), "flip": bool(spec.views) and data.info.flip,
-            "precision": precision, "device": _device_key(device), "threads": spec.threads,
+    return {"version": cache.VERSION, "data": data.fingerprint, "decoded": image_cache.VERSION,
+            "images": len(data.train), "size": spec.image_size, **view_key(spec),
+            "flip": bool(spec.views) and data.info.flip, "precision": precision, "device": _device_key(device),
+            "threads": spec.threads,
             "chunk": chunk_size(device.type), "torch": torch.__version__, "timm": timm.__version__}
 
 
-def _view_key(spec: RunSpec) -> dict[str, Any]:
+def view_key(spec: RunSpec) -> dict[str, Any]:
     """Part of the key that determines a view's pixels; the same for all runs without augmentation."""
     return {"views": augmentation.VERSION, "augmentation": spec.augmentation} if spec.views else {
         "views": 0, "augmentation": 0.0}
@@ -132,8 +138,14 @@ def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path
     run = store.find(teacher)
     if run is None or run.status != FINISHED or not run.weights.exists():
         return None
-    found = cache.find(run, version=cache.VERSION, teacher=weights.fingerprint(run.weights),
-                       data=spec.data_fingerprint, decoded=image_cache.VERSION, size=spec.image_size,
-                       **_view_key(spec), precision=resolve_precision(spec), threads=spec.threads,
+    return find_rows(run, spec, teacher=weights.fingerprint(run.weights))
+
+
+def find_rows(owner: Run, spec: RunSpec, **network: Any) -> tuple[Path, int] | None:
+    """(directory, images of the split) of the owner's cache that a run of this spec would read. network: the part of
+    the key that says which network's outputs they are."""
+    found = cache.find(owner, **network, version=cache.VERSION, data=spec.data_fingerprint,
+                       decoded=image_cache.VERSION, size=spec.image_size, **view_key(spec),
+                       precision=resolve_precision(spec), threads=spec.threads,
                        chunk=chunk_size(compute.resolve_device(spec.device)), torch=torch.__version__)
     return (found[0], found[1]["images"]) if found else None

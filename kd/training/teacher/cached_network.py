@@ -1,0 +1,165 @@
+"""Outputs of a network that is not trained, per batch: from the cache, or computed in chunks and then cached."""
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from kd.methods import TeacherOutputs
+from kd.store.row_files import Index, RowFormat
+from kd.store.runs import Run, Store
+from kd.training.batches import Batch, TrainBatches
+from kd.training.teacher.cache import OutputCache
+from kd.training.teacher.rows import chunk_size, required_rows
+
+LOOKAHEAD = 4  # chunks of images that may wait until the images without a cached row fill a chunk
+HALF_MAX = 65504.0  # the largest float16
+BatchOutputs = tuple[Batch, TeacherOutputs]
+
+
+@dataclass
+class PendingBatch:
+    """A batch with its rows [B, …] by output; missing: positions in the batch whose rows are not known yet. others:
+    outputs of other networks for it."""
+
+    batch: Batch
+    index: Index
+    rows: dict[str, Tensor]
+    missing: list[int]
+    others: TeacherOutputs = field(default_factory=dict)
+
+    def outputs(self) -> dict[str, Tensor]:
+        """Float32 outputs [B, …]; features [B, C, H, W], which are cached in half precision, in channels_last memory.
+        """
+        return {name: (rows.permute(0, 3, 1, 2) if rows.dtype == torch.float16 else rows).float()
+                for name, rows in self.rows.items()}
+
+
+class CachedNetwork:
+    """Outputs of a network that is not trained, for every batch of a run's training.
+
+    Outputs are read from a cache, or computed and written to it: the same rows, up to rounding that depends on their
+    position in a chunk. key: everything that a row depends on besides its view and its image. formats: of a row, by
+    output. event: the name under which `usage` is logged. mixed: whether the network is computed in the precision of
+    the training, or in float32.
+    """
+
+    event: str
+    mixed = True
+
+    def __init__(self, key: Mapping[str, Any], formats: Mapping[str, RowFormat], directory: Path, fabric: Fabric,
+                 log: Callable[..., None] = lambda *_, **__: None) -> None:
+        self.key, self.formats, self.fabric, self.log = key, formats, fabric, log
+        self.chunk = chunk_size(fabric.device.type)
+        self.cache = OutputCache(directory, formats, self.log_usage)
+        self.computed = 0
+
+    @abstractmethod
+    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Outputs for a chunk of images [chunk, 3, S, S], by name."""
+
+    def enable_cache(self, store: Store, student: Run, subset: Index) -> None:
+        """Read and write the cache from now on. student: the run in training, on these images of the split."""
+        self.cache.enable(store, student, self.key, required_rows(subset, student.spec, self.key["images"]))
+
+    def usage(self) -> dict[str, Any]:
+        """hits, misses, bytes and disabled, as `OutputCache`; computed: images that the network has processed."""
+        return {**self.cache.usage(), "computed": self.computed}
+
+    def log_usage(self) -> None:
+        """Log `usage`."""
+        self.log(self.event, **self.usage())
+
+    def batches(self, batches: TrainBatches, epoch: int,
+                source: Iterator[BatchOutputs] | None = None) -> Iterator[BatchOutputs]:
+        """The batches of an epoch in their order, each with its outputs. source: yields them with the outputs of
+        another network.
+
+        Some batches are fetched ahead, so that the network computes full chunks. While outputs are cached it also
+        computes the images that are in no batch of this epoch: for other seeds, others are left out.
+        """
+        pending: deque[PendingBatch] = deque()
+        for batch, others in source or without_outputs(batches, epoch, self.fabric.device):
+            pending.append(self._lookup(batch, others))
+            self._fill_missing(pending, partial=sum(len(one.index) for one in pending) >= LOOKAHEAD * self.chunk)
+            while pending and not pending[0].missing:
+                yield self.complete(pending.popleft())
+        left_out = None if self.cache.disabled else batches.rest(epoch, self.fabric.device)
+        self._fill_missing([*pending, self._lookup(left_out)] if left_out else pending, partial=True)
+        yield from map(self.complete, pending)
+
+    def complete(self, pending: PendingBatch) -> BatchOutputs:
+        """A batch none of whose rows is missing, with its outputs."""
+        return pending.batch, {**pending.others, **pending.outputs()}
+
+    def outputs_of(self, batch: Batch) -> dict[str, Tensor]:
+        """Outputs for one batch alone."""
+        pending = self._lookup(batch)
+        self._fill_missing([pending], partial=True)
+        return pending.outputs()
+
+    def _lookup(self, batch: Batch, others: TeacherOutputs | None = None) -> PendingBatch:
+        """A batch with its cached rows, on its device."""
+        index = batch.view * self.key["images"] + batch.numbers
+        rows, hit = self.cache.read(index)
+        known = {name: torch.from_numpy(values).to(self.fabric.device) for name, values in rows.items()}
+        return PendingBatch(batch, index, known, np.flatnonzero(~hit).tolist(), others or {})
+
+    def _fill_missing(self, pending: Collection[PendingBatch], partial: bool) -> None:
+        """Compute missing rows, a full chunk at a time; partial: also those that do not fill the last chunk."""
+        count = sum(len(one.missing) for one in pending)
+        while count >= self.chunk or (partial and count):
+            chosen = _first_missing(pending, self.chunk)
+            self._forward_chunk(chosen)
+            count -= sum(len(places) for _, places in chosen)
+
+    def _forward_chunk(self, chosen: list[tuple[PendingBatch, list[int]]]) -> None:
+        """One forward pass for these places of pending batches, a chunk of them at most."""
+        computed = self._chunk(torch.cat([one.batch.images[places] for one, places in chosen]))
+        lengths = [len(places) for _, places in chosen]
+        for name, rows in computed.items():
+            for (one, places), own_rows in zip(chosen, rows.split(lengths), strict=True):
+                one.rows[name][places] = own_rows
+        for one, places in chosen:
+            one.missing = one.missing[len(places):]
+        self.computed += sum(lengths)
+        if not self.cache.disabled:
+            index = np.concatenate([one.index[places] for one, places in chosen])
+            self.cache.write(index, {name: rows.cpu().numpy() for name, rows in computed.items()})
+
+    def _chunk(self, images: Tensor) -> dict[str, Tensor]:
+        """Outputs of at most a chunk of images [b, 3, S, S] as rows [b, …] in their cached format."""
+        filler = images[:1].expand(self.chunk - len(images), *images.shape[1:])
+        full = torch.cat([images, filler]).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), self.fabric.autocast() if self.mixed else nullcontext():
+            computed = self.compute(full)
+        return {name: _as_rows(computed[name][:len(images)].float(), row) for name, row in self.formats.items()}
+
+
+def without_outputs(batches: TrainBatches, epoch: int, device: torch.device) -> Iterator[BatchOutputs]:
+    """The batches of an epoch, on `device`."""
+    return ((batch, {}) for batch in batches.epoch(epoch, device))
+
+
+def _first_missing(pending: Collection[PendingBatch], count: int) -> list[tuple[PendingBatch, list[int]]]:
+    """The first `count` missing places, by batch."""
+    chosen = []
+    for one in pending:
+        if places := one.missing[:count]:
+            chosen.append((one, places))
+            count -= len(places)
+    return chosen
+
+
+def _as_rows(values: Tensor, row: RowFormat) -> Tensor:
+    if row.dtype == "float32":
+        return values.contiguous()
+    return values.permute(0, 2, 3, 1).clamp(-HALF_MAX, HALF_MAX).half().contiguous()
