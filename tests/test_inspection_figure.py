@@ -43,6 +43,14 @@ def test_the_figure_grows_with_the_stages_and_stays_inside_its_edges(stages):
         assert (edge == 255).all()
 
 
+def test_maps_too_coarse_to_tell_where_are_announced_by_row():
+    seen = sheet(1)
+    coarse = tuple(replace(row, leads=(HeatmapTile("Grad-CAM", np.eye(3)),)) for row in seen.rows)
+    assert seen.sentences == seen.notes
+    assert replace(seen, rows=(seen.rows[0], coarse[1])).sentences == (
+        *seen.notes, "Student 0: 3×3 cells: too coarse to tell where.")
+
+
 def test_twelve_stages_wrap_instead_of_shrinking():
     five, twelve = pixels(draw(sheet(5))), pixels(draw(sheet(12)))
     assert twelve.shape[0] > five.shape[0] + 200

@@ -68,6 +68,8 @@ def test_every_instant_explainer_is_shown_in_place(trio, name):
     title = EXPLAINERS[name].info.title
     assert f"Student · {title} 4×4" in {caption.removesuffix(" · blank") for caption in pictures(at)}
     assert EXPLAINERS[name].info.reading_note in words(at)
+    assert ("Teacher: 2×2 cells: too coarse to tell where" in words(at)) == any(
+        caption.startswith(f"Teacher · {title} 2×2") for caption in pictures(at))
 
 
 def test_an_earlier_stage_has_a_finer_grid(trio):

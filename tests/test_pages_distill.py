@@ -361,6 +361,7 @@ def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said
     at = page()
     captions = [image.proto.imgs[0].caption for image in at.get("image")]
     assert captions == ["image", "1 · 4×4", "2 · 2×2 · blank"]
+    assert "Stage 2: 2×2 cells: too coarse to tell where" in words(at)
     chosen = at.selectbox(key=f"probe-{student.id}")
     assert chosen.options == ["glioma", "pituitary"]
     assert "After epoch 8" in words(at)

@@ -31,10 +31,15 @@ def warn(run: Run) -> None:
         say(f"{run.id}: {warning}")
 
 
+def say_note(note: str) -> None:
+    """Print a sentence that may be empty."""
+    if note:
+        say(note)
+
+
 def say_size(reason: str) -> None:
     """Print why the working size is what it is, where it was recommended."""
-    if reason:
-        say(f"Working size {reason}")
+    say_note(reason and f"Working size {reason}")
 
 
 def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None) -> None:

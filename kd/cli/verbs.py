@@ -11,7 +11,7 @@ import pandas as pd
 from kd import datasets
 from kd.cli.places import require_places
 from kd.cli.progress import say
-from kd.cli.run_here import Result, brief, compute_here, say_size, train_here, warn
+from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
 from kd.errors import UsageError
 from kd.jobs.tasks import task
 from kd.paths import Paths
@@ -158,6 +158,7 @@ def explain(args: Namespace, store: Store) -> Result:
         cam_check.require_counterpart(args.explainer)
     explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
     explanation.save(Path(args.out))
+    say_note(explanation.coarse)
     if not args.check:
         return explanation.to_json()
     found = cam_check.check(load_model(run).model, explanation)
@@ -177,6 +178,7 @@ def layers(args: Namespace, store: Store) -> Result:
     reading = verb.read_layers(run, image, target=args.target, top=args.top)
     reading.save(Path(args.out))
     say(f"Figure: {Path(args.out) / 'layers.png'}")
+    say_note(reading.coarse)
     return reading.to_json()
 
 
@@ -189,6 +191,7 @@ def compare(args: Namespace, store: Store) -> Result:
                               explainer=args.explainer, stage=args.stage)
     comparison.save(Path(args.out))
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
+    say_note(comparison.coarse)
     return comparison.to_json() if args.json else {"models": [_compared(panel) for panel in comparison.panels]}
 
 

@@ -16,6 +16,7 @@ from kd.explainers import EXPLAINERS
 from kd.inspection import figure
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
+from kd.metrics.grids import coarse_note
 from kd.metrics.mask_statistics import collapse_warning
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
@@ -94,6 +95,12 @@ class Comparison:
     def explainer(self) -> str:
         """Name of the explainer of the teacher's map."""
         return self.teacher.explanation.explainer
+
+    @property
+    def coarse(self) -> str:
+        """A sentence on the models' maps that are too coarse to tell where; mostly empty. Not on stage maps."""
+        return coarse_note((part.role.capitalize(), one.maps[0].values.shape) for part in self.panels
+                           for one in (part.explanation, part.extra_mask) if one)
 
     @property
     def explainers(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from kd.explainers.base import stage_number
 from kd.inspection import figure
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics import classification
+from kd.metrics.grids import coarse_note
 from kd.models import cost
 from kd.progress import ShareCallback
 from kd.roles import COLOURS, STUDENT
@@ -48,9 +49,14 @@ class HeatMap:
         return f"{self.values.shape[0]}×{self.values.shape[1]}"
 
     @property
-    def label(self) -> str:
+    def place(self) -> str:
+        """`Stage 5`, or what else the map lies on."""
         names = {"stage": f"stage {self.stage + 1}", "picture": "image"}
-        return f"{names.get(self.lies_on, self.lies_on)} · {self.grid}"
+        return names.get(self.lies_on, self.lies_on)
+
+    @property
+    def label(self) -> str:
+        return f"{self.place} · {self.grid}"
 
     @property
     def key(self) -> str:
@@ -93,6 +99,11 @@ class Explanation:
     @property
     def predicted(self) -> int:
         return int(self.probabilities.argmax())
+
+    @property
+    def coarse(self) -> str:
+        """A sentence on the maps that are too coarse to tell where; mostly empty."""
+        return coarse_note((one.place, one.values.shape) for one in self.maps)
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
+from kd.metrics.grids import coarse_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,6 +70,12 @@ class FigureSpec:
     target: int
     notes: tuple[str, ...]
     protocol: str
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The notes, and which maps are too coarse to tell where."""
+        coarse = coarse_note((row.title, tile.heat.shape) for row in self.rows for tile in (*row.leads, *row.tiles))
+        return (*self.notes, *filter(None, [coarse]))
 
 
 def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP) -> bytes:
@@ -137,7 +144,7 @@ class _Layout:
 
     def _wrapped(self, left: float) -> list[list[str]]:
         """Notes in lines that fit between `left` and the margin, at 9 points."""
-        return [textwrap.wrap(note, int((self.width - MARGIN - left) / 0.07)) for note in self.sheet.notes]
+        return [textwrap.wrap(note, int((self.width - MARGIN - left) / 0.07)) for note in self.sheet.sentences]
 
     def _notes_height(self, left: float) -> float:
         """Height of colour bar and notes; infinite where the column would be too narrow to read."""

@@ -12,6 +12,7 @@ from kd.explainers.base import ExplainerInfo
 from kd.inspection import figure
 from kd.inspection.explain import HeatMap, pack, protocol_line
 from kd.metrics import classification
+from kd.metrics.grids import coarse_note
 from kd.models.receptive_field import Box
 from kd.roles import COLOURS, STUDENT
 from kd.store.files import write_bytes, write_json
@@ -114,6 +115,11 @@ class LayerReport:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         return classification.softmax(self.logits)
+
+    @property
+    def coarse(self) -> str:
+        """A sentence on the stages whose maps are too coarse to tell where; mostly empty."""
+        return coarse_note((one.stage_map.place, one.stage_map.values.shape) for one in self.stages)
 
     @property
     def predicted(self) -> int:

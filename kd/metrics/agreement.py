@@ -21,12 +21,12 @@ from kd.metrics.bootstrap import (
     scatter_back,
 )
 from kd.metrics.classification import known_values, softmax
+from kd.metrics.grids import is_coarse
 from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
 
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
 FINEST = 56  # cells a side: pixel maps are compared on the grid of an early stage, or single-pixel noise would decide
-COARSE = 16  # with fewer cells the agreement rests on a handful of numbers, which the page notes
 ROUNDS = 5  # other images that each image is compared with for the baseline
 ALL, SAME, OTHER = CASES = ("all", "same class", "other class")
 
@@ -53,7 +53,7 @@ class MapAgreement:
     def to_json(self, same_class: NDArray[np.bool_], groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Means with bootstrap intervals: over all images, those with the same predicted class [N], and the others."""
         chosen = {ALL: np.ones(len(self.blank), bool), SAME: same_class, OTHER: ~same_class}
-        return {"grid": list(self.grid), "coarse": self.grid[0] * self.grid[1] < COARSE, "images": len(self.blank),
+        return {"grid": list(self.grid), "coarse": is_coarse(self.grid), "images": len(self.blank),
                 "blank": int(self.blank.sum()),
                 **{case: self._case(pick, groups) for case, pick in chosen.items()}}
 

@@ -5,6 +5,7 @@ import streamlit as st
 from kd.inspection import colour_scale
 from kd.inspection.compare import Comparison
 from kd.inspection.layer_report import LAYER_PLOTS, LayerReport, StageResult
+from kd.metrics.grids import coarse_note
 from pages.parts.compare import roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
@@ -12,7 +13,7 @@ from pages.parts.compare.maps import class_badge
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress
 from pages.parts.shared import links
 from pages.parts.shared.format import plain
-from pages.parts.shared.images import colour_bar
+from pages.parts.shared.images import coarse, colour_bar
 
 
 def channels(comparison: Comparison, chosen: Chosen) -> None:
@@ -30,6 +31,7 @@ def _channels(comparison: Comparison, chosen: Chosen) -> None:
         view = _stage(read)
         dressed = dress(chosen)
     _tiles(view, dressed)
+    coarse(coarse_note([(view.stage_map.place, view.stage_map.values.shape)]))
     st.caption(f"{LAYER_PLOTS['channels'].reading_note} {_sum(read, view)}")
     takeaway(comparison, {"Stages": lambda: read.picture(dressed.opacity, dressed.colormap)},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)

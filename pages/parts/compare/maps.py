@@ -14,7 +14,7 @@ from pages.parts.compare.image_picker import Chosen
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress, picture
 from pages.parts.shared import links
 from pages.parts.shared.format import percent, plain
-from pages.parts.shared.images import colour_bar
+from pages.parts.shared.images import coarse, colour_bar
 
 LAYERS = {url_state.STAGE: "Stage maps", url_state.WEIGHTED: "Class-weighted"}
 FILLS = {"mean": "the mean training image", "blur": "the image itself, blurred"}  # by `mask_fill`
@@ -64,6 +64,7 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
         bare(dressed)
         for part in comparison.panels:
             _model(part, dressed)
+    coarse(comparison.coarse)
     st.caption(_seeing(comparison))
     for part in masked:
         st.caption(_shown(part))
@@ -144,6 +145,8 @@ def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str
         _weighted(read, part, dressed, framed)
     else:
         _stages(read, part, dressed, framed)
+    found = read or part.stage_maps
+    coarse(found.coarse if found else "")
     return (part.role, read) if read is not None else None
 
 

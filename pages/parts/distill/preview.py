@@ -7,11 +7,13 @@ import streamlit as st
 from kd.datasets import DataRef
 from kd.experiments.estimate import ResourceEstimate, estimate_resources
 from kd.experiments.plan import DistillSpec, plan_specs
+from kd.metrics.grids import coarse_note
 from kd.models import cost
 from kd.spec import RunSpec
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.format import count, rough, size, times, unbroken
+from pages.parts.shared.images import coarse
 
 Specs = tuple[RunSpec, RunSpec, RunSpec]
 
@@ -35,9 +37,20 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's stages")
+    coarse(coarse_note((f"Last stage of the {role}", (shown[-1].grid,) * 2)
+                       for role, shown in (("teacher", above), ("student", rows)) if shown))
     st.caption("Receptive field: side of the square of the image that one cell of the last grid depends on; "
-               f"behind a mask network, of the masked image. FLOPs of one image at {student.image_size} px.")
+               f"behind a mask network, of the masked image. {_sizes(teacher, student)}")
     return planned, about
+
+
+def _sizes(teacher: RunSpec, student: RunSpec) -> str:
+    """At which sizes the models compute."""
+    if teacher.model_size == student.model_size:
+        return f"FLOPs of one image at {student.model_size} px."
+    return (f"FLOPs of one image of {teacher.image_size} px, which the student downsamples to {student.model_size} px."
+            if teacher.model_size == teacher.image_size else
+            f"FLOPs of one image at {teacher.model_size} px (teacher) and {student.model_size} px (student).")
 
 
 def _total(role: str, spec: RunSpec, price: cost.Cost, rows: Sequence[cost.LayerRow]) -> dict[str, str]:

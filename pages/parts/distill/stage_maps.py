@@ -6,11 +6,12 @@ from pathlib import Path
 import streamlit as st
 
 from kd.inspection.overlay import colour
+from kd.metrics.grids import coarse_note
 from kd.store import probe_images
 from kd.store.files import modified
 from kd.store.groups import Distillation
 from kd.store.runs import Run
-from pages.parts.shared.images import png
+from pages.parts.shared.images import coarse, png
 
 TILE = 128  # pixels a side
 
@@ -31,6 +32,7 @@ def stage_map_panel(trio: Distillation) -> None:
     with st.grid(min_column_width=84, gap="xsmall"):
         for caption, picture in _tiles(str(trio.student.path), epoch, number, _stamp(trio.student, epoch)):
             st.image(picture, caption=caption, width="stretch", output_format="PNG", alt=caption)
+    coarse(coarse_note(_grids(trio.student, changed)))
     st.caption(f"After epoch {epoch + 1}. Channel averages, each scaled to its own range: not class-specific.")
 
 
@@ -39,6 +41,13 @@ def _newest(run: Run, changed: int) -> tuple[list[int], int] | None:
     """(labels of the images, newest epoch), looked up anew when the folder has `changed`: polls are many."""
     watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     return None if watched is None or newest is None else (watched[1].tolist(), newest[0])
+
+
+@lru_cache(maxsize=64)
+def _grids(run: Run, changed: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Every stage with the grid of its map."""
+    newest = probe_images.latest_maps(run)
+    return [(f"Stage {number}", maps.shape[1:]) for number, maps in enumerate(newest[1], 1)] if newest else []
 
 
 def _stamp(run: Run, epoch: int) -> int:

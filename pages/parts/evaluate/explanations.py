@@ -21,6 +21,7 @@ from kd.evaluation.explanation_store import (
 )
 from kd.evaluation.report import MetricRow, ModelReport
 from kd.explainers import EXPLAINERS
+from kd.metrics.grids import coarse_note
 from kd.store.runs import Run
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
@@ -28,6 +29,7 @@ from pages.parts.evaluate.request import STAGES, request_form, requested
 from pages.parts.evaluate.tables import INTERVALS, beside_chance, between, side_by_side
 from pages.parts.shared import links
 from pages.parts.shared.context import store
+from pages.parts.shared.images import coarse
 from pages.parts.shared.theme import CHART
 
 CHOICE, SEEN = "evaluate_choice", "evaluate_seen"
@@ -89,12 +91,22 @@ def _show(
              COST: lambda: _cost(result[COST], of[COST], found, names)}
     if result["notes"]:
         st.caption(" ".join(result["notes"]))
+    coarse(coarse_note(_grids(result, names)))
     there = [section for section in SECTIONS if result[section]]
     for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
         with tab:
             views[section]()
     if missing := missing_sections(result):
         st.caption(f"Not evaluated with these weights and data: {', '.join(missing)}.")
+
+
+def _grids(result: Mapping[str, Any], names: Names) -> list[tuple[str, list[int]]]:
+    """The models with the grids of their maps, as far as they were evaluated; of maps compared, the coarser grid."""
+    own = [(names.get(role, role), one["grid"]) for section in (LOCALISATION, FAITHFULNESS)
+           for role, one in (result[section] or {}).items() if "grid" in one]
+    both = [(f"teacher and {names.get(role, role)}, compared", one["grid"])
+            for role, one in ((result[AGREEMENT] or {}).get("maps", {})).items()]
+    return own or both
 
 
 def _names(result: Mapping[str, Any]) -> dict[str, str]:
@@ -124,10 +136,8 @@ def _agreement(student: Run, chosen: EvalKey, result: Mapping[str, Any], of: Map
                     "against the control; an interval that excludes 0 is significant.")
     pupils = result["maps"].values()
     grids = " and ".join(sorted({"×".join(map(str, one["grid"])) for one in pupils}))
-    coarse = " That grid is coarse: a few cells decide. Evaluate an earlier stage too." \
-        if any(one["coarse"] for one in pupils) else ""
     blank = ", ".join(f"{one['blank']} with {role}" for role, one in result["maps"].items() if one["blank"])
-    st.caption(f"Maps of the class that the teacher predicts, compared at {grids} cells.{coarse} Baseline: the same "
+    st.caption(f"Maps of the class that the teacher predicts, compared at {grids} cells. Baseline: the same "
                f"two models on {result['rounds']} different images each. Above baseline: positive is more similar, "
                f"under every measure; in brackets {INTERVALS}."
                + (f" Left out because a map is blank: {blank}." if blank else ""))
