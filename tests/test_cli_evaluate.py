@@ -47,6 +47,20 @@ def test_json_has_everything_and_posthoc_alone_means_the_mask(capsys, made):
     assert len(found["notes"]) == 2
 
 
+def test_evidence_has_its_columns_and_a_sentence_per_model(capsys, made):
+    root, student, _ = made
+    code, table, err = run(capsys, "evaluate", student, "--explainers", "sensitivity", "--evidence", "--root", root)
+    assert code == 0
+    assert set(table.split("\n")[0].split()) == {"explainer", "model", "without", "mirrored", "alone", "blurred", "ms"}
+    for role in ("teacher", "control", "student"):
+        assert f"of the {role}'s decisions, blurring its mirrored region away" in err
+    code, table, err = run(capsys, "evaluate", student, "--localisation", "--stage", "-1", "--root", root)
+    assert {"pointing", "pointing_centre", "pointing_image", "without"} <= set(table.split("\n")[0].split())
+    assert err.count("Blurring the evidence away keeps") == 3
+    code, _, err = run(capsys, "evaluate", student, "--localisation", "--stage", "x", "--root", root)
+    assert (code, "'x' is no stage" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "words", [["--explainers", "mask"], ["--mask-fidelity"], ["--mask-fidelity", "--explainers", "grad-cam"]]
 )

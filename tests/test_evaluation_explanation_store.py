@@ -7,7 +7,7 @@ from made_runs import CONTROL, TEACHER, made, made_trio, student_spec
 
 from kd.errors import UsageError
 from kd.evaluation import explanation_store
-from kd.evaluation.explanation_store import AGREEMENT, COST, LOCALISATION, POSTHOC, EvalKey
+from kd.evaluation.explanation_store import AGREEMENT, COST, EVIDENCE, LOCALISATION, POSTHOC, EvalKey
 from kd.store.files import write_json
 from kd.store.runs import Store
 
@@ -186,7 +186,27 @@ def test_posthoc_hangs_on_teacher_and_student_and_is_of_the_mask_alone(store, ex
 def test_posthoc_is_not_missed_where_it_cannot_be(store, kept):
     found = explanation_store.load_all(store, kept, CHOICE)
     assert found["post-hoc"] is None
-    assert found["sections"] == ["agreement", "localisation", "faithfulness", "cost"]
+    assert found["sections"] == ["agreement", "localisation", "evidence", "faithfulness", "cost"]
+
+
+def test_the_need_of_the_evidence_depends_on_no_explainer(store, kept):
+    key = CHOICE.stored(EVIDENCE, kept)
+    assert key == replace(MASK, limit=20).stored(EVIDENCE, kept) != CHOICE
+    needed = {"images": 3, "kept": {name: value(0.5) for name in ("without", "mirrored", "alone", "blurred")}}
+    explanation_store.save(kept, key, EVIDENCE, {"student": kept}, needed, {})
+    for choice in (CHOICE, replace(CHOICE, explainer="layer-cam", stage=-2)):
+        found = explanation_store.load_all(store, kept, choice)
+        assert found["evidence"] == {"student": needed}
+        assert explanation_store.rows(found)[-1] | dict.fromkeys(needed["kept"], 0.5) == (
+            explanation_store.rows(found)[-1])
+    assert explanation_store.choices(kept) == [CHOICE], "it belongs to the choices of the same images"
+    explanation_store.save(kept, replace(key, limit=30), EVIDENCE, {"student": kept}, needed, {})
+    assert explanation_store.choices(kept) == [CHOICE, replace(CHOICE, limit=30)]
+
+
+def test_an_explainers_own_stage_has_a_folder_of_its_own():
+    assert EvalKey("sensitivity", "default", 5).folder == "sensitivity.default.5.seed0"
+    assert EvalKey("sensitivity", -1).folder == "sensitivity.last1.all.seed0"
 
 
 def test_a_mask_that_nobody_has_is_refused_with_the_way_out(store, explained):

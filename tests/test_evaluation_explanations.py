@@ -11,10 +11,11 @@ from kd.datasets import open_dataset
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import explanation_store, predict
-from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
+from kd.evaluation.explanation_store import AGREEMENT, EVIDENCE, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
 from kd.evaluation.explanations import evaluate_explanations
 from kd.experiments.plan import plan_first_seed
 from kd.explainers import EXPLAINERS
+from kd.explanation_metrics.image_only import IMAGE_ONLY
 from kd.explanation_metrics.sanity_checks import explain_batchwise
 from kd.jobs.queue import execute
 from kd.jobs.tasks import TASKS
@@ -142,6 +143,33 @@ def test_localisation_asks_about_the_true_class_of_images_with_evidence(store, s
     said = explanation_store.load_all(store, student, EvalKey())["localisation"]["student"]
     assert said["images"] == len(told)
     assert set(said["per_class"]) == {data.classes[label] for label in data.test.labels[told]}
+
+
+def test_the_evidence_is_blurred_away_with_every_localisation_and_on_request(store, student):
+    with_scores = evaluate_explanations(store, student, agreement=False, cost=False)["explainers"]["grad-cam"]
+    said = with_scores["evidence"]
+    assert list(said) == ["teacher", "control", "student"]
+    assert said["student"]["images"] == with_scores["localisation"]["student"]["images"]
+    found = explanation_store.load_arrays(student, EvalKey().of(student).stored(EVIDENCE, student), EVIDENCE,
+                                          {"student": student})
+    assert np.nanmean(found["without"]) == pytest.approx(said["student"]["kept"]["without"]["mean"])
+    energy = with_scores["localisation"]["student"]["scores"]["energy"]
+    assert set(energy["image_only"]) == set(energy["over_image_only"]) == set(IMAGE_ONLY)
+    forgotten(Distillation(*(explanation_store.compared_runs(store, student)[role] for role in (
+        "teacher", "control", "student"))))
+    alone = evaluate_explanations(store, student, agreement=False, localisation=False, evidence=True, cost=False)
+    one = alone["explainers"]["grad-cam"]
+    assert one["evidence"] == said
+    assert one["localisation"] is None
+
+
+def test_sensitivity_is_evaluated_at_each_models_own_fine_stage(store, student):
+    found = evaluate_explanations(store, student, ("sensitivity",), agreement=False, cost=False, limit=20)
+    one = found["explainers"]["sensitivity"]
+    assert one["choice"]["stage"] == "default"
+    assert {tuple(own["grid"]) for own in one["localisation"].values()} == {(8, 8)}  # a quarter of 32 px
+    last = evaluate_explanations(store, student, ("sensitivity",), agreement=False, cost=False, limit=20, stage=-1)
+    assert last["explainers"]["sensitivity"]["localisation"]["teacher"]["grid"] != [8, 8]
 
 
 def test_a_run_without_teacher_is_judged_alone_and_says_so(store, student):
@@ -280,7 +308,8 @@ def test_grad_cam_of_the_others_is_shared_between_the_choices(store, explained, 
              progress=lambda phase, _: told.append(phase))
     assert list(dict.fromkeys(told))[1:] == [
         "Grad-CAM: localisation of the teacher", "Grad-CAM: localisation of the control",
-        "Mask: localisation of the student", "Grad-CAM: localisation of the student"]
+        "Mask: localisation of the student", *(f"Need of the evidence of the {role}" for role in (
+            "teacher", "control", "student")), "Grad-CAM: localisation of the student"]
     monkeypatch.setattr(predict, "load", lambda *_: pytest.fail("a model was loaded"))
     teacher = store[explained.spec.teacher]
     assert evaluate_explanations(store, teacher, limit=8, agreement=False, cost=False)["explainers"]["grad-cam"][

@@ -113,7 +113,8 @@ def test_saved_files_hold_what_was_found(store, tmp_path):
     assert said["teacher"]["grad-cam"]["class_specific"] is True
     with np.load(paths["maps.npz"]) as stored:
         depth = len(found.student.stage_maps.maps)
-        assert len(stored.files) == 1 + 3 + 2 * depth
+        assert len(stored.files) == 1 + 3 + 1 + 2 * depth
+        assert np.array_equal(stored["teacher_sensitivity_layer02"], found.teacher.sensitivity.maps[0].values)
         last = f"student_stage-maps_layer{depth:02d}"
         assert np.array_equal(stored[last], found.student.stage_maps.maps[-1].values)
     assert paths["comparison.png"].read_bytes().startswith(b"\x89PNG")
@@ -125,6 +126,19 @@ def test_an_unfinished_student_is_compared_and_said_to_be_unfinished(store):
     student = made(store, replace(student_spec(teacher), seed=3), finished=False)
     student.log("cancelled")
     assert any("is cancelled" in note for note in compare(store, student, picture(), repeats=1).notes)
+
+
+def test_the_teacher_has_a_sensitivity_map_beside_the_chosen_one(store):
+    _, _, student = made_trio(store)
+    found = compare(store, student, picture(), repeats=1)
+    assert [one.explainer for one in found.teacher.main_maps] == ["grad-cam", "sensitivity"]
+    assert all(len(part.main_maps) == 1 for part in (found.control, found.student))
+    alone = explain(found.teacher.explanation.run, picture(), "sensitivity", found.target, repeats=1)
+    assert np.array_equal(found.teacher.sensitivity.maps[0].values, alone.maps[0].values)
+    assert found.to_json()["teacher"]["sensitivity"]["maps"][0]["stage"] == 1
+    chosen = compare(store, student, picture(), repeats=1, explainer="sensitivity")
+    assert chosen.teacher.sensitivity is None, "it is not asked twice"
+    assert [part.explanation.maps[0].grid for part in chosen.panels] == ["8×8"] * 3
 
 
 def test_another_explainer_and_stage_are_asked_of_all(store):
@@ -204,9 +218,10 @@ def test_grad_cam_stands_in_where_a_model_has_no_mask_and_everything_says_so(sto
     assert "grad-cam" not in said["teacher_to_student"]
     sheet = found.figure_spec()
     assert [[tile.label for tile in row.leads] for row in sheet.rows] == [
-        ["Grad-CAM · 4×4"], ["Grad-CAM · 8×8"], ["Mask · 32×32"]]
+        ["Grad-CAM · 4×4", "Sensitivity · 8×8"], ["Grad-CAM · 8×8"], ["Mask · 32×32"]]
     assert sheet.notes[0].startswith("Grad-CAM, for “none”: Bright")
     assert sheet.notes[1].startswith("Mask: Bright")
+    assert sheet.notes[2].startswith("Sensitivity, for “none”: Bright where the answer is sensitive")
 
 
 def test_the_figure_has_the_mask_beside_the_map_and_says_what_it_costs(store):

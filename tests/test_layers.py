@@ -30,7 +30,8 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
 WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops", "torch_utils.overrides",
-              "torch_utils.resize", "torch_utils.rng", "metrics.inpainting", "datasets.tensors", "models", "methods",
+              "torch_utils.resize", "torch_utils.rng", "torch_utils.smoothing", "metrics.inpainting",
+              "datasets.tensors", "models", "methods",
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
               "training.frozen_features", "training.loop", "training.step", "training.tracked_images",

@@ -86,7 +86,8 @@ def test_a_link_opens_exactly_this_view(trio, warm):
 def test_all_models_and_every_layer_are_shown_with_their_grid(trio):
     captions = list(pictures(page(run=trio.student.id)))
     assert captions[0] == "Image"
-    assert [caption.split(" · ")[0] for caption in captions[1:4]] == ["Teacher", "Control", "Student"]
+    assert [caption.split(" · ")[0] for caption in captions[1:5]] == ["Teacher", "Teacher", "Control", "Student"]
+    assert captions[2] == "Teacher · Sensitivity 8×8"
     layers = [caption for caption in captions if caption.startswith("Stage")]
     assert [layer.removesuffix(" · blank") for layer in layers] == ["Stage 1 · 16×16", "Stage 2 · 8×8", "Stage 3 · 4×4"]
 
@@ -172,8 +173,8 @@ def test_times_stand_with_their_protocol_and_probabilities_with_the_truth(trio):
     at = page(run=trio.student.id)
     frame = at.table[0].value
     assert [cell.replace("\u00a0", " ") for cell in frame[""]] == [
-        "Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM", "Control · stage maps",
-        "Student · forward", "Student · Grad-CAM", "Student · stage maps"]
+        "Teacher · forward", "Teacher · Grad-CAM", "Teacher · Sensitivity", "Control · forward", "Control · Grad-CAM",
+        "Control · stage maps", "Student · forward", "Student · Grad-CAM", "Student · stage maps"]
     assert set(frame["n"]) == {"5"}
     assert "after one warm-up round" in words(at)
     chart = json.loads(at.get("plotly_chart")[0].proto.spec)

@@ -48,7 +48,8 @@ def rows(at: AppTest) -> list[str]:
 
 
 MASKED = ["Student · Mask 32×32", "Masked input of the student"]
-USUAL = ["Image", "Teacher · Grad-CAM 1×1", "Control · Grad-CAM 4×4", "Student · Grad-CAM 4×4"]
+USUAL = ["Image", "Teacher · Grad-CAM 1×1", "Teacher · Sensitivity 8×8", "Control · Grad-CAM 4×4",
+         "Student · Grad-CAM 4×4"]
 
 
 def test_the_mask_and_what_it_leaves_stand_beside_the_maps(trio):
@@ -69,19 +70,20 @@ def test_the_mask_has_its_row_among_the_costs(trio):
 
 def test_the_mask_stays_beside_another_explainer(trio):
     at = page(run=trio.student.id, explainer="hires-cam")
-    assert captions(at)[3:] == ["Student · HiResCAM 4×4", *MASKED]
+    assert captions(at)[4:] == ["Student · HiResCAM 4×4", *MASKED]
     at.toggle(key="compare_values").set_value(True).run()
     assert not at.exception
     heat = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    assert sum(figure["data"][0]["type"] == "heatmap" for figure in heat) == 3 + 1 + 3
+    assert sum(figure["data"][0]["type"] == "heatmap" for figure in heat) == 4 + 1 + 3
 
 
 def test_asked_by_the_mask_the_others_show_grad_cam_and_say_so(trio):
     at = page(run=trio.student.id, explainer="mask")
     assert at.selectbox(key="compare_explainer").value == "mask"
-    assert captions(at) == [*USUAL[:3], *MASKED]
-    assert rows(at) == ["Teacher · forward", "Teacher · Grad-CAM", "Control · forward", "Control · Grad-CAM",
-                        "Control · stage maps", "Student · forward", "Student · Mask", "Student · stage maps"]
+    assert captions(at) == [*USUAL[:4], *MASKED]
+    assert rows(at) == ["Teacher · forward", "Teacher · Grad-CAM", "Teacher · Sensitivity", "Control · forward",
+                        "Control · Grad-CAM", "Control · stage maps", "Student · forward", "Student · Mask",
+                        "Student · stage maps"]
     assert "Grad-CAM is shown for models without a mask" in words(at)
     assert not [box for box in at.selectbox if box.key == "compare_stage"], "it lies on the picture"
 

@@ -66,7 +66,8 @@ def test_every_instant_explainer_is_shown_in_place(trio, name):
     at = page(run=trio.student.id, image="1", explainer=name)
     assert not at.error, [error.value for error in at.error]
     title = EXPLAINERS[name].info.title
-    assert f"Student · {title} 4×4" in {caption.removesuffix(" · blank") for caption in pictures(at)}
+    grid = "8×8" if name == "sensitivity" else "4×4"
+    assert f"Student · {title} {grid}" in {caption.removesuffix(" · blank") for caption in pictures(at)}
     assert EXPLAINERS[name].info.reading_note in words(at)
     assert ("Teacher: 2×2 cells: too coarse to tell where" in words(at)) == any(
         caption.startswith(f"Teacher · {title} 2×2") for caption in pictures(at))
@@ -76,6 +77,20 @@ def test_an_earlier_stage_has_a_finer_grid(trio):
     at = choose(page(run=trio.student.id, explainer="layer-cam"), "selectbox", "compare_stage", -2)
     assert any(caption.startswith("Student · LayerCAM 8×8") for caption in pictures(at))
     assert one(at.query_params["stage"]) == "-2"
+
+
+def test_an_explainer_with_a_stage_of_its_own_opens_at_it_and_can_be_asked_for_another(trio):
+    at = choose(page(run=trio.student.id), "selectbox", "compare_explainer", "sensitivity")
+    assert at.selectbox(key="compare_stage").value == 0
+    assert at.selectbox(key="compare_stage").options[0].startswith("Stage 2 of 3")
+    assert [caption for caption in pictures(at) if "Sensitivity" in caption] == [
+        f"{role} · Sensitivity 8×8" for role in ("Teacher", "Control", "Student")]
+    choose(at, "selectbox", "compare_stage", -1)
+    assert one(at.query_params["stage"]) == "-1"
+    assert any(caption.startswith("Student · Sensitivity 4×4") for caption in pictures(at))
+    back = choose(at, "selectbox", "compare_explainer", "grad-cam")
+    assert back.selectbox(key="compare_stage").value == 0
+    assert "stage" not in back.query_params
 
 
 def test_the_whole_view_is_in_the_address_and_comes_back(trio, second):
@@ -132,7 +147,7 @@ def test_values_under_the_pointer_are_those_of_the_maps_own_grid(trio):
     at = choose(page(run=trio.student.id, image="0"), "toggle", "compare_values", True)
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     heat = [figure for figure in figures if figure["data"][0]["type"] == "heatmap"]
-    assert len(heat) == 3 + 3
+    assert len(heat) == 4 + 3
     assert heat[0]["layout"]["images"][0]["source"].startswith("data:image/png;base64,")
 
 

@@ -127,12 +127,19 @@ def test_asking_puts_it_on_the_queue_and_cancel_takes_it_off(idle, real, monkeyp
 
 def test_agreement_faithfulness_localisation_and_cost_are_shown_with_chance(real):
     at = page(run=real.student.id)
-    assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Faithfulness", "Cost"]
-    agreement, localisation, faithfulness, cost = (tab.table[0].value for tab in at.tabs)
+    assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Evidence", "Faithfulness", "Cost"]
+    agreement, localisation, evidence, faithfulness, cost = (tab.table[0].value for tab in at.tabs)
     assert {"Baseline", "Centre-Gaussian baseline", "Above baseline"} <= set(agreement)
     assert set(agreement["Model"]) == {"Control", "Student"}
     assert set(localisation["Model"]) == {"Teacher", "Control", "Student"}
-    assert "Area baseline" in localisation
+    assert {"Area baseline", "Centre-Gaussian baseline", "Image alone", "Above the best"} <= set(localisation)
+    assert localisation["Image alone"].str.contains("brightness|darkness").all()
+    assert set(evidence["Model"]) == {"Teacher", "Control", "Student"}
+    assert {"Without the evidence", "Without its mirrored region", "Evidence alone", "All blurred",
+            "Hang on the evidence"} <= set(evidence)
+    for tab in at.tabs[1:3]:
+        said = next(block.value for block in tab.markdown if "need the evidence" in block.value)
+        assert said.count("Blurring the evidence away keeps") == 3
     assert "Random map" in faithfulness
     assert "explanation ÷ forward pass" in list(cost.iloc[:, 0])
     assert any(line.startswith("latency") for line in at.table[0].value.iloc[:, 0])
@@ -207,8 +214,8 @@ def test_an_explained_student_has_the_mask_and_its_parts_chosen(masked):
 
 def test_posthoc_agreement_stands_beside_random_and_the_teachers_maps(masked):
     at = page(run=masked.student.id)
-    assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Post-hoc", "Cost"]
-    agreement, localisation, posthoc, cost = at.tabs
+    assert [tab.label for tab in at.tabs] == ["Agreement", "Localisation", "Evidence", "Post-hoc", "Cost"]
+    agreement, localisation, _, posthoc, cost = at.tabs
     assert set(agreement.table[0].value["Model"]) == {"Control, Grad‑CAM", "Student, Mask"}
     assert set(localisation.table[0].value["Model"]) == {"Teacher, Grad‑CAM", "Control, Grad‑CAM", "Student, Mask"}
     assert any(name.startswith("Student,\u00a0Mask") for name in cost.table[0].value)
@@ -257,9 +264,10 @@ def test_changed_weights_make_the_judgement_stale(real):
     try:
         real.teacher.weights.write_bytes(content + b"\0")
         at = page(run=real.student.id)
-        assert [tab.label for tab in at.tabs] == ["Localisation", "Faithfulness"]  # the student's and control's own
-        assert ("Not evaluated with these weights and data: agreement, cost, localisation of the teacher, faithfulness "
-                "of the teacher.") in words(at)
+        # the student's and control's own
+        assert [tab.label for tab in at.tabs] == ["Localisation", "Evidence", "Faithfulness"]
+        assert ("Not evaluated with these weights and data: agreement, cost, localisation of the teacher, evidence of "
+                "the teacher, faithfulness of the teacher.") in words(at)
     finally:
         real.teacher.weights.write_bytes(content)
 

@@ -29,6 +29,7 @@ from kd.experiments.results import (
     test_predictions,
 )
 from kd.experiments.working_size import CHOSEN, with_sizes
+from kd.explainers import DEFAULT_STAGE, StageChoice
 from kd.inspection.compare import Comparison
 from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
@@ -117,10 +118,11 @@ class Experiment:
         return datasets.open_dataset(spec.data, spec.image_size, self.store.paths)
 
     def compare(self, image: ImageLike, target: int | str | None = None, explainer: str = "grad-cam",
-                stage: int = -1, seed: int | None = None) -> Comparison:
+                stage: StageChoice = DEFAULT_STAGE, seed: int | None = None) -> Comparison:
         """Teacher, control and student on one image: their maps, probabilities and times; shows itself in a notebook.
 
         image: a path, a PIL image or an array. target: a class's number or name, by default the teacher's prediction.
+        stage: of every model, from 0, or from the end where negative; by default the explainer's own.
         seed: which student, by default the first. Raises UsageError.
         """
         students = {student.spec.seed: student for _, student in self.series.pairs}

@@ -14,7 +14,7 @@ from torch import nn
 from kd.api.images import ImageLike, as_image
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, Maps, explainer_for
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Maps, explainer_for
 from kd.explainers.base import stage_number
 from kd.inspection import figure
 from kd.inspection.explain import HeatMap, pack
@@ -105,21 +105,23 @@ def _label(one: HeatMap) -> str:
 
 
 def explain(model: nn.Module | Run, image: ImageLike, explainer: str = "grad-cam", target: int | str | None = None,
-            stage: int | str | None = -1) -> HeatMaps:
+            stage: int | str | None = DEFAULT_STAGE) -> HeatMaps:
     """Heat maps of one image by one model.
 
     model: a torch module, which is wrapped as `kd.wrap` does by default; what `kd.wrap` returned; or a run, such as
     `kd.distill(…).student`. image: a path, a PIL image or an array (`ImageLike`). explainer: a name in
-    `kd.explainers.EXPLAINERS`, such as grad-cam, layer-cam, score-cam, integrated-gradients, occlusion or stage-maps.
-    target: a class's number or name, by default the predicted one. stage: its number from 0, or from the end where
-    negative, or its name; None for all. Nothing of the model is changed. Raises UsageError.
+    `kd.explainers.EXPLAINERS`, such as grad-cam, sensitivity, layer-cam, score-cam, integrated-gradients, occlusion or
+    stage-maps. target: a class's number or name, by default the predicted one. stage: its number from 0, or from the
+    end where negative, or its name; by default the explainer's own (the last; of sensitivity that with a reduction of
+    4); None for all. Nothing of the model is changed. Raises UsageError.
     """
     EXPLAINERS[explainer]
     subject, label, classes, size = _opened(model)
     if explainer_for(explainer, subject) != explainer:
         raise UsageError(f"{label} has no {explainer}: only a student that was distilled with medtex has one. "
                          "Explain it by another explainer, such as grad-cam.")
-    numbers = _numbers(subject, stage) if EXPLAINERS[explainer].info.grid == "stage" else [len(subject.stages) - 1]
+    on_stage = EXPLAINERS[explainer].info.grid == "stage"
+    numbers = _numbers(subject, explainer, stage) if on_stage else [len(subject.stages) - 1]
     pixels = as_image(image, size)
     tensor = to_tensor(pixels[None], subject.mean.device)
     with torch.no_grad():
@@ -141,11 +143,13 @@ def _opened(model: nn.Module | Run) -> tuple[Classifier, str, tuple[str, ...], i
     return wrapped, type(wrapped.net).__name__, wrapped.classes, wrapped.size
 
 
-def _numbers(model: Classifier, stage: int | str | None) -> Sequence[int]:
+def _numbers(model: Classifier, explainer: str, stage: int | str | None) -> Sequence[int]:
     """Stages counted from 0. Raises UsageError when the model has none of this number or name."""
     names = [one.name for one in model.stages]
     if stage is None:
         return range(len(names))
+    if stage == DEFAULT_STAGE and stage not in names:
+        return [EXPLAINERS[explainer].stage_of(model)]
     if isinstance(stage, str):
         if stage not in names:
             raise UsageError(f"There is no stage {stage!r}. This model has {', '.join(names)}.")

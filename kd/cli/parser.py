@@ -24,7 +24,16 @@ BY_FORECAST = {"image_size": "the largest up to 224 px whose training takes no m
 Arguments = dict[str, dict[str, Any]]
 
 
-STAGE: Arguments = {"--stage": {"type": int, "default": -1, "help": "Which stage, from 0; default: the last."}}
+def _stage(text: str) -> int | str:
+    """A stage's number, or the explainer's own."""
+    try:
+        return text if text == "default" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no stage: give its number, or default") from None
+
+
+STAGE: Arguments = {"--stage": {"type": _stage, "default": "default", "metavar": "STAGE", "help": "Which stage, from "
+                    "0, or from the end where negative; default: the last, but for sensitivity that of stride 4."}}
 
 
 HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."}, **STAGE}
@@ -35,6 +44,8 @@ EVALUATE: Arguments = {
                      "default their agreement and localisation."},
     "--agreement": {"action": "store_true", "help": "Agreement of teacher's and student's maps, above a baseline."},
     "--localisation": {"action": "store_true", "help": "Localisation of the evidence, where the data set has it."},
+    "--evidence": {"action": "store_true", "help": "Whether the models need the evidence: decisions kept without it, "
+                   "without its mirrored region and by it alone; comes with --localisation."},
     "--mask-fidelity": {"action": "store_true", "help": "Post-hoc agreement of the mask (--explainers mask): the "
                         "teacher's predictions inside the mask and outside, beside the teacher's own maps and random "
                         "masks of the same area."},

@@ -117,8 +117,8 @@ def evaluate(args: Namespace, store: Store) -> Result:
 
     run = store[args.run]
     result = {"run": run.id, **verb.evaluate(run, store)}
-    sections = {"agreement": args.agreement, "localisation": args.localisation, "posthoc": args.mask_fidelity,
-                "faithfulness": args.faithfulness}
+    sections = {"agreement": args.agreement, "localisation": args.localisation, "evidence": args.evidence,
+                "posthoc": args.mask_fidelity, "faithfulness": args.faithfulness}
     if not args.explainers and not any(sections.values()):
         return result
     found = _evaluated(store, run, args, sections)
@@ -132,16 +132,21 @@ def evaluate(args: Namespace, store: Store) -> Result:
 def _evaluated(store: Store, run: Run, args: Namespace, sections: dict[str, bool]) -> Result:
     """Results by explainer, after computing the requested sections."""
     from kd.evaluation import explanation_store
+    from kd.evaluation.evidence_sentence import evidence_sentences
+    from kd.explainers import stage_key
 
     usual = explanation_store.MASK if args.mask_fidelity else explanation_store.FALLBACK
     names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
     explanation_store.require_mask(explanation_store.compared_runs(store, run), names, args.mask_fidelity)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
-    choice = {"stage": args.stage, "limit": args.limit, "seed": args.seed}
-    compute_here(task(run, "appraisal"), store, {"explainers": names, **choice, **sections})
-    found = {name: explanation_store.load_all(store, run, explanation_store.EvalKey(name, **choice)) for name in names}
-    for note in dict.fromkeys(note for one in found.values() if one for note in one["notes"]):
+    images = {"limit": args.limit, "seed": args.seed}
+    compute_here(task(run, "appraisal"), store, {"explainers": names, "stage": args.stage, **images, **sections})
+    keys = {name: explanation_store.EvalKey(name, stage_key(name, args.stage), **images) for name in names}
+    found = {name: explanation_store.load_all(store, run, key) for name, key in keys.items()}
+    there = [one for one in found.values() if one]
+    said = (text for one in there for text in evidence_sentences(one[explanation_store.EVIDENCE]).values())
+    for note in dict.fromkeys((*(note for one in there for note in one["notes"]), *said)):
         say(note)
     return found
 
@@ -198,7 +203,8 @@ def compare(args: Namespace, store: Store) -> Result:
 def _compared(panel: Any) -> Result:
     """One model's row of the printed table; the figure's folder has every number."""
     shown = panel.explanation
-    times = {f"{one.explainer}, ms": f"{1000 * one.timing.median:.1f}" for one in panel.explanations}
+    times = {f"{one.explainer}, ms": f"{1000 * one.timing.median:.1f}" for one in panel.explanations
+             if one is not panel.sensitivity}
     return {"": panel.role, "model": panel.label, "predicted": shown.classes[shown.predicted],
             f"p({shown.classes[shown.target]})": f"{shown.probabilities[shown.target]:.3f}",
             "parameters": f"{shown.parameters:,}", "FLOPs": f"{shown.flops:,}", **times}

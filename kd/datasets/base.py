@@ -101,11 +101,12 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for JSON: classes, counts per split, size, caveats and the report."""
+        """Plain values for JSON: classes, counts per split, size, caveats, flip (see DatasetInfo) and the report."""
         return {"reference": self.reference, "name": self.name, "title": self.info.title,
                 "classes": list(self.classes), "size": self.size,
                 "counts": {part: split.counts(len(self.classes)) for part, split in self.splits.items()},
-                "caveats": list(self.info.caveats), "skipped": [list(pair) for pair in self.report.skipped],
+                "caveats": list(self.info.caveats), "flip": self.info.flip,
+                "skipped": [list(pair) for pair in self.report.skipped],
                 "notes": list(self.report.notes), "warnings": list(self.report.warnings)}
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import predict
 from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
-from kd.explainers import EXPLAINERS, explainer_for
+from kd.explainers import EXPLAINERS, StageChoice, explainer_for
 from kd.explanation_metrics import faithfulness, localisation
 from kd.explanation_metrics.sanity_checks import explain_batchwise
 from kd.metrics.bootstrap import stratified_sample
@@ -43,10 +44,11 @@ class EvalContext:
 
     def __post_init__(self) -> None:
         self.index = stratified_sample(self.test.labels, self.choice.limit, self.choice.seed)
-        self._heat: dict[tuple[str, str, int, str], Heat] = {}
+        self._heat: dict[tuple[str, str, StageChoice, str], Heat] = {}
         self.models: dict[str, Classifier] = self.before.models if self.before else {}
         self._logits: dict[str, NDArray[np.float32]] = self.before._logits if self.before else {}
         self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
+        self._image_only: dict[str, localisation.Scores] = self.before._image_only if self.before else {}
         self.before = None
 
     @property
@@ -75,6 +77,18 @@ class EvalContext:
         """Evidence masks [m, S, S] of these images."""
         assert self.test.evidence is not None, "there are no masks"
         return np.asarray(self.test.evidence[self.index[self.evidence]])
+
+    @property
+    def stage(self) -> StageChoice:
+        """The stage to explain."""
+        return cast(StageChoice, self.choice.stage)
+
+    @property
+    def image_only(self) -> dict[str, localisation.Scores]:
+        """Localisation of the maps that no model has seen, on the images with evidence."""
+        if not self._image_only:
+            self._image_only.update(localisation.image_only_scores(self.images[self.evidence], self.evidence_masks))
+        return self._image_only
 
     def groups_of(self, positions: NDArray[np.int64]) -> list[str] | None:
         """Patients of some of the images, where they are known."""
@@ -110,14 +124,14 @@ class EvalContext:
             return self.labels
         return self.logits(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
 
-    def heatmaps(self, role: str, kind: str, explainer: str = "", stage: int | None = None) -> Heat:
+    def heatmaps(self, role: str, kind: str, explainer: str = "", stage: StageChoice | None = None) -> Heat:
         """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once.
 
         explainer, stage: other than the choice's.
         """
-        name, stage = explainer or self.explainer_name(role), self.choice.stage if stage is None else stage
+        name, stage = explainer or self.explainer_name(role), self.stage if stage is None else stage
         if (role, name, stage, kind) not in self._heat:
-            usual = (name, stage) == (self.explainer_name(role), self.choice.stage)
+            usual = (name, stage) == (self.explainer_name(role), self.stage)
             self._explain(role, name, stage, self._wanted(kind) if usual else [kind])
         return self._heat[role, name, stage, kind]
 
@@ -126,7 +140,7 @@ class EvalContext:
         further = (AGREEMENT, *(LOCALISATION,) * bool(len(self.evidence))) if POSTHOC in self.kinds else ()
         return sorted({kind, *further} | self.kinds & set(KINDS))
 
-    def _explain(self, role: str, name: str, stage: int, kinds: list[str]) -> None:
+    def _explain(self, role: str, name: str, stage: StageChoice, kinds: list[str]) -> None:
         """Compute the maps for several kinds of target. Most have the same class for an image: no map is made twice."""
         explainer, count = EXPLAINERS[name], len(self.index)
         targets = np.stack([self.targets(role, one) if explainer.info.class_specific else 0 * self.labels

@@ -1,16 +1,25 @@
 """Results of an evaluation of explanations as table rows with baseline and interval, without torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, PER_MODEL, POSTHOC, Arrays
+from kd.evaluation.explanation_store import (
+    AGREEMENT,
+    COST,
+    EVIDENCE,
+    FAITHFULNESS,
+    LOCALISATION,
+    PER_MODEL,
+    POSTHOC,
+    Arrays,
+)
 from kd.evaluation.report import BYTES, COUNT, NUMBER, SECONDS, SHARE, TIMES, MetricRow
 from kd.roles import STUDENT
 
-GAIN_VS_CONTROL, MASK_VS_OTHERS = "gain", "mask over others"
+GAIN_VS_CONTROL, MASK_VS_OTHERS, VS_BASELINES = "gain", "mask over others", "localisation over baselines"
 BINS = 12
 # measure -> (name, unit, whether a small value is the good one)
 NAMES = {
@@ -23,22 +32,31 @@ NAMES = {
     "auprc": ("average precision", SHARE, False),
     "insertion": ("insertion", SHARE, False), "deletion": ("deletion ↓", SHARE, True), "road": ("ROAD", SHARE, False),
     "drop": ("average drop ↓", SHARE, True), "increase": ("confidence increase", SHARE, False),
+    "without": ("decisions kept without the evidence ↓", SHARE, True),
+    "mirrored": ("decisions kept without its mirrored region", SHARE, False),
+    "alone": ("decisions kept by the evidence alone", SHARE, False),
+    "blurred": ("decisions kept by the blurred image", SHARE, False),
     "kept": ("same prediction inside the mask", SHARE, False), "left": ("same prediction outside ↓", SHARE, True),
 }
 # The maps of the post-hoc agreement.
 MAPS = {"mask-soft": "soft mask, the student's input", "mask": "mask, cut to its area", "grad-cam": "Grad-CAM",
         "layer-cam": "LayerCAM", "gradient-shap": "GradientSHAP", "centre": "centre of the image", "random": "random"}
+# The baselines of localisation, none of which has seen a model.
+BASELINES = {"area": "area", "centre": "centre", "brightness": "brightness", "brightness-centre": "brightness × centre",
+             "darkness": "darkness", "darkness-centre": "darkness × centre"}
 
 
 def rows(found: Mapping[str, Any]) -> list[MetricRow]:
     """Rows of all results of `kd.evaluation.explanation_store.load_all`; what was not computed is left out.
 
     chance: the baseline: agreement of the same two models on different images; the evidence's share of the image
-    (localisation); a random map (post-hoc, faithfulness). centre: a centred Gaussian map. of: the explainer used; for
-    post-hoc agreement a key of MAPS, and for MASK_VS_OTHERS the map that the mask is compared with.
+    (localisation); decisions kept without the mirrored region, or of the blurred image (evidence); a random map
+    (post-hoc, faithfulness). centre: a centred Gaussian map. of: the explainer used; for post-hoc agreement a key of
+    MAPS, for MASK_VS_OTHERS the map that the mask is compared with, and for VS_BASELINES a key of BASELINES.
     """
     made = [*_agreement(found), *_gain(found), *_localisation(found), *_faithfulness(found), *_cost(found)]
-    return [*(replace(row, of=found["models"][row.role]["explainer"]) for row in made), *_posthoc(found), *_over(found)]
+    return [*(replace(row, of=found["models"][row.role]["explainer"]) for row in made), *_vs_baselines(found),
+            *_evidence(found), *_posthoc(found), *_over(found)]
 
 
 def _agreement(found: Mapping[str, Any]) -> Iterator[MetricRow]:
@@ -57,6 +75,31 @@ def _localisation(found: Mapping[str, Any]) -> Iterator[MetricRow]:
     for role, own in (found[LOCALISATION] or {}).items():
         for score, one in own.get("scores", {}).items():
             yield _row(LOCALISATION, score, role, one["value"], own["area"], one["centre"], one["over_area"])
+
+
+def _vs_baselines(found: Mapping[str, Any]) -> Iterator[MetricRow]:
+    for role, own in (found[LOCALISATION] or {}).items():
+        for score, one in own.get("scores", {}).items():
+            scores = {"area": own["area"], "centre": one["centre"], **one.get("image_only", {})}
+            over = {"area": one["over_area"], "centre": one["over_centre"], **one.get("over_image_only", {})}
+            for name, value in scores.items():
+                yield replace(_row(VS_BASELINES, score, role, one["value"], value, None, over[name]), of=name)
+
+
+def best_baseline(made: Iterable[MetricRow]) -> MetricRow | None:
+    """The row with the highest baseline among rows of VS_BASELINES; None where none has one."""
+    known = [row for row in made if row.chance is not None]
+    return max(known, key=lambda row: row.chance or 0.0, default=None)
+
+
+def _evidence(found: Mapping[str, Any]) -> Iterator[MetricRow]:
+    nothing = dict.fromkeys(("mean", "low", "high"))
+    for role, own in (found.get(EVIDENCE) or {}).items():
+        for name, one in own.get("kept", {}).items():
+            other = {"without": "mirrored", "alone": "blurred"}.get(name)
+            over = nothing if other is None else own[
+                "mirrored_minus_without" if name == "without" else "alone_minus_blurred"]
+            yield _row(EVIDENCE, name, role, one, own["kept"][other]["mean"] if other else None, None, over)
 
 
 def _faithfulness(found: Mapping[str, Any]) -> Iterator[MetricRow]:
@@ -110,9 +153,11 @@ def _cost(found: Mapping[str, Any]) -> Iterator[MetricRow]:
 
 def missing_sections(found: Mapping[str, Any]) -> list[str]:
     """Sections that are missing for this choice, never computed or out of date, in words."""
-    own = [f"{section} of the {role}" for section in PER_MODEL if found[section] for role in found["models"]
+    own = [f"{section} of the {role}" for section in PER_MODEL if found.get(section) for role in found["models"]
            if role not in found[section]]
-    return [*(section for section in found["sections"] if not found[section]), *own]
+    no_masks = any(not one.get("images") for one in (found[LOCALISATION] or {}).values())
+    missing = [*(section for section in found["sections"] if not found[section]), *own]
+    return [section for section in missing if not (no_masks and section.startswith(EVIDENCE))]
 
 
 def latencies(made: list[MetricRow]) -> list[MetricRow]:

@@ -24,9 +24,11 @@ from kd.store.groups import control_of
 from kd.store.runs import FINISHED, Run, Store
 
 VERSION = 1  # increase it when a number changes its meaning: earlier results are then computed again
-AGREEMENT, LOCALISATION, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
-    "agreement", "localisation", "post-hoc", "faithfulness", "cost")
-PER_MODEL = (LOCALISATION, FAITHFULNESS)  # sections of one model, kept with it and shared by all its students
+AGREEMENT, LOCALISATION, EVIDENCE, POSTHOC, FAITHFULNESS, COST = SECTIONS = (
+    "agreement", "localisation", "evidence", "post-hoc", "faithfulness", "cost")
+# sections of one model, kept with it and shared by all its students
+PER_MODEL = (LOCALISATION, EVIDENCE, FAITHFULNESS)
+ANY = "any"  # in place of the explainer, of a section that depends on none
 MASK, FALLBACK = "mask", "grad-cam"  # the explainer that only a masked student has, and its replacement for others
 MODEL = "model"  # the role of a run without a teacher, which is evaluated alone
 
@@ -35,11 +37,11 @@ Arrays = dict[str, Any]  # NDArrays; Any, or savez's own keywords confuse the ty
 
 @dataclass(frozen=True)
 class EvalKey:
-    """Key of an evaluation: explainer, stage (from 0, or from the end where negative), at most `limit` test images (0:
-    all), drawn per class with `seed`."""
+    """Key of an evaluation: explainer, stage (from `kd.explainers.stage_key`), at most `limit` test images (0: all),
+    drawn per class with `seed`."""
 
     explainer: str = "grad-cam"
-    stage: int = -1
+    stage: int | str = -1
     limit: int = 0
     seed: int = 0
 
@@ -49,7 +51,8 @@ class EvalKey:
 
     @property
     def folder(self) -> str:
-        stage = f"stage{self.stage}" if self.stage >= 0 else f"last{-self.stage}"
+        stage = self.stage if isinstance(self.stage, str) else (
+            f"stage{self.stage}" if self.stage >= 0 else f"last{-self.stage}")
         return f"{self.explainer}.{stage}.{self.limit or 'all'}.seed{self.seed}"
 
     def of(self, run: Run) -> "EvalKey":
@@ -60,6 +63,10 @@ class EvalKey:
     def suited(self, run: Run) -> "EvalKey":
         """The same key with the explainer used for this run's model, like `kd.explainers.explainer_for`."""
         return replace(self, explainer=FALLBACK) if self.explainer == MASK and not run.spec.mask_net_depth else self
+
+    def stored(self, section: str, run: Run) -> "EvalKey":
+        """The key by which a section of one model is stored: that of `suited`, or of no explainer."""
+        return replace(self, explainer=ANY, stage=-1) if section == EVIDENCE else self.suited(run)
 
 
 def compared_runs(store: Store, run: Run) -> dict[str, Run]:
@@ -129,12 +136,12 @@ def load_arrays(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]
 def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
     """All stored results of a run for a choice, by section (None where missing); None where there is nothing.
 
-    Localisation and faithfulness are by role. models: with the explainer used for each. notes: to be shown with the
-    numbers. sections: those that are possible for this choice. Outdated results are left out.
+    Localisation, need of the evidence and faithfulness are by role. models: with the explainer used for each. notes: to
+    be shown with the numbers. sections: those that are possible for this choice. Outdated results are left out.
     """
     choice, runs = choice.of(run), compared_runs(store, run)
     own = {section: {role: found for role, one in runs.items()
-                     if (found := load(one, choice.suited(one), section, {role: one})) is not None}
+                     if (found := load(one, choice.stored(section, one), section, {role: one})) is not None}
            for section in PER_MODEL}
     together = {section: load(run, choice, section, whose) if whose else None
                 for section in (AGREEMENT, POSTHOC, COST) for whose in [depends_on(choice, section, runs)]}
@@ -166,7 +173,9 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     was not computed is left out. explainer: the one that was used.
 
     over_chance: Spearman correlation with the teacher's maps above the baseline. pointing, energy: share of the images
-    that hit the evidence, and of the map on it, with the evidence's share of the image as area. insertion, deletion,
+    that hit the evidence, and of the map on it, with the evidence's share of the image as area; pointing_centre,
+    pointing_image: share that the image's centre hits, and the best map of the image alone. without, mirrored, alone,
+    blurred: share of the model's decisions kept (`kd.explanation_metrics.evidence_need`). insertion, deletion,
     road: see `kd.explanation_metrics.faithfulness`. kept, left: share of the images with the same prediction of the
     teacher inside and outside of the marked part; shown: the share of the image that is marked. ms: mean execution time
     per image, milliseconds.
@@ -194,6 +203,9 @@ def _row(found: Mapping[str, Any], role: str) -> dict[str, Any]:
     if (placed := (found[LOCALISATION] or {}).get(role)) and "scores" in placed:
         row |= {name: _short(placed["scores"][name]["value"]["mean"]) for name in ("pointing", "energy")}
         row["area"] = _short(placed["area"])
+        row |= _pointing_baselines(placed["scores"]["pointing"])
+    if (needed := (found.get(EVIDENCE) or {}).get(role)) and "kept" in needed:
+        row |= {name: _short(one["mean"]) for name, one in needed["kept"].items()}
     if faithful := (found[FAITHFULNESS] or {}).get(role):
         row |= {name: _short(faithful["scores"][name]["value"]["mean"]) for name in ("insertion", "deletion", "road")}
     if cost := ((found[COST] or {}).get("models") or {}).get(role):
@@ -201,20 +213,29 @@ def _row(found: Mapping[str, Any], role: str) -> dict[str, Any]:
     return row
 
 
+def _pointing_baselines(pointing: Mapping[str, Any]) -> dict[str, Any]:
+    best = max((one for one in pointing.get("image_only", {}).values() if one is not None), default=None)
+    return {"pointing_centre": _short(pointing["centre"]), "pointing_image": _short(best)}
+
+
 def _short(value: float | None) -> float | str:
     return "" if value is None else round(value, 3)
 
 
 def choices(run: Run) -> list[EvalKey]:
-    """Choices with results stored with this run, current or outdated, in the order of their names."""
-    found = {}
+    """Choices with results stored with this run, current or outdated, in the order of their names. What depends on no
+    explainer belongs to the choices of the same images, or to one of FALLBACK where there are none."""
+    found: dict[str, EvalKey] = {}
     for path in sorted((run.path / "appraisals").glob("*/*.json")):
         try:
             choice = EvalKey(**json.loads(path.read_text())["choice"])
         except (OSError, ValueError, TypeError, KeyError):
             continue  # another version's
         found[choice.folder] = choice
-    return list(found.values())
+    explained = [choice for choice in found.values() if choice.explainer != ANY]
+    images = {(choice.limit, choice.seed) for choice in explained}
+    return explained + [replace(choice, explainer=FALLBACK) for choice in found.values()
+                        if choice.explainer == ANY and (choice.limit, choice.seed) not in images]
 
 
 def least_agreeing(store: Store, run: Run, choice: EvalKey, count: int = 12, role: str = STUDENT,

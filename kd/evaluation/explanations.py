@@ -1,4 +1,5 @@
-"""Evaluation of explanations on a run's test split: agreement, localisation, post-hoc agreement, faithfulness, cost.
+"""Evaluation of explanations on a run's test split: agreement, localisation, need of the evidence, post-hoc agreement,
+faithfulness, cost.
 
 A student is evaluated with its teacher and control. Stored results for the same weights, data and choice are used
 again; each section is stored when it is complete, so a stopped computation can be continued.
@@ -13,10 +14,20 @@ from numpy.typing import NDArray
 from kd.errors import UsageError
 from kd.evaluation import explanation_store, predict
 from kd.evaluation.context import EvalContext
-from kd.evaluation.explanation_store import AGREEMENT, COST, FAITHFULNESS, LOCALISATION, MODEL, POSTHOC, EvalKey
-from kd.explainers import EXPLAINERS
-from kd.explainers.base import stage_number
+from kd.evaluation.explanation_store import (
+    AGREEMENT,
+    ANY,
+    COST,
+    EVIDENCE,
+    FAITHFULNESS,
+    LOCALISATION,
+    MODEL,
+    POSTHOC,
+    EvalKey,
+)
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, stage_key
 from kd.explanation_metrics import faithfulness, localisation, posthoc
+from kd.explanation_metrics.evidence_need import evidence_need
 from kd.explanation_metrics.runtime import IMAGES, execution
 from kd.explanation_metrics.sanity_checks import randomisation_test
 from kd.metrics import agreement as agreeing
@@ -28,9 +39,11 @@ from kd.store.runs import FINISHED, Run, Store
 
 SANITY_IMAGES = 32
 # Approximate relative times.
-WEIGHTS = {COST: 1.0, LOCALISATION: 2.0, AGREEMENT: 3.0, POSTHOC: 15.0, FAITHFULNESS: 20.0}
+WEIGHTS = {COST: 1.0, LOCALISATION: 2.0, EVIDENCE: 2.0, AGREEMENT: 3.0, POSTHOC: 15.0, FAITHFULNESS: 20.0}
 CAM, EARLIER, SHAP = "grad-cam", "layer-cam", "gradient-shap"  # of the teacher, compared with the student's mask
 PLACED = ("pointing", "energy")  # the scores by which the mask is compared with the teacher's maps
+
+NO_EVIDENCE = {"images": 0, "reason": "No test image comes with a mask of its evidence."}
 
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 Part = tuple[EvalKey, str, str]  # choice, section, role
@@ -38,30 +51,33 @@ Part = tuple[EvalKey, str, str]  # choice, section, role
 
 def evaluate_explanations(
         store: Store, run: Run, explainers: Sequence[str] = ("grad-cam",), *, agreement: bool = True,
-        faithfulness: bool = False, localisation: bool = True, cost: bool = True, posthoc: bool = False,
-        stage: int = -1, limit: int = 0, seed: int = 0, progress: ProgressCallback = no_progress,
+        faithfulness: bool = False, localisation: bool = True, evidence: bool = False, cost: bool = True,
+        posthoc: bool = False, stage: StageChoice = DEFAULT_STAGE, limit: int = 0, seed: int = 0,
+        progress: ProgressCallback = no_progress,
         should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Compute the chosen sections for each explainer, store them with the runs, and return all stored results.
 
-    stage: of every model, from 0 or from the end where negative. limit: at most so many test images, drawn per class
-    with `seed`; 0: all. progress: called with the phase and the share of the whole. For the explainer mask, models
-    without one are explained by Grad-CAM; posthoc needs that explainer. Raises Stopped when `should_stop`, called
-    between batches, returns True, and UsageError when a run is not finished, its data set is gone or has changed, an
-    explainer or stage is unknown, or no run has a mask for the explainer mask.
+    stage: of every model, from 0 or from the end where negative; by default the explainer's own. evidence: always with
+    localisation, because a map of a model that does not need the evidence need not point at it. limit: at most so many
+    test images, drawn per class with `seed`; 0: all. progress: called with the phase and the share of the whole. For
+    the explainer mask, models without one are explained by Grad-CAM; posthoc needs that explainer. Raises Stopped when
+    `should_stop`, called between batches, returns True, and UsageError when a run is not finished, its data set is gone
+    or has changed, an explainer or stage is unknown, or no run has a mask for the explainer mask.
     """
     for name in explainers:
         EXPLAINERS[name]
-    wanted = {AGREEMENT: agreement, LOCALISATION: localisation, POSTHOC: posthoc, FAITHFULNESS: faithfulness,
-              COST: cost}
+    wanted = {AGREEMENT: agreement, LOCALISATION: localisation, EVIDENCE: evidence or localisation, POSTHOC: posthoc,
+              FAITHFULNESS: faithfulness, COST: cost}
     asked = [section for section, on in wanted.items() if on]
     runs = explanation_store.compared_runs(store, run)
     explanation_store.require_mask(runs, explainers, posthoc)
     for one in runs.values():
         _require_finished(one)
-    todo = _missing(run, runs, [EvalKey(name, stage, limit, seed).of(run) for name in explainers], asked)
+    keys = {name: EvalKey(name, stage_key(name, stage), limit, seed) for name in explainers}
+    todo = _missing(run, runs, [key.of(run) for key in keys.values()], asked)
     if todo:
         _work(store, run, runs, todo, progress, should_stop)
-    found = {name: explanation_store.load_all(store, run, EvalKey(name, stage, limit, seed)) for name in explainers}
+    found = {name: explanation_store.load_all(store, run, key) for name, key in keys.items()}
     notes = list(dict.fromkeys(note for one in found.values() if one for note in one["notes"]))
     if agreement and MODEL in runs:
         notes.append(f"{run.id} learnt without a teacher, so there are no maps to agree with.")
@@ -77,8 +93,9 @@ def _missing(run: Run, runs: dict[str, Run], choices: Sequence[EvalKey], asked: 
         for section in asked:
             if section in explanation_store.PER_MODEL:
                 for role, one in runs.items():
-                    if explanation_store.load(one, choice.suited(one), section, {role: one}) is None:
-                        found.setdefault((choice.suited(one), section, role), (choice, section, role))
+                    key = choice.stored(section, one)
+                    if explanation_store.load(one, key, section, {role: one}) is None:
+                        found.setdefault((key, section, role), (choice, section, role))
             elif (whose := explanation_store.depends_on(choice, section, runs)) and (
                     explanation_store.load(run, choice, section, whose) is None):
                 found[choice, section, ""] = choice, section, ""
@@ -96,7 +113,7 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
             kinds = {section for one, section, _ in todo if one == choice}
             context = EvalContext(runs, data, choice, pulse, kinds, context)
         owner = runs[role] if role else run
-        used = choice.suited(owner) if role else choice
+        used = choice.stored(section, owner) if role else choice
         with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
             result, arrays = _COMPUTE[section](context, role)
         whose = {role: owner} if role else explanation_store.depends_on(choice, section, runs)
@@ -106,6 +123,8 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
 
 def _phrase(choice: EvalKey, section: str, role: str) -> str:
     of = f" of the {role}" if role else ""
+    if choice.explainer == ANY:
+        return f"Need of the {section}{of}"
     return f"{EXPLAINERS[choice.explainer].info.title}: {section}{of}"
 
 
@@ -129,32 +148,44 @@ def _agreement(context: EvalContext, _: str) -> Found:
 def _localisation(context: EvalContext, role: str) -> Found:
     with_evidence = context.evidence
     if not len(with_evidence):
-        return {"images": 0, "reason": "No test image comes with a mask of its evidence."}, {}
+        return NO_EVIDENCE, {}
     maps, blank = context.heatmaps(role, LOCALISATION)
     found = localisation.localisation(maps[with_evidence], blank[with_evidence], context.evidence_masks,
-                                      context.choice.seed)
+                                      context.choice.seed, context.image_only)
     result = {"grid": list(maps.shape[1:]),
               **found.to_json(context.labels[with_evidence], context.data.classes, context.groups_of(with_evidence))}
     arrays = {score: scatter_back(values, with_evidence, len(context.index)) for score, values in found.scores.items()}
     return result, {**arrays, "area": scatter_back(found.area, with_evidence, len(context.index))}
 
 
+def _evidence(context: EvalContext, role: str) -> Found:
+    with_evidence = context.evidence
+    if not len(with_evidence):
+        return NO_EVIDENCE, {}
+    found = evidence_need(context.model(role), context.images[with_evidence], context.evidence_masks, context.pulse)
+    arrays = {name: scatter_back(values.astype(float), with_evidence, len(context.index))
+              for name, values in found.arrays().items()}
+    return found.to_json(context.groups_of(with_evidence)), arrays
+
+
 def _posthoc(context: EvalContext, _: str) -> Found:
-    teacher, student, stage = context.model(TEACHER), context.model(STUDENT), context.choice.stage
+    teacher, student = context.model(TEACHER), context.model(STUDENT)
     assert isinstance(student, MaskedStudent), "there is no post-hoc agreement without a mask"
-    before = stage_number(teacher, stage) - 1
-    asked = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
+    stage = context.stage
+    before = EXPLAINERS[CAM].stage_of(teacher, stage) - 1
+    asked: dict[str, StageChoice] = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
     context.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes most of the time
     heat = {name: context.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
     found = posthoc.posthoc(teacher, student, context.images, {name: maps for name, (maps, _) in heat.items()},
                             context.choice.seed, lambda share: context.pulse(0.5 + 0.5 * share))
     result = {**found.to_json(context.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
-              "stage": {name: teacher.stages[at].name for name, at in asked.items() if name != SHAP},
+              "stage": {name: teacher.stages[EXPLAINERS[name].stage_of(teacher, at)].name
+                        for name, at in asked.items() if name != SHAP},
               "evidence": _beside(context, {name: at for name, at in asked.items() if name != SHAP})}
     return result, found.arrays()
 
 
-def _beside(context: EvalContext, theirs: dict[str, int]) -> dict[str, Any] | None:
+def _beside(context: EvalContext, theirs: dict[str, StageChoice]) -> dict[str, Any] | None:
     """Localisation of the student's mask and of the teacher's maps of the true class, where evidence is annotated:
     scores, and the mask's gain on the same images."""
     with_evidence = context.evidence
@@ -189,7 +220,7 @@ def _faithfulness(context: EvalContext, role: str) -> Found:
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
     few = stratified_sample(context.labels, SANITY_IMAGES, choice.seed)
     result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, context.chance[role], context.groups),
-              "sanity": randomisation_test(explainer, model, context.images[few], targets[few], choice.stage,
+              "sanity": randomisation_test(explainer, model, context.images[few], targets[few], context.stage,
                                            choice.seed, lambda share: pulse(0.85 + 0.15 * share))}
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 
@@ -200,11 +231,12 @@ def _cost(context: EvalContext, _: str) -> Found:
     models = {role: context.model(role) for role in context.runs}
     targets = {role: context.targets(role, FAITHFULNESS)[few] for role in models}
     explainers = {role: EXPLAINERS[context.explainer_name(role)] for role in models}
-    return execution(models, explainers, context.images[few], targets, context.choice.stage, progress=context.pulse), {}
+    return execution(models, explainers, context.images[few], targets, context.stage, progress=context.pulse), {}
 
 
 _COMPUTE: dict[str, Callable[[EvalContext, str], Found]] = {
-    AGREEMENT: _agreement, LOCALISATION: _localisation, POSTHOC: _posthoc, FAITHFULNESS: _faithfulness, COST: _cost}
+    AGREEMENT: _agreement, LOCALISATION: _localisation, EVIDENCE: _evidence, POSTHOC: _posthoc,
+    FAITHFULNESS: _faithfulness, COST: _cost}
 
 
 def _require_finished(run: Run) -> None:

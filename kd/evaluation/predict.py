@@ -82,6 +82,7 @@ def load(run: Run, classes: int) -> Classifier:
         raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it.")
     model = build_untrained(run.spec, classes)
     weights.load(model, run.weights)
+    model.mirrors = run.mirrors
     return model.eval()
 
 

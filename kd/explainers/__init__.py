@@ -1,18 +1,20 @@
 """Explainers by name. A new one: a class like those here, and one line below."""
 
 from kd.explainers.attribution import GradientShap, IntegratedGradients
-from kd.explainers.base import Explainer, ExplainerInfo, Maps, scale
+from kd.explainers.base import DEFAULT_STAGE, Explainer, ExplainerInfo, Maps, StageChoice, scale
 from kd.explainers.gradient_cams import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from kd.explainers.gradient_free_cams import AblationCam, EigenCam, ScoreCam
 from kd.explainers.model_maps import Mask, StageMaps
 from kd.explainers.perturbation import KernelShap, Occlusion
 from kd.explainers.pytorch_grad_cam import EigenGradCam, FinerCam, KpcaCam, ShapleyCam
+from kd.explainers.sensitivity import Sensitivity
 from kd.explainers.shap_package import ShapGradient
 from kd.models.base import Classifier
 from kd.registry import Registry
 
 EXPLAINERS: Registry[Explainer] = Registry("explainer")
 EXPLAINERS.add("grad-cam")(GradCam())
+EXPLAINERS.add("sensitivity")(Sensitivity())
 EXPLAINERS.add("stage-maps")(StageMaps())
 EXPLAINERS.add("mask")(Mask())
 EXPLAINERS.add("layer-cam")(LayerCam())
@@ -32,7 +34,8 @@ EXPLAINERS.add("kernel-shap")(KernelShap())
 EXPLAINERS.add("occlusion")(Occlusion())
 EXPLAINERS.add("shap-gradient")(ShapGradient())
 
-__all__ = ["EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "explainer_for", "scale"]
+__all__ = ["DEFAULT_STAGE", "EXPLAINERS", "Explainer", "ExplainerInfo", "Maps", "StageChoice", "explainer_for",
+           "scale", "stage_key"]
 
 
 def explainer_for(name: str, model: Classifier) -> str:
@@ -40,3 +43,8 @@ def explainer_for(name: str, model: Classifier) -> str:
     a mask network. Raises UsageError for an unknown name."""
     EXPLAINERS[name]
     return "grad-cam" if name == "mask" and not model.has_mask else name
+
+
+def stage_key(name: str, stage: StageChoice) -> StageChoice:
+    """The stage by which results of this explainer are stored: -1 for a default that is every model's last stage."""
+    return -1 if stage == DEFAULT_STAGE and EXPLAINERS[name].info.reduction is None else stage

@@ -1,5 +1,6 @@
 """Base class of the explainers: maps at a stage's or the image's own grid, and their scaling to 0..1."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ CHUNK = 16  # images at a time: more are not faster on a CPU, and a DenseNet's m
 SEED = 0
 # A map whose range is below this share of its size is arithmetic noise around a constant: float32 sums err by 1e-6.
 FLAT = 1e-5
+DEFAULT_STAGE: Literal["default"] = "default"
+StageChoice = int | Literal["default"]
+"""A stage from 0, from the end where negative, or the explainer's own default (`Explainer.stage_of`)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ExplainerInfo:
     absolute: whether values are in 0..1 and have a meaning as they are, so that they are shown unscaled.
     grid: of the map: that of a `stage`, or the `picture` or its `superpixels`; for the latter two the stage is ignored
     and the map has the image's size.
+    reduction: of the grid of the stage that it explains by default, against the image; None for the last stage.
     """
 
     title: str
@@ -41,6 +46,7 @@ class ExplainerInfo:
     absolute: bool = False
     early_stages: bool = True
     grid: Literal["stage", "picture", "superpixels"] = "stage"
+    reduction: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Explainer(ABC):
 
     info: ClassVar[ExplainerInfo]
 
-    def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: int = -1,
+    def __call__(self, model: Classifier, images: Tensor, targets: Tensor, stage: StageChoice = DEFAULT_STAGE,
                  progress: ShareCallback | None = None) -> Maps:
         """Maps of one stage (negative counts from the end; ignored where `info.grid` is not `stage`).
 
@@ -111,16 +117,26 @@ class Explainer(ABC):
         """
         return self.at_stages(model, images, targets, (stage,), progress)[0]
 
-    def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+    def at_stages(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[StageChoice],
                   progress: ShareCallback | None = None) -> tuple[Maps, ...]:
         """Maps of several stages, otherwise as a call; from one pass where the explainer is instant."""
         if model.training:
             raise ValueError("the model is in training mode: explain a private copy in eval mode")
-        numbers = [stage_number(model, stage) for stage in stages]
+        numbers = [self.stage_of(model, stage) for stage in stages]
         seen = self._maps(model, images, targets, numbers, progress or no_share)
         if progress:
             progress(1.0)
         return tuple(Maps(values.detach().float(), self.info.signed, self.info.absolute) for values in seen)
+
+    def stage_of(self, model: Classifier, stage: StageChoice = DEFAULT_STAGE) -> int:
+        """A stage counted from 0. The default one has the reduction closest to `info.reduction`, the finer of two
+        equally close ones; without that it is the last. Raises UsageError when the model has no such stage."""
+        if stage != DEFAULT_STAGE:
+            return stage_number(model, stage)
+        wanted = self.info.reduction
+        if wanted is None:
+            return len(model.stages) - 1
+        return min(range(len(model.stages)), key=lambda number: abs(math.log(model.stages[number].reduction / wanted)))
 
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],

@@ -1,7 +1,8 @@
-"""Localisation of maps on annotated evidence, beside baselines: the evidence's area, a centred map, other images."""
+"""Localisation of maps on annotated evidence, beside baselines: the evidence's area, a centred map, maps of the image
+alone, and the model's maps of other images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.base import Split
+from kd.explanation_metrics.image_only import image_only_maps
 from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian, derangements, scatter_back
 from kd.torch_utils.resize import upsample
 
@@ -65,7 +67,8 @@ class Localisation:
 
     area: share of the image that is evidence [N]: the expected score of a uniform map (also the IoU of the whole
     image). centre: scores of a centred Gaussian. others: of the same model's maps of other images, which contain where
-    evidence usually is. threshold: of iou_best, chosen on these images, so slightly optimistic.
+    evidence usually is. image_only: of maps that no model has seen, by their names. threshold: of iou_best, chosen on
+    these images, so slightly optimistic.
     """
 
     scores: Scores
@@ -74,6 +77,7 @@ class Localisation:
     others: Scores
     threshold: float
     blank: NDArray[np.bool_]
+    image_only: Mapping[str, Scores] = field(default_factory=dict)
 
     def to_json(self, labels: NDArray[np.int64], classes: Sequence[str],
                 groups: Sequence[str] | None = None) -> dict[str, Any]:
@@ -93,12 +97,21 @@ class Localisation:
                 "others": bootstrap_ci(self.others[score]).mean,
                 "over_area": bootstrap_ci(values - self.area, groups, span=GAP_SPAN).to_json(),
                 "over_centre": bootstrap_ci(values - self.centre[score], groups, span=GAP_SPAN).to_json(),
-                "over_others": bootstrap_ci(values - self.others[score], groups, span=GAP_SPAN).to_json()}
+                "over_others": bootstrap_ci(values - self.others[score], groups, span=GAP_SPAN).to_json(),
+                "image_only": {name: bootstrap_ci(one[score][left]).mean for name, one in self.image_only.items()},
+                "over_image_only": {name: bootstrap_ci(values - one[score], groups, span=GAP_SPAN).to_json()
+                                    for name, one in self.image_only.items()}}
+
+
+def image_only_scores(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> dict[str, Scores]:
+    """Scores of the image-only maps of images [N, S, S, 3] by name: see `kd.explanation_metrics.image_only`."""
+    return {name: measure(maps, masks)[0] for name, maps in image_only_maps(images).items()}
 
 
 def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
-                 seed: int = 0) -> Localisation:
-    """Localisation of maps [N, h, w] in 0..1 on evidence masks [N, S, S], none of them empty."""
+                 seed: int = 0, image_only: Mapping[str, Scores] | None = None) -> Localisation:
+    """Localisation of maps [N, h, w] in 0..1 on evidence masks [N, S, S], none of them empty. image_only: from
+    `image_only_scores` of the same images."""
     kept, count = np.flatnonzero(~blank), len(blank)
     scores, curve = measure(maps[kept], masks[kept])
     threshold = float(THRESHOLDS[curve.mean(axis=0).argmax()]) if len(kept) else float(THRESHOLDS[0])
@@ -110,7 +123,7 @@ def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: ND
     return Localisation({score: scatter_back(values, kept, count) for score, values in scores.items()},
                         (np.asarray(masks) > 0).mean(axis=(1, 2)), middle,
                         {score: scatter_back(values, kept, count) for score, values in others.items()}, threshold,
-                        blank)
+                        blank, image_only or {})
 
 
 def otsu(values: NDArray[np.floating]) -> float:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
-from kd.explainers import Explainer
+from kd.explainers import DEFAULT_STAGE, Explainer, StageChoice
 from kd.models.base import Classifier
 from kd.progress import ShareCallback, no_share
 from kd.timing import Timing, measure_in_turn, summarise
@@ -20,7 +20,7 @@ REPEATS = 5
 
 
 def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explainer], images: NDArray[np.uint8],
-              targets: Mapping[str, NDArray[np.int64]], stage: int = -1, repeats: int = REPEATS,
+              targets: Mapping[str, NDArray[np.int64]], stage: StageChoice = DEFAULT_STAGE, repeats: int = REPEATS,
               progress: ShareCallback = no_share) -> dict[str, Any]:
     """Cost of explaining images [n, S, S, 3] in one batch (fewer of them where an explainer is slow).
 
@@ -52,7 +52,7 @@ class _Trial:
     """One model's batch; results leave the device inside the timed calls, so nothing is still pending."""
 
     def __init__(self, model: Classifier, explainer: Explainer, images: NDArray[np.uint8],
-                 targets: NDArray[np.int64], stage: int) -> None:
+                 targets: NDArray[np.int64], stage: StageChoice) -> None:
         self.model, self.explainer, self.stage = model, explainer, stage
         self.images = to_tensor(images, model.mean.device)
         self.targets = torch.from_numpy(targets).to(model.mean.device)

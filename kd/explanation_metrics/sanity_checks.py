@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kd.datasets.tensors import to_tensor
-from kd.explainers import Explainer, Maps
+from kd.explainers import DEFAULT_STAGE, Explainer, Maps, StageChoice
 from kd.metrics.bootstrap import bootstrap_ci, derangements
 from kd.metrics.map_similarity import spearman
 from kd.models.base import Classifier
@@ -69,8 +69,8 @@ def randomise_weights(model: Classifier, names: Sequence[str], seed: int = 0) ->
 
 
 def explain_batchwise(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-                      stage: int = -1, progress: ShareCallback = no_share) -> tuple[NDArray[np.float32],
-                                                                                    NDArray[np.bool_]]:
+                      stage: StageChoice = DEFAULT_STAGE,
+                      progress: ShareCallback = no_share) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Maps [N, h, w] in 0..1 of the evidence for the classes in many images [N, S, S, 3], and which are blank [N].
 
     The negative part of a signed map, evidence against the class, is removed. progress: may raise to stop.
@@ -93,7 +93,8 @@ def _within(progress: ShareCallback, start: float, length: float, share: float) 
 
 
 def randomisation_test(explainer: Explainer, model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64],
-                       stage: int = -1, seed: int = 0, progress: ShareCallback = no_share) -> dict[str, Any]:
+                       stage: StageChoice = DEFAULT_STAGE, seed: int = 0,
+                       progress: ShareCallback = no_share) -> dict[str, Any]:
     """Rank correlation of maps with those of the trained model, while more and more of its layers are randomised.
 
     chance: the baseline, between the trained model's own maps of different images. rows: the last group randomised, the

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice
 from kd.inspection import figure
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
@@ -25,7 +25,7 @@ from kd.store.files import write_bytes, write_json
 from kd.store.groups import control_of
 from kd.store.runs import Run, Store
 
-CAM, HIERARCHY, MASK = "grad-cam", "stage-maps", "mask"
+CAM, HIERARCHY, MASK, SENSITIVITY = "grad-cam", "stage-maps", "mask", "sensitivity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class ModelPanel:
     """Panel of one model: one explainer's map of one stage, and every stage's map (of all but the teacher).
 
     mask: of every masked student; `explanation` itself where that is the mask. masked_image: uint8 [S, S, 3], the image
-    as the student sees it under the mask.
+    as the student sees it under the mask. sensitivity: the teacher's second map, where `explanation` is by another
+    explainer.
     """
 
     role: str
@@ -41,6 +42,7 @@ class ModelPanel:
     stage_maps: Explanation | None
     mask: Explanation | None = None
     masked_image: NDArray[np.uint8] | None = None
+    sensitivity: Explanation | None = None
 
     @property
     def label(self) -> str:
@@ -49,7 +51,12 @@ class ModelPanel:
     @property
     def explanations(self) -> tuple[Explanation, ...]:
         """All explanations of the panel."""
-        return tuple(one for one in (self.explanation, self.stage_maps, self.extra_mask) if one)
+        return tuple(one for one in (self.explanation, self.sensitivity, self.stage_maps, self.extra_mask) if one)
+
+    @property
+    def main_maps(self) -> tuple[Explanation, ...]:
+        """The explanations with one map each, which stand in front of the stage maps."""
+        return tuple(one for one in (self.explanation, self.sensitivity, self.extra_mask) if one)
 
     @property
     def extra_mask(self) -> Explanation | None:
@@ -177,13 +184,14 @@ class Comparison:
         stages = part.stage_maps.tiles() if part.stage_maps else ()
         costly = part.stage_maps or part.explanation
         return figure.ModelRow(f"{part.role.capitalize()} · {part.label}", costly.cost_line(),
-                          tuple(_tile(one) for one in (part.explanation, part.extra_mask) if one), stages)
+                          tuple(map(_tile, part.main_maps)), stages)
 
     def _reading(self) -> tuple[str, ...]:
         ratio, title = self.ratios(), EXPLAINERS[self.explainer].info.title
         share = 100 / ratio["flops"]
         masked = [part for part in self.panels if part.mask]
-        names = dict.fromkeys((*self.explainers, *([MASK] if masked else [])))
+        second = [SENSITIVITY] if self.teacher.sensitivity else []
+        names = dict.fromkeys((*self.explainers, *second, *([MASK] if masked else [])))
         return (*map(self._meaning, names),
                 f"Stage maps: {EXPLAINERS[HIERARCHY].info.reading_note}",
                 f"The student's stage maps come {ratio[HIERARCHY]:.1f} × as fast as the teacher's {title}, at "
@@ -204,15 +212,16 @@ class Comparison:
 
 
 def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | str | None = None,
-            repeats: int = 5, pool: ModelPool | None = None, explainer: str = CAM, stage: int = -1,
+            repeats: int = 5, pool: ModelPool | None = None, explainer: str = CAM, stage: StageChoice = DEFAULT_STAGE,
             others: Sequence[Run] = ()) -> Comparison:
     """Comparison of teacher, control and student on one image [S, S, 3]; all times measured in turn.
 
     target: class number or name, by default the class that the teacher predicts. explainer: by which every model is
-    explained at `stage` (from 0, or from the end where negative), or its replacement (`kd.explainers.explainer_for`).
-    others: at most three further students of the same data set. A masked student's mask is always included. Raises
-    UsageError when the run has no teacher, when explainer, stage or class is unknown, when the explainer is the mask
-    and no model has one, when a model has no weights, or a further student has other classes.
+    explained at `stage` (from 0, or from the end where negative; by default the explainer's own), or its replacement
+    (`kd.explainers.explainer_for`). others: at most three further students of the same data set. The teacher's
+    sensitivity map and a masked student's mask are always included. Raises UsageError when the run has no teacher, when
+    explainer, stage or class is unknown, when the explainer is the mask and no model has one, when a model has no
+    weights, or a further student has other classes.
     """
     EXPLAINERS[explainer]
     teacher = load_model(_teacher_of(store, student), pool)
@@ -241,12 +250,15 @@ def offered(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(name for name in EXPLAINERS if masked or name != MASK)
 
 
-def _questions(role: str, subject: LoadedModel, explainer: str, stage: int, target: str) -> dict[str, ExplainRequest]:
-    """Requests for one model: its map, its stage maps and its mask."""
+def _questions(role: str, subject: LoadedModel, explainer: str, stage: StageChoice,
+               target: str) -> dict[str, ExplainRequest]:
+    """Requests for one model: its map, the teacher's sensitivity map, the others' stage maps, and the mask."""
     number = subject.class_number(target)
     requests = {"cam": ExplainRequest(subject, explainer, number, (stage,))}
     if role != TEACHER:
         requests["hierarchy"] = ExplainRequest(subject, HIERARCHY, number, None)
+    elif explainer != SENSITIVITY:
+        requests["sensitivity"] = ExplainRequest(subject, SENSITIVITY, number)
     if subject.model.has_mask and explainer != MASK:
         requests["mask"] = ExplainRequest(subject, MASK, number)
     return requests
@@ -255,7 +267,8 @@ def _questions(role: str, subject: LoadedModel, explainer: str, stage: int, targ
 def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> ModelPanel:
     cam = found["cam"]
     mask = cam if cam.explainer == MASK else found.get("mask")
-    return ModelPanel(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask))
+    return ModelPanel(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask),
+                      found.get("sensitivity"))
 
 
 def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers import EXPLAINERS, ExplainerInfo, Maps, explainer_for
-from kd.explainers.base import stage_number
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, ExplainerInfo, Maps, StageChoice, explainer_for
 from kd.inspection import figure
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics import classification
@@ -147,7 +146,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """Request for an explanation: a model, an explainer, a class, and stages (None: all).
+    """Request for an explanation: a model, an explainer, a class, and stages (None: all; by default the explainer's).
 
     An explainer whose map is on the image's grid gives one map, whatever the stages.
     """
@@ -155,13 +154,13 @@ class ExplainRequest:
     loaded: LoadedModel
     explainer: str
     target: int
-    stages: Sequence[int] | None = (-1,)
+    stages: Sequence[StageChoice] | None = (DEFAULT_STAGE,)
 
     def numbers(self) -> list[int]:
         """The stages counted from 0. Raises UsageError when the model lacks one."""
         model = self.loaded.model
         every = range(len(model.stages)) if self.stages is None else self.stages
-        numbers = [stage_number(model, stage) for stage in every]
+        numbers = [EXPLAINERS[self.explainer_used].stage_of(model, stage) for stage in every]
         return numbers if self.info.grid == "stage" else numbers[-1:]
 
     @property
@@ -176,13 +175,14 @@ class ExplainRequest:
 
 
 def explain(run: Run, image: NDArray[np.uint8], explainer: str = "grad-cam", target: int | str | None = None,
-            stage: int | None = -1, repeats: int = 5, pool: ModelPool | None = None,
+            stage: StageChoice | None = DEFAULT_STAGE, repeats: int = 5, pool: ModelPool | None = None,
             progress: ShareCallback | None = None) -> Explanation:
     """Explanation of an image [S, S, 3] by a run's best weights.
 
     target: class number or name, by default the predicted one. stage: counts from 0, or from the end where negative;
-    None explains all stages from one pass. repeats: of the timing of forward pass and explanation, at least 1; an
-    explainer that is not instant runs once. progress: called with the share that is done; it may raise to stop.
+    by default the explainer's own; None explains all stages from one pass. repeats: of the timing of forward pass and
+    explanation, at least 1; an explainer that is not instant runs once. progress: called with the share that is done;
+    it may raise to stop.
     Raises UsageError for an unknown explainer, class or stage, for a run without weights, and for the mask of a model
     that has none, for which no replacement is used here.
     """

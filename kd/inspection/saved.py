@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
-from kd.explainers import EXPLAINERS, scale
+from kd.explainers import EXPLAINERS, StageChoice, scale
 from kd.inspection.compare import CAM, Comparison
 from kd.inspection.explain import Explanation, HeatMap, explain, pack
 from kd.progress import ProgressCallback
@@ -28,14 +28,14 @@ FOLDER = "explanations"
 class SavedKey:
     """Key of a saved explanation.
 
-    image: index in the run's test split. target: a class's name, or empty for the predicted one. stage: as in
-    `explain`.
+    image: index in the run's test split. target: a class's name, or empty for the predicted one. stage: from
+    `kd.explainers.stage_key`.
     """
 
     explainer: str = CAM
     image: int = 0
     target: str = ""
-    stage: int = -1
+    stage: StageChoice = -1
 
     @property
     def name(self) -> str:

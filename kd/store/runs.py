@@ -142,6 +142,13 @@ class Run:
         last = self.last_event(*_LIFECYCLE)
         return last.get("reason", "") if last and last["event"] == FAILED else ""
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether its data set allows mirroring (`DatasetInfo.flip`); False where an earlier version did not record it.
+        """
+        summary = (self.summary or {}).get("data", {})
+        return bool(summary.get("flip", (self.last_event("data") or {}).get("flip", False)))
+
     def last_event(self, *names: str) -> dict[str, Any] | None:
         """The latest event of one of these names."""
         return next((event for event in reversed(self.events()) if event["event"] in names), None)

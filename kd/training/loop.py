@@ -60,7 +60,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         )
         _check_unchanged(spec, data)
         # Unfinished runs can be explained too, and their summary, which names the classes, comes last.
-        log("data", classes=list(data.classes))
+        log("data", classes=list(data.classes), flip=data.info.flip)
         report("building the models")
         # channels_last makes convolutions of oneDNN and cuDNN a tenth to a third faster, with the same sums.
         model = build_model(spec, len(data.classes)).to(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from kd.explainers import EXPLAINERS
+from kd.explainers import EXPLAINERS, StageChoice, stage_key
 from kd.inspection.compare import Comparison, ModelPanel
 from kd.inspection.saved import SavedKey, load, with_explanations
 from kd.jobs import tasks
@@ -23,14 +23,14 @@ def instant(name: str) -> bool:
     return EXPLAINERS[name].info.cost == "instant"
 
 
-def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: int) -> Comparison:
+def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: StageChoice) -> Comparison:
     """The comparison by this explainer once all its maps have been computed; until then as it is, and the way there."""
     title = EXPLAINERS[explainer].info.title
     if chosen.number is None:
         st.info(f"{title} is slow, so it is computed in the background and saved with the run, for test images only. "
                 "Choose a test image for it. Grad-CAM is shown.", icon=":material/info:")
         return comparison
-    wanted = SavedKey(explainer, chosen.number, comparison.target, stage)
+    wanted = SavedKey(explainer, chosen.number, comparison.target, stage_key(explainer, stage))
     found = {
         part.role: kept for part in comparison.panels if (kept := load(part.explanation.run, wanted, chosen.image))
     }

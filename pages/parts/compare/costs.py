@@ -72,8 +72,8 @@ def _part_rows(part: ModelPanel) -> list[dict[str, str]]:
         _row(part, "forward", part.explanation.forward, "1"),
         _row(part, title, part.explanation.timing, _ratio(part.explanation)),
     ]
-    if part.extra_mask:
-        rows.append(_row(part, EXPLAINERS[MASK].info.title, part.extra_mask.timing, _ratio(part.extra_mask)))
+    rows += [_row(part, EXPLAINERS[extra.explainer].info.title, extra.timing, _ratio(extra))
+             for extra in part.main_maps[1:]]
     if part.stage_maps:
         rows.append(_row(part, "stage maps", part.stage_maps.timing, _ratio(part.stage_maps)))
     return rows

@@ -59,13 +59,16 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
         class_badge(facts.class_specific)
     masked = [part for part in comparison.panels if part.mask]
     # Of three models, a masked one has a line of its own: its map, the mask, and the masked image.
-    columns = "auto" if len(comparison.panels) > 3 else 3 if masked else 4
+    first_line = 4 + bool(comparison.teacher.sensitivity) - bool(masked)
+    columns = "auto" if len(comparison.panels) > 3 else first_line
     with st.grid(columns=columns, min_column_width=140, gap="small"):
         bare(dressed)
         for part in comparison.panels:
             _model(part, dressed)
     coarse(comparison.coarse)
     st.caption(_seeing(comparison))
+    if comparison.teacher.sensitivity:
+        st.caption(_sensitive(comparison.teacher.sensitivity))
     for part in masked:
         st.caption(_shown(part))
     if not facts.early_stages and _is_early(comparison):
@@ -75,10 +78,9 @@ def _models(comparison: Comparison, dressed: Dress) -> None:
 
 
 def _model(part: ModelPanel, dressed: Dress) -> None:
-    """One model's map; with a mask network also its mask and the masked image."""
-    _heat(part.role, part.explanation, dressed, f"cam-{part.role}")
-    if part.extra_mask:
-        _heat(part.role, part.extra_mask, dressed, f"mask-{part.role}")
+    """One model's maps; with a mask network also its mask and the masked image."""
+    for number, one in enumerate(part.main_maps):
+        _heat(part.role, one, dressed, f"map-{part.role}-{number}")
     if part.masked_image is not None:
         with st.container(gap="xxsmall"):
             picture(part.masked_image, dressed, f"Masked input of the {part.role}",
@@ -104,6 +106,12 @@ def _seeing(comparison: Comparison) -> str:
     ):
         text += f" Blank: nothing supports “{plain(comparison.target)}”."
     return text
+
+
+def _sensitive(one: Explanation) -> str:
+    """What the teacher's second map is, and of which stage."""
+    facts, heat = EXPLAINERS[one.explainer].info, one.maps[0]
+    return f"{facts.title} of the teacher, {heat.label} (`{heat.name}`): {facts.reading_note}"
 
 
 def _shown(part: ModelPanel) -> str:

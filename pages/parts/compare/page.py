@@ -6,9 +6,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.explainers import EXPLAINERS
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Explainer, StageChoice
 from kd.inspection.compare import CAM, Comparison, compare, offered
 from kd.inspection.model_pool import load_model
+from kd.models.base import Classifier
 from kd.paths import Paths
 from kd.roles import OTHERS
 from kd.store.files import modified
@@ -40,7 +41,8 @@ def compare_page(students: list[Run]) -> None:
         chosen = None
         with usage_errors():
             chosen = pick_image(student)
-        explainer, stage = CAM, -1
+        explainer: str = CAM
+        stage: StageChoice = DEFAULT_STAGE
         if chosen is not None:
             with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
                 _view()
@@ -125,25 +127,32 @@ def _explained(name: str) -> str:
     return EXPLAINERS[name].info.title + ("" if background.instant(name) else " · slow")
 
 
-def _stage(runs: list[Run]) -> int:
-    """Counted from the end, because teacher and student differ in depth."""
-    depths = [len(load_model(run).model.stages) for run in runs]
-    places = tuple(-1 - place for place in range(min(DEPTH, *depths)))
-    links.valid("compare_stage", places, -1)
+def _stage(runs: list[Run]) -> StageChoice:
+    """Counted from the end, because teacher and student differ in depth; the explainer's own comes first."""
+    explainer = EXPLAINERS[st.session_state["compare_explainer"]]
+    models = [load_model(run).model for run in runs]
+    last = 1 if explainer.info.reduction is None else 0  # the last stage is the explainer's own
+    places = (0, *(-1 - place for place in range(last, min(DEPTH, *(len(model.stages) for model in models)))))
+    links.valid("compare_stage", places, 0)
     if st.session_state["compare_view"] != url_state.MAPS:
-        return int(st.session_state["compare_stage"])
-    if EXPLAINERS[st.session_state["compare_explainer"]].info.grid != "stage":
-        return -1  # its map lies on the image
-    return st.selectbox("Stage", places, format_func=lambda stage: _stage_name(stage, *depths[:2]), width=240,
+        return st.session_state["compare_stage"] or DEFAULT_STAGE
+    if explainer.info.grid != "stage":
+        return DEFAULT_STAGE  # its map lies on the image
+    names = {place: _stage_name(*(_of(model, explainer, place) for model in models[:2])) for place in places}
+    return st.selectbox("Stage", places, format_func=names.__getitem__, width=240,
                         key="compare_stage", persist_state="session",
                         help="Of the student, and at the same distance from the end of every other model. An earlier "
-                             "stage has a finer grid and a smaller receptive field.") or -1
+                             "stage has a finer grid and a smaller receptive field.") or DEFAULT_STAGE
 
 
-def _stage_name(stage: int, teacher: int, student: int) -> str:
-    """`Stage 4 of 5`, with the teacher's where that model has another depth. stage: counted from the end."""
-    name = f"Stage {student + stage + 1} of {student}"
-    return name if teacher == student else f"{name} (teacher: {teacher + stage + 1} of {teacher})"
+def _of(model: Classifier, explainer: Explainer, place: int) -> str:
+    """`4 of 5`, of a stage counted from the end, or the explainer's own at 0."""
+    return f"{explainer.stage_of(model, place or DEFAULT_STAGE) + 1} of {len(model.stages)}"
+
+
+def _stage_name(teacher: str, student: str) -> str:
+    """`Stage 4 of 5`, with the teacher's where that is another."""
+    return f"Stage {student}" if teacher == student else f"Stage {student} (teacher: {teacher})"
 
 
 def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
@@ -153,7 +162,7 @@ def _stamp(*runs: Run) -> tuple[tuple[str, int], ...]:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest: str, target: str | None,
-             explainer: str, stage: int, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
+             explainer: str, stage: StageChoice, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
     """The comparison, cached; `digest` identifies the image."""
     runs = Store(Paths(Path(root)))
     return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,

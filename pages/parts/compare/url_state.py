@@ -9,9 +9,10 @@ MAPS, DECISION, CHANNELS = VIEWS = ("maps", "decision", "channels")
 STAGE, WEIGHTED = LAYERS = ("stage", "weighted")
 WRITTEN = "compare_link"  # the query string as the page last wrote it: any other comes from a link or the back button
 PLACE = "compare_place"  # the run and the test image that the address names
-# Query parameter -> (state key, default). A link sets what it does not name to the default.
+# Query parameter -> (state key, default). A link sets what it does not name to the default. Stages count from the end;
+# 0 is the explainer's own.
 CHOICES = {"target": ("compare_target", ""), "explainer": ("compare_explainer", "grad-cam"),
-           "stage": ("compare_stage", -1), "view": ("compare_view", MAPS), "of": ("compare_of", "student"),
+           "stage": ("compare_stage", 0), "view": ("compare_view", MAPS), "of": ("compare_of", "student"),
            "layers": ("compare_layers", STAGE), "channels": ("compare_channels_of", -1),
            "fields": ("compare_fields", False)}
 

@@ -9,6 +9,7 @@ from kd.evaluation.explanation_rows import GAIN_VS_CONTROL, MASK_VS_OTHERS, miss
 from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
+    EVIDENCE,
     FAITHFULNESS,
     LOCALISATION,
     POSTHOC,
@@ -20,9 +21,10 @@ from kd.evaluation.explanation_store import (
     load_arrays,
 )
 from kd.evaluation.report import MetricRow, ModelReport
-from kd.explainers import EXPLAINERS
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS
 from kd.metrics.grids import coarse_note
 from kd.store.runs import Run
+from pages.parts.evaluate.evidence import evidence, localisation
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
 from pages.parts.evaluate.request import STAGES, request_form, requested
@@ -75,6 +77,8 @@ def _choose(student: Run, known: list[EvalKey]) -> EvalKey:
 def _named(choice: EvalKey) -> str:
     title = EXPLAINERS[choice.explainer].info.title if choice.explainer in EXPLAINERS else choice.explainer
     stage = STAGES.get(choice.stage, f"number {choice.stage}")
+    if choice.stage == DEFAULT_STAGE and choice.explainer in EXPLAINERS:
+        stage = f"stride-{EXPLAINERS[choice.explainer].info.reduction}"
     return f"{title} · {stage} stage · {f'{choice.limit:,}' if choice.limit else 'all'} images"
 
 
@@ -85,14 +89,15 @@ def _show(
           (*SECTIONS, GAIN_VS_CONTROL, MASK_VS_OTHERS)}
     names = _names(result)
     views = {AGREEMENT: lambda: _agreement(student, chosen, result[AGREEMENT], of, names),
-             LOCALISATION: lambda: _localisation(result[LOCALISATION], of[LOCALISATION], names),
+             LOCALISATION: lambda: localisation(result, made, names),
+             EVIDENCE: lambda: evidence(result[EVIDENCE], of[EVIDENCE], names),
              POSTHOC: lambda: posthoc(result[POSTHOC], of[POSTHOC], of[MASK_VS_OTHERS]),
              FAITHFULNESS: lambda: _faithfulness(result[FAITHFULNESS], of[FAITHFULNESS], names),
              COST: lambda: _cost(result[COST], of[COST], found, names)}
     if result["notes"]:
         st.caption(" ".join(result["notes"]))
     coarse(coarse_note(_grids(result, names)))
-    there = [section for section in SECTIONS if result[section]]
+    there = [section for section in SECTIONS if result[section] and (section != EVIDENCE or of[EVIDENCE])]
     for section, tab in zip(there, st.tabs([section.capitalize() for section in there]) if there else [], strict=True):
         with tab:
             views[section]()
@@ -141,18 +146,6 @@ def _agreement(student: Run, chosen: EvalKey, result: Mapping[str, Any], of: Map
                f"two models on {result['rounds']} different images each. Above baseline: positive is more similar, "
                f"under every measure; in brackets {INTERVALS}."
                + (f" Left out because a map is blank: {blank}." if blank else ""))
-
-
-def _localisation(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:
-    if not made:
-        st.caption(next(iter(result.values())).get("reason", "No test image comes with evidence."))
-        return
-    beside_chance(made, names, "Centre-Gaussian baseline", "Area baseline")
-    some = next(iter(result.values()))
-    st.caption(f"Maps of the true class against the evidence annotated in {some['images']:,} images. Area baseline: "
-               "the evidence's share of the image, the score of a uniform map. Pointing game: is the "
-               "centre of the brightest cell on the evidence? The best threshold is chosen on these images, so it "
-               "is slightly optimistic.")
 
 
 def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names) -> None:

@@ -5,6 +5,7 @@ import streamlit as st
 from kd.evaluation.explanation_store import (
     AGREEMENT,
     COST,
+    EVIDENCE,
     FAITHFULNESS,
     FALLBACK,
     LOCALISATION,
@@ -15,7 +16,7 @@ from kd.evaluation.explanation_store import (
     compared_runs,
     require_mask,
 )
-from kd.explainers import EXPLAINERS
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, stage_key
 from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
@@ -24,8 +25,8 @@ from pages.parts.shared.context import store, usage_errors
 TASK = "appraisal"
 POLL = 1.0  # seconds between two polls while it is computed
 LIMIT = 200  # images: minutes for all that is instant, and intervals of a few points
-STAGES = {-1: "last", -2: "second to last", -3: "third to last"}
-PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "localisation of the evidence",
+STAGES: dict[int | str, str] = {DEFAULT_STAGE: "default", -1: "last", -2: "second to last", -3: "third to last"}
+PARTS = {AGREEMENT: "agreement with the teacher", LOCALISATION: "the evidence: localisation and need",
          POSTHOC: "post-hoc agreement of the mask (slow)", FAITHFULNESS: "faithfulness (slow)", COST: "cost"}
 PATIENCE = {"instant": "", "seconds": " · slow", "minutes": " · very slow"}
 
@@ -54,7 +55,8 @@ def requested(student: Run) -> tuple[EvalKey | None, float]:
     args = state.args
     if state.state != FINISHED or not args.get("explainers"):
         return None, 0.0
-    return EvalKey(args["explainers"][0], args["stage"], args["limit"], args["seed"]).of(student), state.ended
+    name = args["explainers"][0]
+    return EvalKey(name, stage_key(name, args["stage"]), args["limit"], args["seed"]).of(student), state.ended
 
 
 def _form(student: Run) -> None:
@@ -62,14 +64,16 @@ def _form(student: Run) -> None:
     masked = any(run.spec.mask_net_depth for run in compared_runs(store(), student).values())
     explained = bool(student.spec.mask_net_depth)
     offered = [name for name in EXPLAINERS if masked or name != MASK]
-    sections = [section for section in SECTIONS if explained or section != POSTHOC]
+    # Need of the evidence comes with its localisation.
+    sections = [section for section in SECTIONS if section != EVIDENCE and (explained or section != POSTHOC)]
     kind = f"{masked:d}{explained:d}"  # other options: other widgets, with their own state
     with st.form("evaluate_judge"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             names = st.multiselect("Explainers", offered, default=[MASK, FALLBACK] if explained else [FALLBACK],
                                    key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
             stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
-                                 help="Counted from the end of each model. An earlier one has a finer grid.")
+                                 help="Counted from the end of each model; default: the last, but a fine one for "
+                                      "Sensitivity. An earlier one has a finer grid.")
             limit = st.number_input("Test images", 0, None, LIMIT, 50, key="evaluate_limit", width=150,
                                     help="A sample of at most so many, stratified by class; 0 for all.")
         parts = st.pills("Parts", sections, selection_mode="multi", key=f"evaluate_parts_{kind}",
@@ -81,7 +85,7 @@ def _form(student: Run) -> None:
                    + (", post-hoc agreement of the teacher alone." if explained else "."))
     if pressed:
         with usage_errors():
-            _submit(student, names, list(parts), int(stage), int(limit))
+            _submit(student, names, list(parts), stage, int(limit))
 
 
 def _title(name: str) -> str:
@@ -89,7 +93,7 @@ def _title(name: str) -> str:
     return facts.title + PATIENCE[facts.cost]
 
 
-def _submit(student: Run, names: list[str], parts: list[str], stage: int, limit: int) -> None:
+def _submit(student: Run, names: list[str], parts: list[str], stage: StageChoice, limit: int) -> None:
     if not names or not parts:
         st.warning("Choose at least one explainer and one part.", icon=":material/info:")
         return

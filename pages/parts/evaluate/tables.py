@@ -1,7 +1,7 @@
 """Rows of numbers as a table of models side by side, in words; and as a file."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -63,21 +63,21 @@ def side_by_side(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], ba
 
 def beside_chance(rows: Sequence[MetricRow], names: Mapping[str, str], centre: str, baseline: str = "Baseline") -> None:
     """A line per measure and model, for numbers that mean nothing without their baseline. names: of the models."""
-    st.table([{"": row.measure, "Model": _capital(names[row.role]), "Value": unbroken(between(row)),
+    st.table([{"": row.measure, "Model": capital(names[row.role]), "Value": unbroken(between(row)),
                baseline: unbroken(figure(row.chance, row.unit)), centre: unbroken(figure(row.centre, row.unit)),
-               "Above baseline": unbroken(excess(row))} for row in sorted(rows, key=_grouped(rows))],
+               "Above baseline": unbroken(excess(row))} for row in in_order(rows)],
              border="horizontal", hide_index=True, alt="Measures by model, beside the baseline")
 
 
-def _capital(name: str) -> str:
+def capital(name: str) -> str:
     """A first letter in large; `capitalize` would make the others small."""
     return name[:1].upper() + name[1:]
 
 
-def _grouped(rows: Sequence[MetricRow]) -> Callable[[MetricRow], int]:
-    """Keeps the measures' order and puts the models of one measure together."""
+def in_order(rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """The rows with the models of one measure together, measures in their order."""
     order = list(dict.fromkeys(row.measure for row in rows))
-    return lambda row: order.index(row.measure)
+    return sorted(rows, key=lambda row: order.index(row.measure))
 
 
 def excess(row: MetricRow) -> str:
@@ -96,7 +96,7 @@ def gap(value: float | None, low: float | None, high: float | None, unit: str) -
 
 def heading(role: str, run: Run) -> str:
     """`Student · plain5`."""
-    return unbroken(f"{_capital(role)} · {run.spec.model_label}")
+    return unbroken(f"{capital(role)} · {run.spec.model_label}")
 
 
 def download(rows: Sequence[MetricRow], name: str) -> None:

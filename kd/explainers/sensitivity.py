@@ -1,0 +1,41 @@
+"""Sensitivity of the class score to a fine stage's features: where the answer would change, not what speaks for it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kd.explainers.base import Explainer, ExplainerInfo
+from kd.explainers.gradient_cams import gradients_from_image
+from kd.models.base import Classifier
+from kd.progress import ShareCallback
+from kd.torch_utils.smoothing import gaussian_blur
+
+BLUR = 0.04  # standard deviation, as a share of the side
+
+
+class Sensitivity(Explainer):
+    """`Σ_c |F_c ⊙ g_c|`, blurred with a standard deviation of 4 % of the side; g is the gradient of the class logit.
+
+    Gradient times activation (Shrikumar 2016) in magnitude, by default of the stage whose reduction is closest to 4:
+    later grids are too coarse for a small finding. For a model of a data set that allows mirroring
+    (`Classifier.mirrors`) it is the mean with the map of the mirrored image, mirrored back.
+    """
+
+    info = ExplainerInfo(
+        "Sensitivity", "after Simonyan 2013, arXiv 1312.6034, and Shrikumar 2016, arXiv 1605.01713", True,
+        "Bright where the answer is sensitive: the target class's score would rise or fall with the features there; "
+        "this is not what speaks for the class.", reduction=4)
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: ShareCallback) -> list[Tensor]:
+        if not model.mirrors:
+            return self._magnitudes(model, images, targets, stages)
+        both = torch.cat([images, images.flip(-1)])
+        halves = (maps.chunk(2) for maps in self._magnitudes(model, both, torch.cat([targets, targets]), stages))
+        return [(maps + mirrored.flip(-1)) / 2 for maps, mirrored in halves]
+
+    @staticmethod
+    def _magnitudes(model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        return [gaussian_blur((features * gradients).abs().sum(dim=-3), BLUR)
+                for features, gradients in gradients_from_image(model, images, targets, stages)]
