@@ -8,6 +8,7 @@ from kd.experiments import estimate as module
 from kd.experiments.estimate import ResourceEstimate, RunEstimate, estimate_resources
 from kd.experiments.plan import plan_specs
 from kd.experiments.step_benchmark import ALONE, StepBenchmark, StepConfig
+from kd.models import build, weights
 from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Store
@@ -123,10 +124,29 @@ def test_free_disk_is_asked_of_the_nearest_folder_that_exists(tmp_path):
 
 def made_up(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchmark:
     """Seconds that add up by hand, whatever else the machine does."""
+    if use.features:
+        return StepBenchmark(0.25, 0.125, activation_bytes=100, parameters=10, images=32, features=8.0)
     step = 5.0 if use.frozen else 2.0 * (1 + use.drawing.samples) if use.drawing else 1.0
     return StepBenchmark(
         step, 0.5, activation_bytes=100, parameters=10, images=32, asked=use.drawing.samples if use.drawing else 0.0
     )
+
+
+def test_frozen_stages_are_computed_once_for_each_view(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "benchmark_step", made_up)
+    path = tmp_path / "weights.safetensors"
+    weights.save(build(RunSpec(model="test_resnet", image_size=32), 4), path)
+    store = Store()
+    about = {"teacher_weights": str(path), "frozen_stages": 3, "teacher_views": 2, "epochs": 10}
+    found = foretell(store, **about)
+    teacher, validated = found.run_estimates[0], found.images / 7
+    assert teacher.seconds == pytest.approx(found.images * (10 * 0.25 + 2 * 8.0) + validated * (10 * 0.125 + 8.0))
+    assert teacher.cache_bytes > 0
+    assert "frozen stages once for each view" in teacher.basis
+    monkeypatch.setenv("KD_LENS_TEACHER_CACHE_GB", "0")
+    live = foretell(store, **about).run_estimates[0]
+    assert live.seconds == pytest.approx(teacher.seconds + found.images * 8 * 8.0)
+    assert live.cache_bytes == 0
 
 
 def test_a_teacher_that_is_asked_live_costs_its_way_there_and_back(monkeypatch):

@@ -52,6 +52,14 @@ def test_a_teacher_that_is_asked_is_differentiated_no_further_than_its_pictures(
     assert asked.forward > 0
 
 
+def test_a_step_on_features_leaves_the_frozen_stages_to_a_pass_of_their_own():
+    frozen = RunSpec(model="test_resnet", image_size=64, frozen_stages=3)
+    whole, later = benchmark_step(frozen, 3), benchmark_step(frozen, 3, StepConfig(features=True))
+    assert whole.features == 0 < later.features
+    assert later.activation_bytes < benchmark_step(replace(frozen, frozen_stages=0), 3).activation_bytes
+    assert later.parameters == whole.parameters
+
+
 def test_uses_can_be_looked_up():
     assert hash(StepConfig(MaskSampling(0.3, 1, 0.0), ("shown",))) == hash(
         StepConfig(MaskSampling(0.3, 1, 0.0), ("shown",))

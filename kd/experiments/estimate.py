@@ -15,6 +15,7 @@ from kd.roles import ROLES
 from kd.spec import RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.compute import device_here
+from kd.training.frozen_features import FrozenFeatures, caches_features, estimate_features
 from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
@@ -112,32 +113,39 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
         return RunEstimate(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
     steps = spec.epochs * images * spec.data_fraction
-    cached = estimate(spec, teacher, classes, images, store)
+    cached, features = estimate(spec, teacher, classes, images, store), estimate_features(spec, classes, images, store)
     watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
-    if measured := _as_before(spec, teacher, store, watching):
+    own = benchmark_step(_bare(spec), classes, _use(spec))
+    if measured := _as_before(spec, teacher, store, watching, own.features):
         seconds, basis = steps * measured[0], f"as {measured[1]} took, with the same model, size and batch"
     else:
-        own = benchmark_step(_bare(spec), classes, _use(spec))
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
         seconds = steps * own.step + spec.epochs * images / 7 * own.forward
         basis = f"one step of {own.images} images timed on this machine"
         if own.asked:
             seconds += steps * own.asked * _question(teacher, own, classes).step
             basis += ", and one of its teacher, which is shown what each mask leaves"
+    if caches_features(spec):
+        seconds += (features.passes + images / 7) * own.features  # validation features are computed once
+        basis += ", and its frozen stages once for each view"
     teacher_seconds = cached.passes * watching
     once = teacher_seconds if cached.size else 0.0
-    return RunEstimate(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once, cached.size)
+    return RunEstimate(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once,
+                       cached.size + features.size)
 
 
-def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float) -> tuple[float, str] | None:
+def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
+               features: float) -> tuple[float, str] | None:
     """(seconds per image, run) of the median of similar finished runs, with validation and without the teacher's
-    passes, which take `watching` seconds per image."""
+    passes and those of frozen stages, which take `watching` and `features` seconds per image."""
     found = []
     for run in store:
         if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
             steps = run.spec.epochs * run.spec.data_fraction * images
             passes = (recorded_usage(run) or {}).get("computed", steps if watching else 0)
-            found.append((max(0.0, (run.summary or {})["seconds"] - passes * watching) / steps, run.id))
+            frozen = (run.last_event(FrozenFeatures.event) or {}).get("computed", 0) if features else 0
+            seconds = (run.summary or {})["seconds"] - passes * watching - frozen * features
+            found.append((max(0.0, seconds) / steps, run.id))
     return sorted(found)[len(found) // 2] if found else None
 
 
@@ -154,12 +162,14 @@ def _bare(spec: RunSpec) -> RunSpec:
     """The spec with only those settings that affect the time per image."""
     mask_net = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
-                   input_size=spec.input_size, **mask_net, device=spec.device, precision=resolve_precision(spec),
-                   threads=spec.threads, views=min(spec.views, 1))
+                   input_size=spec.input_size, frozen_stages=spec.frozen_stages, **mask_net, device=spec.device,
+                   precision=resolve_precision(spec), threads=spec.threads, views=min(spec.views, 1))
 
 
 def _use(spec: RunSpec) -> StepConfig:
     """Configuration of a training step of a run's own model."""
+    if caches_features(spec):
+        return StepConfig(features=True)
     if not METHODS[spec.method].needs_mask_net or not spec.mask_net_depth:
         return ALONE
     method = build(spec.method, spec.method_args)

@@ -12,6 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from kd.models import build_untrained, cost, has_depthwise
+from kd.models.factory import unwrap
+from kd.models.frozen import LaterStages, freeze
 from kd.observation import MaskSampling, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
@@ -24,11 +26,13 @@ WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on
 
 class StepConfig(NamedTuple):
     """Configuration of a benchmarked step. drawing: mask sampling of a masked student, and asks: names of its images
-    that are queried live. frozen: the model is the queried teacher, differentiated in its images only."""
+    that are queried live. frozen: the model is the queried teacher, differentiated in its images only. features:
+    whether a step is given the features of the model's frozen stages."""
 
     drawing: MaskSampling | None = None
     asks: tuple[str, ...] = ()
     frozen: bool = False
+    features: bool = False
 
 
 ALONE = StepConfig()
@@ -37,7 +41,8 @@ ALONE = StepConfig()
 @dataclass(frozen=True)
 class StepBenchmark:
     """Benchmark of one model: seconds per image of a training step and of a forward pass, bytes per image saved for the
-    backward pass, parameters, number of timed images, and live teacher queries per image and step (`asked`)."""
+    backward pass, parameters, number of timed images, live teacher queries per image and step (`asked`), and seconds
+    per image of frozen stages whose features are cached (`features`), which are in neither of the former."""
 
     step: float
     forward: float
@@ -45,6 +50,7 @@ class StepBenchmark:
     parameters: int
     images: int
     asked: float = 0.0
+    features: float = 0.0
 
 
 @lru_cache(maxsize=64)
@@ -60,18 +66,32 @@ def benchmark_step(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> Step
 def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
     compute.set_threads(compute.threads(spec.threads))
     price = cost.cost(spec, classes)
-    # Even, as training batches are: in an odd one, one image is queried twice.
-    images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 1, 16))
+    # Even, as training batches are: in an odd one, one image is queried twice. With features, most of these FLOPs are
+    # not computed in a step.
+    images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 4 if use.features else 1, 16))
     device = torch.device(compute.device_here(spec.device))
     # In eval mode and with a separate generator: random numbers drawn here must not change those of a training run.
-    model = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
+    whole = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
     index = np.arange(images)
     # As `kd.training.teacher.cached_teacher.CachedTeacher.query` computes.
     mixed = spec.precision != "32-true" and not (use.frozen and has_depthwise(spec))
+    if spec.frozen_stages:
+        freeze(unwrap(whole), spec.frozen_stages, spec.image_size)
+    later = LaterStages.of(whole, spec.frozen_stages - 1, spec.image_size) if use.features else None
+    model, given, augmented = later or whole, batch, bool(spec.views) and not use.frozen and later is None
+    features_seconds = 0.0
+    if later is not None:
+        def features() -> torch.Tensor:
+            with torch.no_grad(), _autocast(spec, device, mixed):
+                found = whole.features_at(batch, later.stage)
+            _settle(device)
+            return found
+
+        given, features_seconds = features().float(), measure(features, repeats=2, warmup=0).low / images
 
     def step() -> Observation:
-        seen = augment(batch, index, index, True) if spec.views and not use.frozen else batch.requires_grad_(use.frozen)
+        seen = augment(batch, index, index, True) if augmented else given.requires_grad_(use.frozen)
         with _autocast(spec, device, mixed), isolated_rng(0, device) if use.drawing else nullcontext():
             found: Observation = model(seen, **({"drawing": use.drawing} if use.drawing else {}))
         _loss(found, use.asks).backward()
@@ -80,13 +100,13 @@ def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
 
     def forward() -> None:
         with torch.no_grad(), _autocast(spec, device, mixed):
-            model(batch)
+            model(given)
         _settle(device)
 
     saved_bytes, queries = _saved_for_backward(model, step, use.asks)
     seconds = measure(step, repeats=2, warmup=0).low
     return StepBenchmark(seconds / images, measure(forward, repeats=2).low / images, saved_bytes // images,
-                         price.parameters, images, queries / images)
+                         price.parameters, images, queries / images, features_seconds)
 
 
 def _loss(seen: Observation, asks: tuple[str, ...]) -> torch.Tensor:

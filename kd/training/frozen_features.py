@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
-from kd.methods import Method
+from kd.methods import Method, build
 from kd.models import stage_shapes
 from kd.models.base import Classifier
 from kd.models.frozen import LaterStages
@@ -24,7 +24,7 @@ from kd.training.batches import Batch, TrainBatches
 from kd.training.teacher.cache import cache_dir, frozen_features_owner
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
 from kd.training.teacher.cached_teacher import CachedTeacher
-from kd.training.teacher.rows import row_format, row_key
+from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
 
 NAME = "features"
 
@@ -80,7 +80,7 @@ def prepare_features(run: Run, store: Store, model: Classifier, method: Method, 
         return None, None
     assert later is not None, "an obstacle otherwise"
     model.to(fabric.device)
-    row = row_format(f"stage:{later.stage}", stage_shapes(spec, len(data.classes)), len(data.classes))
+    row = _row_format(spec, len(data.classes))
     key = {**row_key(spec, data, fabric.device, str(fabric.strategy.precision.precision)), **network_key(spec),
            "weights": _digest(model)}
     train = FrozenFeatures(later, {**key, "split": "train"}, row, store, fabric, log)
@@ -90,6 +90,24 @@ def prepare_features(run: Run, store: Store, model: Classifier, method: Method, 
     val = SplitFeatures(later, {**key, **unchanged}, row, store, fabric, lambda *_, **__: None)
     val.cache.enable(store, run, val.key, [np.arange(len(data.val))])
     return train, val.of(data.val)
+
+
+def caches_features(spec: RunSpec) -> bool:
+    """Whether a run trains on cached features of its frozen stages, as far as its settings tell."""
+    return bool(spec.frozen_stages) and not _needs_whole(spec, build(spec.method, spec.method_args))
+
+
+def estimate_features(spec: RunSpec, classes: int, images: int, store: Store) -> CacheEstimate:
+    """Estimated cost of the features of a run's frozen stages, before it is started; zeros where it caches none.
+    images: of the train split."""
+    if not caches_features(spec):
+        return CacheEstimate(0, 0)
+    existing = find_rows(frozen_features_owner(store), spec, split="train", **network_key(spec))
+    return estimate_rows(spec, {NAME: _row_format(spec, classes)}, existing, images, store)
+
+
+def _row_format(spec: RunSpec, classes: int) -> RowFormat:
+    return row_format(f"stage:{spec.frozen_stages - 1}", stage_shapes(spec, classes), classes)
 
 
 def network_key(spec: RunSpec) -> dict[str, Any]:
@@ -108,11 +126,15 @@ def epoch_batches(features: FrozenFeatures | None, teacher: CachedTeacher | None
 
 def _obstacle(spec: RunSpec, method: Method, later: LaterStages | None) -> str:
     """Why the frozen stages are computed for every batch, in words; empty where their features can be cached."""
+    return _needs_whole(spec, method) or ("" if later else "the model uses earlier stages again behind its frozen ones")
+
+
+def _needs_whole(spec: RunSpec, method: Method) -> str:
     if spec.mask_net_depth:
         return "a mask network in front of the model changes its images in every step"
     if method.needs_stages:
         return f"the method {spec.method} compares the features of stages"
-    return "" if later else "the model uses earlier stages again behind its frozen ones"
+    return ""
 
 
 def _digest(model: Classifier) -> str:

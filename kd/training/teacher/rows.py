@@ -1,7 +1,7 @@
 """Rows of the teacher cache: key, formats, the rows that a run requires, and an estimate of their cost."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,18 @@ def estimate(spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: 
     """Estimated cost of a run's teacher outputs, before it is started. images: of the train split."""
     if not METHODS[spec.method].needs_teacher:
         return CacheEstimate(0, 0)
+    formats = row_formats(build_method(spec, teacher, classes), teacher, spec.image_size, classes)
+    return estimate_rows(spec, formats, _existing_cache(spec, teacher, store), images, store)
+
+
+def estimate_rows(spec: RunSpec, formats: Mapping[str, RowFormat], existing: tuple[Path, int] | None, images: int,
+                  store: Store) -> CacheEstimate:
+    """Estimated cost of a run's rows in these formats. existing: as `find_rows` gives it. images: of the train split.
+    """
     epoch, epochs_computed = images * spec.data_fraction, min(spec.epochs, spec.views) if spec.views else 1
     if cache.quota() == 0:
         return CacheEstimate(epoch * spec.epochs, 0)
-    directory, count = _existing_cache(spec, teacher, store) or (None, images)
-    formats = row_formats(build_method(spec, teacher, classes), teacher, spec.image_size, classes)
+    directory, count = existing or (None, images)
     hits, misses, missing_bytes = RowFiles(directory, formats).count(required_rows(np.arange(count), spec, count))
     hit_rate = min(1.0, hits / max(1.0, (hits + misses) * spec.data_fraction))
     size = round(missing_bytes * spec.data_fraction * (hit_rate < 1))
