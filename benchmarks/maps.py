@@ -1,0 +1,29 @@
+"""Tables on maps: where they point, beside maps of the image alone, and whether the models need the evidence.
+
+`python -m benchmarks.maps teacher-maps` and `… evidence`, of trained runs in a store; `--help` names their arguments.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from benchmarks import maps_evidence, maps_teacher
+
+COMMANDS = {"teacher-maps": maps_teacher, "evidence": maps_evidence}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table that the first word names."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = options.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        verb = verbs.add_parser(name, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb.add_argument("--root", metavar="DIR", help="Where checkpoints/ and data/ lie (default: this project).")
+        verb.add_argument("--run", nargs="+", default=[], metavar="ID", help="Runs (default: all that fit).")
+        verb.add_argument("--data", nargs="+", default=[], metavar="PATH", help="Only runs trained on these data sets.")
+        command.add_arguments(verb)
+    chosen = options.parse_args(words)
+    print("\n".join(COMMANDS[chosen.command].lines(chosen)))
+
+
+if __name__ == "__main__":
+    main()
