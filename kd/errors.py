@@ -18,10 +18,10 @@ class Stopped(Exception):
     """A long computation ended between two batches on request."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """The error for a name that is not among `known`, with the nearest spelling as a proposal."""
     names = list(known)
-    near = get_close_matches(name, names, n=1)
+    near = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return UsageError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names[:SHOWN])}{more}.")

@@ -56,9 +56,9 @@ def dkd_parts(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor,
               temperature: float) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD of `dkd`, unweighted."""
     _require_alike(student_logits, teacher_logits, 2, "logits")
-    if labels.shape != student_logits.shape[:1]:
-        raise UsageError(f"labels must be class numbers [{len(student_logits)}], one for each row of logits, not of "
-                         f"shape {list(labels.shape)}.")
+    if labels.shape != student_logits.shape[:1] or labels.dtype != torch.int64:
+        raise UsageError(f"labels must be class numbers [{len(student_logits)}] of type int64, one for each row of "
+                         f"logits, not {labels.dtype} {list(labels.shape)}.")
     right, others = _decoupled(student_logits / temperature, labels)
     right_t, others_t = _decoupled(teacher_logits / temperature, labels)
     return temperature**2 * _divergence(right, right_t), temperature**2 * _divergence(others, others_t)

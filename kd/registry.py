@@ -28,7 +28,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The member called `name`. Raises UsageError if there is none."""
-        if name not in self._members:
+        if not isinstance(name, str) or name not in self._members:
             raise unknown(self.kind, name, self._members)
         return self._members[name]
 

@@ -177,15 +177,19 @@ def check(settings: Any, of: str = "") -> None:
         object.__setattr__(settings, item.name, plain)
 
 
+WORDS = {int: "a whole number", float: "a number", str: "text"}
+
+
 def _plain(name: str, value: Any, item: Any) -> Any:
     kind = type(item.default)
     if not (isinstance(value, str) if kind is str else _is_number(value) and (kind is float or value == value // 1)):
-        raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}.")
+        raise UsageError(f"{name} must be {WORDS[kind]}, not {value!r}.")
     low, high, choices = (item.metadata.get(key) for key in ("low", "high", "choices"))
     if choices and value not in choices:
         raise unknown(name, value, choices)
     if low is not None and not low <= value <= high:
-        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}.")
+        low, high, value = (f"{one}" if kind is int else f"{one:g}" for one in (low, high, kind(value)))
+        raise UsageError(f"{name} must be between {low} and {high}, not {value}.")
     return _float(value) if kind is float else kind(value)
 
 

@@ -186,9 +186,10 @@ def test_an_image_may_have_any_form(form, tmp_path):
     assert np.abs(found[1:5].astype(int) - pixels).max() <= 1
 
 
-@pytest.mark.parametrize("wrong", [None, 3, np.zeros((2, 3, 4, 5)), np.zeros((0, 3)), np.array(["a"]), "not-there.png"])
+@pytest.mark.parametrize("wrong", [None, 3, np.zeros((2, 3, 4, 5)), np.zeros((0, 3)), np.array(["a"]), "not-there.png",
+                                   np.full((3, 3), np.nan)])
 def test_what_is_no_image_is_refused(wrong):
-    with pytest.raises(UsageError, match=r"image|picture"):
+    with pytest.raises(UsageError, match=r"[Ii]mage .*\."):
         as_image(wrong, 8)
 
 
@@ -203,6 +204,10 @@ def test_what_is_no_image_is_refused(wrong):
     ({"teacher": "resnet1"}, r"resnet18"),
     ({"student": "timm:nothing"}, r"nothing"),
     ({"student": "truncated", "depth": 12}, r"depth|stages"),
+    ({"student": "plain", "student_weights": "hub"}, r"plain network cannot start from 'hub'"),
+    ({"student_weights": "/no/such.pth"}, r"/no/such.pth"),
+    ({"teacher_weights": "scan.png"}, r"scan.png is not a weights file"),
+    ({"method": None}, r"Unknown distillation method None|Unknown method None"),
     ({"student": "timm:inception_v3", "image_size": 32}, r"cannot take (images|pictures) of 32 px"),
     ({"data": "phantom-brian"}, r"Did you mean 'phantom-brain'"),
     ({"data": 5}, r"int is not a data set"),

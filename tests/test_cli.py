@@ -11,6 +11,7 @@ from small import DATA
 from kd.__main__ import main, show
 from kd.datasets import open_dataset
 from kd.paths import default_paths
+from kd.store.runs import Store
 
 SMALL = ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
 
@@ -120,6 +121,9 @@ def test_decoded_images_are_shown_and_cleared(capsys):
     (["train", "--data", DATA, "--model", "plain", "--epochs", "0"], "epochs must be between"),
     (["train", "--data", DATA, "--model", "plain", "--epochs", "many"], "epochs"),
     (["distill", "--data", DATA, "--teacher", "test_resnet", "--alpha", "3"], "alpha must be between 0 and 1"),
+    (["train", "--data", DATA, "--model", "truncated"], "name of the timm model whose first stages"),
+    (["train", "--data", DATA, "--model", "plain", "--pretrained", "hub"], "cannot start from 'hub'"),
+    (["train", "--data", DATA, "--model", "plain", "--temprature", "3"], "--temprature 3. See python -m kd train"),
     (["models", "nosuchmodel"], "Try a part of a name"),
     (["fly"], "fly"),
     ([], "VERB"),
@@ -130,6 +134,7 @@ def test_errors_are_one_sentence_and_exit_2(capsys, words, message):
     assert message.lower() in err.lower()
     assert out == ""
     assert re.fullmatch(r"kd: [^\n]+\n", err)
+    assert not list(Store())
 
 
 def test_places_that_cannot_be_written_to_are_refused_before_anything_is_computed(capsys, tmp_path):

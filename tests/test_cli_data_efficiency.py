@@ -72,7 +72,7 @@ def test_several_controls_have_a_figure_each(capsys, tmp_path):
     ([*SMALL, "--fractions", "0.5"], "at least two shares"),
     ([*SMALL, "--fractions", "0.1,2"], "data_fraction must be between"),
     ([*SMALL, "--methods", "kd,kdd"], "Did you mean 'kd'"),
-    ([*SMALL, "--epochs", "500"], "makes 5000 passes of 500"),
+    ([*SMALL, "--epochs", "500"], "makes 5000 epochs of 500"),
     (["data-efficiency", "--show", "nothing"], "none has been started"),
 ])
 def test_what_cannot_be_is_one_sentence_and_exit_2(capsys, words, message):

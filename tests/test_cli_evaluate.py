@@ -71,6 +71,14 @@ def test_a_mask_that_nobody_has_is_refused_before_anything_is_computed(capsys, m
     assert re.fullmatch(r"kd: \S+ has no mask to evaluate\. Distil a student [^\n]+grad-cam[^\n]+\n", err)
 
 
+def test_a_sample_that_cannot_be_drawn_is_refused_before_anything_is_computed(capsys, made):
+    root, student, _ = made
+    for words, message in ((["--seed", "-1"], "seed must be 0 or more"), (["--limit", "-1"], "limit must be 0"),
+                           (["--explainers", ","], "names no explainer")):
+        code, _, err = run(capsys, "evaluate", student, "--explainers", "grad-cam", *words, "--root", root)
+        assert code == 2 and message in err and "computing" not in err
+
+
 def test_posthoc_wants_the_mask_among_the_explainers(capsys, made):
     root, student, _ = made
     code, _, err = run(capsys, "evaluate", student, "--mask-fidelity", "--explainers", "grad-cam", "--root", root)

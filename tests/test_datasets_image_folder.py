@@ -192,6 +192,10 @@ def test_whatever_is_learned_from_changes_the_digest(tmp_path: Path, change: str
     assert folder_digest(root, paths) != before
 
 
+def test_the_root_of_the_file_system_has_a_place_for_masks_too() -> None:
+    assert folder.masks_beside(Path("/")) == Path("/_masks")
+
+
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         folder.scan(tmp_path / "nowhere")

@@ -80,6 +80,8 @@ def test_a_limit_above_the_test_set_means_all():
     assert EvalKey(limit=19).of(run).limit == 19
     with pytest.raises(UsageError, match="limit"):
         EvalKey(limit=-1)
+    with pytest.raises(UsageError, match="seed"):
+        EvalKey(seed=-1)
 
 
 def test_a_new_result_replaces_the_old_one_with_its_arrays(store, kept):

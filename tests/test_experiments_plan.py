@@ -166,7 +166,7 @@ def test_stretch_gives_less_data_more_passes_and_leaves_the_teacher(store, fract
 
 def test_more_passes_than_a_run_can_have_are_refused(store):
     assert epochs_for_fraction(request(epochs=100, data_fraction=0.1, equal_steps=1.0)) == 1000
-    with pytest.raises(UsageError, match="makes 1010 passes of 101; a run has 1000 at most"):
+    with pytest.raises(UsageError, match="makes 1010 epochs of 101; a run has 1000 at most"):
         plan_specs(request(epochs=101, data_fraction=0.1, equal_steps=1.0), store)
 
 

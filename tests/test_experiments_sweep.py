@@ -61,7 +61,7 @@ def test_one_value_only_is_a_setting_of_all():
 @pytest.mark.parametrize(("axes", "words"), [
     ({"depth": ()}, "no value"),
     ({"depth": (2, 13)}, "depth must be between 1 and 12"),
-    ({"depth": (2, 2.5)}, "depth must be a int"),
+    ({"depth": (2, 2.5)}, "depth must be a whole number"),
     ({"alpha": (0.1, float("nan"))}, "finite"),
     ({"image_size": (32, 64)}, "cannot take several values"),
     ({"teacher": ("resnet18", "resnet34")}, "cannot take several values"),

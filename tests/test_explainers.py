@@ -149,6 +149,8 @@ def test_facts_say_what_one_sees(explainer):
 def test_an_unknown_stage_is_named_with_the_way_out(explainer, images):
     with pytest.raises(UsageError, match=r"no stage 3: .* 0 to 2"):
         explainer(asked(explainer), images, TARGETS, 3)
+    with pytest.raises(UsageError, match="no stage 'last'"):
+        explainer(asked(explainer), images, TARGETS, "last")
     with pytest.raises(UsageError, match="no stage -4"):
         explainer(asked(explainer), images, TARGETS, -4)
 

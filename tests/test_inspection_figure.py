@@ -1,13 +1,14 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kd.errors import UsageError
-from kd.inspection.figure import ClassBars, FigureSpec, HeatmapTile, ModelRow, draw
+from kd.inspection.figure import ClassBars, FigureSpec, HeatmapTile, ModelRow, draw, is_png
 
 RANDOM = np.random.default_rng(0)
 
@@ -91,6 +92,12 @@ def test_choices_are_checked_and_change_the_picture():
     assert (pixels(draw(seen, 0.9)) != pixels(draw(seen, 0.1))).any()
     with pytest.raises(UsageError, match="colour map"):
         draw(seen, 0.5, "rainbow")
+
+
+def test_an_image_file_of_another_kind_is_refused_and_not_made_a_folder():
+    assert is_png(Path("a/b.PNG")) and not is_png(Path("a/v1.2"))
+    with pytest.raises(UsageError, match=r"PNG, not \.jpg\. Name a/b\.png, or a folder"):
+        is_png(Path("a/b.jpg"))
 
 
 def test_threads_draw_the_same_figure():

@@ -119,6 +119,8 @@ def test_classes_go_by_name_and_by_number():
     for number in (-1, 3):
         with pytest.raises(UsageError, match="no class"):
             subject.class_number(number)
+    with pytest.raises(UsageError, match=r"by its name or its number, not by 1\.0"):
+        subject.class_number(1.0)
 
 
 def test_probabilities_sum_to_one():

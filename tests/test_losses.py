@@ -73,6 +73,7 @@ def test_a_hint_of_other_channels_asks_for_a_projector_and_learns_it():
     lambda: losses.kd(ZS, ZT[:, :3]),
     lambda: losses.dist(ZS[0], ZT[0]),
     lambda: losses.dkd(ZS, ZT, TARGET[:3]),
+    lambda: losses.dkd(ZS, ZT, TARGET.float()),
     lambda: losses.at(STUDENT.stages, TEACHER.stages),
     lambda: losses.sp(LAST[0], LAST[1][:4]),
     lambda: losses.sp([], []),

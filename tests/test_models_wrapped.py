@@ -176,6 +176,8 @@ class Flat(nn.Module):
     (lambda net: wrap(net, ["classifier"], size=SIDE), r"Name others, such as .*second"),
     (lambda net: wrap(net, ["second", "first"], size=SIDE), r"from the input on: first, second"),
     (lambda net: wrap(net, [], size=SIDE), r"at least one stage"),
+    (lambda net: wrap(net, "frist", size=SIDE), r"Unknown stage 'frist'\. Did you mean 'first'"),
+    (lambda net: wrap(None), r"Only a torch module can be wrapped, not NoneType"),
     (lambda net: wrap(net, classes=["a"], size=SIDE), r"4 classes, but 1 are named"),
     (lambda net: wrap(net, mean=[0.5], size=SIDE), r"mean must be three numbers"),
     (lambda net: wrap(Listed(), size=SIDE), r"does not call second as its submodule"),

@@ -70,7 +70,7 @@ def test_shares_typed_as_the_help_writes_them_are_several(idle):  # noqa: F811
     ("study_shares", ["0.5"], "at least two shares"),
     ("study_shares", ["0.5", "half"], "Data fraction: 'half' is not a number"),
     ("study_methods", [], "method has no value"),
-    ("distil_epochs", 200, "makes 2000 passes of 200"),
+    ("distil_epochs", 200, "makes 2000 epochs of 200"),
 ])
 def test_what_cannot_be_is_said_in_place(key, value, message):
     at = form()

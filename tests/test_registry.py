@@ -14,6 +14,9 @@ def test_members_come_back_in_order_and_unknown_names_are_refused():
     assert "three" not in things
     with pytest.raises(UsageError, match="Unknown thing 'tow'. Did you mean 'two'"):
         things["tow"]
+    for value in (None, 2, ["one"]):
+        with pytest.raises(UsageError, match="Unknown thing"):
+            things[value]
 
 
 def test_a_name_is_taken_once():

@@ -202,6 +202,12 @@ def test_an_empty_store_says_so(store):
     assert list(store) == []
 
 
+def test_a_name_too_long_for_a_file_is_unknown(store, run):
+    assert store.get("x" * 300) is None
+    with pytest.raises(UsageError, match="Unknown run"):
+        store["x" * 300]
+
+
 def test_a_store_that_cannot_be_written_to_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot be written to .*choose another root"):

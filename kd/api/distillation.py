@@ -14,10 +14,10 @@ import pandas as pd
 from kd import datasets, methods
 from kd.api.images import ImageLike, as_image
 from kd.api.progress import ProgressBar
-from kd.datasets import DataRef, Dataset
+from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
-from kd.experiments.plan import DistillSpec, plan_runs, plan_specs
+from kd.experiments.plan import DistillSpec, plan_runs, plan_specs, require_possible
 from kd.experiments.results import (
     ArmResult,
     DistillationResult,
@@ -35,7 +35,6 @@ from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
 from kd.methods import METHODS
 from kd.metrics import mask_statistics
-from kd.models import cost
 from kd.paths import Paths, default_paths
 from kd.roles import CONTROL, STUDENT
 from kd.store.groups import Replicates
@@ -178,7 +177,7 @@ def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | A
     request = replace(_request(settings), data=_reference(data, store.paths))
     found = datasets.inspect(request.data, store.paths)
     request, _ = with_sizes(request, settings, store, found)
-    _require_possible(request, store, found)
+    require_possible(plan_specs(request, store, found), found)
     series = plan_runs(request, store, found)
     _train(series, store, progress)
     return Experiment(store, series)
@@ -235,12 +234,6 @@ def _reference(data: Any, paths: Paths) -> str:
     if isinstance(data, str | PathLike):
         return str(data)
     return (data if isinstance(data, Arrays) else Arrays.of(data)).save(paths)
-
-
-def _require_possible(request: DistillSpec, store: Store, data: DataRef) -> None:
-    """Raise UsageError now for what training would raise it for later: data, models and weights that cannot be had."""
-    for spec in plan_specs(request, store, data):
-        cost.cost(spec, len(data.classes))
 
 
 def settings(method: str = "kd") -> pd.DataFrame:

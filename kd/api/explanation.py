@@ -64,8 +64,11 @@ class HeatMaps:
         return overlay(self.image, last.scaled, opacity, SIGNED if last.signed else colormap)
 
     def save(self, path: str | PathLike[str]) -> dict[str, Path]:
-        """Write the figure to a .png file; or into a folder the figure, the raw maps (.npz) and the facts (.json)."""
-        if (place := Path(path)).suffix.lower() == ".png":
+        """Write the figure to a .png file; or into a folder the figure, the raw maps (.npz) and the facts (.json).
+
+        Raises UsageError for an image file of another kind.
+        """
+        if figure.is_png(place := Path(path)):
             write_bytes(place, self._repr_png_())
             return {place.name: place}
         paths = {name: place / name for name in ("explanation.png", "maps.npz", "explanation.json")}

@@ -38,4 +38,7 @@ def as_image(image: Any, size: int) -> NDArray[np.uint8]:
     shaped = values.ndim in (2, 3) and values.shape[2:] in ((), (3,)) and 0 not in values.shape
     if not shaped or values.dtype.kind not in "uifb":
         raise UsageError(f"An image must be numbers of shape (H, W) or (H, W, 3), not {values.dtype} {values.shape}.")
-    return decode.fit_array(values, size).pixels
+    try:
+        return decode.fit_array(values, size).pixels
+    except decode.UnreadableImage as error:
+        raise UsageError(f"The image cannot be used: {error}. Give another.") from None

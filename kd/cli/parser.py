@@ -6,6 +6,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from kd.errors import UsageError
+from kd.version import VERSION
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "frozen_stages",
                "backbone_rate", "epochs", "image_size", "input_size", "batch_size", "learning_rate", "weight_decay",
@@ -72,6 +73,13 @@ Not for clinical use."""
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As its base, but an unknown flag leads to the help of its verb."""
+        found, others = self.parse_known_args(args, namespace)
+        if others:
+            raise UsageError(f"Unrecognized arguments: {' '.join(others)}. See python -m kd {found.verb} --help.")
+        return found
+
     def error(self, message: str) -> Any:
         raise UsageError(f"{message[0].upper()}{message[1:]}. See python -m kd {self.prog.split(' ')[-1]} --help."
                          .replace("kd kd", "kd"))
@@ -84,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = _Parser(prog="kd", description="Explainable knowledge distillation of image classifiers.",
                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"kd {VERSION}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     out: Arguments = {"--out": {"required": True, "metavar": "DIR",
                               "help": "Folder for the figure, the maps and the numbers."}}

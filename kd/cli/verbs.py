@@ -86,6 +86,7 @@ def distill(args: Namespace, store: Store) -> Result:
     request = planning.DistillSpec(**given)
     data = datasets.inspect(request.data, store.paths)
     request, reason = with_sizes(request, given, store, data)
+    planning.require_possible(planning.plan_specs(request, store, data), data)
     series = planning.plan_runs(request, store, data)
     say_size(reason)
     if caveat := planning.method_warning(request, data):
@@ -137,12 +138,14 @@ def _evaluated(store: Store, run: Run, args: Namespace, sections: dict[str, bool
 
     usual = explanation_store.MASK if args.mask_fidelity else explanation_store.FALLBACK
     names = [name.strip() for name in (args.explainers or usual).split(",") if name.strip()]
+    if not names:
+        raise UsageError("--explainers names no explainer. Give one, such as grad-cam.")
     explanation_store.require_mask(explanation_store.compared_runs(store, run), names, args.mask_fidelity)
     if not any(sections.values()):
         sections = {**sections, "agreement": True, "localisation": True}
     images = {"limit": args.limit, "seed": args.seed}
-    compute_here(task(run, "appraisal"), store, {"explainers": names, "stage": args.stage, **images, **sections})
     keys = {name: explanation_store.EvalKey(name, stage_key(name, args.stage), **images) for name in names}
+    compute_here(task(run, "appraisal"), store, {"explainers": names, "stage": args.stage, **images, **sections})
     found = {name: explanation_store.load_all(store, run, key) for name, key in keys.items()}
     there = [one for one in found.values() if one]
     said = (text for one in there for text in evidence_sentences(one[explanation_store.EVIDENCE]).values())

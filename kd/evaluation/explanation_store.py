@@ -48,6 +48,8 @@ class EvalKey:
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise UsageError(f"limit must be 0 (all test images) or more, not {self.limit}.")
+        if self.seed < 0:
+            raise UsageError(f"seed must be 0 or more, not {self.seed}.")
 
     @property
     def folder(self) -> str:

@@ -1,6 +1,6 @@
 """Planning of a distillation as three runs: teacher, control (the same student without a teacher), student."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -171,8 +171,7 @@ def teacher_rate(request: DistillSpec) -> float:
 
 def student_rate(request: DistillSpec) -> float:
     """Peak learning rate of a request's student and control."""
-    random = request.student == "plain" or request.student_weights == "none"
-    return request.learning_rate or (STUDENT_RATE if random else FINE_TUNE_RATE)
+    return request.learning_rate or (STUDENT_RATE if request.student_weights == "none" else FINE_TUNE_RATE)
 
 
 def with_frozen_stages(spec: RunSpec, stages: int, classes: int) -> RunSpec:
@@ -204,7 +203,7 @@ def epochs_for_fraction(request: DistillSpec) -> int:
     if found > most:
         raise UsageError(
             f"A data_fraction of {request.data_fraction:g} with equal_steps {request.equal_steps:g} makes {found} "
-            f"passes of {request.epochs}; a run has {most} at most. Take fewer epochs, or a smaller equal_steps."
+            f"epochs of {request.epochs}; a run has {most} at most. Take fewer epochs, or a smaller equal_steps."
         )
     return found
 
@@ -216,7 +215,8 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     common = {**_common(request, data), "epochs": epochs_for_fraction(request), "data_fraction": request.data_fraction,
               "input_size": request.student_size, "learning_rate": student_rate(request)}
     if request.student == "plain":
-        return RunSpec(model="plain", depth=request.depth, width=request.width, **common)
+        return RunSpec(model="plain", depth=request.depth, width=request.width,
+                       **_plain_weights(request.student_weights), **common)
     if request.student == "truncated":
         weights = initial_weights(_teacher_weights(request, teacher, store))
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
@@ -224,6 +224,13 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     name = request.student.removeprefix("timm:")
     require_cnn(name)
     return RunSpec(model=name, **initial_weights(request.student_weights), **common)
+
+
+def _plain_weights(source: str) -> dict[str, Any]:
+    if source in ("hub", "teacher"):
+        raise UsageError(f"A plain network cannot start from {source!r}: there are no such weights of it. Start from "
+                         "none, or from the weights file of a run of the same plain network.")
+    return initial_weights(source)
 
 
 def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> str:
@@ -239,10 +246,11 @@ def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> st
 
 def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | None = None) -> RunSpec:
     """Checked spec of one run trained on the labels. settings: RunSpec's fields by name. data: the data set, where it
-    has been inspected already."""
+    has been inspected already. Raises UsageError."""
     from kd.models import require_cnn
 
-    spec = RunSpec(**{**settings, **initial_weights(settings.get("pretrained", "none"))})
+    weights = _plain_weights if settings["model"] == "plain" else initial_weights
+    spec = RunSpec(**{**settings, **weights(settings.get("pretrained", "none"))})
     if "learning_rate" not in settings:
         small = spec.model in ("plain", "truncated") and spec.pretrained == "none"
         rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
@@ -252,7 +260,17 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
         require_cnn(spec.model)
     data = data or datasets.inspect(spec.data, store.paths)
     spec = replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
-    return with_frozen_stages(spec, spec.frozen_stages, len(data.classes))
+    spec = with_frozen_stages(spec, spec.frozen_stages, len(data.classes))
+    require_possible([spec], data)
+    return spec
+
+
+def require_possible(specs: Iterable[RunSpec], data: DataRef) -> None:
+    """Raise UsageError now for models that training could not build later."""
+    from kd.models import cost
+
+    for spec in specs:
+        cost.cost(spec, len(data.classes))
 
 
 def initial_weights(source: str) -> dict[str, Any]:
@@ -262,4 +280,5 @@ def initial_weights(source: str) -> dict[str, Any]:
     if source in ("none", "hub"):
         return {"pretrained": source}
     path = Path(source).expanduser().resolve()
+    weights.require_suffix(path)
     return {"pretrained": str(path), "pretrained_fingerprint": weights.fingerprint(path)}

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import ClassVar, Literal
 
 import torch
@@ -149,13 +150,13 @@ def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
     return maps if targets.ndim == 1 else maps[:, None].expand(-1, targets.shape[1], -1, -1)
 
 
-def stage_number(model: Classifier, stage: int) -> int:
+def stage_number(model: Classifier, stage: object) -> int:
     """`stage` counted from 0. Raises UsageError when the model has no such stage."""
     count = len(model.stages)
-    if not -count <= stage < count:
-        raise UsageError(f"There is no stage {stage}: this model has {count} stages, 0 to {count - 1} "
+    if not isinstance(stage, Integral) or not -count <= int(stage) < count:
+        raise UsageError(f"There is no stage {stage!r}: this model has {count} stages, 0 to {count - 1} "
                          f"(or -{count} to -1 from the end).")
-    return stage % count
+    return int(stage) % count
 
 
 @dataclass

@@ -162,8 +162,10 @@ class Comparison:
 
     def save(self, path: str | PathLike[str]) -> dict[str, Path]:
         """Write the figure to a .png file; or into a folder `comparison.png`, `maps.npz` and, last, `comparison.json`.
+
+        Raises UsageError for an image file of another kind.
         """
-        if (folder := Path(path)).suffix.lower() == ".png":
+        if figure.is_png(folder := Path(path)):
             write_bytes(folder, self.picture())
             return {folder.name: folder}
         paths = {name: folder / name for name in ("comparison.png", "maps.npz", "comparison.json")}

@@ -4,18 +4,21 @@ import io
 import math
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kd.errors import UsageError
 from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
 from kd.metrics.grids import coarse_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+OTHER_KINDS = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp")
 COLORMAP = COLORMAPS[0]
 DPI = 150
 TILE, GAP, LABEL, HEADER, MARGIN = 1.6, 0.13, 0.27, 0.52, 0.38  # inches
@@ -76,6 +79,15 @@ class FigureSpec:
         """The notes, and which maps are too coarse to tell where."""
         coarse = coarse_note((row.title, tile.heat.shape) for row in self.rows for tile in (*row.leads, *row.tiles))
         return (*self.notes, *filter(None, [coarse]))
+
+
+def is_png(place: Path) -> bool:
+    """Whether a figure goes into a file of this name, and not into a folder. Raises UsageError for other image files.
+    """
+    if place.suffix.lower() in OTHER_KINDS:
+        raise UsageError(f"Figures are written as PNG, not {place.suffix}. Name {place.with_suffix('.png')}, or a "
+                         "folder.")
+    return place.suffix.lower() == ".png"
 
 
 def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP) -> bytes:

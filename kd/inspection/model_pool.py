@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -112,16 +113,18 @@ class LoadedModel:
         return classification.softmax(logits[0].float().cpu().numpy())
 
 
-def class_number(target: int | str, classes: Sequence[str]) -> int:
+def class_number(target: object, classes: Sequence[str]) -> int:
     """Number of a class given by name or number. Raises UsageError when there is none."""
     if isinstance(target, str):
         if target not in classes:
             raise unknown("class", target, classes)
         return classes.index(target)
-    if not 0 <= target < len(classes):
+    if not isinstance(target, Integral):
+        raise UsageError(f"A class is given by its name or its number, not by {target!r}.")
+    if not 0 <= (number := int(target)) < len(classes):
         names = ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else "")
         raise UsageError(f"There is no class {target}: this model has {len(classes)}, numbered from 0 ({names}).")
-    return target
+    return number
 
 
 def load_model(run: Run, pool: ModelPool | None = None) -> LoadedModel:

@@ -68,14 +68,19 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises UsageError when there is no such file, when it holds no weights, or when reading it would run code.
     """
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path} is not a weights file by its name. Use one of {', '.join(SUFFIXES)}.")
+    require_suffix(path)
     if not path.is_file():
         raise UsageError(f"There is no weights file {path}. Check the path.")
     content = _tensors(path)
     if not content:
         raise UsageError(f"{path} holds no named tensors. Save the model's state_dict() and use that file.")
     return content
+
+
+def require_suffix(path: Path) -> None:
+    """Raise UsageError unless the file's name is that of a weights file."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} is not a weights file by its name. Use one of {', '.join(SUFFIXES)}.")
 
 
 def fingerprint(path: Path) -> str:

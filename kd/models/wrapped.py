@@ -69,6 +69,8 @@ def wrap(module: nn.Module, stages: Sequence[str] | None = None, mean: Sequence[
     that the weights expect of images in 0..1, by default what timm states of its models, ImageNet's for models of
     torchvision, and none (0 and 1) for others. classes: their names, by default their numbers. Raises UsageError.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"Only a torch module can be wrapped, not {type(module).__name__}.")
     try:
         net = copy.deepcopy(module).eval().requires_grad_(False)
     except RuntimeError as error:
@@ -80,7 +82,8 @@ def wrap(module: nn.Module, stages: Sequence[str] | None = None, mean: Sequence[
         if len(values) != 3:
             raise UsageError(f"{name} must be three numbers, one for each colour, not {values}.")
     logits, outputs = _outputs(net, size)
-    names = _named(net, list(stages), outputs) if stages is not None else _found(net, outputs, size)
+    wanted = [stages] if isinstance(stages, str) else stages
+    names = _named(net, list(wanted), outputs) if wanted is not None else _found(net, outputs, size)
     _require_readable(net, names, size)
     taken = tuple(Stage(name, outputs[name].shape[1], round(size / outputs[name].shape[-1])) for name in names)
     known = tuple(map(str, range(logits.shape[1]) if classes is None else classes))

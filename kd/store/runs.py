@@ -27,6 +27,7 @@ from kd.store import event_log
 from kd.store.files import held, modified, write_json
 from kd.store.row_files import folder_size
 
+LONGEST_NAME = 255  # bytes of a file's name, on every common file system
 # planned: never queued or started. interrupted: queued or started by a program that has ended since.
 PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
     "planned", "queued", "running", "finished", "failed", "cancelled", "interrupted")
@@ -239,7 +240,7 @@ class Store:
     def get(self, run_id: str) -> Run | None:
         """The run with exactly this id, or None. Unlike a look-up after `in`, it cannot fail on a run that another
         process deletes between the two."""
-        if not re.fullmatch(r"[\w.-]+", run_id):
+        if not re.fullmatch(r"[\w.-]+", run_id) or len(run_id.encode()) > LONGEST_NAME:
             return None
         run = Run(self.path / run_id)
         return run if run.readable() or modified(run.path / "spec.json") else None

@@ -30,7 +30,7 @@ def folder_digest(path: Path, paths: Paths) -> str:
 
 def masks_beside(path: Path) -> Path:
     """Where the masks of a folder would lie."""
-    return path.with_name(path.name + layout.MASKS)
+    return path.parent / f"{path.name}{layout.MASKS}"
 
 
 def scan(root: Path) -> Tree:
