@@ -7,13 +7,14 @@ standard deviation.
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.maps_runs import chosen_runs, opened_store, short, spelt, table
 from kd.evaluation.evidence_sentence import sentence
-from kd.evaluation.explanation_store import EVIDENCE
+from kd.evaluation.explanation_store import EVIDENCE, compared_runs
 from kd.evaluation.explanations import evaluate_explanations
 from kd.metrics.bootstrap import ConfidenceInterval
 from kd.roles import TEACHER
@@ -32,10 +33,11 @@ def lines(chosen: Namespace) -> Iterator[str]:
     """The table and a sentence per model, as Markdown."""
     store = opened_store(chosen)
     runs = chosen_runs(store, chosen, lambda run: True)
-    taught = {run.spec.teacher for run in runs}
     found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
-    for run in runs:
-        if run.id not in taught:
+    beside = set[str]()  # teachers and controls of students
+    for run in sorted(runs, key=lambda run: not run.spec.teacher):
+        if run.id not in beside:
+            beside |= {one.id for one in compared_runs(store, run).values()}
             found |= _of(store, run)
     if not found:
         yield "No test image of these data sets has a mask of its evidence."
@@ -54,8 +56,8 @@ def _of(store: Store, run: Run) -> dict[tuple[str, str, str, int], dict[str, Any
     found = evaluate_explanations(store, run, agreement=False, localisation=False, evidence=True, cost=False)
     result = found["explainers"]["grad-cam"]
     specs = {role: store[one["run"]].spec for role, one in result["models"].items()}
-    return {(specs[role].data, TEACHER if role == "model" else role, specs[role].model_label, specs[role].seed): own
-            for role, own in result[EVIDENCE].items() if "kept" in own}
+    return {(Path(spec.data).name, TEACHER if role == "model" else role, spec.model_label, spec.seed): own
+            for role, own in result[EVIDENCE].items() if "kept" in own for spec in [specs[role]]}
 
 
 def _values(own: dict[str, Any]) -> list[ConfidenceInterval]:

@@ -1,13 +1,14 @@
 """Pointing of every explainer at every stage, beside maps of the image alone.
 
-Of all finished runs without a teacher, or of those named. The best map is chosen on validation images (or on another
-set, --choose-on) as the mean over the runs of a data set and model, and reported on test images. Blank maps are left
-out. Runs of several seeds are summed up as mean ± standard deviation.
+Of all finished runs without a teacher (teachers and controls), or of those named. The best map is chosen on validation
+images (or on another set, --choose-on) as the mean over the runs of a data set and model, and reported on test images.
+Blank maps are left out. Runs of several seeds are summed up as mean ± standard deviation.
 """
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,7 @@ def _tables(key: tuple[str, str, int], found: dict[Run, dict[Which, Measured]],
     best = max((which for which in rows if which.stage), key=lambda which: _mean(found, which, "chosen_by"))
     plain = max((which for which in rows if _seen_no_model(which)), key=lambda which: _mean(found, which, "reported"))
     seeds = ", ".join(str(run.spec.seed) for run in found)
-    yield f"\n### {data}, {model} at {size} px, seed{'s' * (len(found) > 1)} {seeds}"
+    yield f"\n### {Path(data).name}, {model} at {size} px, seed{'s' * (len(found) > 1)} {seeds}"
     yield f"Pointing; chosen on {len(images[0])} images, reported on {len(images[1])}; intervals of the first seed.\n"
     yield from table(("map", "stage", "grid", "to choose", "reported", "over seeds"),
                      ([_named(which, best), f"{which.stage} (1/{which.reduction})" if which.stage else "", one.grid,

@@ -81,6 +81,16 @@ def test_a_run_that_was_only_planned_is_not_called_interrupted(run):
     assert run.status == runs.INTERRUPTED
 
 
+def test_a_run_knows_whether_its_images_may_be_mirrored_if_that_was_recorded(run):
+    assert not run.mirrors
+    run.log("data", classes=["a", "b"])  # as earlier versions did
+    assert not run.mirrors
+    run.log("data", classes=["a", "b"], flip=True)
+    assert run.mirrors
+    write_json(run.path / "summary.json", {"data": {"flip": False}})
+    assert not run.mirrors
+
+
 def _vanish(run):
     shutil.rmtree(run.path)
 
@@ -88,7 +98,7 @@ def _vanish(run):
 # What a run without its folder is worth; `weights` and `resume_state` are paths, which may always be named.
 GONE = {"spec": RunSpec(), "planned_at": 0.0, "events": [], "epochs": [], "summary": None, "evaluation": None,
         "status": runs.PLANNED, "progress": {}, "failure_reason": "", "is_locked": False, "active_tasks": [],
-        "cancel_requested": False, "clear_cancel": None, "size": 0}
+        "cancel_requested": False, "clear_cancel": None, "size": 0, "mirrors": False}
 PATHS_AND_WRITERS = {"path", "id", "weights", "resume_state", "lock", "task_lock", "log", "write_progress",
                      "request_cancel", "last_event", "readable"}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 HARDLY = 0.1  # of the decisions: fewer that hang on the evidence are few
+MOSTLY = 0.9  # of the decisions: a model that keeps as many on a blurred image hardly looks at it
 
 
 def evidence_sentences(found: Mapping[str, Any] | None) -> dict[str, str]:
@@ -17,7 +18,8 @@ def sentence(role: str, own: Mapping[str, Any]) -> str:
     97 % (95 to 99): the teacher hardly uses the evidence, so a faithful map need not point at it.`"""
     kept = own["kept"]
     return (f"Blurring the evidence away keeps {share(kept['without'])} of the {role}'s decisions, blurring its "
-            f"mirrored region away {share(kept['mirrored'])}: {_verdict(role, own['mirrored_minus_without'])}")
+            f"mirrored region away {share(kept['mirrored'])}: {_verdict(role, own['mirrored_minus_without'])}"
+            + _without_an_image(kept["blurred"]))
 
 
 def _verdict(role: str, needed: Mapping[str, Any]) -> str:
@@ -30,6 +32,11 @@ def _verdict(role: str, needed: Mapping[str, Any]) -> str:
     if needed["mean"] < HARDLY:
         return f"the {role} hardly uses the evidence, so a faithful map need not point at it."
     return f"{points} of its decisions hang on the evidence, and there a faithful map points at it."
+
+
+def _without_an_image(blurred: Mapping[str, Any]) -> str:
+    """A warning where decisions hardly depend on the image at all."""
+    return f" Blurring the whole image keeps {share(blurred)}." if blurred["mean"] >= MOSTLY else ""
 
 
 def share(one: Mapping[str, Any]) -> str:

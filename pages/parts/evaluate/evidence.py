@@ -13,8 +13,9 @@ from pages.parts.evaluate.explanation_charts import Names
 from pages.parts.evaluate.tables import INTERVALS, between, capital, excess, figure, in_order
 from pages.parts.shared.format import percent, unbroken
 
-COLUMNS = {"without": "Without the evidence", "mirrored": "Without its mirrored region", "alone": "Evidence alone",
-           "blurred": "All blurred"}
+KEPT = {"without": "Without the evidence", "mirrored": "Without its mirrored region", "alone": "Evidence alone",
+        "blurred": "All blurred"}
+DIFFERENCES = {"without": "Mirrored − without: hang on the evidence", "alone": "Alone − all blurred"}
 
 
 def localisation(result: Mapping[str, Any], made: Sequence[MetricRow], names: Names) -> None:
@@ -25,16 +26,16 @@ def localisation(result: Mapping[str, Any], made: Sequence[MetricRow], names: Na
     if not own:
         st.caption(next(iter(found.values())).get("reason", "No test image comes with evidence."))
         return
+    _sentences(result[EVIDENCE])
     st.table([_line(row, made, names) for row in in_order(own)], border="horizontal", hide_index=True,
              alt="Localisation by model, beside baselines")
-    _sentences(result[EVIDENCE])
     some = next(iter(found.values()))
     st.caption(f"Maps of the true class against the evidence annotated in {some['images']:,} images. Pointing game: is "
                "the centre of the brightest cell on the evidence? The best threshold is chosen on these images, so it "
                "is slightly optimistic. Area baseline: the evidence's share of the image, the score of a uniform map. "
                "Image alone: the best map that no model has seen, blurred brightness or darkness, anywhere or near the "
-               "middle. Above the best: the gain over the strongest of all baselines, which is chosen on these images, "
-               "in its favour. In brackets " + INTERVALS + "."
+               "middle. Above the best baseline: the gain over the strongest of them all, which is chosen on these "
+               "images, in its favour. In brackets " + INTERVALS + "."
                + ("" if _has_image_only(made) else " Evaluate again for the baselines of the image alone."))
 
 
@@ -45,8 +46,8 @@ def _line(row: MetricRow, made: Sequence[MetricRow], names: Names) -> dict[str, 
     return {"": row.measure, "Model": capital(names[row.role]), "Value": unbroken(between(row)),
             "Area baseline": unbroken(figure(row.chance, row.unit)),
             "Centre-Gaussian baseline": unbroken(figure(row.centre, row.unit)),
-            "Image alone": "–" if image is None else f"{unbroken(figure(image.chance, SHARE))}, {BASELINES[image.of]}",
-            "Above the best": "–" if best is None else f"{unbroken(excess(best))}, {BASELINES[best.of]}"}
+            "Image alone": "–" if image is None else unbroken(figure(image.chance, SHARE)),
+            "Above the best baseline": "–" if best is None else f"{unbroken(excess(best))}: {BASELINES[best.of]}"}
 
 
 def _has_image_only(made: Sequence[MetricRow]) -> bool:
@@ -63,11 +64,13 @@ def _sentences(found: Mapping[str, Any] | None) -> None:
 
 
 def evidence(result: Mapping[str, Any], made: Sequence[MetricRow], names: Names) -> None:
-    """A line per model: the decisions that stay the same by what is left of the image. made: rows of EVIDENCE."""
+    """A column per model: the decisions that stay the same by what is left of the image. made: rows of EVIDENCE."""
     _sentences(result)
     value = {(row.role, row.measure): row for row in made}
-    st.table([_needs(role, own, value, names) for role, own in result.items() if "kept" in own], border="horizontal",
-             hide_index=True, alt="Decisions kept without the evidence, by model")
+    shown = {role: {name: value[role, NAMES[name][0]] for name in KEPT} for role, own in result.items()
+             if "kept" in own}
+    st.table([*_kept(shown, names, "without", "mirrored"), *_kept(shown, names, "alone", "blurred")],
+             border="horizontal", hide_index=True, alt="Decisions kept without the evidence, by model")
     some = next(iter(result.values()))
     st.caption("Share of the decisions (the class that a model predicts for the whole image, right or wrong) that stay "
                f"the same, in the {some['images']:,} test images with annotated evidence. The evidence, grown by "
@@ -78,9 +81,9 @@ def evidence(result: Mapping[str, Any], made: Sequence[MetricRow], names: Names)
                f"its baseline. Differences are paired by image; in brackets {INTERVALS}.")
 
 
-def _needs(role: str, own: Mapping[str, Any], value: Mapping[tuple[str, str], MetricRow],
-           names: Names) -> dict[str, str]:
-    rows = {name: value[role, NAMES[name][0]] for name in COLUMNS}
-    return {"Model": capital(names[role]), **{COLUMNS[name]: unbroken(between(row)) for name, row in rows.items()},
-            "Hang on the evidence": unbroken(excess(rows["without"])),
-            "Told by it alone": unbroken(excess(rows["alone"]))}
+def _kept(shown: Mapping[str, Mapping[str, MetricRow]], names: Names, one: str, other: str) -> list[dict[str, str]]:
+    """Three lines: two shares of decisions, and their difference."""
+    return [*({"": KEPT[name], **{capital(names[role]): unbroken(between(rows[name])) for role, rows in shown.items()}}
+              for name in (one, other)),
+            {"": DIFFERENCES[one], **{capital(names[role]): unbroken(excess(rows[one]))
+                                      for role, rows in shown.items()}}]
