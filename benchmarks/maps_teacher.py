@@ -20,12 +20,13 @@ from kd.datasets import open_dataset
 from kd.datasets.base import Split
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import predict
-from kd.explainers import EXPLAINERS, Maps
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Maps
 from kd.explanation_metrics import localisation
 from kd.explanation_metrics.image_only import image_only_maps
 from kd.explanation_metrics.sanity_checks import randomise_weights
 from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian
 from kd.models.base import Classifier
+from kd.placement import Placement
 from kd.store.runs import Run, Store
 
 BATCH = 8
@@ -105,13 +106,14 @@ def _pointing(model: Classifier, part: Scenes, explainers: Sequence[str]) -> Ite
         for number in stages:
             stage = model.stages[number]
             maps = [_supporting(one[number]) for one in every]
-            values, grid = _scored(maps, part)
+            values, grid = _scored(maps, part, EXPLAINERS[name].placement(model, number, part.images.shape[1]))
             yield Which(name, stage.name, stage.reduction), values, grid
 
 
 def _sensitivity(model: Classifier, part: Scenes) -> Values:
     explainer = EXPLAINERS["sensitivity"]
-    return _scored([explainer(model, *batch) for batch in _batches(model, part)], part)[0]
+    laid = explainer.placement(model, DEFAULT_STAGE, part.images.shape[1])
+    return _scored([explainer(model, *batch) for batch in _batches(model, part)], part, laid)[0]
 
 
 def _batches(model: Classifier, part: Scenes) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -126,10 +128,11 @@ def _supporting(maps: Maps) -> Maps:
     return Maps(maps.values.relu()) if maps.signed else maps
 
 
-def _scored(batches: Sequence[Maps], part: Scenes) -> tuple[Values, str]:
+def _scored(batches: Sequence[Maps], part: Scenes, laid: Placement | None) -> tuple[Values, str]:
     maps = np.concatenate([one.scaled().cpu().numpy() for one in batches])
     blank = np.concatenate([one.blank.cpu().numpy() for one in batches])
-    return localisation.nan_where_blank(maps, blank, part.masks)["pointing"], "×".join(map(str, maps.shape[1:]))
+    scores = localisation.nan_where_blank(maps, blank, part.masks, laid)
+    return scores["pointing"], "×".join(map(str, maps.shape[1:]))
 
 
 def _image_only(images: tuple[Scenes, Scenes]) -> dict[Which, Measured]:

@@ -1,6 +1,7 @@
 """What every test shares: a root of its own, one computing thread, and the real pictures where they are at hand."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,11 @@ MAIN = sys.modules["__main__"]
 # Read by torch when it is first imported, also in processes that a test starts. Tests of two threads share the cores
 # with other workers: who waits must not spin.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+# A process that a shell started in the background ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,8 @@ def test_each_model_is_asked_by_what_it_has(make):
     assert make("layer-cam", LOCALISATION).explainer_name("student") == "layer-cam"
     torch.manual_seed(0)
     torch.nn.init.normal_(bench.model("student").mask_net.score.weight)  # an untrained mask is open everywhere
-    maps, blank = bench.heatmaps("student", LOCALISATION)
+    maps, blank, laid = bench.heatmaps("student", LOCALISATION)
+    assert laid is None  # it lies on the image's own grid
     assert maps.shape == (8, 32, 32) and not blank.any()
     with torch.no_grad():
         masks = bench.model("student").predict_mask(to_tensor(bench.images)).numpy()

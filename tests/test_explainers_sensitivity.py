@@ -7,6 +7,7 @@ from small_models import EVERY, TARGETS, Deep, Small, made, pictures
 from kd.explainers import EXPLAINERS, stage_key
 from kd.explainers.sensitivity import BLUR
 from kd.models.base import Stage
+from kd.models.placement import placements
 from kd.torch_utils.smoothing import gaussian_blur
 
 SENSITIVITY = EXPLAINERS["sensitivity"]
@@ -67,3 +68,15 @@ def test_the_blur_is_scipys_inside_and_keeps_constants():
     assert gaussian_blur(dot, 0.04)[0].numpy() == pytest.approx(expected, abs=1e-6)
     corner = torch.full((1, 3, 9, 9), 0.7)
     assert gaussian_blur(corner, 0.3).numpy() == pytest.approx(np.full((1, 3, 9, 9), 0.7), abs=1e-6)
+
+
+def test_mirrored_maps_lie_in_the_middle_of_both():
+    """The maps of a network of stride 2 with padding 1 begin on the first pixel, mirrored ones end on the last."""
+    model = Small().eval()
+    own = placements(model, 32)[0]
+    assert SENSITIVITY.placement(model, 0, 32) == own
+    assert own.first[1] == pytest.approx(0.5 / 32)
+    model.mirrors = True
+    laid = SENSITIVITY.placement(model, 0, 32)
+    assert laid.first == (own.first[0], pytest.approx(1 / 32))
+    assert laid.step == own.step

@@ -10,6 +10,7 @@ from kd.explanation_metrics.faithfulness import LESS_IS_MORE, SCORES, STEPS, cen
 from kd.metrics.bootstrap import random_maps
 from kd.models.base import Classifier
 from kd.observation import Observation
+from kd.placement import Placement
 
 SIDE, COUNT = 32, 7
 
@@ -58,6 +59,17 @@ def test_the_true_map_beats_chance_and_the_opposite_map_loses():
         assert (worst.over(chance, score) < 0).mean() > 0.8, score
     assert (true.drop < chance.drop).all()
     assert true.increase.sum() == 0
+
+
+def test_maps_are_judged_where_their_cells_lie():
+    """The same cells, half of one too far to the lower right, and laid where the watcher looks."""
+    maps = np.roll(square(), (1, 1), axis=(1, 2))
+    laid = Placement((-0.5 / 8, -0.5 / 8), (1 / 8, 1 / 8))
+    numbers = np.zeros(COUNT, np.int64)
+    off, placed = (faithfulness(Watcher(12.0), pictures(), numbers, maps, placement=one) for one in (None, laid))
+    for score in ("insertion", "deletion", "road"):
+        assert (placed.over(off, score) > 0).all(), score
+        assert getattr(placed, score) == pytest.approx(getattr(judge(square()), score), abs=0.02), score
 
 
 def test_curves_begin_and_end_where_they_must():

@@ -5,6 +5,7 @@ import pytest
 
 from kd.datasets.base import Split
 from kd.explanation_metrics.localisation import SCORES, localisation, masked, measure, otsu
+from kd.placement import Placement
 
 
 def masks(count=6, side=32):
@@ -53,6 +54,18 @@ def test_the_rim_of_a_raised_map_is_not_taken_for_its_peak():
     map_, mask = np.zeros((1, 2, 2), np.float32), np.zeros((1, 32, 32), np.uint8)
     map_[0, 0, 0], mask[0, 6:11, 6:11] = 1, 255
     assert measure(map_, mask)[0]["pointing"] == [1]
+
+
+def test_a_map_is_scored_where_its_cells_lie():
+    """The middle of 2 × 2 cells of half a side, shifted to the upper left by a quarter."""
+    map_, mask = np.zeros((1, 2, 2), np.float32), np.zeros((1, 32, 32), np.uint8)
+    map_[0, 1, 1], mask[0, 14:18, 14:18] = 1, 255
+    laid = Placement((0.0, 0.0), (0.5, 0.5))
+    assert measure(map_, mask)[0]["pointing"] == [0]
+    assert measure(map_, mask, laid)[0]["pointing"] == [1]
+    stretched, placed = (localisation(map_, NONE[:1], mask, placement=one) for one in (None, laid))
+    assert placed.scores["pointing"] == [1] and stretched.scores["pointing"] == [0]
+    assert placed.scores["auprc"] > stretched.scores["auprc"]
 
 
 def test_average_precision_by_hand():

@@ -13,6 +13,7 @@ from kd.explanation_metrics.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, 
 from kd.models.base import Classifier, Stage
 from kd.models.masked_student import MaskedStudent, UNet
 from kd.observation import Observation
+from kd.placement import Placement
 
 SIDE, COUNT = 32, 20
 HERE = (slice(4, 12), slice(4, 12))  # a sixteenth of the picture
@@ -110,6 +111,14 @@ def test_the_mask_of_what_the_teacher_looks_at_is_perfect_and_better_than_random
     assert said["maps"][SOFT]["over"] == {}, "a random mask of 0 and 1 is no chance level for a soft one"
     assert [one["of"] for one in said["maps"].values()] == ["student", "student", "teacher", "", ""]
     json.dumps(said, allow_nan=False)
+
+
+def test_a_map_marks_where_its_cells_lie():
+    """A map that lies a quarter of the side off marks what the teacher looks at once it is placed."""
+    off = np.roll(np.broadcast_to(square().numpy(), (COUNT, SIDE, SIDE)), (8, 8), axis=(1, 2))
+    laid = Placement((0.5 / SIDE - 8 / SIDE,) * 2, (1 / SIDE,) * 2)
+    assert not judge(square(), {"grad-cam": off}).same_on_mask["grad-cam"].any()
+    assert judge(square(), {"grad-cam": off}, placements={"grad-cam": laid}).same_on_mask["grad-cam"].all()
 
 
 def test_a_map_that_says_nothing_is_as_good_as_random():

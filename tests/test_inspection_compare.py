@@ -113,7 +113,7 @@ def test_saved_files_hold_what_was_found(store, tmp_path):
     assert said["teacher"]["grad-cam"]["class_specific"] is True
     with np.load(paths["maps.npz"]) as stored:
         depth = len(found.student.stage_maps.maps)
-        assert len(stored.files) == 1 + 3 + 1 + 2 * depth
+        assert len(stored.files) == 1 + 2 * (3 + 1 + 2 * depth)  # each map has its placement beside it
         assert np.array_equal(stored["teacher_sensitivity_layer02"], found.teacher.sensitivity.maps[0].values)
         last = f"student_stage-maps_layer{depth:02d}"
         assert np.array_equal(stored[last], found.student.stage_maps.maps[-1].values)

@@ -40,6 +40,7 @@ def test_an_explanation_holds_the_explainers_own_map(run, masked, name):
     assert np.array_equal(heat.scaled, expected.scaled()[0].numpy())
     assert heat.blank == bool(expected.blank[0])
     assert heat.stage == (1 if name == "sensitivity" else len(model.stages) - 1)
+    assert heat.placement == EXPLAINERS[name].placement(model, heat.stage, 32)
     assert found.target == 1
 
 
@@ -96,8 +97,9 @@ def test_asked_together_every_model_answers_by_what_suits_it(run, tmp_path):
     cams, mask = explain_many(asked, picture(), 1)
     assert (cams.explainer, mask.explainer) == ("grad-cam", "mask")
     assert (len(cams.maps), len(mask.maps)) == (len(load_model(run).model.stages), 1)
-    assert {*cams.arrays()} == {"grad-cam_layer01", "grad-cam_layer02", "grad-cam_layer03"}
-    assert {*mask.arrays()} == {"mask_picture"}
+    assert {name for name in cams.arrays() if not name.endswith("_placement")} == {
+        "grad-cam_layer01", "grad-cam_layer02", "grad-cam_layer03"}
+    assert {*mask.arrays()} == {"mask_picture", "mask_picture_placement"}
     assert (cams.to_json()["explainer"], mask.to_json()["explainer"]) == ("grad-cam", "mask")
     assert "Grad-CAM for “glioma”" in cams.figure_spec().rows[0].title
     assert mask.figure_spec().rows[0].title.endswith(" · Mask")
@@ -134,6 +136,9 @@ def test_saved_files_hold_what_was_found(run, tmp_path):
         assert np.array_equal(stored["image"], picture())
         for heat in found.maps:
             assert np.array_equal(stored[f"stage-maps_layer{heat.stage + 1:02d}"], heat.values)
+            assert stored[f"stage-maps_layer{heat.stage + 1:02d}_placement"].tolist() == [
+                list(heat.placement.first), list(heat.placement.step)]
+    assert [one["placement"] for one in said["maps"]] == [heat.placement.to_json() for heat in found.maps]
     assert paths["explanation.png"].read_bytes().startswith(b"\x89PNG")
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
-     "observation"),
+     "observation", "placement"),
     ("store", "torch_utils"),
     ("metrics",),
     ("datasets", "methods", "models"),

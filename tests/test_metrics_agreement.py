@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from kd.metrics.agreement import class_agreement, divergence, gain_vs_control, map_agreement
 from kd.metrics.bootstrap import centre_gaussian
 from kd.metrics.map_similarity import MEASURES
+from kd.placement import Placement
 
 
 def smooth(seed, count=60, side=7):
@@ -52,6 +53,16 @@ def test_maps_meet_on_the_coarser_grid():
     assert found.grid == (7, 7)
     assert found.values["pearson"] == pytest.approx(np.ones(60))
     assert map_agreement(smooth(5, 60, 64), smooth(6, 60, 64), NONE, NONE).grid == (56, 56)
+
+
+def test_maps_meet_where_their_cells_lie():
+    """A map and the same one seen half a cell to the upper left agree once both are placed."""
+    fine = smooth(5, side=32)
+    shifted = np.roll(fine, (-4, -4), axis=(1, 2))
+    laid = Placement.even((32, 32)), Placement((0.5 / 32 + 4 / 32,) * 2, (1 / 32,) * 2)
+    apart = map_agreement(fine, shifted, NONE, NONE).values["pearson"]
+    met = map_agreement(fine, shifted, NONE, NONE, placements=laid).values["pearson"]
+    assert met.mean() > 0.7 > 0.5 > apart.mean()
 
 
 def test_blank_maps_are_counted_and_left_out():

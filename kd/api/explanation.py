@@ -17,7 +17,8 @@ from kd.errors import UsageError
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Maps, explainer_for
 from kd.explainers.base import stage_number
 from kd.inspection import figure
-from kd.inspection.explain import HeatMap, pack
+from kd.inspection.explain import pack
+from kd.inspection.heat_map import HeatMap
 from kd.inspection.model_pool import class_number, load_model
 from kd.inspection.overlay import OPACITY, SIGNED, overlay, upsample
 from kd.metrics.classification import softmax
@@ -53,7 +54,7 @@ class HeatMaps:
     @property
     def heat(self) -> NDArray[np.float32]:
         """The last map in 0..1, interpolated to the image's size [S, S]; 0.5 is neutral where the map is signed."""
-        return upsample(self.maps[-1].scaled, self.image.shape[0])
+        return upsample(self.maps[-1].scaled, self.image.shape[0], self.maps[-1].placement)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.heat, dtype=dtype)
@@ -61,7 +62,7 @@ class HeatMaps:
     def overlay(self, opacity: float = OPACITY, colormap: str = figure.COLORMAP) -> NDArray[np.uint8]:
         """The image [S, S, 3] under the last map, coloured. opacity: 0 is the image alone, 1 the map alone."""
         last = self.maps[-1]
-        return overlay(self.image, last.scaled, opacity, SIGNED if last.signed else colormap)
+        return overlay(self.image, last.scaled, opacity, SIGNED if last.signed else colormap, last.placement)
 
     def save(self, path: str | PathLike[str]) -> dict[str, Path]:
         """Write the figure to a .png file; or into a folder the figure, the raw maps (.npz) and the facts (.json).
@@ -73,7 +74,8 @@ class HeatMaps:
             return {place.name: place}
         paths = {name: place / name for name in ("explanation.png", "maps.npz", "explanation.json")}
         write_bytes(paths["explanation.png"], self._repr_png_())
-        write_bytes(paths["maps.npz"], pack({"image": self.image, **{one.key: one.values for one in self.maps}}))
+        arrays = {name: values for one in self.maps for name, values in one.arrays().items()}
+        write_bytes(paths["maps.npz"], pack({"image": self.image, **arrays}))
         write_json(paths["explanation.json"], self.to_json())
         return paths
 
@@ -90,7 +92,7 @@ class HeatMaps:
     def _repr_png_(self) -> bytes:
         facts = EXPLAINERS[self.explainer].info
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
-        tiles = tuple(figure.HeatmapTile(_label(one), one.scaled, one.blank, one.signed) for one in self.maps)
+        tiles = tuple(one.tile(_label(one)) for one in self.maps)
         row = figure.ModelRow(f"{self.model} · {facts.title}{asked}", facts.paper, (), tiles)
         bars = figure.ClassBars(self.model, self.probabilities, COLOURS[STUDENT])
         notes = (facts.reading_note,)
@@ -131,7 +133,8 @@ def explain(model: nn.Module | Run, image: ImageLike, explainer: str = "grad-cam
         probabilities = softmax(subject(tensor).logits[0].float().cpu().numpy())
     number = int(probabilities.argmax()) if target is None else class_number(target, classes)
     seen = EXPLAINERS[explainer].at_stages(subject, tensor, torch.tensor([number], device=tensor.device), numbers)
-    maps = tuple(_heat_map(explainer, subject, number, found) for number, found in zip(numbers, seen, strict=True))
+    maps = tuple(_heat_map(explainer, subject, number, found, pixels.shape[0])
+                 for number, found in zip(numbers, seen, strict=True))
     return HeatMaps(explainer, label, pixels, number, classes, probabilities, maps)
 
 
@@ -160,6 +163,7 @@ def _numbers(model: Classifier, explainer: str, stage: int | str | None) -> Sequ
     return [stage_number(model, stage)]
 
 
-def _heat_map(explainer: str, model: Classifier, number: int, found: Maps) -> HeatMap:
+def _heat_map(explainer: str, model: Classifier, number: int, found: Maps, size: int) -> HeatMap:
     return HeatMap(number, model.stages[number].name, found.values[0].cpu().numpy(), found.scaled()[0].cpu().numpy(),
-                   bool(found.blank[0]), found.signed, EXPLAINERS[explainer].info.grid)
+                   bool(found.blank[0]), found.signed, EXPLAINERS[explainer].info.grid,
+                   EXPLAINERS[explainer].placement(model, number, size))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from kd.explanation_metrics import faithfulness, localisation
 from kd.explanation_metrics.sanity_checks import explain_batchwise
 from kd.metrics.bootstrap import stratified_sample
 from kd.models.base import Classifier
+from kd.placement import Placement
 from kd.progress import PhaseProgress
 from kd.roles import TEACHER
 from kd.store.runs import Run
@@ -24,7 +25,13 @@ from kd.torch_utils.compute import device_here
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
 
-Heat = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+class Heat(NamedTuple):
+    """Maps [n, h, w] in 0..1, which of them are blank [n], and where their cells lie in the image (None: stretched)."""
+
+    maps: NDArray[np.float32]
+    blank: NDArray[np.bool_]
+    placement: Placement | None
 
 
 @dataclass(eq=False)
@@ -125,7 +132,7 @@ class EvalContext:
         return self.logits(TEACHER if kind == AGREEMENT else role).argmax(axis=1)
 
     def heatmaps(self, role: str, kind: str, explainer: str = "", stage: StageChoice | None = None) -> Heat:
-        """Maps [n, h, w] in 0..1 for one kind of target, and which are blank [n]; each map is computed once.
+        """Maps for one kind of target; each is computed once.
 
         explainer, stage: other than the choice's.
         """
@@ -149,6 +156,7 @@ class EvalContext:
                                  axis=0, return_inverse=True)
         maps, blank = explain_batchwise(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
                                         lambda share: self.pulse(share / 2))
+        laid = explainer.placement(self.model(role), stage, self.images.shape[1])
         for column, one in enumerate(kinds):
             own = place.reshape(count, len(kinds))[:, column]
-            self._heat[role, name, stage, one] = maps[own], blank[own]
+            self._heat[role, name, stage, one] = Heat(maps[own], blank[own], laid)

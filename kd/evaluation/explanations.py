@@ -33,6 +33,7 @@ from kd.explanation_metrics.sanity_checks import randomisation_test
 from kd.metrics import agreement as agreeing
 from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, random_maps, scatter_back, stratified_sample
 from kd.models.masked_student import MaskedStudent
+from kd.placement import Placement
 from kd.progress import PhaseProgress, ProgressCallback, no_progress
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.runs import FINISHED, Run, Store
@@ -130,8 +131,9 @@ def _phrase(choice: EvalKey, section: str, role: str) -> str:
 
 def _agreement(context: EvalContext, _: str) -> Found:
     teacher, others = context.heatmaps(TEACHER, AGREEMENT), [role for role in context.runs if role != TEACHER]
-    found = {role: agreeing.map_agreement(teacher[0], maps[0], teacher[1], maps[1], context.choice.seed)
-             for role in others for maps in [context.heatmaps(role, AGREEMENT)]}
+    found = {role: agreeing.map_agreement(teacher.maps, own.maps, teacher.blank, own.blank, context.choice.seed,
+                                          (teacher.placement, own.placement))
+             for role in others for own in [context.heatmaps(role, AGREEMENT)]}
     logits = context.logits(TEACHER)
     same = {role: logits.argmax(axis=1) == context.logits(role).argmax(axis=1) for role in others}
     result: dict[str, Any] = {
@@ -149,9 +151,9 @@ def _localisation(context: EvalContext, role: str) -> Found:
     with_evidence = context.evidence
     if not len(with_evidence):
         return NO_EVIDENCE, {}
-    maps, blank = context.heatmaps(role, LOCALISATION)
+    maps, blank, laid = context.heatmaps(role, LOCALISATION)
     found = localisation.localisation(maps[with_evidence], blank[with_evidence], context.evidence_masks,
-                                      context.choice.seed, context.image_only)
+                                      context.choice.seed, context.image_only, laid)
     result = {"grid": list(maps.shape[1:]),
               **found.to_json(context.labels[with_evidence], context.data.classes, context.groups_of(with_evidence))}
     arrays = {score: scatter_back(values, with_evidence, len(context.index)) for score, values in found.scores.items()}
@@ -176,9 +178,10 @@ def _posthoc(context: EvalContext, _: str) -> Found:
     asked: dict[str, StageChoice] = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
     context.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes most of the time
     heat = {name: context.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
-    found = posthoc.posthoc(teacher, student, context.images, {name: maps for name, (maps, _) in heat.items()},
-                            context.choice.seed, lambda share: context.pulse(0.5 + 0.5 * share))
-    result = {**found.to_json(context.groups), "blank": {name: int(blank.sum()) for name, (_, blank) in heat.items()},
+    found = posthoc.posthoc(teacher, student, context.images, {name: one.maps for name, one in heat.items()},
+                            context.choice.seed, lambda share: context.pulse(0.5 + 0.5 * share),
+                            {name: one.placement for name, one in heat.items()})
+    result = {**found.to_json(context.groups), "blank": {name: int(one.blank.sum()) for name, one in heat.items()},
               "stage": {name: teacher.stages[EXPLAINERS[name].stage_of(teacher, at)].name
                         for name, at in asked.items() if name != SHAP},
               "evidence": _beside(context, {name: at for name, at in asked.items() if name != SHAP})}
@@ -193,8 +196,9 @@ def _beside(context: EvalContext, theirs: dict[str, StageChoice]) -> dict[str, A
         return None
     heat = {posthoc.MASK: context.heatmaps(STUDENT, LOCALISATION, posthoc.MASK),
             **{name: context.heatmaps(TEACHER, LOCALISATION, name, at) for name, at in theirs.items()}}
-    scores = {name: localisation.nan_where_blank(maps[with_evidence], blank[with_evidence], context.evidence_masks)
-              for name, (maps, blank) in heat.items()}
+    scores = {name: localisation.nan_where_blank(one.maps[with_evidence], one.blank[with_evidence],
+                                                 context.evidence_masks, one.placement)
+              for name, one in heat.items()}
     groups, mask = context.groups_of(with_evidence), scores[posthoc.MASK]
     return {"images": len(with_evidence),
             "scores": {name: {score: bootstrap_ci(one[score], groups, span=SHARE_SPAN).to_json() for score in PLACED}
@@ -206,14 +210,15 @@ def _beside(context: EvalContext, theirs: dict[str, StageChoice]) -> dict[str, A
 
 def _faithfulness(context: EvalContext, role: str) -> Found:
     model, targets, pulse = context.model(role), context.targets(role, FAITHFULNESS), context.pulse
-    maps, blank = context.heatmaps(role, FAITHFULNESS)
+    maps, blank, laid = context.heatmaps(role, FAITHFULNESS)
     explainer, choice = EXPLAINERS[context.explainer_name(role)], context.choice
 
-    def judge(heat: NDArray[np.float32], empty: NDArray[np.bool_] | None, start: float) -> faithfulness.Faithfulness:
+    def judge(heat: NDArray[np.float32], empty: NDArray[np.bool_] | None, start: float,
+              placement: Placement | None = None) -> faithfulness.Faithfulness:
         return faithfulness.faithfulness(model, context.images, targets, heat, empty, choice.seed,
-                                         lambda share: pulse(start + 0.25 * share))
+                                         lambda share: pulse(start + 0.25 * share), placement)
 
-    found = judge(maps, blank, 0.1)
+    found = judge(maps, blank, 0.1, laid)
     if role not in context.chance:
         count = len(context.index)
         context.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
+from kd.models.placement import placements
+from kd.placement import Placement
 from kd.progress import ShareCallback, no_share
 
 CHUNK = 16  # images at a time: more are not faster on a CPU, and a DenseNet's maps of 16 take a quarter of a GiB
@@ -76,8 +78,8 @@ def scale(values: Tensor, signed: bool = False, absolute: bool = False) -> Tenso
     that 0 becomes 0.5 and both sides keep their proportion; absolute ones unchanged.
 
     The order is: raw map (after the explainer's own ReLU, if it has one), scaled once here on the native grid, then
-    upsampled to the image and never scaled again (the package grad-cam scales a second time after upsampling). A blank
-    map becomes zeros, a signed one 0.5 everywhere: scaling it would amplify noise.
+    laid on the image (`Explainer.placement`) and never scaled again (the package grad-cam scales a second time after
+    upsampling). A blank map becomes zeros, a signed one 0.5 everywhere: scaling it would amplify noise.
     """
     low, high = _range(values)
     blank = _blank(low, high)[..., None, None]
@@ -138,6 +140,11 @@ class Explainer(ABC):
         if wanted is None:
             return len(model.stages) - 1
         return min(range(len(model.stages)), key=lambda number: abs(math.log(model.stages[number].reduction / wanted)))
+
+    def placement(self, model: Classifier, stage: StageChoice, size: int) -> Placement | None:
+        """Placement in images of `size` pixels a side of a map of this stage; None for a map on the image's own grid,
+        and where it cannot be computed for a network, whose maps are then stretched over the image."""
+        return placements(model, size)[self.stage_of(model, stage)] if self.info.grid == "stage" else None
 
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],

@@ -1,6 +1,7 @@
 """Class activation maps weighted by gradients: Grad-CAM and its family.
 
-Raw maps equal the package grad-cam's (its `get_cam_image` and ReLU) before it scales, upsamples and scales again.
+Raw maps equal the package grad-cam's (its `get_cam_image` and ReLU) before it scales, upsamples and scales again. Where
+a map is painted does not: the package stretches it over the image (see `kd.placement`).
 """
 
 from abc import abstractmethod

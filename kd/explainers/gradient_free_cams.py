@@ -62,8 +62,8 @@ def _first_direction(features: Tensor) -> Tensor:
 
 
 class ScoreCam(Explainer):
-    """`ReLU(Σ_c w_c·F_c)`, w = softmax over channels of the class logit of the image multiplied by channel c, upsampled
-    and scaled to 0..1 (Wang 2020). All classes from the same passes."""
+    """`ReLU(Σ_c w_c·F_c)`, w = softmax over channels of the class logit of the image multiplied by channel c, stretched
+    over the image as in the paper and scaled to 0..1 (Wang 2020). All classes from the same passes."""
 
     info = ExplainerInfo(
         "Score-CAM", "Wang 2020, arXiv 1910.01279", True,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerInfo
+from kd.explainers.base import Explainer, ExplainerInfo, StageChoice
 from kd.explainers.gradient_cams import gradients_from_image
 from kd.models.base import Classifier
+from kd.placement import Placement
 from kd.progress import ShareCallback
 from kd.torch_utils.smoothing import gaussian_blur
 
@@ -26,6 +27,14 @@ class Sensitivity(Explainer):
         "Sensitivity", "after Simonyan 2013, arXiv 1312.6034, and Shrikumar 2016, arXiv 1605.01713", True,
         "Bright where the answer is sensitive: the target class's score would rise or fall with the features there; "
         "this is not what speaks for the class.", reduction=4)
+
+    def placement(self, model: Classifier, stage: StageChoice, size: int) -> Placement | None:
+        """As of other maps; across, the mean with a mirrored map lies in the middle between the two."""
+        laid = super().placement(model, stage, size)
+        if laid is None or not model.mirrors:
+            return laid
+        (down, _), (_, across) = laid.first, laid.step
+        return Placement((down, (1 - (round(1 / across) - 1) * across) / 2), laid.step)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:

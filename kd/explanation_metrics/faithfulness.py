@@ -17,6 +17,7 @@ from kd.datasets.tensors import to_tensor
 from kd.metrics.bootstrap import GAP_SPAN, RANDOM_GRID, SHARE_SPAN, bootstrap_ci, centre_gaussian
 from kd.metrics.inpainting import blur, inpaint
 from kd.models.base import Classifier
+from kd.placement import Placement
 from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
 
@@ -60,9 +61,12 @@ class Faithfulness:
 
 
 def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], maps: NDArray[np.floating],
-                 blank: NDArray[np.bool_] | None = None, seed: int = 0,
-                 progress: ShareCallback = no_share) -> Faithfulness:
-    """Faithfulness of maps [N, h, w] in 0..1 of images [N, S, S, 3] for the classes [N]. progress: may raise to stop.
+                 blank: NDArray[np.bool_] | None = None, seed: int = 0, progress: ShareCallback = no_share,
+                 placement: Placement | None = None) -> Faithfulness:
+    """Faithfulness of maps [N, h, w] in 0..1 of images [N, S, S, 3] for the classes [N].
+
+    progress: may raise to stop. placement: where the maps' cells lie in the image; None for maps that are stretched
+    over it.
     """
     rows, count = [], len(images)
     for start in range(0, count, BATCH):
@@ -70,8 +74,8 @@ def faithfulness(model: Classifier, images: NDArray[np.uint8], targets: NDArray[
         part = slice(start, start + BATCH)
         device = model.mean.device
         heat = torch.from_numpy(np.array(maps[part], np.float32)).to(device)
-        test = _Test(model, to_tensor(images[part], device), torch.from_numpy(targets[part]).to(device), heat,
-                     _seeds(seed, start, len(heat)))
+        test = _Test(model, to_tensor(images[part], device), torch.from_numpy(targets[part]).to(device),
+                     upsample(heat, images.shape[1], placement), _seeds(seed, start, len(heat)))
         rows.append(test.scores())
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
     if blank is not None:
@@ -104,12 +108,11 @@ def summary(found: Faithfulness, chance: dict[str, Faithfulness],
 
 
 class _Test:
-    """One batch: images [B, 3, S, S], targets [B], maps [B, h, w]."""
+    """One batch: images [B, 3, S, S], targets [B], maps on the images' grid [B, S, S]."""
 
-    def __init__(self, model: Classifier, images: Tensor, targets: Tensor, maps: Tensor, seeds: list[int]) -> None:
+    def __init__(self, model: Classifier, images: Tensor, targets: Tensor, heat: Tensor, seeds: list[int]) -> None:
         self.model, self.images, self.targets, self.seeds = model, images, targets, seeds
-        side = images.shape[-1]
-        self.heat = upsample(maps, side)
+        self.heat, side = heat, images.shape[-1]
         # Plateaus (where ReLU gave 0) are ordered by a smooth random map: by row would prefer the image's top.
         ties = upsample(torch.stack([_drawn(one, RANDOM_GRID, RANDOM_GRID) for one in seeds]).to(images), side)
         order = (self.heat + 1e-5 * ties).flatten(1).argsort(dim=1, descending=True)

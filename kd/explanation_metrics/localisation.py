@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kd.datasets.base import Split
 from kd.explanation_metrics.image_only import image_only_maps
 from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian, derangements, scatter_back
+from kd.placement import Placement
 from kd.torch_utils.resize import upsample
 
 SCORES = ("pointing", "energy", "iou_otsu", "iou_best", "auprc")
@@ -33,8 +34,11 @@ def masked(split: Split, index: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(annotated)
 
 
-def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Scores, Values]:
+def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8],
+            placement: Placement | None = None) -> tuple[Scores, Values]:
     """Scores of maps [N, h, w] in 0..1 against evidence masks [N, S, S], none empty, and the IoU at each threshold.
+
+    placement: where the maps' cells lie in the image; None for maps that are stretched over it.
 
     pointing: 1 where the centre of the map's brightest cell is in the mask (Zhang 2016, without tolerance), averaged
     over ties; of the cell, because upsampled maps are brightest along the rim. energy: share of the map's sum inside
@@ -44,9 +48,10 @@ def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Score
     rows = []
     for start in range(0, len(maps), BATCH):
         inside = np.asarray(masks[start:start + BATCH]) > 0
-        heat = upsample(torch.from_numpy(np.array(maps[start:start + BATCH], np.float32)), inside.shape[1]).numpy()
+        own = torch.from_numpy(np.array(maps[start:start + BATCH], np.float32))
+        heat = upsample(own, inside.shape[1], placement).numpy()
         scores = _batch(heat.reshape(len(heat), -1), inside.reshape(len(inside), -1))
-        rows.append((_pointing(maps[start:start + BATCH], inside), *scores))
+        rows.append((_pointing(maps[start:start + BATCH], inside, placement), *scores))
     if not rows:
         return {score: np.empty(0) for score in SCORES}, np.empty((0, len(THRESHOLDS)))
     pointing, energy, otsu, auprc, curve = (np.concatenate(column) for column in zip(*rows, strict=True))
@@ -54,10 +59,11 @@ def measure(maps: NDArray[np.floating], masks: NDArray[np.uint8]) -> tuple[Score
     return {"pointing": pointing, "energy": energy, "iou_otsu": otsu, "iou_best": best, "auprc": auprc}, curve
 
 
-def nan_where_blank(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8]) -> Scores:
+def nan_where_blank(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
+                    placement: Placement | None = None) -> Scores:
     """Scores as by `measure`, nan [N] where a map is blank, for paired comparisons of two maps of the same images."""
     kept = np.flatnonzero(~blank)
-    scores, _ = measure(maps[kept], masks[kept])
+    scores, _ = measure(maps[kept], masks[kept], placement)
     return {score: scatter_back(values, kept, len(blank)) for score, values in scores.items()}
 
 
@@ -109,15 +115,16 @@ def image_only_scores(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> di
 
 
 def localisation(maps: NDArray[np.floating], blank: NDArray[np.bool_], masks: NDArray[np.uint8],
-                 seed: int = 0, image_only: Mapping[str, Scores] | None = None) -> Localisation:
+                 seed: int = 0, image_only: Mapping[str, Scores] | None = None,
+                 placement: Placement | None = None) -> Localisation:
     """Localisation of maps [N, h, w] in 0..1 on evidence masks [N, S, S], none of them empty. image_only: from
-    `image_only_scores` of the same images."""
+    `image_only_scores` of the same images. placement: see `measure`."""
     kept, count = np.flatnonzero(~blank), len(blank)
-    scores, curve = measure(maps[kept], masks[kept])
+    scores, curve = measure(maps[kept], masks[kept], placement)
     threshold = float(THRESHOLDS[curve.mean(axis=0).argmax()]) if len(kept) else float(THRESHOLDS[0])
     side = masks.shape[1]
     middle, _ = measure(np.broadcast_to(centre_gaussian(side, side), (count, side, side)), masks)
-    shuffled = [measure(maps[kept[pair]], masks[kept])[0] for pair in derangements(len(kept), ROUNDS, seed)]
+    shuffled = [measure(maps[kept[pair]], masks[kept], placement)[0] for pair in derangements(len(kept), ROUNDS, seed)]
     others = {score: np.mean([one[score] for one in shuffled], axis=0) if shuffled else np.full(len(kept), np.nan)
               for score in SCORES}
     return Localisation({score: scatter_back(values, kept, count) for score, values in scores.items()},
@@ -139,10 +146,11 @@ def otsu(values: NDArray[np.floating]) -> float:
     return float(edges[1:-1][np.isclose(spread, spread.max())].mean())
 
 
-def _pointing(maps: NDArray[np.floating], inside: NDArray[np.bool_]) -> Values:
+def _pointing(maps: NDArray[np.floating], inside: NDArray[np.bool_], placement: Placement | None) -> Values:
     """Share of a map's brightest cells [B, h, w] whose centre is in the mask [B, S, S]."""
-    down, across = (((np.arange(cells) + 0.5) / cells * side).astype(np.int64)
-                    for cells, side in zip(maps.shape[1:], inside.shape[1:], strict=True))
+    grid = (maps.shape[1], maps.shape[2])
+    down, across = (np.clip(centres * side, 0, side - 1).astype(np.int64) for centres, side
+                    in zip((placement or Placement.even(grid)).centres(grid), inside.shape[1:], strict=True))
     peak = maps == maps.max(axis=(1, 2), keepdims=True)
     return np.asarray((peak & inside[:, down][:, :, across]).sum(axis=(1, 2)) / peak.sum(axis=(1, 2)), np.float64)
 

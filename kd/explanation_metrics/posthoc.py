@@ -17,6 +17,7 @@ from kd.datasets.tensors import to_tensor
 from kd.metrics.bootstrap import GAP_SPAN, SHARE_SPAN, bootstrap_ci, centre_gaussian, random_maps
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
+from kd.placement import Placement
 from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
 
@@ -68,10 +69,12 @@ class PostHoc:
 
 
 def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint8], maps: Mapping[str, Maps],
-            seed: int = 0, progress: ShareCallback = no_share) -> PostHoc:
+            seed: int = 0, progress: ShareCallback = no_share,
+            placements: Mapping[str, Placement | None] | None = None) -> PostHoc:
     """Post-hoc agreement of a teacher on images [N, S, S, 3], with hidden parts filled as the student's.
 
     maps: further maps of the teacher by name [N, h, w], brightest where they mark first. progress: may raise to stop.
+    placements: where the cells of those maps lie in the image; None for maps that are stretched over it.
     """
     noise = random_maps(len(images), seed)
     kept: dict[str, list[Tensor]] = {name: [] for name in (*OWN, *maps, CENTRE, RANDOM)}
@@ -82,7 +85,7 @@ def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint
         part = slice(start, start + BATCH)
         batch = to_tensor(images[part], student.mean.device)
         own = _answers(teacher, batch)
-        masks = _masks(student, batch, {name: one[part] for name, one in maps.items()}, noise[part])
+        masks = _masks(student, batch, {name: one[part] for name, one in maps.items()}, noise[part], placements or {})
         for name, mask in masks.items():
             kept[name].append(_answers(teacher, student.apply_mask(batch, mask)) == own)
             left[name].append(_answers(teacher, student.apply_mask(batch, 1 - mask)) == own)
@@ -90,7 +93,8 @@ def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint
     return PostHoc(_joined(kept), _joined(left), torch.cat(area).cpu().numpy())
 
 
-def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], noise: Maps) -> dict[str, Tensor]:
+def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], noise: Maps,
+           placements: Mapping[str, Placement | None]) -> dict[str, Tensor]:
     """Masks of a batch by name [B, S, S]."""
     with torch.no_grad():
         soft = student.predict_mask(batch)
@@ -98,16 +102,16 @@ def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], nois
     middle = torch.from_numpy(centre_gaussian(side, side)).to(soft).expand_as(soft)
     theirs = {name: torch.from_numpy(np.array(one, np.float32)).to(soft) for name, one in maps.items()}
     heat = {MASK: soft, **theirs, CENTRE: middle, RANDOM: ties}
-    return {SOFT: soft, **{name: cut(one, _area(soft), ties, side) for name, one in heat.items()}}
+    return {SOFT: soft, **{name: cut(one, _area(soft), ties, side, placements.get(name)) for name, one in heat.items()}}
 
 
-def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int) -> Tensor:
+def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int, placement: Placement | None = None) -> Tensor:
     """Binary masks [N, side, side] of the brightest share `area` [N] of each map [N, h, w], upsampled to the image;
-    exactly that share, to the pixel.
+    exactly that share, to the pixel. placement: where the maps' cells lie; None for maps stretched over the image.
 
     ties: maps [N, g, g] by which equal values are ordered, as those below a ReLU: by row would prefer the top.
     """
-    heat, order = upsample(maps, side).flatten(1), upsample(ties, side).flatten(1)
+    heat, order = upsample(maps, side, placement).flatten(1), upsample(ties, side).flatten(1)
     by_ties = order.argsort(dim=1, descending=True)
     ranked = by_ties.gather(1, heat.gather(1, by_ties).argsort(dim=1, descending=True, stable=True))
     shown = torch.arange(side**2, device=maps.device) < (area * side**2).round()[:, None]

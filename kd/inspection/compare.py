@@ -285,7 +285,7 @@ def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
 def _tile(one: Explanation) -> figure.HeatmapTile:
     heat = one.maps[0]
     title = EXPLAINERS[one.explainer].info.title
-    return figure.HeatmapTile(f"{title} · {heat.grid}", heat.scaled, heat.blank, heat.signed)
+    return heat.tile(f"{title} · {heat.grid}")
 
 
 def _beside(teacher: LoadedModel, others: Sequence[Run], pool: ModelPool | None) -> dict[str, LoadedModel]:

@@ -16,6 +16,7 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS, ExplainerInfo, Maps, StageChoice, explainer_for
 from kd.inspection import figure
+from kd.inspection.heat_map import HeatMap
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics import classification
 from kd.metrics.grids import coarse_note
@@ -25,50 +26,6 @@ from kd.roles import COLOURS, STUDENT
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import Run
 from kd.timing import Timing, measure_in_turn, summarise
-
-
-@dataclass(frozen=True, eq=False)
-class HeatMap:
-    """One heat map: raw values and values in 0..1, both float32 [H, W] at its own grid.
-
-    stage, name: of the stage that it explains. signed: 0 is 0.5 in `scaled`, and values below are evidence against the
-    class. lies_on: the grid of that stage, or the image or its superpixels; then the stage is ignored.
-    """
-
-    stage: int
-    name: str
-    values: NDArray[np.float32]
-    scaled: NDArray[np.float32]
-    blank: bool
-    signed: bool = False
-    lies_on: str = "stage"
-
-    @property
-    def grid(self) -> str:
-        return f"{self.values.shape[0]}×{self.values.shape[1]}"
-
-    @property
-    def place(self) -> str:
-        """`Stage 5`, or what else the map lies on."""
-        names = {"stage": f"stage {self.stage + 1}", "picture": "image"}
-        return names.get(self.lies_on, self.lies_on)
-
-    @property
-    def label(self) -> str:
-        return f"{self.place} · {self.grid}"
-
-    @property
-    def key(self) -> str:
-        """Name of the map in files."""
-        return f"layer{self.stage + 1:02d}" if self.lies_on == "stage" else self.lies_on
-
-    def to_json(self) -> dict[str, Any]:
-        """Facts only; the values are in the npz file."""
-        finite = bool(np.isfinite(self.values).all())
-        place = {"stage": self.stage, "name": self.name} if self.lies_on == "stage" else {"lies_on": self.lies_on}
-        return {**place, "grid": list(self.values.shape), "signed": self.signed, "blank": self.blank,
-                "low": float(self.values.min()) if finite else None,
-                "high": float(self.values.max()) if finite else None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +72,8 @@ class Explanation:
                 "flops": self.flops, "protocol": self.protocol, "note": self.note}
 
     def arrays(self) -> dict[str, NDArray]:
-        """The raw maps by the name they have in an npz file."""
-        return {f"{self.explainer}_{one.key}": one.values for one in self.maps}
+        """The raw maps by the name they have in an npz file, and where their cells lie: `HeatMap.arrays`."""
+        return {f"{self.explainer}_{name}": values for one in self.maps for name, values in one.arrays().items()}
 
     def save(self, folder: Path) -> dict[str, Path]:
         """Write `explanation.png`, `maps.npz` (raw maps and the image) and, last, `explanation.json`."""
@@ -136,7 +93,7 @@ class Explanation:
                             (facts.reading_note, *filter(None, [self.note])), protocol_line(self.protocol))
 
     def tiles(self) -> tuple[figure.HeatmapTile, ...]:
-        return tuple(figure.HeatmapTile(one.label, one.scaled, one.blank, one.signed) for one in self.maps)
+        return tuple(one.tile() for one in self.maps)
 
     def cost_line(self) -> str:
         """Size, FLOPs and time in one line."""
@@ -267,7 +224,8 @@ class _Trial:
 
     def _heat_map(self, number: int, maps: Maps) -> HeatMap:
         return HeatMap(number, self.model.stages[number].name, maps.values[0].numpy(), maps.scaled()[0].numpy(),
-                       bool(maps.blank[0]), maps.signed, self.question.info.grid)
+                       bool(maps.blank[0]), maps.signed, self.question.info.grid,
+                       self.explainer.placement(self.model, number, self.image.shape[0]))
 
     def _protocol(self) -> dict[str, Any]:
         return {"device": str(self.model.mean.device), "threads": torch.get_num_threads(), "batch": 1,

@@ -14,6 +14,7 @@ from PIL import Image
 from kd.errors import UsageError
 from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
 from kd.metrics.grids import coarse_note
+from kd.placement import Placement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +35,15 @@ FINE_PRINT = "Not for clinical use."
 class HeatmapTile:
     """Tile of one map in 0..1 at its native grid, over the image; a blank map is labelled so.
 
-    signed: 0.5 is neutral, and values below it, evidence against the class, have their own colours.
+    signed: 0.5 is neutral, and values below it, evidence against the class, have their own colours. placement: of the
+    map's cells in the image; None where the grid is stretched over it.
     """
 
     label: str
     heat: NDArray[np.floating]
     blank: bool = False
     signed: bool = False
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +241,8 @@ class _Layout:
                       bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": EDGE})
         else:
             colormap = SIGNED if tile.signed else self.colormap
-            axes.imshow(overlay(_at_least(self.sheet.image, PICTURE), tile.heat, self.opacity, colormap))
+            large = _at_least(self.sheet.image, PICTURE)
+            axes.imshow(overlay(large, tile.heat, self.opacity, colormap, tile.placement))
         self._text(left + TILE / 2, top + TILE + 0.05, tile.label, color=SOFT, ha="center")
 
     def _ramp(self, left: float, top: float) -> None:

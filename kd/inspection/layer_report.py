@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kd.explainers.base import ExplainerInfo
 from kd.inspection import figure
-from kd.inspection.explain import HeatMap, pack, protocol_line
+from kd.inspection.explain import pack, protocol_line
+from kd.inspection.heat_map import HeatMap
 from kd.metrics import classification
 from kd.metrics.grids import coarse_note
 from kd.models.receptive_field import Box
@@ -187,7 +188,7 @@ class LayerReport:
                 LAYER_PLOTS["channels"].paper,
                 (),
                 tuple(
-                    figure.HeatmapTile(f"{one.number} · adds {one.contribution:.2f}", one.map.scaled, one.map.blank)
+                    one.map.tile(f"{one.number} · adds {one.contribution:.2f}")
                     for one in last.channels
                 ),
             ),
@@ -215,7 +216,7 @@ class LayerReport:
 
 
 def _tile(one: HeatMap) -> figure.HeatmapTile:
-    return figure.HeatmapTile(one.label, one.scaled, one.blank)
+    return one.tile()
 
 
 def _finite(value: float) -> float | None:

@@ -12,13 +12,15 @@ from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers.base import Maps
 from kd.inspection import linear_probes
-from kd.inspection.explain import HeatMap
+from kd.inspection.heat_map import HeatMap
 from kd.inspection.layer_report import Channel, LayerReport, StageResult, _finite
 from kd.inspection.linear_probes import LinearProbes
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.models.base import Classifier
+from kd.models.placement import placements
 from kd.models.receptive_field import receptive_field_of
 from kd.observation import stage_map
+from kd.placement import Placement
 from kd.store.runs import Run
 from kd.timing import measure_in_turn, summarise
 
@@ -57,6 +59,9 @@ class _TimedPass:
     top: int
     readouts: LinearProbes | None
 
+    def __post_init__(self) -> None:
+        self.placements = placements(self.subject.model, self.images.shape[-1])
+
     def forward(self) -> None:
         with torch.no_grad():
             self.subject.model(self.images).logits.float().cpu()
@@ -66,7 +71,8 @@ class _TimedPass:
         self.logits = logits.float().cpu().numpy()
         decision = None if self.readouts is None else self.readouts.probabilities([one[None] for one in features])[0]
         names = [stage.name for stage in self.subject.model.stages]
-        self.views = [_view(number, name, one, gradient, self.top, None if decision is None else decision[number])
+        self.views = [_view(number, name, one, gradient, self.top, None if decision is None else decision[number],
+                            self.placements[number])
                       for number, (name, one, gradient) in enumerate(zip(names, features, gradients, strict=True))]
 
 
@@ -85,14 +91,14 @@ def observe(model: Classifier, images: Tensor, target: int | None) -> tuple[Tens
 
 
 def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
-          probabilities: NDArray[np.float64] | None) -> StageResult:
+          probabilities: NDArray[np.float64] | None, placement: Placement | None) -> StageResult:
     """Result for one stage from its features and gradients [C, H, W], without the receptive field."""
     product = (features * gradients).float()
     contributions = product.sum(dim=(1, 2))
     largest = contributions.nan_to_num(-torch.inf).topk(min(top, len(contributions))).indices.tolist()
     weighted = product.sum(dim=0)
     average, positive, *responses = _heat_maps(number, name, torch.cat(
-        [stage_map(features[None]).float(), weighted.relu()[None], features[largest].float()]))
+        [stage_map(features[None]).float(), weighted.relu()[None], features[largest].float()]), placement)
     # Signed values; `scaled` and `blank` are of the positive part, the evidence for the class.
     shown = replace(positive, values=weighted.cpu().numpy())
     added = contributions.cpu().numpy()
@@ -101,10 +107,10 @@ def _view(number: int, name: str, features: Tensor, gradients: Tensor, top: int,
     return StageResult(average, shown, added, channels, _peak(shown), None, probabilities)
 
 
-def _heat_maps(number: int, name: str, values: Tensor) -> list[HeatMap]:
+def _heat_maps(number: int, name: str, values: Tensor, placement: Placement | None) -> list[HeatMap]:
     """Heat maps of one stage [N, H, W], scaled in one call, because for a small model that takes most of the time."""
     maps = Maps(values.cpu())
-    return [HeatMap(number, name, raw, scaled, blank) for raw, scaled, blank in
+    return [HeatMap(number, name, raw, scaled, blank, placement=placement) for raw, scaled, blank in
             zip(maps.values.numpy(), maps.scaled().numpy(), maps.blank.tolist(), strict=True)]
 
 

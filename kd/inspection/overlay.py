@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from kd.errors import unknown
+from kd.placement import Placement, painting
 
 COLORMAPS = ("inferno", "viridis", "turbo", "jet", "gray")
 SIGNED = "berlin"  # for values around 0, which is dark: blue below and red above survive colour blindness
@@ -14,32 +14,37 @@ OPACITY = 0.5
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float = OPACITY,
-            colormap: str = COLORMAPS[0]) -> NDArray[np.uint8]:
+            colormap: str = COLORMAPS[0], placement: Placement | None = None) -> NDArray[np.uint8]:
     """Overlay: an image [H, W, 3] blended with the coloured map. Opacity 0 is the image alone, 1 the map alone.
 
-    heat: [h, w] in 0..1 at its native grid. Raises ValueError when opacity is outside 0..1, else as `colour`.
+    heat: [h, w] in 0..1 at its native grid. placement: see `upsample`. Raises ValueError when opacity is outside 0..1,
+    else as `colour`.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
     height, width = image.shape[:2]
-    blend = (1 - opacity) * image + opacity * colour(heat, (height, width), colormap).astype(np.float32)
+    blend = (1 - opacity) * image + opacity * colour(heat, (height, width), colormap, placement).astype(np.float32)
     return (blend + 0.5).astype(np.uint8)
 
 
 def colour(heat: NDArray[np.floating], size: int | tuple[int, int],
-           name: str = COLORMAPS[0]) -> NDArray[np.uint8]:
+           name: str = COLORMAPS[0], placement: Placement | None = None) -> NDArray[np.uint8]:
     """A map [h, w] in 0..1, upsampled to `size` (a side, or height and width) and coloured: RGB [H, W, 3].
 
     Raises UsageError when there is no such colour map. The colours of a legend: `colour(ramp[None], (10, 256))`.
     """
-    return lookup(name)[(upsample(heat, size) * 255 + 0.5).astype(np.uint8)]
+    return lookup(name)[(upsample(heat, size, placement) * 255 + 0.5).astype(np.uint8)]
 
 
-def upsample(heat: NDArray[np.floating], size: int | tuple[int, int]) -> NDArray[np.float32]:
-    """A map [h, w] in 0..1 resized to `size`, bilinear with pixel centres aligned; never scaled again."""
-    height, width = (size, size) if isinstance(size, int) else size
-    raised = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(raised), 0.0, 1.0)
+def upsample(heat: NDArray[np.floating], size: int | tuple[int, int],
+             placement: Placement | None = None) -> NDArray[np.float32]:
+    """A map [h, w] in 0..1 resized to `size`, bilinear; never scaled again.
+
+    placement: where its cells lie in the image; None for a grid that is stretched over it.
+    """
+    size = (size, size) if isinstance(size, int) else size
+    down, across = painting((heat.shape[0], heat.shape[1]), size, placement)
+    return np.clip(down @ heat @ across, 0.0, 1.0).astype(np.float32)
 
 
 @lru_cache

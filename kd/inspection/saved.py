@@ -15,7 +15,9 @@ from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
 from kd.explainers import EXPLAINERS, StageChoice, scale
 from kd.inspection.compare import CAM, Comparison
-from kd.inspection.explain import Explanation, HeatMap, explain, pack
+from kd.inspection.explain import Explanation, explain, pack
+from kd.inspection.heat_map import HeatMap
+from kd.placement import Placement
 from kd.progress import ProgressCallback
 from kd.store.files import modified, write_bytes, write_json
 from kd.store.runs import Run, Store
@@ -113,12 +115,14 @@ def _save(run: Run, wanted: SavedKey, found: Explanation) -> None:
         "timing": found.timing.to_json(), "forward": found.forward.to_json(), "ratio": found.ratio,
         "parameters": found.parameters, "flops": found.flops, "protocol": found.protocol, "note": found.note,
         "maps": [{"stage": one.stage, "name": one.name, "blank": one.blank, "signed": one.signed,
-                  "lies_on": one.lies_on} for one in found.maps]})
+                  "lies_on": one.lies_on, "placement": one.placement and one.placement.to_json()}
+                 for one in found.maps]})
 
 
 def _heat_map(facts: Mapping[str, Any], values: NDArray[np.float32], absolute: bool) -> HeatMap:
     scaled = scale(torch.from_numpy(values), facts["signed"], absolute).numpy()
-    return HeatMap(values=values, scaled=scaled, **facts)
+    laid = facts["placement"] and Placement.from_json(facts["placement"])
+    return HeatMap(values=values, scaled=scaled, **{**facts, "placement": laid})
 
 
 def _paths(run: Run, wanted: SavedKey) -> tuple[Path, Path]:

@@ -23,6 +23,7 @@ from kd.metrics.bootstrap import (
 from kd.metrics.classification import known_values, softmax
 from kd.metrics.grids import is_coarse
 from kd.metrics.map_similarity import LESS_IS_MORE, MEASURES, to_grid
+from kd.placement import Placement
 
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
@@ -70,10 +71,13 @@ class MapAgreement:
 
 
 def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], second_blank: NDArray[np.bool_],
-                  seed: int = 0) -> MapAgreement:
-    """Agreement of maps [N, H1, W1] and [N, H2, W2] in 0..1 of the same images for the same classes."""
+                  seed: int = 0, placements: tuple[Placement | None, Placement | None] = (None, None)) -> MapAgreement:
+    """Agreement of maps [N, H1, W1] and [N, H2, W2] in 0..1 of the same images for the same classes.
+
+    placements: where the cells of either lie in the image; None for maps that are stretched over it.
+    """
     grid = (min(FINEST, first.shape[1], second.shape[1]), min(FINEST, first.shape[2], second.shape[2]))
-    left, right = to_grid(first, *grid), to_grid(second, *grid)
+    left, right = to_grid(first, *grid, placements[0]), to_grid(second, *grid, placements[1])
     blank = first_blank | second_blank
     kept = np.flatnonzero(~blank)
     pairs = derangements(len(kept), ROUNDS, seed)

@@ -9,23 +9,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.placement import Placement, averaging
+
 Maps = NDArray[np.floating]
 Values = NDArray[np.float64]
 WINDOW = 7  # side of the SSIM window, as scikit-image has it; smaller on smaller grids
 
 
-def to_grid(maps: Maps, height: int, width: int) -> NDArray[np.float64]:
-    """Maps [N, H, W] averaged to a coarser grid, each cell the mean of the area it covers."""
-    return np.einsum("ah,nhw,bw->nab", _shares(height, maps.shape[1]), maps, _shares(width, maps.shape[2]),
-                     optimize=True)
+def to_grid(maps: Maps, height: int, width: int, placement: Placement | None = None) -> NDArray[np.float64]:
+    """Maps [N, H, W] averaged to a coarser grid over the image, each cell the mean of the area it covers.
 
-
-def _shares(cells: int, pixels: int) -> NDArray[np.float64]:
-    """[cells, pixels]: the share of each cell that each pixel fills."""
-    edge = np.arange(cells + 1) * pixels / cells
-    start, stop = edge[:-1, None], edge[1:, None]
-    pixel = np.arange(pixels)
-    return np.clip(np.minimum(stop, pixel + 1) - np.maximum(start, pixel), 0, None) * cells / pixels
+    placement: where the maps' cells lie in the image; None for maps that are stretched over it.
+    """
+    down, across = averaging((maps.shape[1], maps.shape[2]), (height, width), placement)
+    return np.asarray(down @ np.asarray(maps, np.float64) @ across)
 
 
 def pearson(one: Maps, other: Maps) -> Values:

@@ -1,34 +1,21 @@
 """Theoretical receptive fields of a stage's units, computed from gradients.
 
-The network is linearised first, so that the gradient is zero exactly where there is no path: activations and
-normalisations become the identity, maxima become averages, and gates over the whole image (squeeze and excitation) are
-constants, since they scale features and do not move them.
+The network is linearised first, so that the gradient is zero exactly where there is no path.
 """
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from kd.models.base import Classifier
 from kd.models.factory import Architecture, architecture, assemble, meta_model
+from kd.models.linearised import LinearisedForward
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter, meta_image
 from kd.torch_utils.rng import isolated_rng
-
-_PASSING = frozenset({
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "gelu", "silu", "silu_",
-    "mish", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "softplus", "prelu", "tanh", "dropout", "dropout_"})
-_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
-_AVERAGES = frozenset({"mean", "sum", "norm", "std", "var", "amax", "vector_norm", "linalg_vector_norm", "var_mean",
-                       "std_mean", "adaptive_avg_pool2d", "adaptive_max_pool2d"})
 
 
 @dataclass(frozen=True)
@@ -92,7 +79,7 @@ def _run(what: Architecture) -> tuple[Tensor, tuple[Tensor, ...]]:
     meta_model(what)  # raises UsageError for a wrong image size
     images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
     model = _linear(what)
-    with torch.enable_grad(), _LinearisedForward():
+    with torch.enable_grad(), LinearisedForward():
         return images, model.forward_stages(model.prepare(images))
 
 
@@ -129,43 +116,3 @@ def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) ->
     seen = (gradient[0] != 0).any(dim=0)
     rows, columns = seen.any(dim=1).nonzero(), seen.any(dim=0).nonzero()
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-
-
-class _LinearisedForward(TorchFunctionMode):
-    """Function mode in which a network computes a weighted sum over all paths from the image to a unit."""
-
-    def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in _PASSING and args:
-            return args[0]
-        if name in _NORMS and args:
-            return _scaled(*args, **kwargs)
-        if name == "pad" and kwargs.get("value") == -math.inf:
-            kwargs["value"] = 0.0  # the padding of a maximum is no number for an average
-        if name in ("max_pool2d", "_max_pool2d") and args:
-            return _average(*args, **kwargs)
-        result = func(*args, **kwargs)
-        if name in _AVERAGES and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
-            return _collapsed(args[0], result)
-        return result
-
-
-def _scaled(features: Tensor, *_: Any, **__: Any) -> Tensor:
-    """Divided by one constant: networks that multiply maps with each other would grow without bound."""
-    return features / features.detach().abs().amax().clamp_min(1e-30)
-
-
-def _average(features: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-             ceil_mode: bool = False, return_indices: bool = False) -> Tensor:
-    return F.avg_pool2d(features, kernel_size, stride or None, padding, ceil_mode)
-
-
-def _collapsed(features: Tensor, result: Any) -> Any:
-    """The result, detached if it is one number per channel for the whole image."""
-    if isinstance(result, tuple):
-        return tuple(_collapsed(features, part) for part in result)
-    batch, channels, rows, columns = features.shape
-    gates = ((batch, channels), (batch, channels, 1, 1), (batch, 1, 1, columns))
-    return result.detach() if tuple(result.shape) in gates and rows * columns > 1 else result

@@ -4,15 +4,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd.placement import Placement, painting
 
-def upsample(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+
+def upsample(maps: Tensor, size: int | tuple[int, int], placement: Placement | None = None) -> Tensor:
     """Bilinear interpolation of maps [N, h, w] or [N, C, h, w] to `size`: a side, or (height, width).
 
-    Cells count as areas (align_corners=False), so the image's borders stay where they are. Nothing is averaged where
-    `size` is smaller than the map.
+    placement: where the cells lie in the image; None for a grid that is stretched over it. There cells count as areas
+    (align_corners=False), so the image's borders stay where they are, and nothing is averaged where `size` is smaller
+    than the map.
     """
-    planes = maps[:, None] if maps.ndim == 3 else maps
     size = (size, size) if isinstance(size, int) else size
+    if placement is not None:
+        down, across = (torch.tensor(weights, dtype=maps.dtype, device=maps.device)
+                        for weights in painting((maps.shape[-2], maps.shape[-1]), size, placement))
+        return down @ maps @ across
+    planes = maps[:, None] if maps.ndim == 3 else maps
     resized = F.interpolate(planes, size, mode="bilinear", align_corners=False)
     return resized[:, 0] if maps.ndim == 3 else resized
 

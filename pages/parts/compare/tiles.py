@@ -9,9 +9,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.inspection.colour_scale import Scale
-from kd.inspection.explain import HeatMap
+from kd.inspection.heat_map import HeatMap
 from kd.inspection.overlay import SIGNED, overlay
 from kd.models.receptive_field import Box
+from kd.placement import Placement
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.shared.images import MAPS, boxed, enlarge, outline, png
 from pages.parts.shared.theme import CHART
@@ -73,7 +74,7 @@ def draw(tile: Tile, dressed: Dress, key: str) -> None:
     caption = tile.caption + (" · blank" if tile.map.blank else "")
     pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
     if dressed.values:
-        st.plotly_chart(_pointed(_values(tile), pixels), config=CHART, key=key, alt=tile.alt)
+        st.plotly_chart(_pointed(_values(tile), pixels, tile.map.placement), config=CHART, key=key, alt=tile.alt)
         st.caption(caption, text_alignment="center")
     else:
         st.image(pixels, caption=caption, width="stretch", output_format="PNG",
@@ -89,24 +90,28 @@ def _painted(tile: Tile, dressed: Dress, blank: bool) -> NDArray[np.uint8]:
     if blank:
         return large
     heat = tile.scale(_values(tile)) if tile.scale else tile.map.scaled
-    return overlay(large, heat, dressed.opacity, SIGNED if tile.signed else dressed.colormap)
+    return overlay(large, heat, dressed.opacity, SIGNED if tile.signed else dressed.colormap,
+                   tile.map.placement)
 
 
-def _pointed(values: NDArray[np.float32], picture: bytes) -> go.Figure:
-    """The finished image as the background of an invisible heat map that knows the values."""
+def _pointed(values: NDArray[np.float32], picture: bytes, placement: Placement | None) -> go.Figure:
+    """The finished image as the background of an invisible heat map that knows the values, each of them where its cell
+    lies. A map that is finer than HOVERED is averaged, and so fine that it may count as stretched."""
     step = -(-max(values.shape) // HOVERED)
     shown = _averaged(values, step)
     rows, columns = shown.shape
+    laid = placement if placement and step == 1 else Placement.even((rows, columns))
+    down, across = laid.edges((rows, columns))
     figure = go.Figure(go.Heatmap(
-        z=np.round(shown, 6), colorscale=TRANSPARENT, showscale=False,
-        hovertemplate=f"row %{{y}}, column %{{x}}: %{{z:.3g}}{f'<br>mean of {step}×{step}' if step > 1 else ''}"
-                      "<extra></extra>"))
+        z=np.round(shown, 6), x=across, y=down, colorscale=TRANSPARENT, showscale=False,
+        customdata=np.stack(np.mgrid[:rows, :columns], axis=-1),
+        hovertemplate="row %{customdata[0]}, column %{customdata[1]}: %{z:.3g}"
+                      f"{f'<br>mean of {step}×{step}' if step > 1 else ''}<extra></extra>"))
     source = "data:image/png;base64," + base64.b64encode(picture).decode()
-    figure.add_layout_image(source=source, xref="x", yref="y", x=-0.5, y=-0.5, sizex=columns, sizey=rows,
+    figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=1, sizey=1,
                             sizing="stretch", layer="below")
-    figure.update_xaxes(visible=False, fixedrange=True, range=[-0.5, columns - 0.5], constrain="domain")
-    figure.update_yaxes(visible=False, fixedrange=True, range=[rows - 0.5, -0.5], scaleanchor="x",
-                        scaleratio=columns / rows, constrain="domain")
+    figure.update_xaxes(visible=False, fixedrange=True, range=[0, 1], constrain="domain")
+    figure.update_yaxes(visible=False, fixedrange=True, range=[1, 0], scaleanchor="x", constrain="domain")
     return figure.update_layout(height=180, margin={"l": 0, "r": 0, "t": 0, "b": 0}, dragmode=False,
                                 plot_bgcolor="rgba(0,0,0,0)")
 

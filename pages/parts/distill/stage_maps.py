@@ -57,13 +57,16 @@ def _stamp(run: Run, epoch: int) -> int:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, bytes]]:
+    from kd.models.placement import placements_of  # torch and timm take seconds
+
     run = Run(Path(path))
     watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
     if watched is None or newest is None:  # deleted since it was looked at
         return []
     tiles = [("image", png(watched[0][number]))]
-    for stage, maps in enumerate(newest[1]):
+    for stage, (maps, laid) in enumerate(zip(newest[1], placements_of(run.spec), strict=True)):
         heat = probe_images.scaled(maps[number])
         blank = "" if heat.any() else " · blank"
-        tiles.append((f"{stage + 1} · {heat.shape[0]}×{heat.shape[1]}{blank}", png(colour(heat, TILE, "viridis"))))
+        picture = png(colour(heat, TILE, "viridis", laid))
+        tiles.append((f"{stage + 1} · {heat.shape[0]}×{heat.shape[1]}{blank}", picture))
     return tiles
