@@ -34,8 +34,9 @@ from kd.errors import UsageError
 from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
-__all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "ReadReport", "Split", "available", "fingerprint",
-           "images_taken", "inspect", "open_dataset", "originals", "resolve", "take_fraction"]
+__all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "Originals", "ReadReport", "Split", "available",
+           "fingerprint", "images_taken", "inspect", "is_drawn", "open_dataset", "originals", "resolve",
+           "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -116,7 +117,7 @@ def resolve(reference: str, paths: Paths | None = None) -> str:
     Raises UsageError when there is nothing of that name.
     """
     paths, text = paths or default_paths(), reference.strip()
-    if _is_phantom(text):
+    if is_drawn(text):
         return phantoms.canonical(text)
     near = [os.path.expanduser(text)]
     if text and not os.path.isabs(near[0]):
@@ -131,7 +132,7 @@ def fingerprint(reference: str, paths: Paths | None = None) -> str:
     """Digest of a set's content, independent of size and place; nothing is decoded. Raises UsageError."""
     paths = paths or default_paths()
     reference = resolve(reference, paths)
-    if _is_phantom(reference):
+    if is_drawn(reference):
         return phantoms.fingerprint(reference)
     path = Path(reference)
     return _DIGEST[_kind(path)](path, paths)
@@ -171,7 +172,8 @@ def _arrays(path: Path) -> list[Path]:
     return sorted(inner for inner in path.iterdir() if inner.suffix.lower() == ".npz")
 
 
-def _is_phantom(reference: str) -> bool:
+def is_drawn(reference: str) -> bool:
+    """Whether a reference is that of a phantom, whose images are drawn at the size asked for."""
     return reference.partition(":")[0].strip() in phantoms.PHANTOMS
 
 
@@ -195,7 +197,7 @@ def _missing(text: str, paths: Paths) -> UsageError:
 
 
 def _source(reference: str, paths: Paths) -> Source:
-    if _is_phantom(reference):
+    if is_drawn(reference):
         return _phantom_source(reference)
     path = Path(reference)
     return _OPEN[_kind(path)](path, paths)

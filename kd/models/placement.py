@@ -41,7 +41,7 @@ def placements(model: Classifier, size: int) -> tuple[Placement | None, ...]:
         found = _known.setdefault(model, {})
     if size not in found:
         try:
-            found[size] = _placements(model, model.input_size or size)
+            found[size] = _placements(model, min(model.input_size or size, size))
         except FORWARD_ERRORS:
             found[size] = (None,) * len(model.stages)
     return found[size]

@@ -8,13 +8,14 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.datasets.base import Dataset, Split
-from kd.datasets.decode import decode
+from kd.datasets.decode import decode, read_original
 from kd.store.predictions import ALL, CASES, load, select_cases
 from kd.store.runs import Run
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
 from pages.parts.shared.format import plain
 from pages.parts.shared.images import png
+from pages.parts.shared.originals import MOST, THUMB, own
 
 TEST, UPLOAD = SOURCES = ("Test image", "Upload")
 PAGE = 12
@@ -23,9 +24,11 @@ ANY = "any class"
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """An image [S, S, 3] with what is known about it. number: in the test set, None for an upload."""
+    """An image [S, S, 3] as the models are given it, with what is known about it. shown: the same at its own
+    resolution, fitted into a square alike. number: in the test set, None for an upload."""
 
     image: NDArray[np.uint8]
+    shown: NDArray[np.uint8]
     digest: str
     number: int | None = None
     truth: str | None = None
@@ -51,7 +54,7 @@ def _upload(student: Run) -> Chosen | None:
         st.caption(f"Fitted into {student.spec.image_size} px with black bars, as the training images were.")
         return None
     image = decode(file.getvalue(), student.spec.image_size)
-    return Chosen(image, _digest(image))
+    return Chosen(image, read_original(file.getvalue(), MOST), _digest(image))
 
 
 def _some(student: Run, data: Dataset) -> tuple[NDArray[np.int64], bool]:
@@ -78,7 +81,8 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
     st.caption("No test image passes the filter, so all are offered." if none_left else
                f"{place} · true class: **{plain(truth)}** · `{test.names[number]}`", width="content")
     image = np.asarray(test.images[number])
-    return Chosen(image, _digest(image), number, truth, _mask(test, number))
+    [shown] = own(data, test, [number], MOST)
+    return Chosen(image, shown, _digest(image), number, truth, _mask(test, number))
 
 
 def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:
@@ -130,11 +134,12 @@ def _thumbnails(data: Dataset, numbers: NDArray[np.int64]) -> None:
         pages = -(-len(numbers) // PAGE)
         page = st.pagination(pages, key="compare_page") if pages > 1 else 1
         first = (min(page, pages) - 1) * PAGE
+        some = numbers[first:first + PAGE].tolist()
         with st.grid(columns=4, min_column_width=72, gap="xsmall"):
-            for number in numbers[first:first + PAGE]:
+            for number, image in zip(some, own(data, data.test, some, THUMB), strict=True):
                 with st.container(gap="xxsmall"):
                     label = data.classes[data.test.labels[number]]
-                    st.image(png(np.asarray(data.test.images[number])), width="stretch", output_format="PNG",
+                    st.image(png(image), width="stretch", output_format="PNG",
                              alt=f"{label}, image {number}")
                     st.button(str(number), key=f"thumb-{number}", type="tertiary", help=label, width="stretch",
                               on_click=_go, args=(number,))

@@ -14,7 +14,8 @@ from kd.inspection.overlay import SIGNED, overlay
 from kd.models.receptive_field import Box
 from kd.placement import Placement
 from pages.parts.compare.image_picker import Chosen
-from pages.parts.shared.images import MAPS, boxed, enlarge, outline, png
+from pages.parts.shared.images import MAPS, boxed, enlarge, fitted, outline, png
+from pages.parts.shared.originals import TILE
 from pages.parts.shared.theme import CHART
 
 HOVERED = 64  # places a side: a finer grid is averaged before its values go to the browser
@@ -23,9 +24,15 @@ TRANSPARENT = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
 
 @dataclass(frozen=True, eq=False)
 class Dress:
-    """How every map on the page is drawn. mask: the evidence to outline, or None. values: shown on hover."""
+    """How every map on the page is drawn.
+
+    image: at its own resolution; under: the same for maps to lie on, at most TILE pixels a side. side: of the models'
+    copy, in whose pixels boxes are. mask: the evidence to outline, or None. values: shown on hover.
+    """
 
     image: NDArray[np.uint8]
+    under: NDArray[np.uint8]
+    side: int
     opacity: float
     colormap: str
     mask: NDArray[np.uint8] | None
@@ -41,7 +48,9 @@ def dress(chosen: Chosen) -> Dress:
                            help="The raw value of each cell of the map's own grid.")
         marked = chosen.mask is not None and st.toggle("Outline the evidence", key="compare_outline",
                                                        persist_state="session")
-    return Dress(chosen.image, opacity, colormap or MAPS[0], chosen.mask if marked else None, values)
+    under = fitted(chosen.shown, TILE) if len(chosen.shown) > TILE else enlarge(chosen.shown)
+    return Dress(chosen.shown, under, len(chosen.image), opacity, colormap or MAPS[0], chosen.mask if marked else None,
+                 values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +68,13 @@ class Tile:
 
 def bare(dressed: Dress) -> None:
     """The image without a map."""
-    picture(dressed.image, dressed, "Image", "The image without a heat map")
+    picture(dressed.image, dressed, own_caption(dressed), "The image without a heat map")
+
+
+def own_caption(dressed: Dress) -> str:
+    """The image's caption: with its own resolution where the models are given it enlarged."""
+    own = len(dressed.image)
+    return "Image" if own >= dressed.side else f"Image · {own} px, given to the models at {dressed.side} px"
 
 
 def picture(pixels: NDArray[np.uint8], dressed: Dress, caption: str, alt: str) -> None:
@@ -72,7 +87,7 @@ def draw(tile: Tile, dressed: Dress, key: str) -> None:
     """The image under one map; a blank map leaves it as it is, and says so."""
     blank = tile.map.blank and tile.scale is None
     caption = tile.caption + (" · blank" if tile.map.blank else "")
-    pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.image.shape[0]), dressed.mask))
+    pixels = png(outline(boxed(_painted(tile, dressed, blank), tile.box, dressed.side), dressed.mask))
     if dressed.values:
         st.plotly_chart(_pointed(_values(tile), pixels, tile.map.placement), config=CHART, key=key, alt=tile.alt)
         st.caption(caption, text_alignment="center")
@@ -86,11 +101,10 @@ def _values(tile: Tile) -> NDArray[np.float32]:
 
 
 def _painted(tile: Tile, dressed: Dress, blank: bool) -> NDArray[np.uint8]:
-    large = enlarge(dressed.image)
     if blank:
-        return large
+        return dressed.under
     heat = tile.scale(_values(tile)) if tile.scale else tile.map.scaled
-    return overlay(large, heat, dressed.opacity, SIGNED if tile.signed else dressed.colormap,
+    return overlay(dressed.under, heat, dressed.opacity, SIGNED if tile.signed else dressed.colormap,
                    tile.map.placement)
 
 

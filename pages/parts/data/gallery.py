@@ -3,11 +3,10 @@
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
+
 from kd.datasets import Dataset, Split
 from pages.parts.shared.format import plain
-from pages.parts.shared.images import enlarge, outline
-from pages.parts.shared.images import tile
-
+from pages.parts.shared.originals import tiles
 
 PER_PAGE = 24
 ANY = "any class"
@@ -41,9 +40,9 @@ def order(split: Split, label: int | None, seed: int) -> NDArray[np.int64]:
 
 
 def grid(data: Dataset, split: Split, numbers: NDArray[np.int64], masks: bool) -> None:
-    """The images of these numbers, each with its class."""
+    """The images of these numbers at their own resolution, each with its class."""
     with st.grid("auto", min_column_width=120, gap="xsmall"):
-        for number in numbers:
+        for number, image in zip(numbers, tiles(data, split, numbers.tolist(), masks), strict=True):
             name = data.classes[int(split.labels[number])]
-            st.image(tile(split, int(number), masks), width="stretch", caption=plain(name), output_format="JPEG",
+            st.image(image, width="stretch", caption=plain(name), output_format="JPEG",
                      alt=f"{name}, {split.names[number]}" + (", evidence outlined" if masks else ""))

@@ -15,6 +15,7 @@ from kd.store.files import modified
 from kd.store.runs import Run
 from pages.parts.shared.format import percent, plain
 from pages.parts.shared.images import GAP, fitted, mosaic, png
+from pages.parts.shared.originals import tracked
 
 TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in the strip below
 
@@ -96,10 +97,9 @@ def _picture(path: str, number: int, epoch: int, newest: int, stamp: int) -> tup
     )
     if watched is None or fill is None or found is None:
         return b"", 0.0
-    image, mask = watched[0][number], found[number]
-    rows = [
-        [fitted(image, TILE), _grey(mask, TILE), fitted(probe_images.masked_images(image, fill[number], mask), TILE)]
-    ]
+    image, mask, shown = watched[0][number], found[number], tracked(run, number)
+    masked = probe_images.masked_images(image, fill[number], mask)
+    rows = [[fitted(image if shown is None else shown, TILE), _grey(mask, TILE), fitted(masked, TILE)]]
     if newest:
         small = (3 * TILE + 2 * GAP - (STRIP - 1) * GAP) // STRIP
         rows.append([_grey(one, small) for _, one in probe_images.maps_over_epochs(run, number, STRIP)])

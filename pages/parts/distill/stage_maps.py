@@ -12,6 +12,7 @@ from kd.store.files import modified
 from kd.store.groups import Distillation
 from kd.store.runs import Run
 from pages.parts.shared.images import coarse, png
+from pages.parts.shared.originals import tracked
 
 TILE = 128  # pixels a side
 
@@ -60,10 +61,10 @@ def _tiles(path: str, epoch: int, number: int, stamp: int) -> list[tuple[str, by
     from kd.models.placement import placements_of  # torch and timm take seconds
 
     run = Run(Path(path))
-    watched, newest = probe_images.load_images(run), probe_images.latest_maps(run)
-    if watched is None or newest is None:  # deleted since it was looked at
+    image, newest = tracked(run, number), probe_images.latest_maps(run)
+    if image is None or newest is None:  # deleted since it was looked at
         return []
-    tiles = [("image", png(watched[0][number]))]
+    tiles = [("image", png(image))]
     for stage, (maps, laid) in enumerate(zip(newest[1], placements_of(run.spec), strict=True)):
         heat = probe_images.scaled(maps[number])
         blank = "" if heat.any() else " · blank"

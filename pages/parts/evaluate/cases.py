@@ -13,7 +13,7 @@ from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
 from pages.parts.shared.format import percent
-from pages.parts.shared.images import tile
+from pages.parts.shared.originals import tiles
 
 SHOWN = 12
 KIND = "evaluate_kind"
@@ -67,11 +67,12 @@ def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], 
     if not picked:
         return
     spec = student.spec
-    test = opened(spec.data, spec.image_size, store().paths.root).test
+    data = opened(spec.data, spec.image_size, store().paths.root)
+    images = tiles(data, data.test, [one.index for one in picked], False)
     with st.grid("auto", min_column_width=170, gap="small"):
-        for one in picked:
+        for one, image in zip(picked, images, strict=True):
             with st.container(border=True, gap="xsmall"):
-                st.image(tile(test, one.index, False), width="stretch", output_format="JPEG",
+                st.image(image, width="stretch", output_format="JPEG",
                          alt=f"Test image {one.name}, true class: {one.truth}")
                 st.markdown(f"true class: **{one.truth}**")
                 st.caption("  \n".join([*_answers(one), *filter(None, [beside.get(one.index, "")])]))

@@ -11,7 +11,6 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from kd.datasets import Split
 from kd.inspection.overlay import colour
 
 if TYPE_CHECKING:
@@ -101,9 +100,3 @@ def colour_bar(colormap: str, low: str = "low", high: str = "high") -> None:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _bar(colormap: str) -> bytes:
     return png(colour(np.linspace(0, 1, 160)[None].repeat(12, axis=0), (12, 160), colormap))
-
-
-def tile(split: Split, number: int, masks: bool) -> NDArray[np.uint8]:
-    """One image, its evidence outlined where requested and known."""
-    mask = split.evidence[number] if masks and split.evidence is not None else None
-    return outline(enlarge(split.images[number]), mask)
