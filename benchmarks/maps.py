@@ -1,14 +1,15 @@
-"""Tables on maps: where they point, beside maps of the image alone, and whether the models need the evidence.
+"""Tables on maps: where they lie, where they point (beside maps of the image alone), whether models need the evidence.
 
-`python -m benchmarks.maps teacher-maps` and `… evidence`, of trained runs in a store; `--help` names their arguments.
+`python -m benchmarks.maps placement` needs no runs; `… teacher-maps` and `… evidence` are of trained runs in a store.
+`--help` names their arguments.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from benchmarks import maps_evidence, maps_teacher
+from benchmarks import maps_evidence, maps_placement, maps_teacher
 
-COMMANDS = {"teacher-maps": maps_teacher, "evidence": maps_evidence}
+COMMANDS = {"placement": maps_placement, "teacher-maps": maps_teacher, "evidence": maps_evidence}
 
 
 def main(words: Sequence[str] | None = None) -> None:
