@@ -5,9 +5,9 @@ def one(mean: float, low: float | None, high: float | None) -> dict:
     return {"mean": mean, "low": low, "high": high, "n": 50}
 
 
-def needs(difference: dict, without: dict | None = None, blurred: float = 0.3) -> dict:
+def needs(difference: dict, without: dict | None = None, blurred: float = 0.3, overlap: float = 0.2) -> dict:
     return {"kept": {"without": without or one(0.93, 0.9, 0.96), "mirrored": one(0.97, 0.95, 0.99),
-                     "blurred": one(blurred, None, None)},
+                     "blurred": one(blurred, None, None)}, "overlap": overlap,
             "mirrored_minus_without": difference}
 
 
@@ -18,6 +18,8 @@ def test_it_says_what_the_paired_interval_allows():
     assert "nothing shows that the student uses the evidence" in sentence("student", needs(one(0.04, -0.01, 0.07)))
     assert "30 % of its decisions hang on the evidence" in sentence("student", needs(one(0.3, 0.2, 0.4)))
     assert sentence("student", needs(one(0.0, -0.1, 0.1), blurred=0.95)).endswith("the whole image keeps 95 %.")
+    assert sentence("student", needs(one(0.0, -0.1, 0.1), overlap=0.7)).endswith(
+        "covers 70 % of the evidence itself, so it is a weak control.")
     assert "too few images" in sentence("student", needs(one(0.3, None, None)))
 
 

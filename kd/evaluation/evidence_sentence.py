@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 HARDLY = 0.1  # of the decisions: fewer that hang on the evidence are few
+LARGELY = 0.5  # of the evidence: a control that covers as much of it changes nearly the same pixels
 MOSTLY = 0.9  # of the decisions: a model that keeps as many on a blurred image hardly looks at it
 
 
@@ -19,7 +20,7 @@ def sentence(role: str, own: Mapping[str, Any]) -> str:
     kept = own["kept"]
     return (f"Blurring the evidence away keeps {share(kept['without'])} of the {role}'s decisions, blurring its "
             f"mirrored region away {share(kept['mirrored'])}: {_verdict(role, own['mirrored_minus_without'])}"
-            + _without_an_image(kept["blurred"]))
+            + _weak_control(own["overlap"]) + _without_an_image(kept["blurred"]))
 
 
 def _verdict(role: str, needed: Mapping[str, Any]) -> str:
@@ -32,6 +33,12 @@ def _verdict(role: str, needed: Mapping[str, Any]) -> str:
     if needed["mean"] < HARDLY:
         return f"the {role} hardly uses the evidence, so a faithful map need not point at it."
     return f"{points} of its decisions hang on the evidence, and there a faithful map points at it."
+
+
+def _weak_control(overlap: float) -> str:
+    """A warning where the mirrored region is largely the evidence itself, as of findings in the middle."""
+    return (f" The mirrored region covers {100 * overlap:.0f} % of the evidence itself, so it is a weak control."
+            if overlap >= LARGELY else "")
 
 
 def _without_an_image(blurred: Mapping[str, Any]) -> str:
