@@ -85,6 +85,7 @@ def test_an_explainer_with_a_stage_of_its_own_opens_at_it_and_can_be_asked_for_a
     assert at.selectbox(key="compare_stage").options[0].startswith("Stage 2 of 3")
     assert [caption for caption in pictures(at) if "Sensitivity" in caption] == [
         f"{role} · Sensitivity 8×8" for role in ("Teacher", "Control", "Student")]
+    assert "Sensitivity of “" in words(at) and "Evidence for “" not in words(at)
     choose(at, "selectbox", "compare_stage", -1)
     assert one(at.query_params["stage"]) == "-1"
     assert any(caption.startswith("Student · Sensitivity 4×4") for caption in pictures(at))

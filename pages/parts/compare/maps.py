@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.explainers import EXPLAINERS
 from kd.inspection import colour_scale
-from kd.inspection.compare import MASK, Comparison, ModelPanel
+from kd.inspection.compare import MASK, SENSITIVITY, Comparison, ModelPanel
 from kd.inspection.explain import Explanation
 from kd.inspection.layer_report import LAYER_PLOTS, LayerReport
 from kd.inspection.overlay import SIGNED
@@ -55,7 +55,8 @@ def class_badge(class_specific: bool) -> None:
 def _models(comparison: Comparison, dressed: Dress) -> None:
     facts = EXPLAINERS[comparison.explainer].info
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(f"Evidence for “{plain(comparison.target)}”", anchor=False, width="content")
+        what = "Sensitivity of" if comparison.explainer == SENSITIVITY else "Evidence for"
+        st.subheader(f"{what} “{plain(comparison.target)}”", anchor=False, width="content")
         class_badge(facts.class_specific)
     masked = [part for part in comparison.panels if part.mask]
     # Of three models, a masked one has a line of its own: its map, the mask, and the masked image.
