@@ -18,6 +18,7 @@ from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import DistillSpec, plan_runs, plan_specs, require_possible
+from kd.experiments.presets import distillation_settings
 from kd.experiments.results import (
     ArmResult,
     DistillationResult,
@@ -160,20 +161,23 @@ def _difference(name: str, found: PairedDifference) -> dict[str, float | None]:
 
 
 def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | Any, *,
-            root: str | PathLike[str] | None = None, progress: bool = True, **settings: Any) -> Experiment:
+            root: str | PathLike[str] | None = None, progress: bool = True, preset: str = "",
+            **settings: Any) -> Experiment:
     """Train a teacher, a student that learns from it, and the control, the same student without a teacher.
 
     data: the name of a drawn data set (phantom-brain), the path of a folder, zip or .npz; or `kd.Arrays`, a pair
     (images, labels), a torch `Dataset`, or a mapping of train, val and test to such. root: the folder whose
     checkpoints/ and data/ hold runs and data; by default what KD_LENS_ROOT names, else the checkout that kd is imported
-    from, else the working directory. progress: whether a progress bar is drawn. settings: by their own names, those of
-    the method too; `kd.settings(method)` lists them. Without image_size the working size is what the forecast allows,
-    up to 224 px, and the student's at most 96 px; with it, student_size is the same unless it is given.
+    from, else the working directory. progress: whether a progress bar is drawn. preset: a name in
+    `kd.experiments.presets.PRESETS`, whose settings apply where others are not given. settings: by their own names,
+    those of the method too; `kd.settings(method)` lists them. Without image_size the working size is what the forecast
+    allows, up to 224 px, and the student's at most 96 px; with it, student_size is the same unless it is given.
 
     The same settings are the same runs: what has finished is used again, and after Ctrl-C the same call goes on from
     the last finished epoch. Raises UsageError for what the caller can mend, before any training where it can be known.
     """
     store = Store(Paths(Path(root).resolve()) if root is not None else default_paths())
+    settings = {**(distillation_settings(preset) if preset else {}), **settings}
     request = replace(_request(settings), data=_reference(data, store.paths))
     found = datasets.inspect(request.data, store.paths)
     request, _ = with_sizes(request, settings, store, found)

@@ -107,9 +107,11 @@ def parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
+    _preset(train)
     _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS), defaults=BY_FORECAST)
     distill = _verb(verbs, "distill", "Train teacher, control and student.")
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
+    _preset(distill)
     _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS), defaults=BY_FORECAST)
     _knobs(distill)
     _sweep(verbs)
@@ -162,6 +164,14 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
                           type=_list(type(item.default)) if several else type(item.default),
                           metavar="V,…" if several else item.name.upper(),
                           help=(item.metadata["help"] + default).replace("%", "%%"))
+
+
+def _preset(verb: Any) -> None:
+    from kd.experiments.presets import PRESETS
+
+    texts = "; ".join(f"{name}: {preset.summary.rstrip('.')}" for name, preset in PRESETS.items())
+    verb.add_argument("--preset", metavar="NAME",
+                      help=f"Settings for what is at hand, where no flag sets them. {texts}.")
 
 
 def _sweep(verbs: Any) -> None:

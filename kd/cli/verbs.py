@@ -68,10 +68,12 @@ def list_models(args: Namespace, store: Store) -> Result:
 
 def train(args: Namespace, store: Store) -> Result:
     from kd.experiments.plan import plan_single_run
+    from kd.experiments.presets import run_settings
     from kd.experiments.working_size import run_with_sizes
 
     data = datasets.inspect(args.data, store.paths)
-    settings, reason = run_with_sizes(_settings(args), store, data)
+    settings = {**(run_settings(args.preset, args.model) if args.preset else {}), **_settings(args)}
+    settings, reason = run_with_sizes(settings, store, data)
     run = store.create(plan_single_run(settings, store, data))
     say_size(reason)
     train_here([run], store)
@@ -80,9 +82,10 @@ def train(args: Namespace, store: Store) -> Result:
 
 def distill(args: Namespace, store: Store) -> Result:
     from kd.experiments import plan as planning
+    from kd.experiments.presets import distillation_settings
     from kd.experiments.working_size import with_sizes
 
-    given = _settings(args)
+    given = {**(distillation_settings(args.preset) if args.preset else {}), **_settings(args)}
     request = planning.DistillSpec(**given)
     data = datasets.inspect(request.data, store.paths)
     request, reason = with_sizes(request, given, store, data)
@@ -241,7 +244,7 @@ def resume(args: Namespace, store: Store) -> Result:
 def _settings(args: Namespace) -> dict[str, Any]:
     """The dataclass fields among the flags; the method's own settings gathered under `method_args`."""
     values = {key: value for key, value in vars(args).items()
-              if key not in ("verb", "json", "root") and value is not None and not key.startswith("knob_")}
+              if key not in ("verb", "json", "root", "preset") and value is not None and not key.startswith("knob_")}
     knobs = {key.removeprefix("knob_"): value for key, value in vars(args).items()
              if key.startswith("knob_") and value is not None}
     return {**values, "method_args": knobs} if knobs else values

@@ -245,12 +245,13 @@ def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> st
 
 
 def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | None = None) -> RunSpec:
-    """Checked spec of one run trained on the labels. settings: RunSpec's fields by name. data: the data set, where it
-    has been inspected already. Raises UsageError."""
+    """Checked spec of one run trained on the labels. settings: RunSpec's fields by name; frozen_stages may be -1. data:
+    the data set, where it has been inspected already. Raises UsageError."""
     from kd.models import require_cnn
 
     weights = _plain_weights if settings["model"] == "plain" else initial_weights
-    spec = RunSpec(**{**settings, **weights(settings.get("pretrained", "none"))})
+    frozen = settings.get("frozen_stages", 0)
+    spec = RunSpec(**{**settings, "frozen_stages": 0, **weights(settings.get("pretrained", "none"))})
     if "learning_rate" not in settings:
         small = spec.model in ("plain", "truncated") and spec.pretrained == "none"
         rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
@@ -260,7 +261,7 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
         require_cnn(spec.model)
     data = data or datasets.inspect(spec.data, store.paths)
     spec = replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
-    spec = with_frozen_stages(spec, spec.frozen_stages, len(data.classes))
+    spec = with_frozen_stages(spec, frozen, len(data.classes))
     require_possible([spec], data)
     return spec
 

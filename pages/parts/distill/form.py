@@ -15,6 +15,7 @@ from kd.experiments.working_size import with_sizes
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
 from kd.store.runs import FINISHED, Run
+from pages.parts.distill.presets import PRETRAINED_ONLY, RATES, choose_preset
 from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.dataset_info import dataset_info
@@ -31,6 +32,8 @@ STUDENT_HELP = {
 }
 MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "student_size", "depth",
         "width", "method", "method_args", "epochs", "seeds")
+WEIGHTS_OF = ("student", "teacher_weights", "student_weights")  # what the usual rates depend on
+TEACHER_RECIPE = ("teacher_epochs", "teacher_learning_rate", "teacher_batch_size", "teacher_views", *PRETRAINED_ONLY)
 
 
 def form() -> DistillSpec | None:
@@ -42,6 +45,8 @@ def form() -> DistillSpec | None:
     for draw in (data_fields, teacher_fields, _student, _method):
         with st.container(border=True):
             values |= draw(values)
+            if draw is teacher_fields:
+                choose_preset(values)
     with st.expander("More settings", icon=":material/tune:"):
         values |= _fine(values)
         values |= more_fields(values, (*MAIN, *MASK_NET_FIELDS))
@@ -238,13 +243,34 @@ def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
                 methods: Collection[str] = ()) -> dict[str, Any]:
     """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
     the mask network's settings appear where one of them trains one."""
-    idle = {"teacher_epochs"} if values["teacher"] in store() else set()
+    idle = set(TEACHER_RECIPE if values["teacher"] in store() else ())
+    if values.get("teacher_weights", "none") == "none":
+        idle.update(PRETRAINED_ONLY)
     if not any(METHODS[name].needs_mask_net for name in methods):
         idle.update(MASK_NET_FIELDS)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     with st.grid(3, min_column_width=150):
-        return {name: _setting(name) for name in rest}
+        return {name: _setting(name, values) for name in rest}
 
 
-def _setting(name: str) -> Any:
+def _setting(name: str, values: Mapping[str, Any] | None = None) -> Any:
+    if name in RATES:
+        known = {key: value for key, value in (values or {}).items() if key in WEIGHTS_OF}
+        return fields.rate(name, RATES[name](DistillSpec(**known)))
+    if name == "frozen_stages":
+        return _frozen_stages((values or {})["teacher"])
     return choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name)
+
+
+def _frozen_stages(teacher: str) -> int:
+    """Up to which of its stages a pretrained teacher stays as it is."""
+    with suppress(UsageError):
+        info = timm_info(teacher)
+        names = [*(output.stage.name for output in info.outputs[:-1]), info.last.name]
+        labels = {0: "none", -1: "all but the last", **{count: f"up to {name}" for count, name in enumerate(names, 1)}}
+        place = key("frozen_stages")
+        if st.session_state.setdefault(place, 0) not in labels:
+            st.session_state[place] = 0
+        return st.selectbox(fields.label("frozen_stages"), list(labels), key=place, format_func=labels.__getitem__,
+                            help=fields.SETTINGS["frozen_stages"].metadata["help"], persist_state="session") or 0
+    return 0

@@ -31,7 +31,8 @@ def number(name: str, high: float | None = None, help: str | None = None) -> Any
     low, most = item.metadata["low"], high or item.metadata["high"]
     _default(name, item.default)
     return st.number_input(label(name), kind(low), kind(most), step=kind(1) if kind is int else 0.05, key=key(name),
-                           help=help or item.metadata["help"], persist_state="session")
+                           help=help or item.metadata["help"], persist_state="session",
+                           format=None if kind is int else "%g")
 
 
 def optional(name: str, placeholder: str) -> Any:
@@ -39,6 +40,13 @@ def optional(name: str, placeholder: str) -> Any:
     item = SETTINGS[name]
     return st.number_input(label(name), item.metadata["low"], item.metadata["high"], value=None, step=32,
                            key=key(name), placeholder=placeholder, help=item.metadata["help"], persist_state="session")
+
+
+def rate(name: str, usual: float) -> float:
+    """A learning rate, empty until somebody types: 0 stands for the usual one, which the placeholder shows."""
+    found = st.number_input(label(name), 1e-6, 1.0, value=None, step=1e-4, key=key(name), format="%g",
+                            placeholder=f"{usual:g}", help=SETTINGS[name].metadata["help"], persist_state="session")
+    return found or 0.0
 
 
 def slider(name: str, high: float | None = None) -> Any:
