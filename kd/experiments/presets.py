@@ -31,8 +31,8 @@ PRESETS = {
     "few-pretrained": Preset(
         "Pretrained weights, few images",
         "All stages of the teacher but the last stay as pretrained: their features are computed once, and the rest is "
-        "trained on them in a few epochs.",
-        {"frozen_stages": -1, "epochs": 8, "batch_size": 32, "learning_rate": 1e-3, "views": 2}, _LONG),
+        "trained on them in four epochs, on the images as they are.",
+        {"frozen_stages": -1, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3, "views": 0}, _LONG),
     "many-pretrained": Preset(
         "Pretrained weights, many images",
         "All of the teacher is fine-tuned, what was pretrained at a third of the new classifier's learning rate.",

@@ -44,8 +44,10 @@ def optional(name: str, placeholder: str) -> Any:
 
 def rate(name: str, usual: float) -> float:
     """A learning rate, empty until somebody types: 0 stands for the usual one, which the placeholder shows."""
-    found = st.number_input(label(name), 1e-6, 1.0, value=None, step=1e-4, key=key(name), format="%g",
-                            placeholder=f"{usual:g}", help=SETTINGS[name].metadata["help"], persist_state="session")
+    item = SETTINGS[name]
+    found = st.number_input(label(name), item.metadata["low"], item.metadata["high"], value=None, step=1e-4,
+                            key=key(name), format="%g", placeholder=f"{usual:g}", help=item.metadata["help"],
+                            persist_state="session")
     return found or 0.0
 
 
