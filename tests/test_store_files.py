@@ -1,10 +1,11 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
-from kd.store.files import atomic_write, held, write_bytes, write_json
+from kd.store.files import atomic_write, held, read_npz, write_bytes, write_json
 
 
 def names(folder):
@@ -45,6 +46,18 @@ def test_several_writers_of_one_file(tmp_path):
         other.write_text("other")
     assert (tmp_path / "x").read_text() == "one"
     assert names(tmp_path) == ["x"]
+
+
+def test_arrays_are_read_and_a_damaged_file_is_as_none(tmp_path):
+    file = tmp_path / "arrays.npz"
+    assert read_npz(file) is None
+    np.savez_compressed(file, one=np.arange(1000), two=np.ones(3))
+    found, whole = read_npz(file), file.read_bytes()
+    assert found is not None and sorted(found) == ["one", "two"] and found["one"].tolist() == list(range(1000))
+    middle = len(whole) // 3
+    for damaged in (b"", b"no archive", whole[:len(whole) // 2], whole[:middle] + bytes(40) + whole[middle + 40:]):
+        file.write_bytes(damaged)
+        assert read_npz(file) is None
 
 
 def test_whether_a_lock_is_held(tmp_path):

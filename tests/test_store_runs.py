@@ -244,6 +244,16 @@ def test_a_run_of_another_version_is_passed_over(store, run):
     assert [found.id for found in store] == [run.id]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"method_args": 5}'])
+def test_a_run_whose_settings_are_damaged_says_so(store, content):
+    damaged = store.path / "damaged"
+    damaged.mkdir(parents=True)
+    (damaged / "spec.json").write_text(content)
+    assert not list(store)
+    with pytest.raises(UsageError, match=r"damaged cannot be read: .*spec\.json is damaged\. Delete"):
+        _ = store["damaged"].spec
+
+
 def test_cancel_request_crosses_processes_by_a_file(run):
     assert not run.cancel_requested()
     run.request_cancel()

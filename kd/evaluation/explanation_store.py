@@ -19,7 +19,7 @@ import numpy as np
 
 from kd.errors import UsageError
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.store.files import write_bytes, write_json
+from kd.store.files import read_npz, write_bytes, write_json
 from kd.store.groups import control_of
 from kd.store.runs import FINISHED, Run, Store
 
@@ -128,13 +128,7 @@ def load(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> di
 def load_arrays(run: Run, choice: EvalKey, section: str, runs: Mapping[str, Run]) -> Arrays | None:
     """Values per image of a stored section, with `index` (in the test split) and `names`; None as `load`."""
     stored = _stored(run, choice, section, runs)
-    if stored is None:
-        return None
-    try:
-        with np.load(_folder(run, choice) / stored["arrays"]) as arrays:
-            return dict(arrays)
-    except FileNotFoundError:  # replaced between the two reads
-        return None
+    return read_npz(_folder(run, choice) / stored["arrays"]) if stored else None  # None: replaced between the two reads
 
 
 def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
@@ -119,7 +120,10 @@ def load(run: Run) -> LinearProbes | None:
     facts = summary(run)
     if facts is None:
         return None
-    tensors = load_file(run.path / FILE)
+    try:
+        tensors = load_file(run.path / FILE)
+    except (OSError, SafetensorError):  # deleted meanwhile, or damaged
+        return None
     stages = facts.pop("stages")
     return LinearProbes(tuple(LinearProbe(**{part: tensors[f"{number:02d}.{part}"] for part in PARTS}, facts=one)
                           for number, one in enumerate(stages)), facts)

@@ -19,7 +19,7 @@ from kd.inspection.explain import Explanation, explain, pack
 from kd.inspection.heat_map import HeatMap
 from kd.placement import Placement
 from kd.progress import ProgressCallback
-from kd.store.files import modified, write_bytes, write_json
+from kd.store.files import modified, read_npz, write_bytes, write_json
 from kd.store.runs import Run, Store
 from kd.timing import Timing
 
@@ -71,9 +71,8 @@ def load(run: Run, wanted: SavedKey, image: NDArray[np.uint8]) -> Explanation | 
     """What `compute` kept of this image [S, S, 3] with the run's present weights, or None."""
     facts, maps = _paths(run, wanted)
     try:
-        stored = json.loads(facts.read_text())
-        with np.load(maps) as arrays:
-            values = [arrays[f"{number:02d}"] for number in range(len(stored["maps"]))]
+        stored, arrays = json.loads(facts.read_text()), read_npz(maps) or {}
+        values = [arrays[f"{number:02d}"] for number in range(len(stored["maps"]))]
     except (FileNotFoundError, ValueError, KeyError):
         return None
     if stored["picture"] != _digest(image) or stored["weights"] != modified(run.weights):

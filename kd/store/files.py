@@ -1,15 +1,20 @@
-"""Atomic writes of files, and the state of file locks."""
+"""Atomic writes of files, reads of arrays, and the state of file locks."""
 
+import io
 import json
 import os
 import threading
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 # Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
 _probe = threading.Lock()
@@ -40,6 +45,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace a file by a value as JSON in one step. Raises ValueError for nan and infinities."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an .npz file by name; None where there is no such file, or it is damaged."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
+        return None
 
 
 def held(lock: FileLock) -> bool:

@@ -1,15 +1,15 @@
 """Predictions of finished runs on their test split, read from `predictions.npz` without torch."""
 
-import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kd.errors import unknown
+from kd.store.files import read_npz
 from kd.store.runs import Run
 
+FILE = "predictions.npz"
 ALL, STUDENT_WRONG, TEACHER_WRONG, BOTH_WRONG, DISAGREE = CASES = (
     "all images", "teacher right, student wrong", "student right, teacher wrong", "both wrong", "answers differ")
 
@@ -33,8 +33,8 @@ class Predictions:
 
 
 def load(run: Run) -> Predictions | None:
-    """The run's predictions on the test split, or None before it was tested."""
-    stored = _stored(run)
+    """The run's predictions on the test split; None before it was tested, or where their file is damaged."""
+    stored = read_npz(run.path / FILE)
     if stored is None:
         return None
     groups = tuple(map(str, stored.get("groups", ()))) or None  # missing in runs of an older version
@@ -42,18 +42,9 @@ def load(run: Run) -> Predictions | None:
 
 
 def logits(run: Run) -> NDArray[np.float32] | None:
-    """The run's logits [N, K] on the test split, or None before it was tested."""
-    stored = _stored(run)
+    """The run's logits [N, K] on the test split; None as by `load`."""
+    stored = read_npz(run.path / FILE)
     return None if stored is None else stored["logits"]
-
-
-def _stored(run: Run) -> dict[str, NDArray[Any]] | None:
-    try:
-        content = (run.path / "predictions.npz").read_bytes()
-    except FileNotFoundError:
-        return None
-    with np.load(io.BytesIO(content)) as stored:
-        return dict(stored)
 
 
 def select_cases(case: str, teacher: Predictions, student: Predictions) -> NDArray[np.int64]:

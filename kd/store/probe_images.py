@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.store.files import write_bytes
+from kd.store.files import read_npz, write_bytes
 from kd.store.runs import Run
 
 
@@ -38,29 +38,23 @@ def store_maps(run: Run, epoch: int, maps: Iterable[NDArray[np.floating]],
 
 def load_images(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
     """The tracked images [P, S, S, 3] and their labels [P], or None before training began."""
-    path = run.path / "probes" / "images.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as stored:
-        return stored["images"], stored["labels"]
+    stored = read_npz(run.path / "probes" / "images.npz")
+    return (stored["images"], stored["labels"]) if stored else None
 
 
 def load_fill(run: Run) -> NDArray[np.uint8] | None:
     """The mask fill of the tracked images [P, S, S, 3]; None for a student without a mask network."""
-    path = run.path / "probes" / "fill.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as stored:
-        return np.asarray(stored["fill"])
+    stored = read_npz(run.path / "probes" / "fill.npz")
+    return stored["fill"] if stored else None
 
 
 def latest_maps(run: Run) -> tuple[int, list[NDArray[np.float16]]] | None:
     """The newest (epoch, stage maps [P, H_i, W_i] of every stage), or None before the first epoch."""
     files = _epochs(run)
-    if not files:
+    stored = read_npz(files[-1]) if files else None
+    if stored is None:
         return None
-    with np.load(files[-1]) as stored:
-        return int(files[-1].stem), [stored[name] for name in sorted(stored.files) if name.startswith("stage_")]
+    return int(files[-1].stem), [stored[name] for name in sorted(stored) if name.startswith("stage_")]
 
 
 def recorded_epochs(run: Run) -> list[int]:
@@ -74,11 +68,8 @@ def load_masks(run: Run, epoch: int | None = None) -> NDArray[np.float16] | None
         if not (found := recorded_epochs(run)):
             return None
         epoch = found[-1]
-    path = run.path / "probes" / f"{epoch:04d}.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as stored:
-        return np.asarray(stored["mask"]) if "mask" in stored.files else None
+    stored = read_npz(run.path / "probes" / f"{epoch:04d}.npz")
+    return stored.get("mask") if stored else None
 
 
 def spread(epochs: Sequence[int], most: int) -> list[int]:

@@ -55,12 +55,15 @@ class Run:
             return _spec(path, path.stat().st_mtime_ns)
         except FileNotFoundError as error:
             raise UsageError(f"There is no run {self.id!r} any more: its folder {self.path} was deleted.") from error
+        except ValueError as error:
+            raise UsageError(f"The settings of the run {self.id} cannot be read: {path} is damaged. Delete that "
+                             "folder.") from error
 
     def readable(self) -> bool:
         """Whether this version understands the run's spec."""
         try:
             return bool(self.spec)
-        except (OSError, ValueError, TypeError, UsageError):
+        except (OSError, UsageError):
             return False
 
     @property
@@ -267,8 +270,12 @@ class Store:
 
 @lru_cache(maxsize=4096)
 def _spec(path: Path, _changed: int) -> RunSpec:
-    """Parsed spec file, cached because pages read every run's spec at every poll."""
-    return RunSpec.from_json(json.loads(path.read_text()))
+    """Parsed spec file, cached because pages read every run's spec at every poll. Raises ValueError for one that is
+    damaged, and UsageError for one of a newer version."""
+    try:
+        return RunSpec.from_json(json.loads(path.read_text()))
+    except (AttributeError, TypeError) as error:  # JSON of another form
+        raise ValueError(f"{path} holds no settings") from error
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

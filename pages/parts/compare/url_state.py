@@ -8,6 +8,7 @@ from pages.parts.shared.context import store
 MAPS, DECISION, CHANNELS = VIEWS = ("maps", "decision", "channels")
 STAGE, WEIGHTED = LAYERS = ("stage", "weighted")
 WRITTEN = "compare_link"  # the query string as the page last wrote it: any other comes from a link or the back button
+LONGEST = 10  # digits of a number in an address
 PLACE = "compare_place"  # the run and the test image that the address names
 # Query parameter -> (state key, default). A link sets what it does not name to the default. Stages count from the end;
 # 0 is the explainer's own.
@@ -31,7 +32,7 @@ def follow() -> None:
         st.session_state["compare_beside"] = [other for other in link.get("beside", "").split(",") if other]
         for name, (key, plain) in CHOICES.items():
             st.session_state[key] = _value(link.get(name), plain)
-    if link.get("image", "").isdecimal():
+    if link.get("image", "").isdecimal() and len(link["image"]) < LONGEST:
         st.session_state["compare_source"] = "Test image"
         st.session_state["compare_class"], st.session_state["compare_case"] = "any class", "all images"
         st.session_state["compare_image"] = int(link["image"])
