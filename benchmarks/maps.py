@@ -1,15 +1,17 @@
 """Tables on maps: where they lie, where they point (beside maps of the image alone), whether models need the evidence.
 
-`python -m benchmarks.maps placement` needs no runs; `… teacher-maps` and `… evidence` are of trained runs in a store.
+`python -m benchmarks.maps placement` needs no runs; `… agreement`, `… teacher-maps` and `… evidence` are of trained runs
+in a store.
 `--help` names their arguments.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from benchmarks import maps_evidence, maps_placement, maps_teacher
+from benchmarks import maps_agreement, maps_evidence, maps_placement, maps_teacher
 
-COMMANDS = {"placement": maps_placement, "teacher-maps": maps_teacher, "evidence": maps_evidence}
+COMMANDS = {"placement": maps_placement, "agreement": maps_agreement, "teacher-maps": maps_teacher,
+            "evidence": maps_evidence}
 
 
 def main(words: Sequence[str] | None = None) -> None:
