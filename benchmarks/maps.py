@@ -1,4 +1,4 @@
-"""Tables on maps: where they lie, where they point (beside maps of the image alone), whether models need the evidence.
+"""Tables on maps: where they lie, where they point (beside maps of the image alone), and the need of evidence.
 
 `python -m benchmarks.maps placement` needs no runs; `… agreement`, `… teacher-maps` and `… evidence` are of trained runs
 in a store.

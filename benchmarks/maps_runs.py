@@ -81,6 +81,8 @@ def spelt(found: ConfidenceInterval, signed: bool = False) -> str:
 
 
 def short(value: float, signed: bool = False) -> str:
-    """`.545`, `−.012`, or with a sign `+.545`."""
+    """`.545`, `−.012`, or with a sign `+.545`; `–` for no number."""
+    if not np.isfinite(value):
+        return "–"
     text = f"{value:+.3f}" if signed else f"{value:.3f}"
     return text.replace("-", "−").replace("0.", ".", 1)
