@@ -44,7 +44,7 @@ def student(size: int) -> RunSpec:
     chosen = DistillSpec()
     return RunSpec(model=chosen.student, depth=chosen.depth, width=chosen.width, image_size=size,
                    mask_net_depth=chosen.mask_net_depth, mask_net_width=chosen.mask_net_width,
-                   mask_fill=chosen.mask_fill)
+                   mask_fill=chosen.mask_fill, mask_area=chosen.mask_area)
 
 
 def measure(teachers: Sequence[str], sizes: Sequence[int], rounds: int, batches: Sequence[int]) -> list[Beside]:

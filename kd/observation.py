@@ -9,29 +9,22 @@ from kd.losses import attention_map
 
 
 class MaskSampling(NamedTuple):
-    """Settings by which a masked student samples masks in training.
+    """Settings by which a masked student is shown images in training.
 
-    temperature: of the concrete relaxation, above 0; towards 0 the masks become binary. samples: masks per image.
-    joint: share of the student's gradient that reaches the mask network through the mask, 0..1.
+    widest: share of the image, above 0 and at most 1, up to which a second mask of each image is widened at random.
     """
 
-    temperature: float
-    samples: int
-    joint: float
+    widest: float
 
 
 class MaskSamples(NamedTuple):
-    """Masks that a masked student sampled in training, R per image, and their results.
+    """Scores and further answers of a masked student in training.
 
-    scores: log-odds [B, h, w] that a place is shown. shown, rest: the first half of the batch under the masks, and the
-    second half under their complements [R·⌈B/2⌉, 3, S, S] (the middle image of an odd batch is in both). answers: the
-    student's logits [N·B, K] for all images under these and under random masks. Copies follow one another: row r·n + i
-    is of image i of n.
+    scores: log-odds [B, h, w] by which the places of an image are ranked, with gradient. answers: the student's logits
+    [B, K] for the images under masks of random area.
     """
 
     scores: Tensor
-    shown: Tensor
-    rest: Tensor
     answers: Tensor
 
 
@@ -43,7 +36,7 @@ class Observation(NamedTuple):
         were not requested.
     cams: class activation maps [B, K, H, W] of the last stage, where requested (`Classifier.class_activation_maps`).
     mask: of a masked student [B, S, S] in 0..1: the share of each pixel that it was shown.
-    mask_samples: of a masked student that sampled masks, as it does in training.
+    mask_samples: of a masked student in training, asked for by a `MaskSampling`.
     """
 
     logits: Tensor

@@ -57,6 +57,16 @@ class RunSpec:
     mask_net_width: int = setting(8, "Channels of that U-Net's first layer.", low=4, high=64)
     mask_fill: str = setting("mean", "What stands where the mask hides the image: mean (the mean image of the "
                                   "training set) or blur (the image itself, blurred).", choices=("mean", "blur"))
+    mask_area: float = setting(0.0, "Share of the image that the mask shows: exactly this share, the places with the "
+                               "largest log-odds. 0: a soft mask of any area, as the first versions trained them.",
+                               low=0.0, high=0.5, later=True)
+    mask_target: str = setting("none", "What the mask network learns to point at: sensitivity (where the teacher's "
+                               "answer is sensitive, without any outline) or outlines (those of the training images, "
+                               "where the data set has them); none where there is no mask network.",
+                               choices=("none", "sensitivity", "outlines"), later=True)
+    random_masks: float = setting(0.0, "Share of each batch shown under random masks. A teacher trained so keeps more "
+                                  "of its decisions when only a part of the image is shown.", low=0.0, high=1.0,
+                                  later=True)
     pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
                               ".safetensors or .pth file.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")

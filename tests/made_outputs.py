@@ -10,23 +10,19 @@ OURS = ((4, 8), (6, 4))  # (channels, side) of each stage of a student, and of i
 THEIRS = ((5, 8), (7, 4), (8, 2))
 TEACHING = [name for name in METHODS if METHODS[name].needs_teacher]
 # terms that teach an explainer, not the student behind it
-OF_THE_MASK = {"sufficiency", "comprehensiveness", "mask_penalty", "total_variation"}
+OF_THE_MASK = {"target"}
 
 
-def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool = False,
-            samples: int = 1) -> Observation:
-    """A model's observation; grad: of leaves that want a gradient. samples: masks drawn per picture, beside as many
-    random ones."""
+def observe(seed: int, classes: int = 4, batch: int = 8, stages=OURS, grad: bool = False) -> Observation:
+    """A model's observation; grad: of leaves that want a gradient."""
     source = torch.Generator().manual_seed(seed)
 
-    def some(*shape: int, count: int = batch) -> torch.Tensor:
-        return torch.randn(count, *shape, generator=source, dtype=torch.float64).requires_grad_(grad)
+    def some(*shape: int) -> torch.Tensor:
+        return torch.randn(batch, *shape, generator=source, dtype=torch.float64).requires_grad_(grad)
 
-    side, half = stages[-1][1], samples * ((batch + 1) // 2)
+    side = stages[-1][1]
     seen = Observation(some(classes), tuple(some(c, s, s) for c, s in stages), some(classes, side, side))
-    drawn = MaskSamples(some(3, 3), some(3, 2, 2, count=half), some(3, 2, 2, count=half),
-                  some(classes, count=(samples + 1) * batch))
-    return seen._replace(mask_samples=drawn)
+    return seen._replace(mask_samples=MaskSamples(some(3, 3), some(classes)))
 
 
 def leaves(seen: Observation) -> tuple[torch.Tensor, ...]:
@@ -52,28 +48,23 @@ def ready(name: str, student: Observation, teacher: Observation, **args: float) 
     return method.double()
 
 
-def outputs(method: Method, teacher: Observation, student: Observation | None = None) -> dict[str, torch.Tensor]:
-    """The outputs that a method needs, and those of its live queries where there is a student to make the images."""
-    asked = {name: answer(teacher, student.mask_samples, name) for name in method.live_queries} if student else {}
-    return {**{name: select_output(teacher, name) for name in method.teacher_outputs}, **asked}
+def outputs(method: Method, teacher: Observation) -> dict[str, torch.Tensor]:
+    """The outputs that a method needs, and the targets of a mask network where there is one."""
+    found = {name: select_output(teacher, name) for name in method.teacher_outputs}
+    return {**found, "mask_target": mask_target(len(teacher.logits))} if method.needs_mask_net else found
 
 
-def answer(teacher: Observation, drawn: MaskSamples, name: str) -> torch.Tensor:
-    """A made-up teacher on what was drawn of its pictures: the brighter that is, the surer it says the same."""
-    pictures, said = getattr(drawn, name), teacher.logits.detach()
-    own = halves(said)[name]
-    return own.repeat(len(pictures) // len(own), 1) * (1 + pictures.mean(dim=(1, 2, 3)))[:, None]
-
-
-def halves(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The pictures of a batch of which a part is shown, and those of which the rest is."""
-    return {"shown": rows[:(len(rows) + 1) // 2], "rest": rows[len(rows) // 2:]}
+def mask_target(count: int) -> torch.Tensor:
+    """Made-up target maps [count, 6, 6], each of 4 places of a 3 × 3 grid; the first image has none."""
+    maps = torch.rand(count, 6, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    maps[0] = 0
+    return maps
 
 
 def terms(name: str, student: Observation, teacher: Observation, target=TARGET, progress: float = 1.0,
           **args: float) -> dict[str, torch.Tensor]:
     method = ready(name, student, teacher, **args)
-    return method(student, outputs(method, teacher, student), target[:len(student.logits)], progress)
+    return method(student, outputs(method, teacher), target[:len(student.logits)], progress)
 
 
 def taught(found: dict[str, torch.Tensor]) -> torch.Tensor:

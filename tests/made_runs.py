@@ -47,7 +47,7 @@ def made_explained_trio(store: Store) -> tuple[Run, Run, Run]:
 
 def explained_spec(teacher: Run) -> RunSpec:
     return replace(CONTROL, method="medtex", method_args=complete("medtex", {}), teacher=teacher.id, mask_net_depth=2,
-                   mask_net_width=4)
+                   mask_net_width=4, mask_area=0.2, mask_target="sensitivity")
 
 
 def student_spec(teacher: Run) -> RunSpec:

@@ -37,7 +37,9 @@ def small_data(paths: Paths) -> Dataset:
 
 def explainer_of(method: str) -> dict[str, int]:
     """The fields of a student's spec that its method asks for beside the student: the smallest explainer, or none."""
-    return {"mask_net_depth": 1, "mask_net_width": 4} if METHODS[method].needs_mask_net else {}
+    if not METHODS[method].needs_mask_net:
+        return {}
+    return {"mask_net_depth": 1, "mask_net_width": 4, "mask_area": 0.25, "mask_target": "sensitivity"}
 
 
 def spec(**changes) -> RunSpec:

@@ -217,13 +217,13 @@ def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypa
 
 def test_masks_that_explain_nothing_are_said_with_a_way_out(capsys, tmp_path):
     words = ["distill", "--data", DATA, "--teacher", "test_resnet", "--depth", "2", *SMALL, "--method", "medtex",
-             "--root", str(tmp_path / "store")]
+             "--target-weight", "0", "--root", str(tmp_path / "store")]
     code, result, err = run(capsys, *words, "--json")
     assert code == 0
     student = result["student"]["run"]
     told = f"{student}: Mask collapsed: all open"
     assert err.count(told) == 1
-    assert "mask_penalty" in err
+    assert "target_weight" in err
     assert re.search(r"  epoch 1/1 .*  mask \d+ %\n", err)
     assert told in run(capsys, *words)[2], "also where the run is used again"
     code, shown, err = run(capsys, "show", student, "--root", str(tmp_path / "store"), "--json")

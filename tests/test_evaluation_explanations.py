@@ -266,7 +266,7 @@ def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explain
     said = evaluate_explanations(
         store, explained, ("mask",), agreement=False, localisation=False, cost=False, posthoc=True, limit=8
     )["explainers"]["mask"][POSTHOC]
-    assert list(said["maps"]) == ["mask-soft", "mask", "grad-cam", "layer-cam", "gradient-shap", "centre", "random"]
+    assert list(said["maps"]) == ["mask", "grad-cam", "layer-cam", "gradient-shap", "centre", "random"]
     assert set(said["maps"]["mask"]["over"]) == {"grad-cam", "layer-cam", "gradient-shap", "centre", "random"}
     assert set(said["blank"]) == {"grad-cam", "layer-cam", "gradient-shap"}
     runs = explanation_store.compared_runs(store, explained)
@@ -278,6 +278,11 @@ def test_posthoc_agreement_is_that_of_every_map_at_the_masks_area(store, explain
         masks = predict.load(explained, 4).predict_mask(to_tensor(np.asarray(data.test.images[told["index"]])))
     assert told["shown"] == pytest.approx(masks.mean(dim=(1, 2)).numpy(), abs=1e-5)
     assert said["area"]["mean"] == pytest.approx(told["shown"].mean())
+    student = said["student"]
+    assert set(student["scores"]) == set(student["over_control"]) == {"mask", "fill"}
+    assert student["target"] == "sensitivity" and 0 < student["majority"] < 1
+    scored = np.argmax(predict.predict(predict.load(explained, 4), data.test)[told["index"]], axis=1)
+    assert student["scores"]["mask"]["mean"] == pytest.approx((scored == data.test.labels[told["index"]]).mean())
 
 
 def test_mask_and_grad_cam_are_set_side_by_side_on_the_evidence_of_the_same_images(store, explained):

@@ -7,7 +7,7 @@ from kd.datasets import inspect
 from kd.experiments import estimate as module
 from kd.experiments.estimate import ResourceEstimate, RunEstimate, estimate_resources
 from kd.experiments.plan import plan_specs
-from kd.experiments.step_benchmark import ALONE, StepBenchmark, StepConfig
+from kd.experiments.step_benchmark import StepBenchmark
 from kd.models import build, weights
 from kd.spec import RunSpec
 from kd.store.files import write_json
@@ -122,14 +122,11 @@ def test_free_disk_is_asked_of_the_nearest_folder_that_exists(tmp_path):
     assert module._free_disk(tmp_path / "not" / "yet") > 0
 
 
-def made_up(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchmark:
+def made_up(spec, classes, frozen=False):
     """Seconds that add up by hand, whatever else the machine does."""
-    if use.features:
+    if frozen:
         return StepBenchmark(0.25, 0.125, activation_bytes=100, parameters=10, images=32, features=8.0)
-    step = 5.0 if use.frozen else 2.0 * (1 + use.drawing.samples) if use.drawing else 1.0
-    return StepBenchmark(
-        step, 0.5, activation_bytes=100, parameters=10, images=32, asked=use.drawing.samples if use.drawing else 0.0
-    )
+    return StepBenchmark(4.0 if spec.mask_area else 1.0, 0.5, activation_bytes=100, parameters=10, images=32)
 
 
 def test_frozen_stages_are_computed_once_for_each_view(monkeypatch, tmp_path):
@@ -149,26 +146,25 @@ def test_frozen_stages_are_computed_once_for_each_view(monkeypatch, tmp_path):
     assert live.cache_bytes == 0
 
 
-def test_a_teacher_that_is_asked_live_costs_its_way_there_and_back(monkeypatch):
+def test_the_teachers_sensitivity_maps_are_computed_once(monkeypatch):
     monkeypatch.setattr(module, "benchmark_step", made_up)
     store = Store()
-    ordinary, explained = foretell(store), foretell(store, method="medtex")
+    ordinary, masked = foretell(store), foretell(store, method="medtex")
     seen = 2 * ordinary.images  # in two epochs; the teacher looks at each view once, and each epoch ends in validation
     validated, taught = seen / 7 * 0.5, seen * 0.5
     assert ordinary.run_estimates[2].seconds == pytest.approx(seen * 1.0 + validated + taught)
-    assert explained.run_estimates[2].seconds == pytest.approx(seen * (4.0 + 5.0) + validated + taught)
-    assert explained.run_estimates[1].seconds == pytest.approx(seen * 1.0 + validated), "the control has no explainer"
-    assert "shown what each mask leaves" in explained.run_estimates[2].basis
-    assert "mask" not in explained.run_estimates[1].basis
-    many = foretell(store, method="medtex", method_args={"samples": 8})
-    assert many.run_estimates[2].seconds == pytest.approx(seen * (18.0 + 8 * 5.0) + validated + taught)
+    maps = module.MAP_PASSES * ordinary.images * 0.5
+    assert masked.run_estimates[2].seconds == pytest.approx(seen * 4.0 + validated + taught + maps)
+    assert masked.run_estimates[1].seconds == pytest.approx(seen * 1.0 + validated), "the control has no mask network"
+    outlined = foretell(store, method="medtex", mask_target="outlines")
+    assert outlined.run_estimates[2].seconds == pytest.approx(seen * 4.0 + validated + taught)
 
 
 def test_an_explained_student_takes_more_memory_and_disk():
     store = Store()
     ordinary, explained = foretell(store), foretell(store, method="medtex")
     assert explained.disk > ordinary.disk, "the explainer's own weights"
-    assert foretell(store, method="medtex", method_args={"samples": 8}).memory > ordinary.memory
+    assert foretell(store, method="medtex", mask_net_width=64).memory > ordinary.memory
 
 
 def test_an_explained_run_measures_only_those_that_ask_as_much():
@@ -176,7 +172,5 @@ def test_an_explained_run_measures_only_those_that_ask_as_much():
     trio = distilled(store, method="medtex")
     again = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id).run_estimates[2]
     assert trio.student.id in again.basis
-    other = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id, method_args={"samples": 2}).run_estimates[
-        2
-    ]
+    other = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id, mask_net_width=16).run_estimates[2]
     assert "timed" in other.basis

@@ -9,7 +9,7 @@ import torch
 from kd.datasets.tensors import to_tensor
 from kd.errors import Stopped
 from kd.explanation_metrics import posthoc as module
-from kd.explanation_metrics.posthoc import CENTRE, MASK, RANDOM, SOFT, PostHoc, cut, posthoc
+from kd.explanation_metrics.posthoc import CENTRE, FILL, MASK, RANDOM, SOFT, PostHoc, cut, posthoc, student_correct
 from kd.models.base import Classifier, Stage
 from kd.models.masked_student import MaskedStudent, UNet
 from kd.observation import Observation
@@ -131,6 +131,25 @@ def test_the_soft_mask_is_shown_as_it_is():
     found = judge(square(0.3))
     assert not found.same_on_mask[SOFT].any()  # too dark to be bright: the cut mask shows a third of the square in full
     assert found.area == pytest.approx(np.full(COUNT, 0.3 / 16))
+
+
+def test_of_a_mask_with_an_area_nothing_is_soft():
+    student = Shows(square())
+    student.area = 1 / 16
+    found = posthoc(Watcher(), student, pictures(), {})
+    assert SOFT not in found.same_on_mask and found.same_on_mask[MASK].all()
+    assert set(found.to_json()["maps"]) == {MASK, CENTRE, RANDOM}
+
+
+def test_a_student_that_reads_a_dimmed_image_is_found_out_by_its_cut_mask_and_one_that_reads_the_fill_by_that():
+    """The watcher behind the mask finds the square brighter than .35 of white, the truth."""
+    dimmed = student_correct(Shows(square(0.6) + 0.4 * elsewhere()), pictures(), np.zeros(COUNT, np.int64))
+    assert set(dimmed) == {SOFT, MASK, FILL}
+    assert dimmed[SOFT].all() and not dimmed[FILL].any()
+    spread = student_correct(Shows(0.4 * square() + 0.6 * elsewhere()), pictures(), np.zeros(COUNT, np.int64))
+    assert spread[SOFT].all() and not spread[MASK].any(), "cut to its area it shows other places"
+    blurred = student_correct(Shows(elsewhere(), fill="blur"), pictures(), np.zeros(COUNT, np.int64))
+    assert blurred[FILL].all()
 
 
 def test_the_students_own_fill_hides():

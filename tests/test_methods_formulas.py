@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from made_outputs import TARGET, TEACHING, THEIRS, answer, observe, outputs, ready, terms
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from made_outputs import TARGET, TEACHING, THEIRS, mask_target, observe, outputs, ready, terms
+from torch.distributions import Normal
 
 from kd.methods import METHODS
 
@@ -106,22 +106,16 @@ def sp(weight):
     return {"hard": HARD, "similarity": weight * np.linalg.norm(similar[0] - similar[1])**2 / 8**2}
 
 
-def medtex(mask_prior, mask_penalty, sufficiency, comprehensiveness, alpha, temperature, total_variation, **_):
-    rate, bottleneck, keep, remove, variation = (mask_prior, mask_penalty, sufficiency, comprehensiveness,
-                                                 total_variation)
+def medtex(alpha, temperature, target_weight, sharpness, **_):
     drawn = STUDENT.mask_samples
-    answers = np.concatenate([ZS, drawn.answers.numpy()])  # the mean mask's, the drawn one's, the random one's
+    answers = np.concatenate([ZS, drawn.answers.numpy()])  # under its own mask, and under a random part of its ranking
     soft = np.mean([kl(softmax(ZT[n % 8], temperature), softmax(row, temperature)) for n, row in enumerate(answers)])
-    shown, rest = (answer(TEACHER, drawn, name).numpy() for name in ("shown", "rest"))
-    left = [softmax(row)[ZT[4 + n].argmax()] for n, row in enumerate(rest)]
-    m = 1 / (1 + np.exp(-drawn.scores.numpy()))
-    crowd = np.abs(np.diff(m, axis=1)).mean() + np.abs(np.diff(m, axis=2)).mean()
-    found = {"hard": alpha * np.mean([-np.log(softmax(row)[Y[n % 8]]) for n, row in enumerate(answers)]),
-             "information": (1 - alpha) * temperature**2 * soft,
-             "sufficiency": keep * np.mean([kl(softmax(ZT[n]), softmax(row)) for n, row in enumerate(shown)]),
-             "comprehensiveness": remove * np.mean([-np.log(1 - p) for p in left]),
-             "mask_penalty": bottleneck * (m * np.log(m / rate) + (1 - m) * np.log((1 - m) / (1 - rate))).mean()}
-    return {**found, "total_variation": variation * crowd} if variation else found
+    wanted, gaps = average(mask_target(8).numpy() ** sharpness, 3), []
+    for i in range(1, 8):  # the first image has no target
+        q, s = wanted[i].ravel() / wanted[i].sum(), drawn.scores[i].numpy().ravel()
+        gaps.append(-(q * np.log(softmax(s))).sum())
+    return {"hard": alpha * np.mean([-np.log(softmax(row)[Y[n % 8]]) for n, row in enumerate(answers)]),
+            "information": (1 - alpha) * temperature**2 * soft, "target": target_weight * np.mean(gaps)}
 
 
 FORMULAS = {"kd": kd, "logit-std": kd_standardised, "dkd": dkd, "dist": dist, "at": at, "cat-kd": cat_kd,
@@ -135,15 +129,7 @@ OTHERS = {
     "cat-kd": {"weight": 0.5, "pool": 1.0},
     "e2kd": {"alpha": 0.7, "temperature": 2.0, "weight": 5.0},
     "sp": {"weight": 7.0},
-    "medtex": {
-        "mask_prior": 0.3,
-        "mask_penalty": 0.5,
-        "sufficiency": 3.0,
-        "comprehensiveness": 0.2,
-        "alpha": 0.6,
-        "temperature": 2.0,
-        "total_variation": 4.0,
-    },
+    "medtex": {"alpha": 0.6, "temperature": 2.0, "target_weight": 3.0, "sharpness": 1.0},
 }
 
 
@@ -229,80 +215,23 @@ def test_a_teacher_without_evidence_teaches_no_place():
     assert terms("e2kd", nowhere, shown)["explanation"].item() == 1
 
 
-@pytest.mark.parametrize(("progress", "share"), [(0.03, 0.1), (0.15, 0.5), (0.3, 1.0), (0.9, 1.0)])
-def test_the_bottleneck_closes_over_a_share_of_the_schedule(progress, share):
-    found, whole = (terms("medtex", STUDENT, TEACHER, progress=at_) for at_ in (progress, 1.0))
-    assert found["mask_penalty"].item() == pytest.approx(share * whole["mask_penalty"].item())
-    assert all(found[key] == whole[key] for key in found if key != "mask_penalty")
-
-
-@pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
-def test_the_bottleneck_is_a_divergence_between_bernoullis(rate):
-    scores = STUDENT.mask_samples.scores
-    expected = kl_divergence(Bernoulli(logits=scores), Bernoulli(torch.tensor(rate, dtype=torch.float64))).mean()
-    found = terms("medtex", STUDENT, TEACHER, mask_prior=rate, mask_penalty=1.0)["mask_penalty"]
-    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
-    as_the_prior = STUDENT.mask_samples._replace(scores=torch.full_like(scores, math.log(rate / (1 - rate))))
-    assert (
-        abs(terms("medtex", STUDENT._replace(mask_samples=as_the_prior), TEACHER, mask_prior=rate)["mask_penalty"])
-        < 1e-12
-    )
-
-
-@pytest.mark.parametrize("score", [-80.0, 80.0])
-def test_the_bottleneck_stays_exact_where_a_place_is_shown_or_hidden_for_sure(score):
-    scores = torch.full((8, 3, 3), score, requires_grad=True)  # single precision, as in training
-    method = ready("medtex", STUDENT, TEACHER, mask_prior=0.02, mask_penalty=1.0)
+def test_a_mask_network_without_any_target_learns_nothing():
+    scores = STUDENT.mask_samples.scores.clone().requires_grad_()
     seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
-    found = method(seen, outputs(method, TEACHER, seen), TARGET)["mask_penalty"]
-    assert found.item() == pytest.approx(-math.log(0.02 if score > 0 else 0.98), rel=1e-5)
-    assert torch.autograd.grad(found, scores)[0].isfinite().all()
+    method = ready("medtex", STUDENT, TEACHER)
+    given = {**outputs(method, TEACHER), "mask_target": torch.zeros(8, 6, 6, dtype=torch.float64)}
+    found = method(seen, given, TARGET)["target"]
+    assert found.item() == 0 and (torch.autograd.grad(found, scores)[0] == 0).all()
 
 
-@pytest.mark.parametrize("sure", [0.0, 5.0, 40.0, 90.0])
-def test_a_class_that_is_still_there_costs_what_it_should_where_its_probability_rounds_to_one(sure):
-    method = ready("medtex", STUDENT, TEACHER, comprehensiveness=1.0)
-    rest = torch.tensor([[sure, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
-    teacher = TEACHER._replace(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]], dtype=torch.float64).repeat(8, 1))
-    found = method(STUDENT, {**outputs(method, teacher, STUDENT), "rest": rest}, TARGET)["comprehensiveness"]
-    assert found.item() == pytest.approx(math.log((math.exp(sure) + 3) / 3), rel=1e-6)  # −log(3 / (eˢ + 3))
-    [gradient] = torch.autograd.grad(found, rest)
-    assert gradient[:, 0].sum().item() == pytest.approx(math.exp(sure) / (math.exp(sure) + 3), rel=1e-6)
-
-
-def test_a_teacher_that_is_too_sure_of_itself_judges_the_mask_as_a_calm_one():
-    """Its class stands 6 above the mean of the others, however far it stood."""
-    sure = TEACHER.logits * 0.1 + torch.tensor([6.0, 0.0, 0.0, 0.0])
-    gap = (3 * sure[:, :1] - sure[:, 1:].sum(dim=1, keepdim=True)) / 3
-    calm, louder, surest = ({key: terms("medtex", STUDENT, TEACHER._replace(logits=said))[key] for key in (
-        "sufficiency", "comprehensiveness")} for said in (sure * 6 / gap, sure * 12 / gap, sure * 240 / gap))
-    for key, expected in calm.items():
-        assert louder[key].item() == pytest.approx(expected.item(), rel=1e-9)
-        assert surest[key].item() == pytest.approx(expected.item(), rel=1e-9)
-
-
-def test_a_teacher_that_answers_the_same_of_what_is_shown_has_nothing_to_keep():
-    dark = STUDENT.mask_samples._replace(shown=torch.zeros_like(STUDENT.mask_samples.shown))
-    assert abs(terms("medtex", STUDENT._replace(mask_samples=dark), TEACHER)["sufficiency"]) < 1e-12
-    assert terms("medtex", STUDENT, TEACHER)["sufficiency"] > 0.01
-
-
-def test_more_masks_of_a_picture_are_averaged_with_its_own_answer():
-    """Two masks, the second a copy of the first in all that was drawn: as one."""
-    one, drawn = STUDENT, STUDENT.mask_samples
-    twice = drawn._replace(shown=drawn.shown.repeat(2, 1, 1, 1), rest=drawn.rest.repeat(2, 1, 1, 1),
-                           answers=one.logits.repeat(3, 1))
-    alike = one._replace(mask_samples=drawn._replace(answers=one.logits.repeat(2, 1)))
-    found, expected = terms("medtex", one._replace(mask_samples=twice), TEACHER), terms("medtex", alike, TEACHER)
-    assert {key: term.item() for key, term in found.items()} == pytest.approx(
-        {key: term.item() for key, term in expected.items()}, rel=1e-12)
-
-
-def test_a_level_mask_has_no_variation_and_a_chequered_one_all_of_it():
-    level, chequered = torch.zeros(8, 4, 4).double(), (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 200.0 - 100
-    for scores, expected in ((level, 0.0), (chequered.double().expand(8, 4, 4), 2.0)):
-        seen = STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=scores))
-        assert terms("medtex", seen, TEACHER, total_variation=1.0)["total_variation"].item() == pytest.approx(expected)
+def test_a_ranking_is_best_where_it_is_the_targets():
+    target = mask_target(8) ** 3
+    best = torch.nn.functional.adaptive_avg_pool2d(target, 3).clamp_min(1e-9).log()
+    worse = terms("medtex", STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=-best)), TEACHER)
+    found = terms("medtex", STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=best)), TEACHER)
+    shifted = terms("medtex", STUDENT._replace(mask_samples=STUDENT.mask_samples._replace(scores=best + 5)), TEACHER)
+    assert found["target"] < min(terms("medtex", STUDENT, TEACHER)["target"], worse["target"])
+    assert shifted["target"].item() == pytest.approx(found["target"].item()), "only the order within an image counts"
 
 
 def test_features_are_foretold_by_a_gaussian_whose_variance_is_learnt():
@@ -315,7 +244,7 @@ def test_features_are_foretold_by_a_gaussian_whose_variance_is_learnt():
     guess = method.decoder.mean(torch.nn.functional.interpolate(ours, (2, 2), mode="bilinear"))
     spread = (method.decoder.log_variance.exp() + method.decoder.LEAST).sqrt()[:, None, None]
     expected = -Normal(guess, spread).log_prob(theirs).mean() - math.log(2 * math.pi) / 2
-    found = method(STUDENT, outputs(method, TEACHER, STUDENT), TARGET)["features"]
+    found = method(STUDENT, outputs(method, TEACHER), TARGET)["features"]
     assert found.item() == pytest.approx(2 * expected.item(), rel=1e-9)
     learnt = torch.autograd.grad(found, list(method.parameters()))
     assert len(learnt) == 3
@@ -338,11 +267,3 @@ def test_the_variance_that_a_gaussian_learns_is_that_of_what_it_cannot_foretell(
         left = (TEACHER.stages[-1] - guess).square().mean(dim=(0, 2, 3))
     torch.testing.assert_close(method.decoder.log_variance.exp().detach() + method.decoder.LEAST, left, rtol=1e-3,
                                atol=1e-4)
-
-
-def test_the_relaxation_cools_from_one_to_what_was_asked_for():
-    method = ready("medtex", STUDENT, TEACHER, concrete_temperature=0.25, samples=3.0, student_gradient=0.5)
-    drawings = [method.forward_kwargs(progress)["drawing"] for progress in (0.0, 0.5, 1.0)]
-    assert [drawing.temperature for drawing in drawings] == pytest.approx([1.0, 0.5, 0.25])
-    assert {(drawing.samples, drawing.joint) for drawing in drawings} == {(3, 0.5)}
-    assert isinstance(drawings[0].samples, int)

@@ -1,5 +1,6 @@
 """MED-TEX from beginning to end: real runs, and a mask that finds what the teacher goes by."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,10 +24,9 @@ from kd.paths import Paths
 from kd.store.groups import control_of
 from kd.store.runs import Store
 from kd.training.loop import train
-from kd.training.teacher.cached_teacher import CachedTeacher
 
 SMALL = explainer_of("medtex")
-TERMS = {"hard", "information", "sufficiency", "comprehensiveness", "mask_penalty"}
+TERMS = {"hard", "information", "target"}
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
     trio = distilled(store, method="medtex", **SMALL)
     about = trio.student.spec
     assert (about.mask_net_depth, about.mask_net_width, about.mask_fill) == (1, 4, "mean")
+    assert (about.mask_area, about.mask_target) == (0.25, "sensitivity")
     assert (
         trio.control.spec
         == plan_first_seed(request(method="kd"), store).control.spec
@@ -58,7 +59,7 @@ def test_a_distillation_is_a_teacher_a_student_behind_an_explainer_and_the_stude
     torch.testing.assert_close(model.mean_image, expected)
     with torch.no_grad():
         seen = model(to_tensor(train_images[:4]))
-    assert 0 < seen.mask.mean() < 1
+    assert seen.mask.mean().item() == pytest.approx(0.25, abs=0.01)
     assert not isinstance(predict.load(trio.control, 4), MaskedStudent)
     begun = build(about, 4)
     assert not torch.equal(begun.mask_net.stem[0].weight, model.mask_net.stem[0].weight)
@@ -102,25 +103,12 @@ def test_the_teacher_is_only_asked(store, teacher, monkeypatch):
     assert all(torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize(("keep", "remove", "asks"), [(2, 1, ("shown", "rest")), (0, 1, ("rest",)), (1, 0, ("shown",)),
-                                                      (0, 0, ())])
-def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkeypatch, keep, remove, asks):
-    method = METHODS["medtex"](sufficiency=keep, comprehensiveness=remove)
-    assert method.live_queries == asks
-    asked = []
-    query = CachedTeacher.query
-    monkeypatch.setattr(CachedTeacher, "query",
-                        lambda self, seen: asked.append(self.live_queries) or query(self, seen))
-    run = distilled(store, method="medtex", method_args={"sufficiency": keep, "comprehensiveness": remove}).student
-    assert set(asked) == ({asks} if asks else set())
-    terms = {
-        "hard",
-        "information",
-        "mask_penalty",
-        *(["sufficiency"] if keep else []),
-        *(["comprehensiveness"] if remove else []),
-    }
-    assert set(run.epochs()[-1]["terms"]) == terms
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"mask_area": 0.0}, "Soft masks of any area are trained no more. Set mask_area"),
+    ({"mask_target": "none"}, "the mask network would learn nothing. Choose sensitivity or outlines")])
+def test_a_mask_without_an_area_or_a_target_is_refused(store, teacher, changes, words):
+    with pytest.raises(UsageError, match=words):
+        train(store.create(spec(method="medtex", teacher=teacher.id, **{**SMALL, **changes})), store)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +120,9 @@ def test_the_teacher_is_not_asked_for_what_weighs_nothing(store, teacher, monkey
         {"mask_fill": "blur", "precision": "bf16-mixed"},
         {"precision": "bf16-mixed"},
         {"views": 0, "depth": 1},
-        {"method_args": {"samples": 2, "student_gradient": 1, "total_variation": 0.1}},
-        {"method_args": {"features": 1, "sufficiency": 0}},
-        {"method_args": {"sufficiency": 0, "comprehensiveness": 0, "mask_penalty": 0}},
+        {"mask_target": "outlines", "random_masks": 0.5},
+        {"method_args": {"features": 1, "widest": 0.1}},
+        {"method_args": {"target_weight": 0}},
     ],
     ids=str,
 )
@@ -148,7 +136,9 @@ def test_it_trains_on_two_classes(store, tmp_path):
     data = make_npz(tmp_path / "two.npz", {"train": 40, "val": 8, "test": 8}, shape=(28, 28))
     teacher = made(store, spec(data=str(data)), open_dataset(str(data), 32, store.paths).classes)
     run = trained(store, data=str(data), method="medtex", teacher=teacher.id, **SMALL)
-    assert all(event["terms"]["comprehensiveness"] > 0 for event in run.epochs())
+    assert all(event["terms"]["target"] > 0 for event in run.epochs())
+    with pytest.raises(UsageError, match="no training image comes with one. Choose sensitivity"):
+        train(store.create(replace(run.spec, mask_target="outlines")), store)
 
 
 # A set whose evidence is known: which colour channel a disc somewhere in grey noise is bright in.
@@ -177,7 +167,7 @@ def found(tmp_path):
               "precision": "32-true", "depth": 3}
     teacher = trained(store, **recipe, width=8, epochs=4)
     student = trained(store, **recipe, width=4, epochs=10, learning_rate=0.02, method="medtex",
-                      method_args={"mask_prior": 0.05}, teacher=teacher.id, mask_net_depth=2, mask_net_width=4)
+                      teacher=teacher.id, mask_net_depth=2, mask_net_width=4, mask_area=0.08, mask_target="sensitivity")
     theirs, ours, images = predict.load(teacher, 3), predict.load(student, 3), to_tensor(parts["test"].images)
 
     def same(mask):

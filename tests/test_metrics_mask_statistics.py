@@ -1,4 +1,4 @@
-"""What many masks come to, and the three ways in which they explain nothing."""
+"""What many masks come to, and the ways in which they explain nothing."""
 
 import json
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from kd.metrics.mask_statistics import ALIKE, CLOSED, OPEN, MaskAccumulator, MaskStatistics, collapse_warning
+from kd.metrics.mask_statistics import ALIKE, LEAK, OPEN, MaskAccumulator, MaskStatistics, leak, mask_warning
 
 
 def report(*batches: np.ndarray) -> MaskStatistics:
@@ -49,30 +49,33 @@ def test_level_masks_correlate_with_nothing_and_no_number_is_lost(level):
 
 
 @pytest.mark.parametrize(("masks", "kind", "setting"), [
-    (np.ones((5, 8, 8)), "all open", "mask_penalty"),
-    (np.zeros((5, 8, 8)), "all closed", "sufficiency"),
-    (np.full((5, 8, 8), 0.3), "uniform", "comprehensiveness"),
-    (noise(1).repeat(5, axis=0), "same for every image", "comprehensiveness")])
+    (np.ones((5, 8, 8)), "all open", "target_weight"),
+    (noise(1).repeat(5, axis=0), "same for every image", "mask network")])
 def test_a_collapse_names_its_kind_and_the_setting_to_change(masks, kind, setting):
     found = report(masks.astype(np.float32))
     assert kind in found.collapsed
     assert setting in found.collapsed
-    assert collapse_warning({"mask": found.to_json()}) == found.collapsed
+    assert mask_warning({"mask": found.to_json()}) == found.collapsed
 
 
 def test_masks_that_differ_between_pictures_have_not_collapsed():
     assert report(noise()).collapsed == ""
-    assert all(collapse_warning(summary) == "" for summary in (None, {}, {"mask": report(noise()).to_json()}))
+    assert all(mask_warning(summary) == "" for summary in (None, {}, {"mask": report(noise()).to_json()}))
 
 
 def test_the_edges_of_a_collapse():
     assert MaskStatistics(0.5, 0.1, OPEN, None).collapsed == ""
-    assert MaskStatistics(0.5, 0.1, CLOSED, None).collapsed == ""
     assert MaskStatistics(0.5, 0.1, 0.5, ALIKE).collapsed == ""
     assert MaskStatistics(0.5, 0.1, 0.5, ALIKE + 0.01).collapsed
 
 
-def test_a_few_pictures_of_another_kind_hide_no_collapse():
-    open_, closed = np.ones((6, 9, 9), np.float32), np.zeros((6, 9, 9), np.float32)
-    assert "all open" in report(open_, noise(3)).collapsed
-    assert "all closed" in report(closed, noise(3)).collapsed
+def test_a_few_images_of_another_kind_hide_no_collapse():
+    assert "all open" in report(np.ones((6, 9, 9), np.float32), noise(3)).collapsed
+
+
+def test_a_fill_that_tells_the_class_is_warned_of_beside_a_collapse():
+    assert leak(0.25, 0.25) == leak(0.25 + LEAK, 0.25) == ""
+    found = leak(0.581, 0.25)
+    assert "with everything hidden the student is right on 58.1 %" in found and "Set mask_fill to mean" in found
+    both = mask_warning({"mask": {"collapsed": "Mask collapsed: all open.", "leak": found}})
+    assert both == f"Mask collapsed: all open. {found}"

@@ -1,6 +1,7 @@
 """A student behind an explainer: what it sees, what it says, and what it leaves to the student alone."""
 
 import copy
+import math
 import pickle
 import threading
 from dataclasses import replace
@@ -13,21 +14,22 @@ from torch.nn import functional as F
 
 from kd.errors import UsageError
 from kd.metrics.inpainting import blur
-from kd.models import build, build_untrained, masked_student, receptive_field, stage_shapes, weights
-from kd.models.masked_student import MaskedStudent, random_masks
+from kd.models import build, build_untrained, receptive_field, stage_shapes, weights
+from kd.models.masked_student import MaskedStudent, ranked_mask
 from kd.observation import MaskSampling
 from kd.spec import RunSpec
-from kd.torch_utils.resize import upsample
 
 SIZE, CLASSES = 48, 3
 STUDENTS = {"plain": {"depth": 3, "width": 4}, "truncated": {"model": "truncated", "base": "test_resnet", "depth": 2},
             "timm": {"model": "test_resnet"}, "another head": {"model": "test_convnext"}}
 FILLS = ("mean", "blur")
-DRAWING = MaskSampling(0.5, 1, 0.0)
+DRAWING = MaskSampling(1.0)
+AREA = 0.25
 
 
 def spec(student: str = "plain", **changes) -> RunSpec:
-    return RunSpec(**{"image_size": SIZE, "mask_net_depth": 2, "mask_net_width": 4, **STUDENTS[student], **changes})
+    return RunSpec(**{"image_size": SIZE, "mask_net_depth": 2, "mask_net_width": 4, "mask_area": AREA,
+                      **STUDENTS[student], **changes})
 
 
 def made(student: str = "plain", **changes) -> MaskedStudent:
@@ -57,15 +59,14 @@ def test_one_forward_gives_label_and_mask_whatever_the_size(depth, size, fill):
     model = build(spec(image_size=size, mask_net_depth=depth, mask_fill=fill), CLASSES)
     seen = model.train()(pictures(2, size), drawing=DRAWING)
     assert seen.mask_samples.scores.shape == (2, -(-size // 2), -(-size // 2))
-    assert seen.mask_samples.shown.shape == seen.mask_samples.rest.shape == (1, 3, size, size)
-    assert seen.mask_samples.answers.shape == (4, CLASSES)
+    assert seen.mask_samples.answers.shape == (2, CLASSES)
     with torch.no_grad():
         alone = model.eval()(pictures(2, size))
     assert alone.mask_samples is None
     for one in (seen, alone):
         assert one.logits.shape == (2, CLASSES)
         assert one.mask.shape == (2, size, size)
-        assert 0 <= one.mask.min() <= one.mask.max() <= 1
+        assert set(one.mask.unique().tolist()) <= {0.0, 1.0}
         assert [maps.shape[1:] for maps in one.stages] == list(stage_shapes(spec(image_size=size), CLASSES))
 
 
@@ -97,13 +98,44 @@ def test_the_mean_image_fits_pictures_of_another_size():
 
 
 @pytest.mark.parametrize(("score", "value"), [(-3.0, 0.0), (3.0, 1.0)])
-def test_a_place_can_be_hidden_or_shown_entirely_by_log_odds_that_can_be_learnt(score, value):
-    assert (scored(made(), score).predict_mask(pictures()) == value).all()
+def test_a_soft_mask_of_the_first_versions_hides_and_shows_by_its_log_odds(score, value):
+    model = scored(made(mask_area=0.0), score)
+    assert (model.predict_mask(pictures()) == value).all()
+    assert torch.equal(model.mask_map(pictures()), model.predict_mask(pictures()))
+
+
+@pytest.mark.parametrize("area", [0.02, 0.1, 0.5])
+def test_a_mask_shows_the_share_of_every_image_that_was_set(area):
+    model = made(mask_area=area)
+    with torch.no_grad():
+        masks, maps = model.predict_mask(pictures()), model.mask_map(pictures())
+    torch.testing.assert_close(masks.mean(dim=(1, 2)), torch.full((4,), area), atol=2 / (SIZE // 2) ** 2, rtol=0)
+    assert (maps.amax(dim=(1, 2)) == 1).all() and maps.min() >= 0
+    for mask, heat in zip(masks, maps, strict=True):
+        assert mask[heat == 1].all(), "the peak is shown"
+        assert heat[mask == 1].mean() > heat[mask == 0].mean()
+
+
+def test_places_are_ranked_within_each_image_and_equal_ones_shown_together():
+    scores = torch.tensor([[[4.0, 1.0], [3.0, 2.0]], [[-1.0, -4.0], [-2.0, -3.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    found = ranked_mask(scores, torch.tensor([0.5, 0.75, 0.01]))
+    assert found.tolist() == [[[1, 0], [1, 0]], [[1, 0], [1, 1]], [[1, 1], [1, 1]]]
+
+
+@pytest.mark.parametrize("number", [torch.bfloat16, torch.float16])
+def test_places_can_be_told_apart_in_half_precision(number):
+    """Of 256 log-odds between two powers of two, half precision would leave a few dozen."""
+    model = build(spec(image_size=96, mask_area=0.1), CLASSES).eval()
+    torch.nn.init.normal_(model.mask_net.score.weight, 0, 2)
+    with torch.no_grad(), torch.autocast("cpu", number):
+        masks = model.predict_mask(pictures(4, 96))
+    torch.testing.assert_close(masks.mean(dim=(1, 2)), torch.full((4,), 0.1), atol=0.004, rtol=0)
 
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_nothing_leaks_through_a_closed_mask(student):
-    model = scored(made(student), -3.0)
+    model = made(student)
+    model._mask = lambda scores, side: scores.new_zeros(len(scores), side, side)
     images = pictures().requires_grad_()
     logits = model(images).logits
     torch.testing.assert_close(logits, logits[:1].expand_as(logits))  # rows of one batch may round differently
@@ -112,7 +144,7 @@ def test_nothing_leaks_through_a_closed_mask(student):
 
 
 def test_an_open_mask_leaves_the_student_as_it_would_be_alone():
-    model, images = scored(made(), 3.0), pictures()
+    model, images = scored(made(), 3.0), pictures()  # no place ranks above another
     with torch.no_grad():
         assert torch.equal(model(images).logits, model.student(images).logits)
 
@@ -240,137 +272,38 @@ def test_in_half_precision_mask_and_pictures_are_made_in_single(fill, number):
     with torch.no_grad(), torch.autocast("cpu", number):
         seen = model(images, drawing=DRAWING)
         hidden = model.apply_mask(images, torch.zeros(4, SIZE, SIZE))
-    assert {one.dtype for one in (seen.mask, seen.mask_samples.shown, seen.mask_samples.rest)} == {torch.float32}
+    assert {one.dtype for one in (seen.mask, seen.mask_samples.scores)} == {torch.float32}
     assert torch.equal(hidden, model.apply_mask(images, torch.zeros(4, SIZE, SIZE)))
 
 
-@pytest.mark.parametrize("size", [28, 33])
-def test_random_masks_show_any_share_and_prefer_no_place(size):
-    torch.manual_seed(0)
-    masks = random_masks(1000, torch.zeros(1, 3, size, size))
-    assert masks.shape == (1000, size, size)
-    assert set(masks.unique().tolist()) == {0.0, 1.0}
-    shares = masks.mean(dim=(1, 2)).sort().values
-    assert (shares - torch.linspace(0, 1, 1000)).abs().max() < 0.05  # as even as 1,000 draws are
-    paths = masks.mean(dim=0)
-    assert (paths - 0.5).abs().max() < 0.08  # five standard errors of a fair coin
-    corners = paths[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
-    assert corners == pytest.approx(paths[size // 4:-size // 4, size // 4:-size // 4].mean().item(), abs=0.03)
-
-
-def test_random_masks_are_blobs():
-    torch.manual_seed(0)
-    masks = random_masks(50, torch.zeros(1, 3, 96, 96))
-    assert masks.diff(dim=1).abs().mean() < 0.05  # of unrelated pixels a third would differ from the one below
-
-
-def grown(joint: float, student: str = "plain") -> list[torch.Tensor]:
-    """What the student's answers under drawn masks ask of the explainer."""
-    model = made(student)
-    torch.manual_seed(3)
-    seen = model(pictures(), drawing=MaskSampling(0.5, 1, joint))
-    loss = F.cross_entropy(torch.cat([seen.logits, seen.mask_samples.answers]), torch.tensor([0, 1, 2, 0] * 3))
-    found = torch.autograd.grad(loss, list(model.mask_net.parameters()), allow_unused=True)
-    return [torch.zeros(()) if one is None else one for one in found]
-
-
-def test_the_students_loss_reaches_the_explainer_by_the_share_asked_for():
-    none, half, all_of_it = grown(0.0), grown(0.5), grown(1.0)
-    assert all((one == 0).all() for one in none)
-    assert max(one.abs().max() for one in all_of_it) > 1e-4
-    for some, whole in zip(half, all_of_it, strict=True):
-        torch.testing.assert_close(2 * some, whole, rtol=1e-4, atol=1e-7)
-
-
-def test_all_of_it_is_the_gradient_through_the_drawn_mask():
+def test_only_a_target_trains_the_mask_network():
+    """The student's answers do not: it would spell the class in the shape of its mask."""
     model = made()
-    torch.manual_seed(3)
-    scores = model.mask_net((pictures() - model.mean) / model.std)
-    drawn = upsample(masked_student._concrete(scores, 0.5)[:, 0], SIZE)
-    # In eval mode no picture feels another, and only the second third of the answers is given under drawn masks.
-    loss = F.cross_entropy(model.student(model.apply_mask(pictures(), drawn)).logits, torch.tensor([0, 1, 2, 0])) / 3
-    expected = torch.autograd.grad(loss, list(model.mask_net.parameters()))
-    for one, other in zip(grown(1.0), expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("part", ["scores", "shown", "rest"])
-@pytest.mark.parametrize("samples", [1, 3])
-def test_what_the_teacher_is_asked_about_reaches_the_explainer_and_not_the_student(part, samples):
-    model = made()
-    seen = model(pictures(), drawing=MaskSampling(0.5, samples, 0.0))
-    learnt = torch.autograd.grad(getattr(seen.mask_samples, part).square().sum(), list(model.mask_net.parameters()),
-                                 retain_graph=True)
+    seen = model(pictures(), drawing=DRAWING)
+    parts = list(model.mask_net.parameters())
+    loss = F.cross_entropy(torch.cat([seen.logits, seen.mask_samples.answers]), torch.tensor([0, 1, 2, 0] * 2))
+    assert set(torch.autograd.grad(loss, parts, allow_unused=True, retain_graph=True)) == {None}
+    learnt = torch.autograd.grad(seen.mask_samples.scores.square().sum(), parts)
     assert all(one.isfinite().all() and one.abs().max() > 0 for one in learnt)
-    others = list(model.student.parameters())
-    assert set(torch.autograd.grad(getattr(seen.mask_samples, part).sum(), others, allow_unused=True)) == {None}
 
 
-@pytest.mark.parametrize("count", [1, 4, 5])
-@pytest.mark.parametrize("samples", [1, 3])
-def test_each_picture_is_asked_about_once_and_rows_are_of_the_picture_that_they_should_be(monkeypatch, count, samples):
-    monkeypatch.setattr(masked_student, "_blocks", lambda scores: torch.full_like(scores, 0.5))
-    model, images = scored(made(), 200.0), pictures(count)
-    with torch.no_grad():
-        seen = model(images, drawing=MaskSampling(0.5, samples, 0.0))
-        own = model.student(images).logits
-    half = (count + 1) // 2
-    assert torch.equal(seen.mask_samples.shown, images[:half].repeat(samples, 1, 1, 1))
-    assert torch.equal(seen.mask_samples.rest, model.mean_image.expand(half * samples, -1, -1, -1))
-    torch.testing.assert_close(seen.mask_samples.answers[:samples * count], own.repeat(samples, 1))
-    assert len(seen.mask_samples.answers) == (samples + 1) * count
-
-
-def test_what_is_left_and_what_is_taken_are_two_parts_of_one_picture():
-    """The middle picture of an odd batch is in both."""
-    model, images = made(), pictures(1)
-    with torch.no_grad():
-        drawn = model(images, drawing=DRAWING).mask_samples
-    torch.testing.assert_close(drawn.shown + drawn.rest, images + model.mean_image)
-
-
-def test_drawn_masks_grow_sharper_as_they_cool():
-    def between(temperature: float) -> float:
-        torch.manual_seed(0)
-        drawn = masked_student._concrete(torch.zeros(50, 1, 24, 24), temperature)
-        return float(((drawn > 0) & (drawn < 1)).float().mean())
-
-    shares = [between(temperature) for temperature in (1.0, 0.3, 0.05)]
-    assert shares[0] > 0.6 > shares[1] > 0.1 > shares[2]
-
-
-def test_a_drawn_place_is_shown_as_often_as_its_log_odds_say():
+@pytest.mark.parametrize(("widest", "low", "high"), [(0.25, 0.25, 0.25), (1.0, 0.25, 1.0), (0.1, 0.25, 0.25)])
+def test_a_second_mask_has_a_random_area_up_to_the_widest(widest, low, high):
+    model = made()
     torch.manual_seed(0)
-    for score in (-2.0, 0.0, 2.0):
-        drawn = masked_student._concrete(torch.full((2000, 1, 8, 8), score), 0.05)
-        often = (drawn > 0.5).float().mean(dim=(0, 1))
-        assert (often - torch.tensor(score).sigmoid()).abs().max() < 0.05
+    shares = model._random_areas(torch.zeros(2000, 4, 4), widest)
+    assert low - 1e-6 <= shares.min() and shares.max() <= high + 1e-6
+    if high > low:  # uniform in its logarithm
+        assert shares.log().mean().item() == pytest.approx((math.log(low) + math.log(high)) / 2, abs=0.05)
 
 
-@pytest.mark.parametrize("side", [14, 17, 48, 112])
-def test_masks_are_drawn_in_blocks_whose_edges_lie_elsewhere_each_time(side):
-    """A place's neighbour shares its draw but where a block ends, and no two pictures share one."""
-    torch.manual_seed(0)
-    edges = set()
-    for _ in range(100):
-        drawn = masked_student._blocks(torch.zeros(3, 1, side, side))
-        assert drawn.shape == (3, 1, side, side)
-        step = drawn.diff(dim=2) != 0
-        rows = step[0, 0].any(dim=1).nonzero()[:, 0]
-        assert len(rows) <= masked_student.BLOCKS
-        assert (rows.diff() == -(-side // masked_student.BLOCKS)).all()
-        edges.add(int(rows[0]))
-        assert not torch.equal(drawn[0], drawn[1])
-    assert len(edges) == -(-side // masked_student.BLOCKS)
-
-
-def test_batch_norm_takes_one_batch_of_all_masks():
-    """And leaves as running statistics those of this batch; the explainer's are of the whole pictures."""
+def test_batch_norm_takes_one_batch_of_both_masks():
+    """And leaves as running statistics those of this batch; the mask network's are of the whole images."""
     model, images = made().train(), pictures()
     rows = []
     model.student.layers[0].register_forward_pre_hook(lambda _, given: rows.append(given[0].detach()))
-    model(images, drawing=MaskSampling(0.5, 2, 0.0))
-    assert [len(one) for one in rows] == [4 * (1 + 2 + 1)]
+    model(images, drawing=DRAWING)
+    assert [len(one) for one in rows] == [4 * 2]
     convolution, norm = next(model.student.layers[0].children()), model.student.layers[0][1]
     with torch.no_grad():
         expected = norm.momentum * convolution(rows[0]).mean(dim=(0, 2, 3))
@@ -394,6 +327,8 @@ def test_a_model_without_an_explainer_has_no_mask_and_says_so():
     assert not model.has_mask and made().has_mask
     with pytest.raises(UsageError, match="distilled with a mask network"):
         model.predict_mask(pictures())
+    with pytest.raises(UsageError, match="distilled with a mask network"):
+        model.mask_map(pictures())
 
 
 def test_it_can_be_exported_for_batches_of_any_size():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.models.masked_student import BOUND, MOST_CHANNELS, OPEN, UNet
+from kd.models.masked_student import MOST_CHANNELS, UNet
 
 
 def stirred(depth: int, width: int = 4) -> UNet:
@@ -24,22 +24,10 @@ def test_it_scores_every_place_at_half_the_size(depth, size):
 
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
-def test_it_begins_by_showing_more_than_it_hides_and_every_place_alike(depth):
+def test_at_first_no_place_ranks_above_another(depth):
     with torch.no_grad():
         scores = UNet(depth, 4).eval()(torch.rand(2, 3, 32, 32))
     assert (scores == scores[0, 0, 0, 0]).all()
-    assert scores.mean().item() == pytest.approx(OPEN, rel=0.05)
-
-
-@pytest.mark.parametrize("bias", [-50.0, 50.0])
-def test_log_odds_are_bounded_and_still_move_where_training_has_driven_them(bias):
-    net = UNet(1, 4).eval()
-    torch.nn.init.constant_(net.score.bias, bias)
-    with torch.no_grad():
-        assert net(torch.rand(1, 3, 32, 32)).unique().tolist() == pytest.approx([BOUND * (1 if bias > 0 else -1)])
-    torch.nn.init.constant_(net.score.bias, bias / 40)
-    [felt] = torch.autograd.grad(net(torch.rand(1, 3, 32, 32)).mean(), net.score.bias)
-    assert felt.item() > 0.05
 
 
 def test_channels_double_with_each_halving_up_to_a_bound():

@@ -148,7 +148,8 @@ def test_an_explainer_is_asked_about_only_where_the_method_trains_one():
     more = {widget.key for widget in at.expander[0].number_input} | {widget.key for widget in at.expander[0].selectbox}
     for name, knob in METHODS["medtex"].info.hyperparameters.items():
         assert (f"distil_medtex_{name}" in more) == knob.advanced
-    assert set(own) <= more
+    first = {fields.key(name) for name in ("mask_area", "mask_target")}
+    assert set(own) - first <= more and not first & more, "what matters most stands first"
     assert at.selectbox(key="distil_mask_fill").options == ["mean training image", "the image, blurred"]
     at.selectbox(key="distil_method").set_value("kd").run()
     assert not drawn(at) & set(own)
@@ -164,20 +165,21 @@ def test_an_explained_student_is_shown_with_what_its_explainer_costs():
     assert totals["Parameters"][1] != before
     assert "mask network (U-Net)" in totals[""][2]
     assert len(layers) == 2
-    assert "shown what each mask leaves" in words(at)
 
 
 def test_distil_plans_an_explained_student_with_fine_settings_and_a_control_without(idle):  # noqa: F811
     at = form()
     at.selectbox(key="distil_method").set_value("medtex").run()
-    at.number_input(key="distil_medtex_samples").set_value(2)
-    at.number_input(key="distil_medtex_mask_prior").set_value(0.1)
+    at.number_input(key="distil_medtex_widest").set_value(0.5)
+    at.number_input(key="distil_mask_area").set_value(0.2)
+    at.selectbox(key="distil_mask_target").set_value("outlines")
     at.number_input(key="distil_mask_net_depth").set_value(2)
     at.selectbox(key="distil_mask_fill").set_value("blur").run()
     press(at, "Distil")
     runs = {run.spec.method: run.spec for run in Store() if run.spec.model == "plain"}
     assert (runs["medtex"].mask_net_depth, runs["medtex"].mask_fill) == (2, "blur")
-    assert (runs["medtex"].method_args["samples"], runs["medtex"].method_args["mask_prior"]) == (2, 0.1)
+    assert (runs["medtex"].mask_area, runs["medtex"].mask_target, runs["medtex"].method_args["widest"]) == (
+        0.2, "outlines", 0.5)
     assert runs["supervised"].mask_net_depth == 0
 
 
@@ -433,12 +435,13 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
 
 def test_masks_that_explain_nothing_are_warned_of_with_the_knob():
     trio = distilled(Store(), method="medtex")
-    at = page()
-    [warning] = at.warning
-    assert "Mask collapsed: all open" in warning.value
-    assert "mask_penalty" in warning.value
     summary = trio.student.summary
-    write_json(trio.student.path / "summary.json", {**summary, "mask": {**summary["mask"], "collapsed": ""}})
+    for told in ({"collapsed": "Mask collapsed: all open."}, {"leak": "The fill tells the class."}):
+        mask = {**summary["mask"], "collapsed": "", "leak": "", **told}
+        write_json(trio.student.path / "summary.json", {**summary, "mask": mask})
+        [warning] = page().warning
+        assert warning.value == next(iter(told.values()))
+    write_json(trio.student.path / "summary.json", {**summary, "mask": {**mask, "leak": ""}})
     assert not page().warning
 
 

@@ -16,7 +16,8 @@ from kd.datasets.base import Split
 from kd.evaluation import predict
 from kd.methods import METHODS, build
 from kd.models import build as build_model
-from kd.models import masked_student, stage_shapes
+from kd.models import stage_shapes
+from kd.models.masked_student import MaskedStudent
 from kd.observation import Observation, select_output
 from kd.torch_utils import distributed_ops
 
@@ -162,18 +163,15 @@ def test_half_precision_keeps_its_type_and_its_statistics(in_two):
 
 @pytest.fixture
 def nothing_drawn(monkeypatch):
-    """An explained student's masks without luck, of which every process has its own: each picture alone decides."""
-    monkeypatch.setattr(masked_student, "_concrete",
-                        lambda scores, heat: masked_student._stretched((scores / heat).sigmoid()))
-    monkeypatch.setattr(masked_student, "random_masks",
-                        lambda count, images: (images[:, 0] > 0.5).to(images.dtype))
+    """A masked student's random areas without luck, of which every process has its own."""
+    monkeypatch.setattr(MaskedStudent, "_random_areas",
+                        lambda self, scores, widest: scores.new_full((len(scores),), 0.5))
 
 
-def gradients(model, method, rows, target, outputs, teacher, world=1):
+def gradients(model, method, rows, target, outputs, world=1):
     """Mean gradients of what learns, as several processes have them before the mean is taken over these."""
     with distributed_ops.batch_norm(world):
         seen = model(rows, **method.forward_kwargs(1.0))
-        outputs |= {name: teacher(getattr(seen.mask_samples, name)).logits for name in method.live_queries}
         if method.compares_batch and world > 1:
             seen, outputs, target = distributed_ops.all_gather_batch(seen, outputs, target)
         loss = sum(method(seen, outputs, target, 1.0).values())
@@ -201,7 +199,9 @@ def test_loss_and_gradient_of_shares_are_those_of_the_whole_batch(in_two, nothin
     def learn(rows, target, world=1):
         seen = teacher(rows, cams=True)
         outputs = {name: select_output(seen, name) for name in judge.teacher_outputs}
-        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, outputs, teacher, world)
+        if judge.needs_mask_net:
+            outputs["mask_target"] = rows[:, 0]
+        return gradients(deepcopy(student), deepcopy(judge).double(), rows, target, outputs, world)
 
     loss, expected = learn(rows, target)
     found = in_two(lambda rank: learn(share(rows, rank), share(target, rank), WORLD))

@@ -218,7 +218,7 @@ def launched(tmp_path_factory):
         [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2", "--strategy", "ddp",
          "--main-port", str(free_port()), "--", str(script), "distill", *flags(plain), *own, "--json", "and",
          "distill", *flags(masked), *own, "--method", "medtex", "--features", "1", "--mask-net-depth", "1",
-         "--mask-net-width", "4"],
+         "--mask-net-width", "4", "--mask-area", "0.25"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KD_LENS_LOCK": str(root / "worker.lock")})
     try:

@@ -22,7 +22,7 @@ def step():
     """Of a student in eval mode, so that a batch always gives the same logits, by soft targets alone."""
     model, method = build(RunSpec(depth=2, width=4, image_size=32), 3), build_method("kd", {"alpha": 0.0})
     fabric = Fabric(accelerator="cpu", devices=1)
-    made = build_step(fabric, model, method, None, torch.optim.SGD(model.parameters(), lr=0.1), None)
+    made = build_step(fabric, model, method, torch.optim.SGD(model.parameters(), lr=0.1), None)
     made.model.eval()
     return made
 

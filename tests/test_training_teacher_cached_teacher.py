@@ -11,13 +11,12 @@ from lanes import slow
 from lightning_fabric import Fabric
 from made_runs import made
 from safetensors.torch import load
-from small import SIZE, explainer_of, small_data, spec, trained
+from small import small_data, spec, trained
 
 from kd.errors import Stopped, UsageError
 from kd.methods import METHODS
-from kd.models import build, weights
+from kd.models import weights
 from kd.models.base import Classifier
-from kd.observation import MaskSampling
 from kd.spec import RunSpec
 from kd.store.row_files import folder_size
 from kd.store.runs import Store
@@ -130,46 +129,6 @@ def test_outputs_cached_in_other_batches_are_those_computed_now(store, teacher, 
     assert live.keys() == again.keys()
     assert passes == []
     assert (kept.cache.misses, kept.computed, kept._model) == (0, 0, None)
-
-
-QUERYING = [name for name in WITH_TEACHER if METHODS[name]().live_queries]
-
-
-def drawn(method, size=4, samples=1):
-    model = build(spec(method=method, **explainer_of(method)), 4).train()
-    return model(torch.rand(size, 3, SIZE, SIZE), drawing=MaskSampling(0.5, samples, 0.0))
-
-
-@pytest.mark.parametrize(("size", "samples"), [(1, 1), (4, 3), (5, 1), (5, 3)])
-@pytest.mark.parametrize("method", QUERYING)
-def test_live_queries_give_logits_that_are_differentiable_in_the_images(
-        store, teacher, data, method, size, samples):
-    one, seen = cached(store, teacher, data, enable=False, method=method), drawn(method, size, samples)
-    before = [value.clone() for value in one.model.state_dict().values()]
-    found = one.query(seen)
-    assert tuple(found) == one.live_queries
-    for name in one.live_queries:
-        pictures = getattr(seen.mask_samples, name)
-        assert len(pictures) == samples * ((size + 1) // 2)
-        torch.testing.assert_close(found[name], one.model(pictures).logits)
-        [felt] = torch.autograd.grad(found[name].square().sum(), pictures, retain_graph=True)
-        assert felt.flatten(1).abs().sum(dim=1).min() > 0
-    sum(part.sum() for part in found.values()).backward()
-    assert not one.model.training
-    assert all(weight.grad is None and not weight.requires_grad for weight in one.model.parameters())
-    assert all(map(torch.equal, one.model.state_dict().values(), before))
-    assert one.computed == 0
-
-
-@pytest.mark.parametrize(("name", "exact"), [("test_resnet", False), ("mobilenetv3_small_050", True)])
-def test_queried_logits_are_single_precision_and_a_depthwise_teacher_computes_in_it(store, data, name, exact):
-    teacher = made(store, spec(model=name), data.classes)
-    one = cached(store, teacher, data, enable=False, method="medtex", precision="bf16-mixed")
-    seen = drawn("medtex")
-    found = one.query(seen)["shown"]
-    assert found.dtype == torch.float32
-    single = one.model(torch.cat([seen.mask_samples.shown, seen.mask_samples.rest])).logits[:2]
-    assert ((found - single).abs().max() < 1e-5) == exact, "bfloat16 keeps three digits"
 
 
 @pytest.mark.parametrize("size", [1, 5, 20, 32, 40])

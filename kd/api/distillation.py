@@ -108,7 +108,7 @@ class Experiment:
         """
         classes = len((self.teacher.summary or {})["classes"])
         students = (f"{student.id}: {warning}" for _, student in self.series.pairs
-                    if (warning := mask_statistics.collapse_warning(student.summary)))
+                    if (warning := mask_statistics.mask_warning(student.summary)))
         return tuple(filter(None, (methods.check(self.student.spec.method, classes), *students)))
 
     @property

@@ -27,7 +27,7 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
 
 def warn(run: Run) -> None:
     """Print a warning where the masks of a finished run have collapsed."""
-    if warning := mask_statistics.collapse_warning(run.summary):
+    if warning := mask_statistics.mask_warning(run.summary):
         say(f"{run.id}: {warning}")
 
 

@@ -184,8 +184,24 @@ def _posthoc(context: EvalContext, _: str) -> Found:
     result = {**found.to_json(context.groups), "blank": {name: int(one.blank.sum()) for name, one in heat.items()},
               "stage": {name: teacher.stages[EXPLAINERS[name].stage_of(teacher, at)].name
                         for name, at in asked.items() if name != SHAP},
+              "student": _student_scores(context, student),
               "evidence": _beside(context, {name: at for name, at in asked.items() if name != SHAP})}
     return result, found.arrays()
+
+
+def _student_scores(context: EvalContext, student: MaskedStudent) -> dict[str, Any]:
+    """Accuracy of the student under its mask and by the fill alone, and its difference from the control's."""
+    correct = posthoc.student_correct(student, context.images, context.labels, context.choice.seed)
+    scores = {name: bootstrap_ci(own.astype(float), context.groups, span=SHARE_SPAN).to_json()
+              for name, own in correct.items()}
+    over = {}
+    if CONTROL in context.runs:
+        control = (context.logits(CONTROL).argmax(axis=1) == context.labels).astype(float)
+        over = {name: bootstrap_ci(own - control, context.groups, span=GAP_SPAN).to_json()
+                for name, own in correct.items()}
+    return {"scores": scores, "over_control": over,
+            "majority": float(np.bincount(context.labels).max() / len(context.labels)),
+            "target": context.runs[STUDENT].spec.mask_target}
 
 
 def _beside(context: EvalContext, theirs: dict[str, StageChoice]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from kd.errors import UsageError
 from kd.metrics import classification, mask_statistics
 from kd.models import build_untrained, weights
 from kd.models.base import Classifier
+from kd.models.masked_student import MaskedStudent
 from kd.observation import Observation
 from kd.progress import ProgressCallback
 from kd.store.files import write_bytes, write_json
@@ -57,6 +58,24 @@ def predict_masked(model: torch.nn.Module, split: Split, device: torch.device | 
         if part.masks is not None:
             masks.add_statistics(part.masks)
     return _joined(parts), masks.report()
+
+
+def predict_fill(model: MaskedStudent, split: Split, device: torch.device | str = "cpu") -> NDArray[np.float32]:
+    """Logits [N, K] of a masked student in eval mode when everything is hidden: for the fill alone."""
+    return _joined(_parts(_FillOnly(model), split, device))
+
+
+class _FillOnly(torch.nn.Module):
+    """A masked student under a mask that hides everything."""
+
+    def __init__(self, model: MaskedStudent) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Observation:
+        hidden = self.model.apply_mask(images, torch.zeros_like(images[:, 0]))
+        found: Observation = self.model.student(hidden, stages=False)
+        return found
 
 
 def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, rank: int = 0,

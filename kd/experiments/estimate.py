@@ -9,8 +9,8 @@ import torch
 
 from kd.datasets import DataRef, cache
 from kd.experiments.plan import MASK_NET_FIELDS, with_seeds
-from kd.experiments.step_benchmark import ALONE, StepBenchmark, StepConfig, benchmark_step
-from kd.methods import METHODS, build
+from kd.experiments.step_benchmark import StepBenchmark, benchmark_step
+from kd.methods import METHODS
 from kd.roles import ROLES
 from kd.spec import RunSpec
 from kd.store.runs import FINISHED, Run, Store
@@ -23,6 +23,7 @@ from kd.training.teacher.rows import estimate
 TRAINED = 0.7  # share of a data set in its training split where that is not known yet (kd.datasets splits 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
 BYTES = 4
+MAP_PASSES = 6  # forward passes that a sensitivity map costs: of two images, each with a backward pass
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,12 @@ def estimate_resources(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, s
     teacher, _, student = specs
     classes = len(data.classes)
     images = _training_images(teacher, data.images, store)
-    trials = [benchmark_step(_bare(spec), classes, _use(spec)) for spec in specs]
+    trials = [benchmark_step(_bare(spec), classes) for spec in specs]
     needs = tuple(_need(role, with_seeds(spec, number), teacher, classes, images, store) for role, spec, number
                   in zip(ROLES, specs, (1, seeds, seeds), strict=True))
     large, _, small = trials
-    watching = large.parameters * BYTES + student.batch_size * round(
-        small.asked * _question(teacher, small, classes).activation_bytes)
     memory = max(_memory(large, teacher.batch_size, teacher.image_size),
-                 _memory(small, student.batch_size, student.image_size) + watching)
+                 _memory(small, student.batch_size, student.image_size) + large.parameters * BYTES)
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.cache_bytes for need in needs)
             + _cache_bytes(teacher, data.images, store))
@@ -115,21 +114,21 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     steps = spec.epochs * images * spec.data_fraction
     cached, features = estimate(spec, teacher, classes, images, store), estimate_features(spec, classes, images, store)
     watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
-    own = benchmark_step(_bare(spec), classes, _use(spec))
+    own = benchmark_step(_bare(spec), classes, caches_features(spec))
     if measured := _as_before(spec, teacher, store, watching, own.features):
         seconds, basis = steps * measured[0], f"as {measured[1]} took, with the same model, size and batch"
     else:
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
         seconds = steps * own.step + spec.epochs * images / 7 * own.forward
         basis = f"one step of {own.images} images timed on this machine"
-        if own.asked:
-            seconds += steps * own.asked * _question(teacher, own, classes).step
-            basis += ", and one of its teacher, which is shown what each mask leaves"
     if caches_features(spec):
         seconds += (features.passes + images / 7) * own.features  # validation features are computed once
         basis += ", and its frozen stages once for each view"
     teacher_seconds = cached.passes * watching
     once = teacher_seconds if cached.size else 0.0
+    if spec.mask_target == "sensitivity":  # its maps of all images are kept with the teacher, too
+        maps = MAP_PASSES * images * spec.data_fraction * watching
+        teacher_seconds, once = teacher_seconds + maps, once + maps
     return RunEstimate(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once,
                        cached.size + features.size)
 
@@ -152,7 +151,7 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
 def _alike(run: Run, spec: RunSpec, teacher: RunSpec, store: Store) -> bool:
     other = run.spec
     same = all(getattr(other, name) == getattr(spec, name) for name in ("method", "batch_size", "device"))
-    if not same or _bare(other) != _bare(spec) or _use(other) != _use(spec) or bool(other.views) != bool(spec.views):
+    if not same or _bare(other) != _bare(spec) or bool(other.views) != bool(spec.views):
         return False
     theirs = store.get(other.teacher)
     return not other.teacher or (theirs is not None and _bare(theirs.spec) == _bare(teacher))
@@ -164,23 +163,6 @@ def _bare(spec: RunSpec) -> RunSpec:
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
                    input_size=spec.input_size, frozen_stages=spec.frozen_stages, **mask_net, device=spec.device,
                    precision=resolve_precision(spec), threads=spec.threads, views=min(spec.views, 1))
-
-
-def _use(spec: RunSpec) -> StepConfig:
-    """Configuration of a training step of a run's own model."""
-    if caches_features(spec):
-        return StepConfig(features=True)
-    if not METHODS[spec.method].needs_mask_net or not spec.mask_net_depth:
-        return ALONE
-    method = build(spec.method, spec.method_args)
-    return StepConfig(method.forward_kwargs(1.0)["drawing"], method.live_queries)
-
-
-def _question(teacher: RunSpec, student: StepBenchmark, classes: int) -> StepBenchmark:
-    """Benchmark of the live queries of a teacher in every step; zeros where the student makes none."""
-    if not student.asked:
-        return StepBenchmark(0.0, 0.0, 0, 0, 0)
-    return benchmark_step(_bare(teacher), classes, StepConfig(frozen=True))
 
 
 def _memory(one: StepBenchmark, batch: int, size: int) -> int:

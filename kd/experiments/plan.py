@@ -14,7 +14,7 @@ from kd.store.runs import FINISHED, Run, Store
 
 COMMON = ("image_size", "batch_size", "weight_decay", "schedule", "views", "augmentation", "seed", "precision",
           "device", "threads")  # of teacher, control and student, unless the teacher has its own
-MASK_NET_FIELDS = ("mask_net_depth", "mask_net_width", "mask_fill")
+MASK_NET_FIELDS = ("mask_net_depth", "mask_net_width", "mask_fill", "mask_area", "mask_target")
 # Peak rates that trained well in trials here: small students take large steps, pretrained weights small ones.
 TEACHER_RATE, FINE_TUNE_RATE, STUDENT_RATE = 1e-3, 5e-4, 2e-3
 
@@ -48,6 +48,9 @@ class DistillSpec:
                                  low=-1, high=16, later=True)
     backbone_rate: float = setting(1.0, "Learning rate of a pretrained teacher's weights as a share of its new "
                                    "classifier's.", low=0.001, high=1.0, later=True)
+    teacher_random_masks: float = setting(0.0, "Share of the teacher's batches shown under random masks, such as 0.5: "
+                                          "it then keeps more of its decisions when only a part of the image is shown, "
+                                          "as by a student's mask.", low=0.0, high=1.0, later=True)
     normalisation: str = _like("normalisation")
     student: str = setting("plain", "plain (convolution layers), truncated (the teacher's first stages), or timm:NAME.")
     student_weights: str = setting("none", "Student's starting weights: none, hub, a file, or teacher (truncated only: "
@@ -59,6 +62,11 @@ class DistillSpec:
                                    low=1, high=5)
     mask_net_width: int = _like("mask_net_width")
     mask_fill: str = _like("mask_fill")
+    mask_area: float = setting(0.1, "Share of the image that the mask shows: exactly this share of every image.",
+                               low=0.01, high=0.5, later=True)
+    mask_target: str = setting("sensitivity", "What the mask network learns to point at: sensitivity (where the "
+                               "teacher's answer is sensitive, without any outline) or outlines (those of the training "
+                               "images, where the data set has them).", choices=("sensitivity", "outlines"), later=True)
     method: str = setting("kd", "The distillation method.")
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     epochs: int = _like("epochs")
@@ -159,7 +167,7 @@ def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
            "views": request.views if request.teacher_views < 0 else request.teacher_views}
     spec = RunSpec(**{**_common(request, data), **own, **weights}, model=request.teacher,
                    normalisation=request.normalisation, learning_rate=teacher_rate(request),
-                   backbone_rate=request.backbone_rate)
+                   backbone_rate=request.backbone_rate, random_masks=request.teacher_random_masks)
     return with_frozen_stages(spec, request.frozen_stages, len(data.classes))
 
 

@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from kd.models import build_untrained, cost, has_depthwise
+from kd.models import build_untrained, cost
 from kd.models.factory import unwrap
 from kd.models.frozen import LaterStages, freeze
 from kd.observation import MaskSampling, Observation
@@ -24,62 +23,47 @@ from kd.training.augmentation import augment
 WORK = 2e9  # FLOPs of the forward pass that is timed: a fraction of a second on one core
 
 
-class StepConfig(NamedTuple):
-    """Configuration of a benchmarked step. drawing: mask sampling of a masked student, and asks: names of its images
-    that are queried live. frozen: the model is the queried teacher, differentiated in its images only. features:
-    whether a step is given the features of the model's frozen stages."""
-
-    drawing: MaskSampling | None = None
-    asks: tuple[str, ...] = ()
-    frozen: bool = False
-    features: bool = False
-
-
-ALONE = StepConfig()
-
-
 @dataclass(frozen=True)
 class StepBenchmark:
     """Benchmark of one model: seconds per image of a training step and of a forward pass, bytes per image saved for the
-    backward pass, parameters, number of timed images, live teacher queries per image and step (`asked`), and seconds
-    per image of frozen stages whose features are cached (`features`), which are in neither of the former."""
+    backward pass, parameters, number of timed images, and seconds per image of frozen stages whose features are cached
+    (`features`), which are in neither of the former."""
 
     step: float
     forward: float
     activation_bytes: int
     parameters: int
     images: int
-    asked: float = 0.0
     features: float = 0.0
 
 
 @lru_cache(maxsize=64)
-def benchmark_step(spec: RunSpec, classes: int, use: StepConfig = ALONE) -> StepBenchmark:
+def benchmark_step(spec: RunSpec, classes: int, frozen: bool = False) -> StepBenchmark:
     """Time of a training step and a forward pass of an untrained model on noise, and bytes saved for the backward pass.
 
-    Measured in a separate thread with the number of computing threads that a run uses; the caller's is unchanged.
+    frozen: whether a step is given the features of the model's frozen stages. Measured in a separate thread with the
+    number of computing threads that a run uses; the caller's is unchanged.
     """
     with ThreadPoolExecutor(1) as worker:
-        return worker.submit(_trial, spec, classes, use).result()
+        return worker.submit(_trial, spec, classes, frozen).result()
 
 
-def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
+def _trial(spec: RunSpec, classes: int, frozen: bool) -> StepBenchmark:
     compute.set_threads(compute.threads(spec.threads))
     price = cost.cost(spec, classes)
-    # Even, as training batches are: in an odd one, one image is queried twice. With features, most of these FLOPs are
-    # not computed in a step.
-    images = 2 * int(np.clip(WORK / max(price.flops, 1) / 2, 4 if use.features else 1, 16))
+    # With features, most of these FLOPs are not computed in a step.
+    images = int(np.clip(WORK / max(price.flops, 1), 8 if frozen else 2, 32))
     device = torch.device(compute.device_here(spec.device))
     # In eval mode and with a separate generator: random numbers drawn here must not change those of a training run.
-    whole = build_untrained(spec, classes).to(device).eval().requires_grad_(not use.frozen)
+    whole = build_untrained(spec, classes).to(device).eval()
     batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
     index = np.arange(images)
-    # As `kd.training.teacher.cached_teacher.CachedTeacher.query` computes.
-    mixed = spec.precision != "32-true" and not (use.frozen and has_depthwise(spec))
+    mixed = spec.precision != "32-true"
+    drawing = {"drawing": MaskSampling(1.0)} if spec.mask_area else {}
     if spec.frozen_stages:
         freeze(unwrap(whole), spec.frozen_stages, spec.image_size)
-    later = LaterStages.of(whole, spec.frozen_stages - 1, spec.image_size) if use.features else None
-    model, given, augmented = later or whole, batch, bool(spec.views) and not use.frozen and later is None
+    later = LaterStages.of(whole, spec.frozen_stages - 1, spec.image_size) if frozen else None
+    model, given, augmented = later or whole, batch, bool(spec.views) and later is None
     features_seconds = 0.0
     if later is not None:
         def features() -> torch.Tensor:
@@ -91,10 +75,10 @@ def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
         given, features_seconds = features().float(), measure(features, repeats=2, warmup=0).low / images
 
     def step() -> Observation:
-        seen = augment(batch, index, index, True) if augmented else given.requires_grad_(use.frozen)
-        with _autocast(spec, device, mixed), isolated_rng(0, device) if use.drawing else nullcontext():
-            found: Observation = model(seen, **({"drawing": use.drawing} if use.drawing else {}))
-        _loss(found, use.asks).backward()
+        seen = augment(batch, index, index, True) if augmented else given
+        with _autocast(spec, device, mixed), isolated_rng(0, device) if drawing else nullcontext():
+            found: Observation = model(seen, **drawing)
+        _loss(found).backward()
         _settle(device)
         return found
 
@@ -103,29 +87,21 @@ def _trial(spec: RunSpec, classes: int, use: StepConfig) -> StepBenchmark:
             model(given)
         _settle(device)
 
-    saved_bytes, queries = _saved_for_backward(model, step, use.asks)
+    saved_bytes = _saved_for_backward(model, step)
     seconds = measure(step, repeats=2, warmup=0).low
     return StepBenchmark(seconds / images, measure(forward, repeats=2).low / images, saved_bytes // images,
-                         price.parameters, images, queries / images, features_seconds)
+                         price.parameters, images, features_seconds)
 
 
-def _loss(seen: Observation, asks: tuple[str, ...]) -> torch.Tensor:
+def _loss(seen: Observation) -> torch.Tensor:
     """A loss that depends on everything that a step computes."""
     logits = seen.logits if seen.mask_samples is None else torch.cat([seen.logits, seen.mask_samples.answers])
     loss = F.cross_entropy(logits.float(), torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-    for images in _queried(seen, asks):
-        loss = loss + images.float().mean()
-    return loss
+    return loss if seen.mask_samples is None else loss + seen.mask_samples.scores.mean()
 
 
-def _queried(seen: Observation, asks: tuple[str, ...]) -> list[torch.Tensor]:
-    return [getattr(seen.mask_samples, name) for name in asks]
-
-
-def _saved_for_backward(model: torch.nn.Module, step: Callable[[], Observation],
-                        asks: tuple[str, ...]) -> tuple[int, int]:
-    """Bytes of the tensors that one step saves for its backward pass, each storage once, without weights; and the
-    number of its images that are queried live."""
+def _saved_for_backward(model: torch.nn.Module, step: Callable[[], Observation]) -> int:
+    """Bytes of the tensors that one step saves for its backward pass, each storage once, without weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     found: dict[int, int] = {}
     alive = []  # the address of a freed storage is used again
@@ -138,8 +114,8 @@ def _saved_for_backward(model: torch.nn.Module, step: Callable[[], Observation],
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
-        seen = step()
-    return sum(found.values()), sum(len(images) for images in _queried(seen, asks))
+        step()
+    return sum(found.values())
 
 
 def _autocast(spec: RunSpec, device: torch.device, mixed: bool) -> torch.autocast:

@@ -26,18 +26,19 @@ class StageMaps(Explainer):
 
 
 class Mask(Explainer):
-    """Mean mask of a masked student (MED-TEX, Nguyen-Duc 2022), on the image's grid.
+    """Map that the mask of a masked student is cut from (MED-TEX, Nguyen-Duc 2022), on the image's grid.
 
-    It explains the teacher's prediction, which it was trained to preserve, and does not depend on the target class.
-    Raises UsageError for a model without a mask network; `kd.explainers.explainer_for` names its replacement.
+    It does not depend on the target class. Its brightest place is that of the largest log-odds; the mask itself, 0 or
+    1, would have ties all over the area that it shows. Raises UsageError for a model without a mask network;
+    `kd.explainers.explainer_for` names its replacement.
     """
 
     info = ExplainerInfo(
         "Mask", "Nguyen-Duc 2022 (MED-TEX), arXiv 2008.02593", False,
-        "Bright where the student sees the image: the region that, by the mask network, the teacher relies on.",
+        "Bright where the mask network expects the evidence; the student sees the brightest part of the image only.",
         absolute=True, grid="picture")
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            return [for_every_target(model.predict_mask(images), targets)] * len(stages)
+            return [for_every_target(model.mask_map(images), targets)] * len(stages)

@@ -22,7 +22,7 @@ from kd.progress import ShareCallback, no_share
 from kd.torch_utils.resize import upsample
 
 BATCH = 16
-SOFT, MASK, CENTRE, RANDOM = "mask-soft", "mask", "centre", "random"
+SOFT, MASK, CENTRE, RANDOM, FILL = "mask-soft", "mask", "centre", "random", "fill"
 OWN = (SOFT, MASK)  # the student's
 
 Maps = NDArray[np.float32]
@@ -34,8 +34,8 @@ class PostHoc:
     """Post-hoc agreement by map. same_on_mask, same_off_mask: whether the teacher's prediction for the marked part, and
     for the rest, is that for the whole image [N]. area: share of each image that is marked [N].
 
-    The maps: SOFT, the student's mask as the student sees it; MASK, binarised to the same area, as are all others; the
-    teacher's, by their explainers' names; CENTRE, a disc in the middle; RANDOM, smooth blobs.
+    The maps: MASK, the student's mask, and all others cut to the same area: the teacher's, by their explainers' names;
+    CENTRE, a disc in the middle; RANDOM, smooth blobs. SOFT: of a soft mask, as the student sees it.
     """
 
     same_on_mask: dict[str, Flags]
@@ -77,7 +77,8 @@ def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint
     placements: where the cells of those maps lie in the image; None for maps that are stretched over it.
     """
     noise = random_maps(len(images), seed)
-    kept: dict[str, list[Tensor]] = {name: [] for name in (*OWN, *maps, CENTRE, RANDOM)}
+    names = (*(OWN if not student.area else (MASK,)), *maps, CENTRE, RANDOM)
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
     left: dict[str, list[Tensor]] = {name: [] for name in kept}
     area: list[Tensor] = []
     for start in range(0, len(images), BATCH):
@@ -89,8 +90,22 @@ def posthoc(teacher: Classifier, student: MaskedStudent, images: NDArray[np.uint
         for name, mask in masks.items():
             kept[name].append(_answers(teacher, student.apply_mask(batch, mask)) == own)
             left[name].append(_answers(teacher, student.apply_mask(batch, 1 - mask)) == own)
-        area.append(_area(masks[SOFT]))
+        area.append(_area(masks.get(SOFT, masks[MASK])))
     return PostHoc(_joined(kept), _joined(left), torch.cat(area).cpu().numpy())
+
+
+def student_correct(student: MaskedStudent, images: NDArray[np.uint8], labels: NDArray[np.int64],
+                    seed: int = 0) -> dict[str, Flags]:
+    """Whether a masked student is right on each image [N]: under its MASK, cut to its area so that nothing is seen
+    through a place that is only nearly hidden; under a SOFT mask as it is; and by the FILL alone, with all hidden."""
+    noise, found = random_maps(len(images), seed), dict[str, list[Tensor]]()
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        batch, truth = to_tensor(images[part], student.mean.device), torch.from_numpy(labels[part])
+        masks = {name: mask for name, mask in _masks(student, batch, {}, noise[part], {}).items() if name in OWN}
+        for name, mask in {**masks, FILL: torch.zeros_like(masks[MASK])}.items():
+            found.setdefault(name, []).append(_answers(student.student, student.apply_mask(batch, mask)) == truth)
+    return _joined(found)
 
 
 def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], noise: Maps,
@@ -102,7 +117,8 @@ def _masks(student: MaskedStudent, batch: Tensor, maps: Mapping[str, Maps], nois
     middle = torch.from_numpy(centre_gaussian(side, side)).to(soft).expand_as(soft)
     theirs = {name: torch.from_numpy(np.array(one, np.float32)).to(soft) for name, one in maps.items()}
     heat = {MASK: soft, **theirs, CENTRE: middle, RANDOM: ties}
-    return {SOFT: soft, **{name: cut(one, _area(soft), ties, side, placements.get(name)) for name, one in heat.items()}}
+    own = {} if student.area else {SOFT: soft}
+    return {**own, **{name: cut(one, _area(soft), ties, side, placements.get(name)) for name, one in heat.items()}}
 
 
 def cut(maps: Tensor, area: Tensor, ties: Tensor, side: int, placement: Placement | None = None) -> Tensor:

@@ -38,7 +38,7 @@ def layer_groups(model: Classifier, size: int) -> list[tuple[str, tuple[str, ...
         needs = [(stage.name, _needs(names, list(trial.parameters()), features.sum()))
                  for stage, features in zip(model.stages, stages, strict=True)]
         if model.has_mask:
-            mask = trial.predict_mask(images).sum()
+            mask = trial.mask_map(images).sum()
             needs.insert(0, ("explainer", _needs(names, list(trial.parameters()), mask)))
     found, known = [], set[str]()
     for place, needed in needs:

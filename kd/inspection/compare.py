@@ -17,7 +17,7 @@ from kd.inspection import figure
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics.grids import coarse_note
-from kd.metrics.mask_statistics import collapse_warning
+from kd.metrics.mask_statistics import mask_warning
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
@@ -32,9 +32,9 @@ CAM, HIERARCHY, MASK, SENSITIVITY = "grad-cam", "stage-maps", "mask", "sensitivi
 class ModelPanel:
     """Panel of one model: one explainer's map of one stage, and every stage's map (of all but the teacher).
 
-    mask: of every masked student; `explanation` itself where that is the mask. masked_image: uint8 [S, S, 3], the image
-    as the student sees it under the mask. sensitivity: the teacher's second map, where `explanation` is by another
-    explainer.
+    mask: what a masked student's mask is cut from; `explanation` itself where that is it. masked_image: uint8
+    [S, S, 3], the image under the mask. mask_area: the share that it shows, where finite. sensitivity: the teacher's
+    second map, where `explanation` is by another explainer.
     """
 
     role: str
@@ -42,6 +42,7 @@ class ModelPanel:
     stage_maps: Explanation | None
     mask: Explanation | None = None
     masked_image: NDArray[np.uint8] | None = None
+    mask_area: float | None = None
     sensitivity: Explanation | None = None
 
     @property
@@ -64,10 +65,9 @@ class ModelPanel:
         return None if self.mask is self.explanation else self.mask
 
     @property
-    def mask_area(self) -> float | None:
-        """Share of the image that the mask shows, 0..1: its mean. None without a mask, or where it is not finite."""
-        share = np.nan if self.mask is None else float(self.mask.maps[0].values.mean())
-        return share if np.isfinite(share) else None
+    def trained_with_outlines(self) -> bool:
+        """Whether the mask network learnt from outlines of the evidence in the training images."""
+        return self.mask is not None and self.mask.run.spec.mask_target == "outlines"
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
@@ -203,14 +203,14 @@ class Comparison:
     def _meaning(self, name: str) -> str:
         facts = EXPLAINERS[name].info
         asked = f", for “{self.target}”" if facts.class_specific else ""
-        unscaled = " In its own values: 0 is hidden, 1 is shown." if facts.absolute else ""
-        return f"{facts.title}{asked}: {facts.reading_note}{unscaled}"
+        return f"{facts.title}{asked}: {facts.reading_note}" + " In its own values, from 0 to 1." * facts.absolute
 
     def _mask_line(self, part: ModelPanel, title: str) -> str:
-        assert part.mask is not None, "this model has no mask"
+        assert part.mask
         share = "an unknown share" if part.mask_area is None else f"{100 * part.mask_area:.0f} % of the image"
+        outlines = " It was trained with the outlines of the training images." if part.trained_with_outlines else ""
         return (f"The {part.role}'s mask shows it {share}. It comes {self.faster(part.mask):.1f} × as fast as the "
-                f"teacher's {title}.")
+                f"teacher's {title}.{outlines}")
 
 
 def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | str | None = None,
@@ -240,7 +240,7 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
             for role, each in asked.items()}
     collapsed = (f"{role.capitalize()}: {warning}" for role, subject in subjects.items()
-                 if (warning := collapse_warning(subject.run.summary)))
+                 if (warning := mask_warning(subject.run.summary)))
     notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *collapsed)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
@@ -269,17 +269,18 @@ def _questions(role: str, subject: LoadedModel, explainer: str, stage: StageChoi
 def _part(role: str, model: Classifier, found: Mapping[str, Explanation]) -> ModelPanel:
     cam = found["cam"]
     mask = cam if cam.explainer == MASK else found.get("mask")
-    return ModelPanel(role, cam, found.get("hierarchy"), mask, None if mask is None else _seen(model, mask),
-                      found.get("sensitivity"))
+    image, area = _masked(model, mask) if mask else (None, None)
+    return ModelPanel(role, cam, found.get("hierarchy"), mask, image, area, found.get("sensitivity"))
 
 
-def _seen(model: Classifier, mask: Explanation) -> NDArray[np.uint8]:
-    """The image [S, S, 3] under the mask."""
-    assert isinstance(model, MaskedStudent), "only a masked student has a mask"
-    device = model.mean.device
-    values = torch.from_numpy(mask.maps[0].values)[None].to(device)
-    shown = model.apply_mask(to_tensor(mask.image[None], device), values)[0].nan_to_num()
-    return np.asarray((shown * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+def _masked(model: Classifier, mask: Explanation) -> tuple[NDArray[np.uint8], float | None]:
+    """The image [S, S, 3] under the model's mask, and the share of it that the mask shows."""
+    assert isinstance(model, MaskedStudent)
+    with torch.no_grad():
+        own = model.predict_mask(image := to_tensor(mask.image[None], model.mean.device))
+        shown = model.apply_mask(image, own)[0].nan_to_num()
+    pixels = np.asarray((shown * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+    return pixels, float(own.mean()) if own.isfinite().all() else None
 
 
 def _tile(one: Explanation) -> figure.HeatmapTile:

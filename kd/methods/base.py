@@ -69,13 +69,6 @@ class Method(nn.Module):
         """Names of the teacher outputs that the method needs; known once `setup` has been called."""
         return ("logits",)
 
-    @property
-    def live_queries(self) -> tuple[str, ...]:
-        """Names of images that the student makes in each step (fields of `kd.observation.MaskSamples`) and that the
-        teacher then classifies: its logits, differentiable in the images, are among the teacher outputs by this name.
-        """
-        return ()
-
     def forward_kwargs(self, progress: float) -> dict[str, Any]:
         """Keywords of the student's forward pass. progress: as in `forward`."""
         return {"cams": self.needs_cams, "stages": self.needs_stages}
@@ -90,7 +83,8 @@ class Method(nn.Module):
                 progress: float = 1.0) -> dict[str, Tensor]:
         """The weighted loss terms {name: scalar}, each a mean over the batch.
 
-        teacher: the outputs in `teacher_outputs` and `live_queries`, empty without a teacher. target: labels [B].
+        teacher: the outputs in `teacher_outputs`, empty without a teacher, and with a mask network `mask_target`, the
+        maps [B, h, w] that it learns to point at. target: labels [B].
         progress: the share of the training that is done after this epoch, in (0, 1].
         """
 

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from kd.renamings import current_advice
 
-# An untrained mask network shows 78 % of an image (`kd.models.masked_student.OPEN`, stretched), and the largest prior r
-# of MED-TEX is a half: above the middle between them, the mask hides too little.
+# The largest area that a mask can be set to is a half: above this value, most masks rank no place above another.
 OPEN = 0.65
-# The smallest r: below it the student sees hardly more than the fill.
-CLOSED = 0.001
 # Masks of the same organ correlate too, at 0.4 to 0.6 in trials; at this value, four fifths of a mask's variance are
 # common to all images.
 ALIKE = 0.9
+LEAK = 0.05  # accuracy above the most frequent class's share that luck explains on a few hundred images
 LEVEL = 1e-3  # standard deviation within a mask below which it counts as flat and has no correlation
 
 
@@ -24,36 +22,41 @@ LEVEL = 1e-3  # standard deviation within a mask below which it counts as flat a
 class MaskStatistics:
     """Statistics of the masks of many images. area, area_sd, median_area: mean, standard deviation and median of the
     share of the image that a mask shows, 0..1. mean_correlation: of the masks of two images, -1..1, None where fewer
-    than two vary. flat_fraction: share of the masks that are uniform, 0..1."""
+    than two vary."""
 
     area: float
     area_sd: float
     median_area: float
     mean_correlation: float | None
-    flat_fraction: float = 0.0
 
     @property
     def collapsed(self) -> str:
         """Kind of collapse that makes the masks useless as explanations, and its remedy; empty where there is none."""
         if self.median_area > OPEN:
             return (f"Mask collapsed: all open. Half of the masks show more than {100 * self.median_area:.3g} % of the "
-                    "image, so they explain nothing. Raise mask_penalty, or train for more epochs: the mask closes "
-                    "gradually.")
-        if self.median_area < CLOSED:
-            return (f"Mask collapsed: all closed. On average {100 * self.area:.3g} % of an image is shown, so the "
-                    "student hardly sees it. Lower mask_penalty, or raise sufficiency or mask_prior.")
-        if self.flat_fraction > 0.5:
-            return (f"Mask collapsed: uniform. It shows {100 * self.area:.3g} % of an image and prefers no place. "
-                    "Raise sufficiency and comprehensiveness, or train for more epochs.")
+                    "image: the mask network ranks no place above another, so they explain nothing. Train for more "
+                    "epochs, or raise target_weight.")
         if self.mean_correlation is not None and self.mean_correlation > ALIKE:
             return (f"Mask collapsed: the same for every image (correlation {self.mean_correlation:.2f}), so it "
-                    "explains none of them. Raise sufficiency and comprehensiveness, lower mask_penalty, or train for "
-                    "more epochs.")
+                    "explains none of them. Train for more epochs, or take a deeper or wider mask network.")
         return ""
 
     def to_json(self) -> dict[str, Any]:
         """Entry of a run's summary on its masks."""
         return {"area": self.area, "area_sd": self.area_sd, "alike": self.mean_correlation, "collapsed": self.collapsed}
+
+
+def leak(fill_only: float, majority: float) -> str:
+    """Warning that a student reads its class from the fill; empty where it does not.
+
+    fill_only: its accuracy when everything is hidden. majority: share of the most frequent class, which a student that
+    sees nothing can reach. Both 0..1.
+    """
+    if fill_only <= majority + LEAK:
+        return ""
+    return (f"The fill tells the class: with everything hidden the student is right on {100 * fill_only:.3g} % of the "
+            f"test images (the most frequent class: {100 * majority:.3g} %), so its mask does not explain its answers. "
+            "Set mask_fill to mean.")
 
 
 class BatchStatistics(NamedTuple):
@@ -97,8 +100,7 @@ class MaskAccumulator:
         if not self._areas:
             return None
         areas = np.concatenate(self._areas)
-        return MaskStatistics(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike(),
-                      1 - self._varying / len(areas))
+        return MaskStatistics(float(areas.mean()), float(areas.std()), float(np.median(areas)), self._alike())
 
     def _alike(self) -> float | None:
         """Mean correlation over all pairs: the square of a sum of unit vectors is their number plus these."""
@@ -108,7 +110,7 @@ class MaskAccumulator:
         return float((np.square(self._sum).sum() - count) / (count * (count - 1)))
 
 
-def collapse_warning(summary: Mapping[str, Any] | None) -> str:
-    """Warning of a run's summary that its masks collapsed; empty where there is none."""
-    warning: str = ((summary or {}).get("mask") or {}).get("collapsed", "")
-    return current_advice(warning)
+def mask_warning(summary: Mapping[str, Any] | None) -> str:
+    """Warnings of a run's summary on its masks: that they collapsed, that the fill tells the class. Empty without."""
+    mask = (summary or {}).get("mask") or {}
+    return " ".join(filter(None, (current_advice(mask.get("collapsed", "")), mask.get("leak", ""))))

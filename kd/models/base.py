@@ -96,6 +96,14 @@ class Classifier(nn.Module):
         """
         raise UsageError("This model has no mask: only a student that was distilled with a mask network (MED-TEX) has.")
 
+    def mask_map(self, images: Tensor) -> Tensor:
+        """Map [B, S, S] in 0..1 that the mask is cut from, for RGB images [B, 3, S, S] in 0..1, with gradient: the odds
+        of each place that it is shown, relative to the largest of its image. Of a soft mask, the mask itself.
+
+        Raises UsageError as `predict_mask` does.
+        """
+        return self.predict_mask(images)
+
     def class_activation_maps(self, features: Tensor) -> Tensor:
         """Class activation maps [B, K, H, W] of the last stage's features [B, C, H, W], differentiable:
         `CAM_k = Σ_c w_kc·F_c` (Zhou 2016, arXiv 1512.04150).

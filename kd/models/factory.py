@@ -27,8 +27,8 @@ _SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 class Architecture:
     """The fields of a spec that determine a model's architecture; those that do not apply have their zero value.
 
-    input_size: side of the images that the network computes on. mask_net: depth, width and fill of the mask network in
-    front of it, or None.
+    input_size: side of the images that the network computes on. mask_net: depth and width of the mask network in front
+    of it, fill and area of its mask; or None.
     """
 
     model: str
@@ -39,7 +39,7 @@ class Architecture:
     input_size: int
     normalisation: str
     classes: int
-    mask_net: tuple[int, int, str] | None = None
+    mask_net: tuple[int, int, str, float] | None = None
 
     @property
     def label(self) -> str:
@@ -55,10 +55,10 @@ def architecture(spec: RunSpec, classes: int) -> Architecture:
         cut(spec.base, spec.depth)
     elif not chain:
         timm_info(spec.model)
-    mask_net = (spec.mask_net_depth, spec.mask_net_width, spec.mask_fill) if spec.mask_net_depth else None
+    mask_net = (spec.mask_net_depth, spec.mask_net_width, spec.mask_fill, spec.mask_area)
     return Architecture(spec.model, spec.depth if chain or truncated else 0, spec.width if chain else 0,
-                        spec.base if truncated else "", spec.image_size, spec.model_size,
-                        spec.normalisation, classes, mask_net)
+                        spec.base if truncated else "", spec.image_size, spec.model_size, spec.normalisation,
+                        classes, mask_net if spec.mask_net_depth else None)
 
 
 def build(spec: RunSpec, classes: int) -> Classifier:
@@ -182,9 +182,9 @@ def assemble(what: Architecture, seed: int, device: str = "cpu", **pretrained: A
     model = _alone(what, seed, device, **pretrained)
     if what.mask_net is None:
         return model
-    depth, width, fill = what.mask_net
+    depth, width, fill, area = what.mask_net
     with isolated_rng(seed):
-        return MaskedStudent(model, UNet(depth, width), fill, what.image_size)
+        return MaskedStudent(model, UNet(depth, width), fill, what.image_size, area)
 
 
 def _alone(what: Architecture, seed: int, device: str, **pretrained: Any) -> Classifier:

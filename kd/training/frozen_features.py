@@ -132,6 +132,8 @@ def _obstacle(spec: RunSpec, method: Method, later: LaterStages | None) -> str:
 def _needs_whole(spec: RunSpec, method: Method) -> str:
     if spec.mask_net_depth:
         return "a mask network in front of the model changes its images in every step"
+    if spec.random_masks:
+        return "random masks change the images in every step"
     if method.needs_stages:
         return f"the method {spec.method} compares the features of stages"
     return ""

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kd.datasets import open_dataset, take_fraction
-from kd.datasets.base import Dataset
+from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
@@ -31,7 +31,8 @@ from kd.torch_utils import compute
 from kd.training import checkpoint, distributed, tracked_images
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import TrainState
-from kd.training.frozen_features import epoch_batches, prepare_features
+from kd.training.epoch_source import epoch_source
+from kd.training.frozen_features import prepare_features
 from kd.training.precision import resolve_precision
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher
@@ -69,12 +70,11 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         batches = _batches(spec, data, fabric)
         if isinstance(model, MaskedStudent):
             model.set_mean_image(torch.from_numpy(mean_image(data.train, batches.subset)))
-        if teacher:
-            teacher.enable_cache(store, run, batches.subset)
         features, of_validation = prepare_features(run, store, model, method, data, batches.subset, fabric, log)
-    example = next(epoch_batches(features, teacher, batches, 0, fabric.device)) if fabric.world_size > 1 else None
+        epoch_batches = epoch_source(run, store, data, batches, features, teacher, fabric, report)
+    example = next(epoch_batches(0)) if fabric.world_size > 1 else None
     trained = features.later if features else model
-    step = build_step(fabric, trained, method, teacher, optimizer, example)
+    step = build_step(fabric, trained, method, optimizer, example)
     with distributed.raise_together(fabric):
         progress = checkpoint.restore(run, model, method, optimizer, fabric.strategy.precision)
     stop = distributed.agree_to_stop(should_stop, fabric)
@@ -85,7 +85,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         # So that dropout continues the same after a resume, and differs between processes.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
         monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
-        source = monitor(epoch_batches(features, teacher, batches, epoch, fabric.device))
+        source = monitor(epoch_batches(epoch))
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         model.eval()
         logits, shown = predict.predict_masked(trained, data.val, fabric.device, fabric.global_rank, fabric.world_size,
@@ -107,7 +107,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     weights.load(model, run.weights)
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
-    return _write_summary(run, data, progress, logits, shown, _precision(fabric)) if is_main else {}
+    return _write_summary(run, data, model, progress, logits, shown, fabric) if is_main else {}
 
 
 def _validation(scores: dict[str, Any]) -> dict[str, float]:
@@ -235,20 +235,30 @@ def _save_epoch(run: Run, model: Classifier, method: Method, optimizer: torch.op
     checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
-def _write_summary(run: Run, data: Dataset, progress: TrainState, logits: np.ndarray,
-                   shown: mask_statistics.MaskStatistics | None, precision: str) -> dict[str, Any]:
+def _write_summary(run: Run, data: Dataset, model: Classifier, progress: TrainState, logits: np.ndarray,
+                   shown: mask_statistics.MaskStatistics | None, fabric: Fabric) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = predict.record(run, logits, data.test)
+    mask = _mask_entry(shown, model, data.test, fabric.device) if isinstance(model, MaskedStudent) and shown else {}
     price = cost.cost(run.spec, len(data.classes))
     summary = {"classes": list(data.classes), "data": data.describe(), "accuracy": scores["accuracy"],
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
-               "precision": precision, "threads": _threads(run), "versions": versions(),
-               **({"mask": shown.to_json()} if shown else {})}
+               "precision": _precision(fabric), "threads": _threads(run), "versions": versions(),
+               **({"mask": mask} if mask else {})}
     write_json(run.path / "summary.json", summary)
     run.resume_state.unlink(missing_ok=True)
     return summary
+
+
+def _mask_entry(shown: mask_statistics.MaskStatistics, model: MaskedStudent, test: Split,
+                device: torch.device) -> dict[str, Any]:
+    """Summary of the masks, and of what the student makes of the fill alone."""
+    found = classification.summarise(predict.predict_fill(model, test, device), test.labels)["accuracy"]
+    majority = float(np.bincount(test.labels).max() / len(test))
+    return {**shown.to_json(), "fill_only": found, "majority": majority,
+            "leak": mask_statistics.leak(found, majority)}
 
 
 def _recorded_threads(run: Run) -> int:

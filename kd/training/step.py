@@ -11,16 +11,14 @@ from torch import nn
 from kd.methods import Method, TeacherOutputs
 from kd.torch_utils import distributed_ops
 from kd.training.batches import Batch
-from kd.training.teacher.cached_teacher import CachedTeacher
 
 
 class TrainStep(NamedTuple):
-    """A student's training step on one batch. teacher: only for methods with live queries."""
+    """A model's training step on one batch."""
 
     fabric: Fabric
     model: nn.Module
     method: Any  # a Method, or Fabric's wrapper of one
-    teacher: CachedTeacher | None
     optimizer: torch.optim.Optimizer
 
     def __call__(self, batch: Batch, outputs: TeacherOutputs, progress: float) -> dict[str, torch.Tensor]:
@@ -39,8 +37,6 @@ class TrainStep(NamedTuple):
             # eighth of a step at 224 px.
             given = batch.images if batch.features is None else batch.features
             seen = self.model(given, **self.method.forward_kwargs(progress))
-            if self.teacher and self.method.live_queries:
-                outputs = {**outputs, **self.teacher.query(seen)}
             if self.method.compares_batch and self.fabric.world_size > 1:
                 seen, outputs, target = distributed_ops.all_gather_batch(seen, outputs, target)
             terms: dict[str, torch.Tensor] = self.method(seen, outputs, target, progress)
@@ -52,7 +48,7 @@ class TrainStep(NamedTuple):
                 if parameter.requires_grad]
 
 
-def build_step(fabric: Fabric, model: nn.Module, method: Method, teacher: CachedTeacher | None,
+def build_step(fabric: Fabric, model: nn.Module, method: Method,
                optimizer: torch.optim.Optimizer, example: tuple[Batch, TeacherOutputs] | None) -> TrainStep:
     """A step on the device and, with several processes, with gradients that are means over all of them.
 
@@ -63,11 +59,11 @@ def build_step(fabric: Fabric, model: nn.Module, method: Method, teacher: Cached
         # A 1 × 1 kernel has the same memory layout either way; its differing strides cost nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         assert example is not None, "several processes need an example"
-        _freeze_unused(TrainStep(fabric, model.to(fabric.device), method, teacher, optimizer), *example)
+        _freeze_unused(TrainStep(fabric, model.to(fabric.device), method, optimizer), *example)
     trainable = any(parameter.requires_grad for parameter in method.parameters())
     wrapped, optimizer = fabric.setup(model, optimizer)
     return TrainStep(fabric, wrapped, fabric.setup_module(method) if trainable and fabric.world_size > 1 else method,
-                     teacher, optimizer)
+                     optimizer)
 
 
 def _freeze_unused(step: TrainStep, batch: Batch, outputs: TeacherOutputs) -> None:

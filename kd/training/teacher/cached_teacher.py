@@ -1,7 +1,6 @@
-"""Teacher outputs per batch, from the cache or computed and then cached, and live answers."""
+"""Teacher outputs per batch, from the cache or computed and then cached."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +11,7 @@ from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.evaluation import predict
 from kd.methods import METHODS, Method, TeacherOutputs
-from kd.models import has_depthwise, weights
+from kd.models import weights
 from kd.models.base import Classifier
 from kd.observation import Observation, select_output
 from kd.spec import RunSpec
@@ -41,6 +40,9 @@ def _check_mask_net(spec: RunSpec) -> None:
     if needed and not spec.mask_net_depth:
         raise UsageError(f"Method {spec.method!r} trains a mask network in front of the student. Set mask_net_depth to "
                          "1 or more.")
+    if needed and not spec.mask_area:
+        raise UsageError("Soft masks of any area are trained no more. Set mask_area to the share of the image that the "
+                         "mask shall show, such as 0.1.")
     if spec.mask_net_depth and not needed:
         raise UsageError(f"mask_net_depth={spec.mask_net_depth} puts a mask network in front of the student, which "
                          f"method {spec.method!r} would not train. Choose 'medtex', or set it to 0.")
@@ -58,7 +60,7 @@ def build_method_and_teacher(spec: RunSpec, store: Store, data: Dataset, fabric:
 
 
 class CachedTeacher(CachedNetwork):
-    """Outputs of a frozen teacher for every batch of a student's training, and its live answers.
+    """Outputs of a frozen teacher for every batch of a student's training.
 
     The model is loaded when it is first needed, which may be never. spec: the student's.
     """
@@ -67,7 +69,7 @@ class CachedTeacher(CachedNetwork):
 
     def __init__(self, run: Run, spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
-        self.run, self.live_queries, self.classes = run, method.live_queries, len(data.classes)
+        self.run, self.classes = run, len(data.classes)
         key = cache_key(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
         super().__init__(key, row_formats(method, run.spec, spec.image_size, self.classes), cache_dir(run, key),
                          fabric, log)
@@ -76,18 +78,6 @@ class CachedTeacher(CachedNetwork):
     def compute(self, images: Tensor) -> TeacherOutputs:
         seen: Observation = self.model(images, cams="cams" in self.formats)
         return {name: select_output(seen, name) for name in self.formats}
-
-    def query(self, student: Observation) -> TeacherOutputs:
-        """Teacher logits for images that the student made, by the names in the method's `live_queries`.
-
-        Differentiable in these images, and never cached: no such image occurs twice.
-        """
-        assert student.mask_samples is not None, "the student has no mask network that could draw masks"
-        images = [getattr(student.mask_samples, name) for name in self.live_queries]
-        # The backward pass of depthwise convolutions in bfloat16 is slower than in float32 on a processor.
-        with nullcontext() if has_depthwise(self.run.spec) else self.fabric.autocast():
-            logits = self.model(torch.cat(images), stages=False).logits.float()
-        return dict(zip(self.live_queries, logits.split([len(one) for one in images]), strict=True))
 
     @property
     def model(self) -> Classifier:

@@ -122,8 +122,9 @@ def _shown(part: ModelPanel) -> str:
         if part.mask_area is None
         else f" It shows **{percent(part.mask_area)}** of this image, for any target class."
     )
+    outlines = " **Trained with the outlines of the training images.**" if part.trained_with_outlines else ""
     return (f"Mask of the {part.role}: {EXPLAINERS[MASK].info.reading_note}{share} Hidden pixels are replaced by "
-            f"{FILLS[part.explanation.run.spec.mask_fill]}.")
+            f"{FILLS[part.explanation.run.spec.mask_fill]}.{outlines}")
 
 
 def _is_early(comparison: Comparison) -> bool:

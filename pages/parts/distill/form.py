@@ -33,7 +33,9 @@ STUDENT_HELP = {
 MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "student_size", "depth",
         "width", "method", "method_args", "epochs", "seeds")
 WEIGHTS_OF = ("student", "teacher_weights", "student_weights")  # what the usual rates depend on
-TEACHER_RECIPE = ("teacher_epochs", "teacher_learning_rate", "teacher_batch_size", "teacher_views", *PRETRAINED_ONLY)
+TEACHER_RECIPE = ("teacher_epochs", "teacher_learning_rate", "teacher_batch_size", "teacher_views",
+                  "teacher_random_masks", *PRETRAINED_ONLY)
+MASK = ("mask_area", "mask_target")  # settings of the mask that matter most
 
 
 def form() -> DistillSpec | None:
@@ -208,9 +210,10 @@ def _method(values: dict[str, Any]) -> dict[str, Any]:
     if caveat := check(name, _classes(values["data"])):
         st.warning(caveat, icon=":material/warning:")
     with st.grid(3, min_column_width=140):
+        masks = {field: _setting(field) for field in MASK if METHODS[name].needs_mask_net}
         args = _knobs(name)
         epochs, seeds = number("epochs"), number("seeds")
-    return {"method": name, "method_args": args, "epochs": epochs, "seeds": seeds}
+    return {"method": name, "method_args": args, "epochs": epochs, "seeds": seeds, **masks}
 
 
 def _knobs(method: str, fine: bool = False) -> dict[str, float]:
@@ -226,7 +229,7 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
         return {}
     st.caption(method.info.title)
     with st.grid(3, min_column_width=150):
-        explainer = {name: _setting(name) for name in MASK_NET_FIELDS if method.needs_mask_net}
+        explainer = {name: _setting(name) for name in MASK_NET_FIELDS if method.needs_mask_net and name not in MASK}
         args = {**values["method_args"], **_knobs(values["method"], fine=True)}
     st.caption("Training")
     return {"method_args": args, **explainer}

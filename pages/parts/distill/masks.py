@@ -1,4 +1,4 @@
-"""Masks of one image per class by epoch, and warnings of collapsed masks."""
+"""Masks of one image per class by epoch, and warnings of collapsed and leaking masks."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,9 +21,9 @@ TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in 
 
 
 def collapsed(runs: Sequence[Run]) -> None:
-    """Warnings of finished runs whose masks collapsed."""
+    """Warnings of finished runs whose masks collapsed or whose fill tells the class."""
     for run in runs:
-        if warning := mask_statistics.collapse_warning(run.summary):
+        if warning := mask_statistics.mask_warning(run.summary):
             seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
             st.warning(plain(seed + warning), icon=":material/visibility_off:")
 
@@ -51,7 +51,9 @@ def mask_panel(run: Run, names: Sequence[str]) -> None:
     st.caption(f"After epoch {epoch + 1}: a validation image, its mask (white: visible), and the student's "
                "masked input."
                + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
-               + ("" if kept is None else f" The weights of epoch {kept + 1}, the best on validation, are kept."))
+               + ("" if kept is None else f" The weights of epoch {kept + 1}, the best on validation, are kept.")
+               + (" **The mask network was trained with the outlines of the training images.**"
+                  if run.spec.mask_target == "outlines" else ""))
 
 
 def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:

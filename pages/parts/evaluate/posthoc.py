@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.evaluation.explanation_rows import MAPS, NAMES, interval_ends
-from kd.evaluation.report import MetricRow
+from kd.evaluation.report import SHARE, MetricRow
+from kd.metrics.mask_statistics import leak
 from pages.parts.evaluate.charts import error_bars
 from pages.parts.evaluate.explanation_charts import SHIFT
 from pages.parts.evaluate.tables import INTERVALS, between, excess, gap
@@ -29,11 +30,16 @@ def posthoc(result: Mapping[str, Any], made: Sequence[MetricRow], over: Sequence
                         "by map")
     st.table(_table(made, result["stage"]), border="horizontal", hide_index=True,
              alt="Same prediction inside the mask and outside, by map")
-    area = result["area"]
+    if "student" in result:
+        st.markdown(_student_sentence(result["student"]))
+        if warning := leak(result["student"]["scores"]["fill"]["mean"], result["student"]["majority"]):
+            st.warning(warning, icon=":material/warning:")
+    area, soft = result["area"], "mask-soft" in result["maps"]
     blank = ", ".join(f"{count} of {MAPS[name]}" for name, count in result["blank"].items() if count)
     st.caption(f"{result['images']:,} images, with hidden pixels filled as for the student. Every map is cut to the "
-               f"area of the mask: on average {_with_ends(area)}. Only the mask as the student's input is soft, so the "
-               "others are no exact match for it. The teacher's maps are of its own predicted class. In brackets "
+               f"area of the mask: on average {_with_ends(area)}. "
+               + ("Only the mask as the student's input is soft, so the others are no exact match for it. " * soft)
+               + "The teacher's maps are of its own predicted class. In brackets "
                f"{INTERVALS}. Differences from random are paired by image; positive is better in both."
                + (f" Blank maps, replaced by random ones: {blank}." if blank else ""))
     st.markdown("**The mask against the other maps**")
@@ -101,6 +107,18 @@ def _sentence(made: Sequence[MetricRow], over: Sequence[MetricRow], area: float)
     return (f"Given only the {percent(area)} of an image inside the mask, the teacher makes the same prediction on "
             f"**{kept}** of the images (random: {by_chance}); given only the rest, on **{left}** (random: {rest}). "
             f"{' '.join(_against(over, name) for name in (CAM, SHAP))}")
+
+
+def _student_sentence(student: Mapping[str, Any]) -> str:
+    """Accuracy of the student under its mask, beside the control, and by the fill alone."""
+    scores, over = student["scores"], student["over_control"].get(MASK)
+    gained = f" ({gap(over['mean'], *interval_ends(over), SHARE)} against the control, which sees the whole image)" \
+        if over else ""
+    soft = f", {percent(scores['mask-soft']['mean'])} under its soft mask" if "mask-soft" in scores else ""
+    outlines = " **Its mask was trained with the outlines of the training images.**" * (student["target"] == "outlines")
+    return (f"The student is right on **{percent(scores[MASK]['mean'])}** of the images under its mask{gained}{soft}, "
+            f"and on {percent(scores['fill']['mean'])} with everything hidden (most frequent class: "
+            f"{percent(student['majority'])}).{outlines}")
 
 
 def _against(over: Sequence[MetricRow], name: str) -> str:

@@ -104,6 +104,8 @@ def scores(entry: Entry) -> None:
                "Training time": duration(summary.get("seconds")), "On disk": format.size(entry.run.size())}
     if mask := summary.get("mask"):
         numbers["Mask area"] = percent(mask["area"])
+    if mask and "fill_only" in mask:
+        numbers["All hidden"] = percent(mask["fill_only"])
     with st.container(horizontal=True, gap="small"):
         for label, value in numbers.items():
             st.metric(label, value, width=118)
@@ -111,7 +113,8 @@ def scores(entry: Entry) -> None:
     best = summary.get("best_epoch")
     if tested and best is not None:
         st.caption(f"Scores on {tested:,} test images, with the weights of epoch {best + 1}, the best on validation. "
-                   "FLOPs are for one image.")
+                   "FLOPs are for one image."
+                   + (" All hidden: accuracy for the fill alone." if "fill_only" in (mask or {}) else ""))
 
 
 def _computed(entry: Entry) -> str:

@@ -10,8 +10,10 @@ from kd.experiments.plan import DistillSpec
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
 LABELS = {"data": "Data set", "image_size": "Working size (px)",
           "student_size": "Input size (px)", "mask_net_depth": "Mask network depth",
-          "mask_net_width": "Mask network width", "mask_fill": "Mask fill"}
-WORDS = {"mean": "mean training image", "blur": "the image, blurred"}  # labels of choices
+          "mask_net_width": "Mask network width", "mask_fill": "Mask fill",
+          "mask_area": "Mask area", "mask_target": "Mask target"}
+WORDS = {"mean": "mean training image", "blur": "the image, blurred", "sensitivity": "teacher's sensitivity",
+         "outlines": "training outlines"}  # labels of choices
 
 
 def key(name: str) -> str:
