@@ -1,17 +1,17 @@
-"""Tables on maps: where they lie, where they point (beside maps of the image alone), and the need of evidence.
+"""Tables on maps: where they lie, where they point (beside maps of the image alone), the need of evidence,
+and where the masks of masked students point.
 
-`python -m benchmarks.maps placement` needs no runs; `… agreement`, `… teacher-maps` and `… evidence` are of trained runs
-in a store.
-`--help` names their arguments.
+`python -m benchmarks.maps placement` needs no runs; `… agreement`, `… teacher-maps`, `… evidence` and `… masks` are of
+trained runs in a store. `--help` names their arguments.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from benchmarks import maps_agreement, maps_evidence, maps_placement, maps_teacher
+from benchmarks import maps_agreement, maps_evidence, maps_masks, maps_placement, maps_teacher
 
 COMMANDS = {"placement": maps_placement, "agreement": maps_agreement, "teacher-maps": maps_teacher,
-            "evidence": maps_evidence}
+            "evidence": maps_evidence, "masks": maps_masks}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_runs import TEACHER, made, student_spec
+from made_runs import TEACHER, explained_spec, made, student_spec
 
 from benchmarks import maps
 from benchmarks.maps_runs import scenes, short, spelt
 from kd.datasets import open_dataset
 from kd.errors import UsageError
 from kd.metrics.bootstrap import ConfidenceInterval
+from kd.paths import Paths
 from kd.store.files import write_json
+from kd.store.groups import control_spec
 from kd.store.runs import Store
 
 DATA = "phantom-brain:count=48"
@@ -21,8 +23,6 @@ DATA = "phantom-brain:count=48"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> tuple[str, str]:
     """A store with two teachers and a student, and the student's id."""
-    from kd.paths import Paths
-
     place = tmp_path_factory.mktemp("maps")
     store = Store(Paths(place))
     data = open_dataset(DATA, 32, store.paths)
@@ -80,3 +80,22 @@ def test_shares_are_spelt_without_a_leading_zero():
     assert (short(0.5), short(-0.25), short(1.0), short(0.1, signed=True)) == (".500", "−.250", "1.000", "+.100")
     assert spelt(ConfidenceInterval(0.5, 0.25, 0.75, 9)) == ".500 [.250, .750]"
     assert spelt(ConfidenceInterval(None, None, None, 0)) == "–"
+
+
+def test_masks_have_a_row_for_all_seeds_of_the_same_settings(tmp_path, capsys):
+    store = Store(Paths(tmp_path))
+    data = open_dataset(DATA, 32, store.paths)
+    named = {"data": data.reference, "data_fingerprint": data.fingerprint}
+    teacher = made(store, replace(TEACHER, **named), data.classes)
+    for seed in (0, 1):
+        student = replace(explained_spec(teacher), **named, seed=seed)
+        for spec in (student, control_spec(student)):
+            made(store, spec, data.classes)
+    maps.main(["masks", "--root", str(tmp_path)])
+    heads, _, row = cells(capsys.readouterr().out)
+    found = dict(zip(heads, row, strict=True))
+    assert (found["target of the mask"], found["seeds"], found["area"]) == ("sensitivity", "2", ".199")
+    assert re.fullmatch(r"[+−]\.\d{3} \[−?\.\d{3}, −?\.\d{3}\]", found["cut mask − control"])
+    assert 0 <= float(found["pointing"].split(" ")[0]) <= 1
+    with pytest.raises(UsageError, match="No finished run fits"):
+        maps.main(["masks", "--root", str(tmp_path), "--data", "elsewhere"])
