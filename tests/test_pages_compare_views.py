@@ -105,7 +105,8 @@ def test_the_whole_view_is_in_the_address_and_comes_back(trio, second):
 
 
 @pytest.mark.parametrize("wrong", [{"view": "no such view"}, {"stage": "-99"}, {"stage": "x"}, {"explainer": "no"},
-                                   {"image": "9" * 5000}, {"of": "nobody"}, {"layers": "?"}, {"beside": "nobody,nothing"}, {"fields": "2"},
+                                   {"image": "9" * 5000}, {"of": "nobody"}, {"layers": "?"},
+                                   {"beside": "nobody,nothing"}, {"fields": "2"},
                                    {"channels": "77", "view": "channels"}])
 def test_an_address_with_a_wrong_word_shows_the_usual_instead(trio, wrong):
     at = page(run=trio.student.id, **wrong)

@@ -66,7 +66,7 @@ def _explainer(price: cost.Cost) -> dict[str, str]:
 
 def _layer(row: cost.LayerRow) -> dict[str, str]:
     cells = {"Stage": row.name, "Channels": count(row.channels), "Grid": f"{row.grid}×{row.grid}",
-             "Parameters": count(row.parameters), "FLOPs": count(row.flops), "Receptive field": _field(row)}
+             "Params": count(row.parameters), "FLOPs": count(row.flops), "Receptive field": _field(row)}
     return {name: unbroken(text) for name, text in cells.items()}
 
 
