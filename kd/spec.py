@@ -135,6 +135,11 @@ class RunSpec:
         """Side in pixels of the images that the network itself computes on."""
         return self.input_size or self.image_size
 
+    @property
+    def sizes(self) -> str:
+        """`96 px`, or `224 px, the model 96 px` for one that downsamples its images."""
+        return f"{self.image_size} px" + (f", the model {self.input_size} px" if self.input_size else "")
+
     def at(self, size: int) -> Self:
         """The same model for images of another working size; it enlarges none."""
         return replace(self, image_size=size, input_size=self.input_size if self.input_size < size else 0)

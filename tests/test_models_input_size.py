@@ -145,6 +145,11 @@ def test_an_input_of_the_working_size_is_the_default():
     assert RunSpec(input_size=96) == RunSpec() and RunSpec(input_size=96).id == RunSpec().id
 
 
+def test_both_sizes_are_said_where_they_differ():
+    assert RunSpec().sizes == "96 px"
+    assert RunSpec(image_size=224, input_size=96).sizes == "224 px, the model 96 px"
+
+
 def test_specs_of_before_keep_their_ids():
     assert RunSpec().id == "phantom_brain-plain5-supervised-bd67991ca7"
     assert RunSpec(data="x", data_fingerprint="f", image_size=224, model="densenet121", method="kd", teacher="t",

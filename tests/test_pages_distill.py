@@ -388,10 +388,10 @@ def test_the_students_maps_of_the_newest_epoch_are_shown_and_blank_ones_are_said
     probe_images._save(student.path / "probes" / "images.npz", images=images, labels=np.array([0, 3]))
     waves = np.random.default_rng(0).random((2, 4, 4))
     probe_images.store_maps(student, 0, [waves])
-    probe_images.store_maps(student, 7, [waves, np.ones((2, 2, 2))])
+    probe_images.store_maps(student, 7, [waves, np.ones((2, 2, 2)), waves, waves, waves])
     at = page()
     captions = [image.proto.imgs[0].caption for image in at.get("image")]
-    assert captions == ["image", "1 · 4×4", "2 · 2×2 · blank"]
+    assert captions == ["image", "1 · 4×4", "2 · 2×2 · blank", "3 · 4×4", "4 · 4×4", "5 · 4×4"]
     assert "Stage 2: 2×2 cells: too coarse to tell where" in words(at)
     chosen = at.selectbox(key=f"probe-{student.id}")
     assert chosen.options == ["glioma", "pituitary"]

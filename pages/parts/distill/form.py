@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kd import datasets, models
 from kd.datasets import DataRef
@@ -44,7 +45,9 @@ def form() -> DistillSpec | None:
     Raises UsageError for a path that is missing.
     """
     values: dict[str, Any] = {}
-    for draw in (data_fields, teacher_fields, _student, _method):
+    why, data = data_card()
+    values |= data
+    for draw in (teacher_fields, _student, _method):
         with st.container(border=True):
             values |= draw(values)
             if draw is teacher_fields:
@@ -56,7 +59,8 @@ def form() -> DistillSpec | None:
     if not there(values["data"]):
         return None
     chosen = given(values)
-    return sized(lambda about: with_sizes(DistillSpec(**chosen), chosen, store(), about), values["data"])
+    with why:
+        return sized(lambda about: with_sizes(DistillSpec(**chosen), chosen, store(), about), values["data"])
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,11 +69,11 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sized(recommend: Callable[[DataRef], tuple[Sized, str]], data: str) -> Sized:
-    """What is asked for, with the recommended sizes; why is written below the form. Seconds, the first time."""
+    """What is asked for, with the recommended sizes, and a line that says why. Seconds, the first time."""
     with st.spinner("Estimating the time"):
         found, reason = recommend(dataset_info(data))
     if reason:
-        st.caption(f"Recommended working size: {reason}")
+        st.caption(f"Working size {reason}")
     return found
 
 
@@ -88,19 +92,25 @@ def there(data: str) -> bool:
         return False
 
 
-def data_fields(_: dict[str, Any]) -> dict[str, Any]:
-    """Data set and working size."""
+def data_card() -> tuple[DeltaGenerator, dict[str, Any]]:
+    """Data set and working size in a card, and the place below them where `sized` says why."""
+    with st.container(border=True):
+        values = _data_fields()
+        return st.container(), values
+
+
+def _data_fields() -> dict[str, Any]:
     found = {entry.reference: entry.title for entry in datasets.available(store().paths)}
     chosen = st.session_state.setdefault(key("data"), DistillSpec().data)
     options = [*found, *([chosen] if chosen and chosen not in found else [])]
-    left, right = st.columns([3, 1])
+    left, right = st.columns([5, 3])
     data = left.selectbox("Data set", options, key=key("data"), accept_new_options=True,
                           format_func=lambda name: found.get(name) or ending(name, 30), persist_state="session",
                           filter_mode="contains",
                           help="Choose one, or type a path: a class folder, a zip of one, or a MedMNIST .npz. Phantoms "
                                "take options, as in phantom-brain:count=400,difficulty=0.3") or DistillSpec().data
     with right:
-        size = optional("image_size", "recommended")
+        size = optional("image_size", "auto")
     with usage_errors():
         about = dataset_info(data)
         st.caption(f"{about.images:,} images in {len(about.classes)} classes: "
@@ -164,26 +174,24 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
                                 format_func=STUDENTS.__getitem__, label_visibility="collapsed",
                                 persist_state="session") or "plain"
     st.caption(STUDENT_HELP[kind])
-    left, middle, right = st.columns([3, 3, 2])
-    with right:
-        size = {"student_size": student_size(values)}
-    if kind == "timm":
-        with left:
-            name = backbone("student", "mobilenetv3_small_050")
-        with middle:
-            return {**size, "student": f"timm:{name}", "student_weights": fields.weights("student_weights")}
+    left, right = st.columns(2)
     with left:
-        depth = slider("depth", stages(values["teacher"]) if kind == "truncated" else None)
-    with middle:
+        found: dict[str, Any] = {"student": kind}
+        if kind == "timm":
+            found["student"] = f"timm:{backbone('student', 'mobilenetv3_small_050')}"
+        else:
+            found["depth"] = slider("depth", stages(values["teacher"]) if kind == "truncated" else None)
+        found["student_size"] = student_size(values)
+    with right:
         if kind == "plain":
-            return {**size, "student": kind, "depth": depth, "width": number("width")}
-        own = ("teacher",) if finished(values["teacher"]) else ()
-        return {**size, "student": kind, "depth": depth, "student_weights": fields.weights("student_weights", own)}
+            return {**found, "width": number("width")}
+        own = ("teacher",) if kind == "truncated" and finished(values["teacher"]) else ()
+        return {**found, "student_weights": fields.weights("student_weights", own)}
 
 
 def student_size(values: Mapping[str, Any]) -> int | None:
     """The side to which students downsample their images."""
-    return optional("student_size", "recommended" if values["image_size"] is None else "working size")
+    return optional("student_size", "auto" if values["image_size"] is None else "working size")
 
 
 def finished(teacher: str) -> bool:
@@ -236,7 +244,7 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(data: str) -> int:
-    """How many classes a data set has; 0 where there is none, which `data_fields` reports."""
+    """How many classes a data set has; 0 where there is none, which `data_card` reports."""
     with suppress(UsageError):
         return len(dataset_info(data).classes)
     return 0

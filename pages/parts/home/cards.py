@@ -116,8 +116,7 @@ def result(trial: Trial, first: bool = False) -> None:
     student = trial.student
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**{plain(trial.title)}**")
-        st.caption(f"{student.spec.image_size} px · {student.created:%d %b, %H:%M}",
-                   width="content")
+        st.caption(f"{student.spec.sizes} · {student.created:%d %b, %H:%M}", width="content")
     with st.container(horizontal=True, gap="xsmall"):
         for name in ROLES:
             _arm(name, trial.arms.get(name, ()))

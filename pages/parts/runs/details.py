@@ -47,7 +47,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
 
 def _origin(entry: Entry) -> str:
     spec = entry.spec
-    return f"{format.plain(run_list.data_name(spec))} at {spec.image_size} px · planned {entry.created:%d %B %Y, %H:%M}"
+    return f"{format.plain(run_list.data_name(spec))} at {spec.sizes} · planned {entry.created:%d %B %Y, %H:%M}"
 
 
 def actions(entry: Entry, entries: list[Entry]) -> None:

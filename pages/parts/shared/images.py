@@ -86,7 +86,7 @@ def boxed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.u
 def coarse(note: str) -> None:
     """An announcement of maps that are too coarse to tell where, by `kd.metrics.grids.coarse_note`."""
     if note:
-        st.caption(f":material/grid_on: **{note}** A larger working size or an earlier stage has a finer grid.")
+        st.caption(f":material/grid_on: **{note}** A larger input or an earlier stage has a finer grid.")
 
 
 def colour_bar(colormap: str, low: str = "low", high: str = "high") -> None:

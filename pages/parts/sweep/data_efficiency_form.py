@@ -27,8 +27,8 @@ def form() -> Sweep | None:
     st.markdown(f"**{QUESTION}** Control and students learn from smaller and smaller shares of the training "
                 "images, under one teacher that may have seen them all.")
     values: dict[str, Any] = {}
-    with st.container(border=True):
-        values |= distill_form.data_fields(values)
+    why, data = distill_form.data_card()
+    values |= data
     with st.container(border=True):
         values |= distill_form.teacher_fields(values)
     with st.container(border=True):
@@ -43,7 +43,8 @@ def form() -> Sweep | None:
         return None
     given = distill_form.given({**values, **fixed})
     found = data_efficiency(given, methods, shares)
-    return sweep_form.sized(Sweep(found.base, {**found.axes, **axes}), given)
+    with why:
+        return sweep_form.sized(Sweep(found.base, {**found.axes, **axes}), given)
 
 
 def _compared() -> tuple[Sequence[str], Sequence[float]]:

@@ -27,8 +27,8 @@ def form() -> Sweep | None:
     Raises UsageError for an empty list, and for a value that is no number or out of range.
     """
     values: dict[str, Any] = {}
-    with st.container(border=True):
-        values |= distill_form.data_fields(values)
+    why, data = distill_form.data_card()
+    values |= data
     with st.container(border=True):
         values |= distill_form.teacher_fields(values)
     with st.container(border=True):
@@ -43,7 +43,8 @@ def form() -> Sweep | None:
     if not distill_form.there(values["data"]):
         return None
     given = distill_form.given({**values, **fixed})
-    return sized(Sweep(DistillSpec(**given), axes), given)
+    with why:
+        return sized(Sweep(DistillSpec(**given), axes), given)
 
 
 def sized(wanted: Sweep, given: Collection[str]) -> Sweep:
@@ -61,28 +62,30 @@ def student(values: dict[str, Any], place: str = "sweep", one: bool = False
                                 persist_state="session") or "plain"
     st.caption(STUDENT_HELP[kind])
     left, right = st.columns(2)
-    with right:
-        size = {"student_size": distill_form.student_size(values)}
-    if kind == "timm":
-        with left:
-            name = distill_form.backbone("student", "mobilenetv3_small_050")
-        with right:
-            return {**size, "student": f"timm:{name}", "student_weights": fields.weights("student_weights")}, {}
-    usual = DistillSpec()
-    if kind == "plain":
-        with left:
-            depths = several("depth", range(1, 13), (usual.depth,) if one else DEPTHS, place=f"{place}_depth")
-        with right:
-            widths = several("width", WIDTHS, (usual.width,), place=f"{place}_width")
-        return {**size, "student": kind}, {"depth": depths, "width": widths}
-    stages = distill_form.stages(values["teacher"]) or 5
+    axes: dict[str, Sequence[Any]] = {}
     with left:
-        depths = several("depth", range(1, stages + 1), (stages,) if one else range(1, stages + 1),
-                         place=f"{place}_stages")
-    finished = ("teacher",) if distill_form.finished(values["teacher"]) else ()
+        fixed: dict[str, Any] = {"student": kind}
+        if kind == "timm":
+            fixed["student"] = f"timm:{distill_form.backbone('student', 'mobilenetv3_small_050')}"
+        else:
+            axes["depth"] = _depths(kind, values, place, one)
+        fixed["student_size"] = distill_form.student_size(values)
     with right:
-        start = fields.weights("student_weights", finished)
-    return {**size, "student": kind, "student_weights": start}, {"depth": depths}
+        if kind == "plain":
+            axes["width"] = several("width", WIDTHS, (DistillSpec().width,), place=f"{place}_width")
+        else:
+            own = ("teacher",) if kind == "truncated" and distill_form.finished(values["teacher"]) else ()
+            fixed["student_weights"] = fields.weights("student_weights", own)
+    return fixed, axes
+
+
+def _depths(kind: str, values: dict[str, Any], place: str, one: bool) -> Sequence[Any]:
+    """Layers of plain students, or stages of truncated ones."""
+    if kind == "plain":
+        return several("depth", range(1, 13), (DistillSpec().depth,) if one else DEPTHS, place=f"{place}_depth")
+    stages = distill_form.stages(values["teacher"]) or 5
+    every = range(1, stages + 1)
+    return several("depth", every, (stages,) if one else every, place=f"{place}_stages")
 
 
 def _method() -> dict[str, Sequence[Any]]:
