@@ -80,3 +80,5 @@ def test_mirrored_maps_lie_in_the_middle_of_both():
     laid = SENSITIVITY.placement(model, 0, 32)
     assert laid.first == (own.first[0], pytest.approx(1 / 32))
     assert laid.step == own.step
+    # 90 px are 23 cells of 4 pixels, centred on pixels 0 to 88; mirrored back, on 1 to 89.
+    assert np.array(SENSITIVITY.placement(model, 1, 90).first) * 90 == pytest.approx([0.5, 1.0])

@@ -1,5 +1,6 @@
 """Sensitivity of the class score to a fine stage's features: where the answer would change, not what speaks for it."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,8 @@ class Sensitivity(Explainer):
         if laid is None or not model.mirrors:
             return laid
         (down, _), (_, across) = laid.first, laid.step
-        return Placement((down, (1 - (round(1 / across) - 1) * across) / 2), laid.step)
+        columns = math.ceil(1 / across - 1e-6)  # the last one can begin in the image and end outside
+        return Placement((down, (1 - (columns - 1) * across) / 2), laid.step)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
