@@ -412,8 +412,7 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     assert shown(at)[0].startswith("glioma · ")
     assert "After epoch 2: a validation image, its mask" in words(at)
     assert "after epochs 1, 2" in words(at)
-    traces = charts(at)[0]["data"]
-    assert "mask area" in {trace["name"] for trace in traces}
+    assert "mask area" not in {trace["name"] for trace in charts(at)[0]["data"]}, "it is a setting"
     [slider] = at.select_slider
     assert (slider.options, slider.value) == (["1", "2"], 1)
     probe_images.store_maps(student, 2, probe_images.latest_maps(student)[1], np.zeros((4, SIZE, SIZE)))
@@ -431,6 +430,14 @@ def test_an_explained_student_shows_its_masks_epoch_by_epoch():
     at.run()
     assert at.select_slider[0].value == 1, "at the end the kept epoch is shown"
     assert not at.exception
+
+
+def test_a_soft_mask_of_the_first_versions_has_its_area_by_epoch():
+    student = distilled(Store(), method="medtex").student
+    write_json(student.path / "spec.json", {**student.spec.to_json(), "mask_area": 0.0, "mask_target": "none"})
+    at = page()
+    assert not at.exception and len(shown(at)) == 4
+    assert "mask area" in {trace["name"] for trace in charts(at)[0]["data"]}
 
 
 def test_masks_that_explain_nothing_are_warned_of_with_the_knob():

@@ -166,7 +166,8 @@ def _figure(trio: Distillation, seen: tuple[float, ...]) -> go.Figure:
     histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])
-    masked = [one for one in histories[STUDENT] if "mask_area" in one]
+    # A mask of a set area has it in every epoch.
+    masked = [] if trio.student.spec.mask_area else [one for one in histories[STUDENT] if "mask_area" in one]
     rows = 3 if masked else 2
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.16 / rows)
     for role, history in histories.items():
