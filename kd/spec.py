@@ -144,6 +144,11 @@ class RunSpec:
         """The same model for images of another working size; it enlarges none."""
         return replace(self, image_size=size, input_size=self.input_size if self.input_size < size else 0)
 
+    @property
+    def learns_outlines(self) -> bool:
+        """Whether its mask network learns from the outlines of the evidence in the training images."""
+        return self.mask_target == "outlines"
+
     def __hash__(self) -> int:
         return hash(self.id)
 

@@ -157,6 +157,8 @@ def test_who_has_no_mask_is_judged_by_grad_cam_and_that_is_kept_as_grad_cam(stor
     assert "two explainers" in found["notes"][1]
     other = explanation_store.load_all(store, explained, CHOICE)
     assert (other["localisation"], other["notes"]) == ({"teacher": {"images": 3}}, [])
+    outlined = made(store, replace(explained.spec, mask_target="outlines"))
+    assert "trained with the outlines" in explanation_store.load_all(store, outlined, MASK)["notes"][2]
 
 
 def test_the_suited_explainer_is_that_of_the_models(store, explained):

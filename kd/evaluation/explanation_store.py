@@ -154,7 +154,7 @@ def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
 
 
 def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
-    """Notes on a choice whose explainer not every model has."""
+    """Notes on a choice whose explainer not every model has, and on a mask that learnt from outlines."""
     others = [role for role, run in runs.items() if choice.suited(run) != choice]
     if not others or len(others) == len(runs):
         return []
@@ -163,6 +163,8 @@ def notes(choice: EvalKey, runs: Mapping[str, Run]) -> list[str]:
              "predicts."]
     if CONTROL in runs and choice.suited(runs[CONTROL]) != choice.suited(runs[STUDENT]):
         found.append("The change of agreement against the control is not shown: it would compare two explainers.")
+    if STUDENT in runs and runs[STUDENT].spec.learns_outlines:
+        found.append("The student's mask was trained with the outlines of the training images.")
     return found
 
 

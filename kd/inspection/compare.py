@@ -67,7 +67,7 @@ class ModelPanel:
     @property
     def trained_with_outlines(self) -> bool:
         """Whether the mask network learnt from outlines of the evidence in the training images."""
-        return self.mask is not None and self.mask.run.spec.mask_target == "outlines"
+        return self.mask is not None and self.mask.run.spec.learns_outlines
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""

@@ -24,7 +24,7 @@ from kd.training.teacher.cache import OutputCache, cache_dir
 from kd.training.teacher.cached_teacher import CachedTeacher
 
 OUTPUT = "mask_target"  # its name among the teacher outputs
-SENSITIVITY, OUTLINES = "sensitivity", "outlines"
+SENSITIVITY = "sensitivity"
 
 Batches = Iterator[tuple[Batch, TeacherOutputs]]
 MapsOf = Callable[[Index], NDArray[Any]]
@@ -57,7 +57,7 @@ def target_maps(spec: RunSpec, data: Dataset, teacher: CachedTeacher, store: Sto
 
     Raises UsageError where the training images that are used have no outlines.
     """
-    if spec.mask_target == OUTLINES:
+    if spec.learns_outlines:
         return TargetMaps(_outlines(data.train, subset), spec, data.info.flip)
     if spec.mask_target != SENSITIVITY:
         raise UsageError("mask_target is none, so the mask network would learn nothing. Choose sensitivity or "

@@ -53,7 +53,7 @@ def mask_panel(run: Run, names: Sequence[str]) -> None:
                + (f" Below, its mask after epochs {', '.join(strip)}." if len(strip) > 1 else "")
                + ("" if kept is None else f" The weights of epoch {kept + 1}, the best on validation, are kept.")
                + (" **The mask network was trained with the outlines of the training images.**"
-                  if run.spec.mask_target == "outlines" else ""))
+                  if run.spec.learns_outlines else ""))
 
 
 def _epoch(run: Run, epochs: Sequence[int], kept: int | None) -> int:
