@@ -9,6 +9,7 @@ from PIL import Image
 from small import DATA
 
 from kd.__main__ import main, show
+from kd.cli.verbs import as_text
 from kd.datasets import open_dataset
 from kd.paths import default_paths
 from kd.store.runs import Store
@@ -149,6 +150,11 @@ def test_places_that_cannot_be_written_to_are_refused_before_anything_is_compute
         code, _, err = run(capsys, *words)
         assert code == 2 and message in err and str(tmp_path) in err, err
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_whole_numbers_stay_whole_beside_an_empty_cell():
+    lines = as_text({"runs": [{"run": "a", "accuracy": 0.5, "parameters": 245908}, {"run": "b"}]}).splitlines()
+    assert [line.split() for line in lines] == [["run", "accuracy", "parameters"], ["a", "0.5", "245908"], ["b"]]
 
 
 def test_a_pipe_whose_reader_has_ended_is_no_error(monkeypatch):

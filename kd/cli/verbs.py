@@ -28,7 +28,10 @@ def as_text(result: Result) -> str:
         {"": name, **arm} for name, arm in result.items() if isinstance(arm, dict) and "run" in arm]
     if not isinstance(rows, list) or not rows:
         return json.dumps(result, indent=2, ensure_ascii=False) if rows or len(result) > 1 else "none"
-    return pd.DataFrame(rows).fillna("").to_string(index=False)
+    table = pd.DataFrame(rows, dtype=object)  # else whole numbers beside an empty cell would become fractions
+    columns = {name: column.fillna("") if column.isna().any() else column.infer_objects()
+               for name, column in table.items()}
+    return pd.DataFrame(columns).to_string(index=False)
 
 
 def demo(args: Namespace, store: Store) -> Result:
