@@ -52,6 +52,14 @@ def test_maps_too_coarse_to_tell_where_are_announced_by_row():
         *seen.notes, "Student 0: 3×3 cells: too coarse to tell where.")
 
 
+def test_the_image_can_be_shown_at_its_own_resolution():
+    """Stripes of a pixel, which the working copy cannot hold."""
+    own = np.zeros((480, 480, 3), np.uint8)
+    own[:, ::2] = 255
+    gray = replace(sheet(1), image=np.full((48, 48, 3), 128, np.uint8))
+    assert draw(gray, image=own) == draw(replace(gray, image=own)) != draw(gray)
+
+
 def test_twelve_stages_wrap_instead_of_shrinking():
     five, twelve = pixels(draw(sheet(5))), pixels(draw(sheet(12)))
     assert twelve.shape[0] > five.shape[0] + 200

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kd import datasets
 from kd.cli.places import require_places
@@ -20,6 +22,8 @@ from kd.store.groups import Replicates
 from kd.store.quota import GB
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
+
+FIGURE = 512  # pixels a side of an image in a figure, at most
 
 
 def as_text(result: Result) -> str:
@@ -160,6 +164,13 @@ def _evaluated(store: Store, run: Run, args: Namespace, sections: dict[str, bool
     return found
 
 
+def _shown(args: Namespace) -> NDArray[np.uint8]:
+    """The image of `--image` as figures show it: at its own resolution."""
+    from kd.datasets.decode import read_original
+
+    return read_original(Path(args.image), FIGURE)
+
+
 def explain(args: Namespace, store: Store) -> Result:
     from kd.datasets.decode import decode
     from kd.inspection import cam_check
@@ -171,7 +182,7 @@ def explain(args: Namespace, store: Store) -> Result:
     if args.check:
         cam_check.require_counterpart(args.explainer)
     explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
-    explanation.save(Path(args.out))
+    explanation.save(Path(args.out), _shown(args))
     say_note(explanation.coarse)
     if not args.check:
         return explanation.to_json()
@@ -190,7 +201,7 @@ def layers(args: Namespace, store: Store) -> Result:
     if args.linear_probes and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
     reading = verb.read_layers(run, image, target=args.target, top=args.top)
-    reading.save(Path(args.out))
+    reading.save(Path(args.out), _shown(args))
     say(f"Figure: {Path(args.out) / 'layers.png'}")
     say_note(reading.coarse)
     return reading.to_json()
@@ -203,7 +214,7 @@ def compare(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target,
                               explainer=args.explainer, stage=args.stage)
-    comparison.save(Path(args.out))
+    comparison.save(Path(args.out), _shown(args))
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
     say_note(comparison.coarse)
     return comparison.to_json() if args.json else {"models": [_compared(panel) for panel in comparison.panels]}

@@ -144,9 +144,10 @@ class Comparison:
         seen = {f"{part.role}_seen": part.masked_image for part in self.panels if part.masked_image is not None}
         return {"image": self.image, **maps, **seen}
 
-    def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
-        """The comparison figure as PNG."""
-        return figure.draw(self.figure_spec(), opacity, colormap)
+    def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP,
+                image: NDArray[np.uint8] | None = None) -> bytes:
+        """The comparison figure as PNG. image: the image at another resolution [S, S, 3], to be shown."""
+        return figure.draw(self.figure_spec(), opacity, colormap, image)
 
     @property
     def maps(self) -> dict[str, NDArray]:
@@ -160,16 +161,14 @@ class Comparison:
     def _repr_png_(self) -> bytes:
         return self.picture()
 
-    def save(self, path: str | PathLike[str]) -> dict[str, Path]:
+    def save(self, path: str | PathLike[str], image: NDArray[np.uint8] | None = None) -> dict[str, Path]:
         """Write the figure to a .png file; or into a folder `comparison.png`, `maps.npz` and, last, `comparison.json`.
-
-        Raises UsageError for an image file of another kind.
-        """
+        image: as of `picture`. Raises UsageError for an image file of another kind."""
         if figure.is_png(folder := Path(path)):
-            write_bytes(folder, self.picture())
+            write_bytes(folder, self.picture(image=image))
             return {folder.name: folder}
         paths = {name: folder / name for name in ("comparison.png", "maps.npz", "comparison.json")}
-        write_bytes(paths["comparison.png"], self.picture())
+        write_bytes(paths["comparison.png"], self.picture(image=image))
         write_bytes(paths["maps.npz"], pack(self.arrays()))
         write_json(paths["comparison.json"], self.to_json())
         return paths

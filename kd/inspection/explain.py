@@ -75,10 +75,11 @@ class Explanation:
         """The raw maps by the name they have in an npz file, and where their cells lie: `HeatMap.arrays`."""
         return {f"{self.explainer}_{name}": values for one in self.maps for name, values in one.arrays().items()}
 
-    def save(self, folder: Path) -> dict[str, Path]:
-        """Write `explanation.png`, `maps.npz` (raw maps and the image) and, last, `explanation.json`."""
+    def save(self, folder: Path, image: NDArray[np.uint8] | None = None) -> dict[str, Path]:
+        """Write `explanation.png`, `maps.npz` (raw maps and the image) and, last, `explanation.json`. image: the image
+        at another resolution [S, S, 3], to be shown in the figure."""
         paths = {name: folder / name for name in ("explanation.png", "maps.npz", "explanation.json")}
-        write_bytes(paths["explanation.png"], figure.draw(self.figure_spec()))
+        write_bytes(paths["explanation.png"], figure.draw(self.figure_spec(), image=image))
         write_bytes(paths["maps.npz"], pack({"image": self.image, **self.arrays()}))
         write_json(paths["explanation.json"], self.to_json())
         return paths

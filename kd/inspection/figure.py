@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +93,13 @@ def is_png(place: Path) -> bool:
     return place.suffix.lower() == ".png"
 
 
-def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP) -> bytes:
-    """The figure as PNG. Raises UsageError for an unknown colour map, ValueError for an opacity outside 0..1."""
+def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP,
+         image: NDArray[np.uint8] | None = None) -> bytes:
+    """The figure as PNG. image: the sheet's at another resolution [S, S, 3], to be shown in its place. Raises
+    UsageError for an unknown colour map, ValueError for an opacity outside 0..1."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    page = _Layout(sheet, opacity, colormap)
+    page = _Layout(sheet if image is None else replace(sheet, image=image), opacity, colormap)
     page.draw()
     buffer = io.BytesIO()
     FigureCanvasAgg(page.figure).print_png(buffer)

@@ -159,17 +159,18 @@ class LayerReport:
                       **{f"channel_{place}_{one.number:04d}": one.map.values for one in view.channels}}
         return found if self.decision is None else {**found, "decision": self.decision}
 
-    def save(self, folder: Path) -> dict[str, Path]:
-        """Write `layers.png`, `maps.npz` (raw maps and the image) and, last, `layers.json`."""
+    def save(self, folder: Path, image: NDArray[np.uint8] | None = None) -> dict[str, Path]:
+        """Write `layers.png`, `maps.npz` (raw maps and the image) and, last, `layers.json`. image: as of `picture`."""
         paths = {name: folder / name for name in ("layers.png", "maps.npz", "layers.json")}
-        write_bytes(paths["layers.png"], self.picture())
+        write_bytes(paths["layers.png"], self.picture(image=image))
         write_bytes(paths["maps.npz"], pack({"image": self.image, **self.arrays()}))
         write_json(paths["layers.json"], self.to_json())
         return paths
 
-    def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP) -> bytes:
-        """The figure as PNG."""
-        return figure.draw(self.figure_spec(), opacity, colormap)
+    def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP,
+                image: NDArray[np.uint8] | None = None) -> bytes:
+        """The figure as PNG. image: the image at another resolution [S, S, 3], to be shown."""
+        return figure.draw(self.figure_spec(), opacity, colormap, image)
 
     def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""

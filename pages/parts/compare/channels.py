@@ -33,7 +33,7 @@ def _channels(comparison: Comparison, chosen: Chosen) -> None:
     _tiles(view, dressed)
     coarse(coarse_note([(view.stage_map.place, view.stage_map.values.shape)]))
     st.caption(f"{LAYER_PLOTS['channels'].reading_note} {_sum(read, view)}")
-    takeaway(comparison, {"Stages": lambda: read.picture(dressed.opacity, dressed.colormap)},
+    takeaway(comparison, {"Stages": lambda: read.picture(dressed.opacity, dressed.colormap, dressed.under)},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)
     url_state.renew()
 

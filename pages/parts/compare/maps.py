@@ -36,12 +36,13 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
             colour_bar(dressed.colormap)
     _models(comparison, dressed)
     read = _layers(comparison, chosen, dressed)
-    figures = {"Figure": lambda: comparison.picture(dressed.opacity, dressed.colormap)}
+    look = (dressed.opacity, dressed.colormap, dressed.under)
+    figures = {"Figure": lambda: comparison.picture(*look)}
     if read is None:
         takeaway(comparison, figures, comparison.arrays, comparison.to_json)
     else:
         role, found = read
-        takeaway(comparison, {**figures, "Stages": lambda: found.picture(dressed.opacity, dressed.colormap)},
+        takeaway(comparison, {**figures, "Stages": lambda: found.picture(*look)},
                  lambda: {**comparison.arrays(), **{f"{role}_{name}": one for name, one in found.arrays().items()}},
                  lambda: {**comparison.to_json(), "layers": {role: found.to_json()}})
     url_state.renew()
