@@ -16,7 +16,7 @@ from kd.experiments.working_size import with_sizes
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
 from kd.store.runs import FINISHED, Run
-from pages.parts.distill.presets import PRETRAINED_ONLY, RATES, choose_preset
+from pages.parts.distill.presets import AS_STUDENT, PRETRAINED_ONLY, RATES, choose_preset
 from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.dataset_info import dataset_info
@@ -34,8 +34,7 @@ STUDENT_HELP = {
 MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "student_size", "depth",
         "width", "method", "method_args", "epochs", "seeds")
 WEIGHTS_OF = ("student", "teacher_weights", "student_weights")  # what the usual rates depend on
-TEACHER_RECIPE = ("teacher_epochs", "teacher_learning_rate", "teacher_batch_size", "teacher_views",
-                  "teacher_random_masks", *PRETRAINED_ONLY)
+TEACHER_RECIPE = (*AS_STUDENT, "teacher_learning_rate", *PRETRAINED_ONLY)
 MASK = ("mask_area", "mask_target")  # settings of the mask that matter most
 
 
@@ -239,7 +238,6 @@ def _fine(values: dict[str, Any]) -> dict[str, Any]:
     with st.grid(3, min_column_width=150):
         explainer = {name: _setting(name) for name in MASK_NET_FIELDS if method.needs_mask_net and name not in MASK}
         args = {**values["method_args"], **_knobs(values["method"], fine=True)}
-    st.caption("Training")
     return {"method_args": args, **explainer}
 
 
@@ -260,14 +258,26 @@ def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
     if not any(METHODS[name].needs_mask_net for name in methods):
         idle.update(MASK_NET_FIELDS)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
-    with st.grid(3, min_column_width=150):
-        return {name: _setting(name, values) for name in rest}
+    found = {}
+    for title, part in (("Teacher", True), ("Training", False)):
+        if names := [name for name in rest if _is_teachers(name) is part]:
+            st.caption(title)
+            with st.grid(3, min_column_width=150):
+                found |= {name: _setting(name, values) for name in names}
+    return found
+
+
+def _is_teachers(name: str) -> bool:
+    return name.startswith("teacher_") or name in (*TEACHER_RECIPE, "normalisation")
 
 
 def _setting(name: str, values: Mapping[str, Any] | None = None) -> Any:
     if name in RATES:
         known = {key: value for key, value in (values or {}).items() if key in WEIGHTS_OF}
         return fields.rate(name, RATES[name](DistillSpec(**known)))
+    if name in AS_STUDENT:
+        typed = fields.optional(name, "the student's", step=1)
+        return fields.SETTINGS[name].default if typed is None else typed
     if name == "frozen_stages":
         return _frozen_stages((values or {})["teacher"])
     return choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name)

@@ -15,6 +15,7 @@ from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.fields import key
 
 RATES = {"teacher_learning_rate": teacher_rate, "learning_rate": student_rate}
+AS_STUDENT = ("teacher_epochs", "teacher_batch_size", "teacher_views")  # empty: as many as the student
 PRETRAINED_ONLY = ("frozen_stages", "backbone_rate")  # settings of pretrained weights
 
 
@@ -43,5 +44,5 @@ def _fill() -> None:
     every = {name for preset in PRESETS for name in distillation_settings(preset)}
     settings = distillation_settings(chosen) if chosen else {}
     for name in every:
-        usual = None if name in RATES else fields.SETTINGS[name].default
+        usual = None if name in (*RATES, *AS_STUDENT) else fields.SETTINGS[name].default
         st.session_state[key(name)] = settings.get(name, usual)

@@ -37,10 +37,10 @@ def number(name: str, high: float | None = None, help: str | None = None) -> Any
                            format=None if kind is int else "%g")
 
 
-def optional(name: str, placeholder: str) -> Any:
+def optional(name: str, placeholder: str, step: int = 32) -> Any:
     """As `number`, but empty until somebody types: None stands for what the placeholder says."""
     item = SETTINGS[name]
-    return st.number_input(label(name), item.metadata["low"], item.metadata["high"], value=None, step=32,
+    return st.number_input(label(name), item.metadata["low"], item.metadata["high"], value=None, step=step,
                            key=key(name), placeholder=placeholder, help=item.metadata["help"], persist_state="session")
 
 
