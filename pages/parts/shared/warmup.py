@@ -1,5 +1,6 @@
 """Import of what later pages need, while the first one is shown."""
 
+import atexit
 import gc
 import importlib
 import logging
@@ -34,3 +35,4 @@ def warm() -> None:
             logging.getLogger(__name__).exception("%s could not be imported", name)
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else triton reports what was frozen as leaked when the server ends
