@@ -38,10 +38,10 @@ class RandomMasks:
 
 
 def random_masks(count: int, like: Tensor) -> Tensor:
-    """Random masks [count, S, S] of 0 and 1 for images of this size: smooth blobs, each with a share of the image that
-    is the square of a uniform number: small shares, under which decisions are lost, are drawn more often."""
+    """Random masks [count, S, S] of 0 and 1 for images of this size: smooth blobs, each with a share of the image drawn
+    uniformly from 0..1."""
     heat = upsample(torch.rand(count, GRID, GRID, device=like.device), like.shape[-1])
-    share = torch.rand(count, 1, device=like.device).square()
+    share = torch.rand(count, 1, device=like.device)
     ranked = heat.flatten(1).sort(dim=1).values
     cut = ranked.gather(1, (share * ranked.shape[1]).long().clamp_max(ranked.shape[1] - 1))
     return (heat < cut[:, :, None]).to(like.dtype)
