@@ -18,7 +18,7 @@ from PIL import Image
 from small import DATA, SIZE
 
 import kd
-from kd.api.images import as_image
+from kd.api.images import as_image, as_original
 from kd.api.progress import ProgressBar
 from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec
@@ -184,6 +184,16 @@ def test_an_image_may_have_any_form(form, tmp_path):
     assert found.shape == (6, 6, 3)
     assert (found[0] == 0).all() and (found[5] == 0).all()  # fitted with bars
     assert np.abs(found[1:5].astype(int) - pixels).max() <= 1
+    original = as_original(FORMS[form](tmp_path / "x.png", pixels.repeat(3, axis=0).repeat(3, axis=1)))
+    assert original.shape == ((6, 6, 3) if "path" in form or form == "text" else (18, 18, 3))
+
+
+def test_figures_show_an_image_at_its_own_resolution(run):
+    large = np.repeat(np.repeat(run.data.test.images[0], 3, axis=0), 3, axis=1)
+    assert run.compare(large).original.shape == (3 * SIZE, 3 * SIZE, 3)
+    found = kd.explain(run.student, large)
+    assert (found.original.shape, found.image.shape) == ((3 * SIZE, 3 * SIZE, 3), (SIZE, SIZE, 3))
+    assert as_original(np.zeros((700, 9), np.uint8)).shape == (512, 512, 3)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, np.zeros((2, 3, 4, 5)), np.zeros((0, 3)), np.array(["a"]), "not-there.png",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kd import datasets, methods
-from kd.api.images import ImageLike, as_image
+from kd.api.images import ImageLike, as_image, as_original
 from kd.api.progress import ProgressBar
 from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
@@ -129,8 +129,9 @@ class Experiment:
         chosen = self.student if seed is None else students.get(seed)
         if chosen is None:
             raise UsageError(f"There is no student of seed {seed}: seeds are {', '.join(map(str, students))}.")
-        return compare_runs(self.store, chosen, as_image(image, chosen.spec.image_size), target, explainer=explainer,
-                            stage=stage)
+        found = compare_runs(self.store, chosen, as_image(image, chosen.spec.image_size), target, explainer=explainer,
+                             stage=stage)
+        return replace(found, original=as_original(image))
 
     def __repr__(self) -> str:
         return f"<Distillation of {self.teacher.spec.model_label} into {self.student.spec.model_label}: {self.summary}>"

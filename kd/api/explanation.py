@@ -11,7 +11,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
-from kd.api.images import ImageLike, as_image
+from kd.api.images import ImageLike, as_image, as_original
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Maps, explainer_for
@@ -35,7 +35,8 @@ class HeatMaps:
 
     explainer: its name. model: the model's. image: uint8 [S, S, 3], as the model saw it. target: the number of the
     class that was asked for. classes: their names. probabilities: [K]. maps: of each stage asked for, from the input
-    on, raw (`values`) and in 0..1 (`scaled`), both float32 [h, w] at their own grid.
+    on, raw (`values`) and in 0..1 (`scaled`), both float32 [h, w] at their own grid. original: the image at its own
+    resolution [S, S, 3], which figures show.
     """
 
     explainer: str
@@ -45,6 +46,7 @@ class HeatMaps:
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64]
     maps: tuple[HeatMap, ...]
+    original: NDArray[np.uint8]
 
     @property
     def predicted(self) -> int:
@@ -96,7 +98,8 @@ class HeatMaps:
         row = figure.ModelRow(f"{self.model} · {facts.title}{asked}", facts.paper, (), tiles)
         bars = figure.ClassBars(self.model, self.probabilities, COLOURS[STUDENT])
         notes = (facts.reading_note,)
-        return figure.draw(figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target, notes, ""))
+        return figure.draw(figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target, notes, ""),
+                           image=self.original)
 
     def __repr__(self) -> str:
         stages = ", ".join(map(_label, self.maps))
@@ -135,7 +138,7 @@ def explain(model: nn.Module | Run, image: ImageLike, explainer: str = "grad-cam
     seen = EXPLAINERS[explainer].at_stages(subject, tensor, torch.tensor([number], device=tensor.device), numbers)
     maps = tuple(_heat_map(explainer, subject, number, found, pixels.shape[0])
                  for number, found in zip(numbers, seen, strict=True))
-    return HeatMaps(explainer, label, pixels, number, classes, probabilities, maps)
+    return HeatMaps(explainer, label, pixels, number, classes, probabilities, maps, as_original(image))
 
 
 def _opened(model: nn.Module | Run) -> tuple[Classifier, str, tuple[str, ...], int]:

@@ -84,7 +84,8 @@ class ModelPanel:
 class Comparison:
     """Comparison of teacher, control (None if deleted), student and others on one image [S, S, 3], for one class.
 
-    others: up to three further students of the same data set.
+    others: up to three further students of the same data set. original: the image at its own resolution [S', S', 3],
+    for figures; None for the image itself.
     """
 
     image: NDArray[np.uint8]
@@ -93,6 +94,7 @@ class Comparison:
     student: ModelPanel
     notes: tuple[str, ...]
     others: tuple[ModelPanel, ...] = ()
+    original: NDArray[np.uint8] | None = None
 
     @property
     def panels(self) -> tuple[ModelPanel, ...]:
@@ -146,8 +148,9 @@ class Comparison:
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP,
                 image: NDArray[np.uint8] | None = None) -> bytes:
-        """The comparison figure as PNG. image: the image at another resolution [S, S, 3], to be shown."""
-        return figure.draw(self.figure_spec(), opacity, colormap, image)
+        """The comparison figure as PNG. image: the image at another resolution [S, S, 3], to be shown; by default
+        `original`."""
+        return figure.draw(self.figure_spec(), opacity, colormap, self.original if image is None else image)
 
     @property
     def maps(self) -> dict[str, NDArray]:
