@@ -37,7 +37,7 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's stages")
-    coarse(coarse_note((f"Last stage of the {role}", (shown[-1].grid,) * 2)
+    coarse(coarse_note((f"last stage of the {role}", (shown[-1].grid,) * 2)
                        for role, shown in (("teacher", above), ("student", rows)) if shown))
     st.caption("Receptive field: side of the square of the image that one cell of the last grid depends on; "
                f"behind a mask network, of the masked image. {_sizes(teacher, student)}")
