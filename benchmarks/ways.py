@@ -152,6 +152,7 @@ class Way(NamedTuple):
     batches: Iterator[tuple[Batch, TeacherOutputs]]
     lead: int = 1
     source: TrainBatches | None = None
+    teacher: CachedTeacher | None = None
 
     def step(self) -> object:
         """Train on one more batch."""
@@ -195,7 +196,7 @@ def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = Fals
     method = build_method(spec.method, spec.method_args)
     optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=fused)
     wrapped, optimizer = fabric.setup(model.train(), optimizer)
-    return (TrainStep(fabric, wrapped, method, None, optimizer),
+    return (TrainStep(fabric, wrapped, method, optimizer),
             LiveTeacher(store[spec.teacher], len(data.classes)))
 
 
@@ -204,7 +205,7 @@ def _mapped(spec: RunSpec, store: Store, data: Dataset) -> Way:
     step, teacher = as_scripts_do(spec, store, data, fused=True)
     source = loop._batches(spec, data, step.fabric)
     batches = (batch for epoch in itertools.count() for batch in source.epoch(epoch, CPU))
-    plain_layout = (batch._replace(images=batch.images.contiguous()) for batch in batches)
+    plain_layout = (replace(batch, pixels=batch.images.contiguous()) for batch in batches)
     return Way(step, teacher.batches(plain_layout), source=source)
 
 
@@ -222,7 +223,7 @@ def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> W
     optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=True)
     wrapped, optimizer = fabric.setup(model.train(), optimizer)
     batches = (batch for epoch in itertools.count() for batch in teacher.batches(source, epoch))
-    return Way(TrainStep(fabric, wrapped, method, teacher, optimizer), batches, source=source)
+    return Way(TrainStep(fabric, wrapped, method, optimizer), batches, source=source, teacher=teacher)
 
 
 def shares(way: Way, steps: int, clock: Callable[[], float]) -> dict[str, float]:

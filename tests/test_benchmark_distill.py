@@ -47,7 +47,7 @@ def test_all_ways_learn_the_same(scene):
     batch, cached = next(found[CACHED].batches)
     [(_, live)] = ways.LiveTeacher(scene.teacher(PAIR.teacher, PAIR.size), 4).batches([batch])
     torch.testing.assert_close(cached["logits"], live["logits"], rtol=0.05, atol=0.05)  # one of the two in bfloat16
-    teacher = found[CACHED].train_step.teacher
+    teacher = found[CACHED].teacher
     computed = teacher.computed
     for _ in range(8):
         found[CACHED].step()

@@ -28,7 +28,7 @@ def test_the_table_has_kept_and_left_of_every_map(capsys, made):
     assert set(table.split("\n")[0].split()) >= NUMBERS
     lines = {tuple(line.split()[:2]) for line in table.split("\n")[1:]}
     assert lines >= {("grad-cam", "teacher"), ("grad-cam", "control"), ("mask", "student"), ("layer-cam", "teacher"),
-                     ("mask-soft", "student"), ("gradient-shap", "teacher")}
+                     ("gradient-shap", "teacher")}
     assert {line.split()[0] for line in table.split("\n")[1:] if line.strip()} >= {"centre", "random"}
     assert "The teacher and the control have no mask and are evaluated by Grad-CAM; a mask is of" in err
 

@@ -77,7 +77,7 @@ def test_one_share_is_no_study(fractions):
 
 
 def test_too_many_passes_are_refused_before_anything_is_made(store):
-    with pytest.raises(UsageError, match=r"0\.1 with equal_steps 1 makes 1500 passes of 150; a run has 1000 at most"):
+    with pytest.raises(UsageError, match=r"0\.1 with equal_steps 1 makes 1500 epochs of 150; a run has 1000 at most"):
         plan(data_efficiency({**SETTINGS, "epochs": 150}), store)
     assert not list(store)
     assert plan_specs(cell_request(data_efficiency({**SETTINGS, "epochs": 150, "equal_steps": 0.0}),

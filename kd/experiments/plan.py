@@ -257,7 +257,7 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
     the data set, where it has been inspected already. Raises UsageError."""
     from kd.models import require_cnn
 
-    weights = _plain_weights if settings["model"] == "plain" else initial_weights
+    weights = _plain_weights if settings.get("model", RunSpec.model) == "plain" else initial_weights
     frozen = settings.get("frozen_stages", 0)
     spec = RunSpec(**{**settings, "frozen_stages": 0, **weights(settings.get("pretrained", "none"))})
     if "learning_rate" not in settings:

@@ -91,7 +91,7 @@ def choose_folder(page: Page, folder: Path) -> None:
 
 def set_up(page: Page, epochs: int) -> None:
     """A distillation of seconds; the preview follows what is chosen."""
-    number(page, "Size (px)", 48)
+    number(page, "Working size (px)", 48)
     choose(page, "timm model", "test_resnet")
     slide(page, "Depth", DEPTH)
     number(page, "Epochs", epochs)
