@@ -59,9 +59,11 @@ def _placements(model: Classifier, size: int) -> tuple[Placement | None, ...]:
     """Of a network's input of this size, by a canvas on which every stage has at least two units and all paddings are
     the same: these depend on the remainders by the strides alone. A network without paddings needs a larger one."""
     period = 1 << (max(stage.reduction for stage in model.stages) - 1).bit_length()
+    own = model.mean.device  # on which some operations meet weights; there are no doubles on mps, and no values on meta
+    device = torch.device("cpu") if own.type in ("meta", "mps") else own
     for times in CANVASES:
         side = size % period + times * period
-        images = torch.full((1, 3, side, side), 0.9, dtype=torch.float64, requires_grad=True)
+        images = torch.full((1, 3, side, side), 0.9, dtype=torch.float64, device=device, requires_grad=True)
         try:
             with torch.inference_mode(False), torch.enable_grad(), _Centred():
                 stages = model.forward_stages(images)
@@ -87,7 +89,7 @@ def _placement(images: Tensor, features: Tensor, zoom: float) -> Placement | Non
 def _centre(images: Tensor, features: Tensor, row: int, column: int) -> tuple[float, float]:
     """Centroid of the paths to a unit (down, across), as shares of the canvas."""
     [gradient] = torch.autograd.grad(features[0, :, row, column].sum(), images, retain_graph=True)
-    mass = gradient[0].sum(dim=0)
+    mass = gradient[0].sum(dim=0).cpu()
     at = (torch.arange(mass.shape[0], dtype=mass.dtype) + 0.5) / mass.shape[0]
     total = mass.sum()
     return float(mass.sum(dim=1) @ at / total), float(mass.sum(dim=0) @ at / total)
@@ -105,6 +107,8 @@ class _Centred(LinearisedForward):
             return _padded(args[0], args[1] if len(args) > 1 else kwargs["pad"])
         if name in MAXIMA or name == "avg_pool2d":
             return _pooled(*args, **_without(kwargs, "count_include_pad", "divisor_override", "return_indices"))
+        if name == "addcmul":
+            return max(args, key=Tensor.numel)  # a gain and a bias per channel
         if name in _PRODUCTS and len(args) == 2 and all(isinstance(one, Tensor) for one in args):
             larger, smaller = sorted(args, key=Tensor.numel, reverse=True)
             if larger.requires_grad and smaller.numel() < larger.numel():
@@ -129,7 +133,7 @@ def _convolved(features: Tensor, weight: Tensor, bias: Tensor | None = None, str
     else:
         rows, columns = _pair(padding)
         rim = [columns, columns, rows, rows]
-    equal = torch.full(weight.shape, 1 / weight[0].numel(), dtype=features.dtype)
+    equal = torch.full(weight.shape, 1 / weight[0].numel(), dtype=features.dtype, device=features.device)
     return F.conv2d(_padded(features, rim), equal, None, stride, 0, dilation, groups)
 
 
