@@ -84,8 +84,7 @@ class ModelPanel:
 class Comparison:
     """Comparison of teacher, control (None if deleted), student and others on one image [S, S, 3], for one class.
 
-    others: up to three further students of the same data set. original: the image at its own resolution [S', S', 3],
-    for figures; None for the image itself.
+    others: up to three further students of the same data set. original: the image as figures show it, None for itself.
     """
 
     image: NDArray[np.uint8]
@@ -148,8 +147,7 @@ class Comparison:
 
     def picture(self, opacity: float = figure.OPACITY, colormap: str = figure.COLORMAP,
                 image: NDArray[np.uint8] | None = None) -> bytes:
-        """The comparison figure as PNG. image: the image at another resolution [S, S, 3], to be shown; by default
-        `original`."""
+        """The comparison figure as PNG. image: the image as it is shown [S, S, 3], by default `original`."""
         return figure.draw(self.figure_spec(), opacity, colormap, self.original if image is None else image)
 
     @property
