@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def workers():
     """Two of one core each; their start takes seconds, so one cluster serves all."""
-    os.environ["RAY_worker_niceness"] = "0"  # by default 15: beside other tests they would hardly ever have a core
+    os.environ |= {"RAY_worker_niceness": "0"}  # by default 15: beside other tests they would hardly ever have a core
     folder = tempfile.mkdtemp(prefix="ray")
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
     yield
