@@ -14,6 +14,7 @@ from kd.datasets.base import (
     DataRef,
     Dataset,
     DatasetInfo,
+    FileReader,
     KnownSamples,
     Originals,
     ReadReport,
@@ -35,7 +36,7 @@ from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "Originals", "ReadReport", "Split", "available",
-           "fingerprint", "images_taken", "inspect", "is_drawn", "open_dataset", "originals", "resolve",
+           "files", "fingerprint", "images_taken", "inspect", "is_drawn", "open_dataset", "originals", "resolve",
            "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
@@ -91,6 +92,17 @@ def originals(data: Dataset, paths: Paths | None = None) -> Originals:
     except UsageError:
         return _no_originals
     return source.originals if source.originals and source.fingerprint == data.fingerprint else _no_originals
+
+
+def files(data: Dataset, paths: Paths | None = None) -> FileReader | None:
+    """A reader of the files behind an opened data set's images; None where they are no files of their own (drawn, or
+    rows of an array), and where the set has changed on disk since it was opened. Listing the files takes as long as
+    `inspect`."""
+    try:
+        source = _source(data.reference, paths or default_paths())
+    except UsageError:
+        return None
+    return source.files if source.fingerprint == data.fingerprint else None
 
 
 def _no_originals(names: Sequence[str], _most: int) -> list[NDArray[np.uint8] | None]:

@@ -150,6 +150,23 @@ no longer be read."""
 
 
 @dataclass(frozen=True)
+class SampleFiles:
+    """The files behind one image, as they are on disk: content and ending (`.png`) of the image and of its mask.
+
+    mask: None where there is none, or it cannot be read.
+    """
+
+    image: bytes
+    ending: str
+    mask: bytes | None = None
+    mask_ending: str = ""
+
+
+FileReader = Callable[[Sequence[str]], Iterator[SampleFiles | None]]
+"""A reader of the files behind images, by `Sample.name`, one after another; None for one that can no longer be read."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A data set whose files have been listed but not decoded: all that the cache needs to decode it once.
 
@@ -157,7 +174,8 @@ class Source:
     how many it will yield. has_evidence, has_groups: whether any image has a segmentation or a patient. digest: the
     fingerprint of the files as they are now, to notice a change while they are read. report: what the listing alone
     shows (split, ignored and refused files). originals: see `Originals`; None for a set that is drawn at any size.
-    side: the longer side of a typical image in pixels, read from a few files' heads.
+    side: the longer side of a typical image in pixels, read from a few files' heads. files: see `FileReader`; None for
+    a set whose images are not files of their own.
     """
 
     name: str
@@ -173,6 +191,7 @@ class Source:
     report: ReadReport = field(default_factory=ReadReport)
     originals: Originals | None = None
     side: Callable[[], int] = lambda: 0
+    files: FileReader | None = None
 
 
 def require_trainable(where: str, classes: Sequence[str], counts: Counts, skipped: Sequence[Skipped] = ()) -> None:

@@ -3,7 +3,8 @@
 A queued run is one whose lock this process holds and whose last event is `queued`; it is running once that is
 `started`. No other state is stored, so every page of every server reads the same state from the folders, and the runs
 of a server that died are *interrupted*. A second lock, one per machine, keeps two servers from training at the same
-time. Tasks (`kd.jobs.tasks`: long computations on a finished run) are in the same queue under the same rules.
+time. Tasks (`kd.jobs.tasks`: long computations on a finished run or a data set) are in the same queue under the same
+rules.
 """
 
 import atexit
@@ -35,7 +36,7 @@ PATIENCE = 0.5  # seconds between two attempts to take the machine's lock
 FAREWELL = 20.0  # seconds that a stopping server waits for the worker to finish its batch
 
 Work = Run | Task
-"""Item of the queue: a run to train, or a computation on a finished one."""
+"""Item of the queue: a run to train, or a computation on a finished one or on a data set."""
 
 
 def machine_lock() -> FileLock:
@@ -98,15 +99,20 @@ def _carry_out(work: Work, store: Store, should_stop: Callable[[], bool]) -> Non
 
 def _in_words(error: Exception, work: Work | None = None) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-    lighten, again, place = "Take a smaller batch, image size or model", "resume", "events.jsonl"
+    lighten, again, place = "Take a smaller batch, image size or model", "resume", "the run's events.jsonl"
     if isinstance(work, Task):
-        again, place = "start it again", f"tasks/{work.path.name}"
+        again, place = "start it again", _state_file(work)
         lighten = f"Close what else runs here, then {again}"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"The machine ran out of memory ({text}). {lighten}."
     if isinstance(error, OSError) and error.errno == 28:
         return f"The disk is full ({text}). Delete runs or data caches, then {again}."
-    return f"Internal error ({text}). The traceback is in the run's {place}."
+    return f"Internal error ({text}). The traceback is in {place}."
+
+
+def _state_file(task: Task) -> str:
+    """Where a task's state is recorded, in words."""
+    return f"the run's tasks/{task.path.name}" if isinstance(task.owner, Run) else str(task.path)
 
 
 class Queue:
@@ -146,13 +152,13 @@ class Queue:
         before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
         return self.submit([*before, run])
 
-    def submit_task(self, run: Run, task: str, args: Mapping[str, Any] | None = None) -> Task:
-        """Queue a task of a finished run, behind everything that waits, and return it.
+    def submit_task(self, owner: tasks.Owner, task: str, args: Mapping[str, Any] | None = None) -> Task:
+        """Queue a task of a finished run or a data set, behind everything that waits, and return it.
 
         args: the task's own, plain JSON values. A task that is queued or running anywhere is left as it is; one that
         ended in any way is computed again. Raises UsageError for an unknown task or a run that is not finished.
         """
-        wanted = tasks.task(run, task)
+        wanted = tasks.task(owner, task)
         with self._changed:
             lock = wanted.lock()
             if wanted.state.active or not _take(lock):

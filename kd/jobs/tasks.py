@@ -1,8 +1,8 @@
-"""Tasks: long computations on a finished run, and their states, read from files without torch.
+"""Tasks: long computations on a finished run or a data set, and their states, read from files without torch.
 
-A task is (run, name, arguments), executed by the queue's worker (`kd.jobs.queue`) or the command line. Its last
-recorded state is `tasks/<name>.json` in the run's folder; whether it is active is derived from a lock beside that file,
-as for a run.
+A task is (owner, name, arguments), executed by the queue's worker (`kd.jobs.queue`) or the command line. Its last
+recorded state is `tasks/<name>.json` in its owner's folder; whether it is active is derived from a lock beside that
+file, as for a run.
 """
 
 import json
@@ -19,14 +19,18 @@ from kd.progress import ProgressCallback, ProgressReporter
 from kd.registry import Registry
 from kd.store.files import held, write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.store.task_folder import TaskFolder
 
 ABSENT = "absent"
 _STATE_AFTER = {"queued": QUEUED, "started": RUNNING, FINISHED: FINISHED, FAILED: FAILED, CANCELLED: CANCELLED}
 
-TaskFunction = Callable[[Store, Run, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
-"""(store, run, args, progress, should_stop): stores its result with the run. It calls `should_stop` between batches and
-raises `kd.errors.Stopped` when that is True, and UsageError for what the user can correct; a partial result must not be
-stored as a complete one."""
+Owner = Run | TaskFolder
+"""What a task is about, with a folder for its state and result."""
+
+TaskFunction = Callable[[Store, Any, Mapping[str, Any], ProgressCallback, Callable[[], bool]], object]
+"""(store, owner, args, progress, should_stop): stores its result with the owner. It calls `should_stop` between batches
+and raises `kd.errors.Stopped` when that is True, and UsageError for what the user can correct; a partial result must
+not be stored as a complete one."""
 
 TASKS: Registry[TaskFunction] = Registry("task")
 
@@ -94,19 +98,19 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Task:
-    """A handle on one task of one run; holds no state, and has the interface of a Run that the queue needs."""
+    """A handle on one task of one owner; holds no state, and has the interface of a Run that the queue needs."""
 
-    run: Run
+    owner: Owner
     name: str
 
     @property
     def id(self) -> str:
         """Name of the task in messages and logs."""
-        return f"{self.name} of {self.run.id}"
+        return f"{self.name} of {self.owner.id}"
 
     @property
     def path(self) -> Path:
-        return self.run.path / "tasks" / f"{self.name}.json"
+        return self.owner.path / "tasks" / f"{self.name}.json"
 
     @property
     def state(self) -> TaskState:
@@ -124,7 +128,7 @@ class Task:
 
     def lock(self) -> FileLock:
         """A fresh, unheld lock, held while the task is queued or running (any thread may release it)."""
-        return self.run.task_lock(self.name)
+        return self.owner.task_lock(self.name)
 
     def is_locked(self) -> bool:
         """Whether some process has it queued or running now."""
@@ -135,9 +139,9 @@ class Task:
 
         Raises UsageError when the run is not finished, since its weights, and so every result, would change.
         """
-        if self.run.status != FINISHED:
-            raise UsageError(f"{self.run.id} is {self.run.status}, not finished, so nothing can be computed of it yet. "
-                             "Wait for its end, or resume it.")
+        if self.owner.status != FINISHED:
+            raise UsageError(f"{self.owner.id} is {self.owner.status}, not finished, so nothing can be computed of it "
+                             "yet. Wait for its end, or resume it.")
         self._write(TaskState(QUEUED, args=dict(args), asked=time.time()))
 
     def log(self, event: str, **values: Any) -> None:
@@ -154,7 +158,7 @@ class Task:
     def run_now(self, store: Store, should_stop: Callable[[], bool]) -> None:
         """Compute the task in this thread. The caller holds the lock and records an error."""
         self.log("started")
-        TASKS[self.name](store, self.run, self._read().args, ProgressReporter(self.write_progress), should_stop)
+        TASKS[self.name](store, self.owner, self._read().args, ProgressReporter(self.write_progress), should_stop)
         self.log(FINISHED)
 
     def request_cancel(self) -> None:
@@ -181,12 +185,12 @@ class Task:
         write_json(self.path, vars(state))
 
 
-def task(run: Run, name: str) -> Task:
-    """The handle of a run's task. Raises UsageError for an unknown name."""
+def task(owner: Owner, name: str) -> Task:
+    """The handle of a task of a run or a data set. Raises UsageError for an unknown name."""
     TASKS[name]
-    return Task(run, name)
+    return Task(owner, name)
 
 
-def status(run: Run, name: str) -> TaskState:
-    """Where a run's task stands, for pages. Raises UsageError for an unknown name."""
-    return task(run, name).state
+def status(owner: Owner, name: str) -> TaskState:
+    """Where a task stands, for pages. Raises UsageError for an unknown name."""
+    return task(owner, name).state

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.datasets import decode, splits
-from kd.datasets.base import KnownSamples, ReadReport, Sample, Skipped, Source, require_trainable
+from kd.datasets.base import KnownSamples, ReadReport, Sample, SampleFiles, Skipped, Source, require_trainable
 from kd.datasets.hashing import is_unreadable
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
@@ -65,7 +65,7 @@ def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None,
     return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
                   lambda size, known: _samples(plan, tree, masks, size, known), digest, report,
                   partial(_originals, tree, {layout.printable(item.entry.path): item.entry.name for item in plan}),
-                  partial(_side, tree, [item.entry.name for item in plan]))
+                  partial(_side, tree, [item.entry.name for item in plan]), partial(_files, plan, tree, masks))
 
 
 def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
@@ -146,6 +146,34 @@ def _original(file: str | None, read: Reader, most: int) -> NDArray[np.uint8] | 
         return None if file is None else decode.read_original(read(file), most)
     except decode.UnreadableImage:
         return None
+
+
+def _files(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None,
+           names: Sequence[str]) -> Iterator[SampleFiles | None]:
+    """See `kd.datasets.base.FileReader`."""
+    planned = {layout.printable(item.entry.path): item for item in plan}
+    inside = masks.opened() if masks is not None and masks is not tree else nullcontext(None)
+    with tree.opened() as read, inside as other:
+        for name in names:
+            item = planned.get(name)
+            image = None if item is None else _bytes(item.entry.name, read)
+            if item is None or image is None:
+                yield None
+            else:
+                mask = None if item.mask is None else _bytes(item.mask, other or read)
+                yield SampleFiles(image, _ending(item.entry.name), mask, _ending(item.mask or ""))
+
+
+def _bytes(name: str, read: Reader) -> bytes | None:
+    try:
+        found = read(name)
+        return found.read_bytes() if isinstance(found, Path) else found
+    except (decode.UnreadableImage, OSError):
+        return None
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _side(tree: Tree, files: Sequence[str]) -> int:
