@@ -110,7 +110,7 @@ def test_what_a_killed_build_left_is_not_used_and_is_removed() -> None:
     whole = cached_folders(paths)[0]
     half = whole.rename(whole.with_name(f"{whole.name}.part"))
     (half / "train.images.npy").write_bytes(b"half")
-    other = paths.cache / "other-16-v2.part"
+    other = paths.cache / "other-16-v3.part"
     other.mkdir()
     assert open_cached(source, 16, paths).train.images[:, 0, 0, 0].tolist() == [0, 3, 6]
     assert cached_folders(paths) == [whole]
@@ -118,11 +118,11 @@ def test_what_a_killed_build_left_is_not_used_and_is_removed() -> None:
 
 def test_what_another_process_builds_is_not_stale() -> None:
     paths = default_paths()
-    for name in ("dead-16-v2", "live-16-v2"):
+    for name in ("dead-16-v3", "live-16-v3"):
         (paths.cache / f"{name}.part").mkdir(parents=True)
-    with FileLock(paths.cache / "live-16-v2.lock", thread_local=False):
-        assert remove_stale_builds(paths) == ["dead-16-v2.part"]
-    assert [path.name for path in cached_folders(paths)] == ["live-16-v2.part"]
+    with FileLock(paths.cache / "live-16-v3.lock", thread_local=False):
+        assert remove_stale_builds(paths) == ["dead-16-v3.part"]
+    assert [path.name for path in cached_folders(paths)] == ["live-16-v3.part"]
 
 
 def build_and_die(root: str, folder: str) -> None:

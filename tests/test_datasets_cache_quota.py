@@ -114,7 +114,7 @@ def test_the_former_content_stays_while_it_is_in_use(paths: Paths) -> None:
     open_cached(source("a", "new"), SIZE, paths)
     assert len(cached_sets(paths)) == 2
     del held
-    assert remove_stale_builds(paths) == ["old-16-v2"]
+    assert remove_stale_builds(paths) == ["old-16-v3"]
 
 
 def test_sets_of_another_format_are_removed_and_built_again(paths: Paths) -> None:
@@ -124,7 +124,7 @@ def test_sets_of_another_format_are_removed_and_built_again(paths: Paths) -> Non
     (paths.cache / "digests").mkdir()
     (paths.cache / "digests" / "x.json").write_text("{}")
     open_cached(source("a"), SIZE, paths)
-    assert sorted(path.name for path in paths.cache.iterdir() if path.is_dir()) == ["aaaa-16-v2", "digests"]
+    assert sorted(path.name for path in paths.cache.iterdir() if path.is_dir()) == ["aaaa-16-v3", "digests"]
     assert (paths.cache / "digests" / "x.json").exists()
 
 

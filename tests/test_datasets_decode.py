@@ -1,5 +1,6 @@
 """Any image to uint8 RGB in a square."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -11,6 +12,7 @@ from PIL import Image
 from waiting import PATIENCE
 
 from kd.datasets import decode
+from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 
 
@@ -175,7 +177,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_image() -> None:
 
 
 def test_small_images_are_said_to_be_enlarged() -> None:
-    assert decode.read(encode(Image.new("L", (28, 28))), 96).traits == {decode.ENLARGED}
+    assert decode.read(encode(Image.new("L", (28, 28), 99)), 96).traits == {decode.ENLARGED}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"])
@@ -194,7 +196,7 @@ def test_what_is_no_image_is_said(data: bytes, words: str) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_PIXELS", 100)
+    monkeypatch.setattr(decode, "LIMITS", replace(LIMITS, pixels=100))
     with pytest.raises(decode.UnreadableImage, match="11x10"):
         decode.read(encode(Image.new("L", (11, 10))), 32)
 

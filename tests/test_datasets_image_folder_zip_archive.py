@@ -2,6 +2,7 @@
 
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from made_sets import make_folder, make_image, make_mask, make_zip
 from kd.datasets import open_dataset
 from kd.datasets.image_folder import zip_archive
 from kd.datasets.image_folder.zip_archive import archive_digest, scan
+from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 from kd.paths import default_paths
 
@@ -95,7 +97,7 @@ def test_backslashes_are_folders(tmp_path: Path) -> None:
 def test_an_entry_too_large_is_skipped_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_set(tmp_path)
     add(path, "train/a/big.bmp", b"\0" * 5000)
-    monkeypatch.setattr(zip_archive, "MAX_FILE", 4000)
+    monkeypatch.setattr(zip_archive, "LIMITS", replace(LIMITS, file=4000))
     data = open_dataset(str(path), 32)
     assert [name for name, _ in data.report.skipped] == ["train/a/big.bmp"]
     assert "unpacks to" in data.report.skipped[0][1]
@@ -106,14 +108,14 @@ def test_a_bomb_is_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for number in range(10):
             file.writestr(f"train/a/{number}.bmp", b"\0" * 10**6)
-    monkeypatch.setattr(zip_archive, "FREE_BYTES", 10**6)
+    monkeypatch.setattr(zip_archive, "LIMITS", replace(LIMITS, free=10**6))
     with pytest.raises(UsageError, match="zip bombs"):
         open_dataset(str(path), 32)
 
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_set(tmp_path)
-    monkeypatch.setattr(zip_archive, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(zip_archive, "LIMITS", replace(LIMITS, entries=10))
     with pytest.raises(UsageError, match="entries"):
         scan(path)
 

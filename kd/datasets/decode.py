@@ -6,22 +6,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from kd.datasets.deep_images import DeepImage, NotReadable, read_deep
+from kd.datasets.limits import LIMITS
+from kd.datasets.mask_labels import drawn_part
 from kd.errors import UsageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
-                        ".pgm", ".pbm", ".pnm"})
-MAX_PIXELS = 80_000_000  # 240 MB as RGB; an image beyond this is a bomb or needs tiling first
-AT_ONCE = 2 * MAX_PIXELS  # pixels in memory at their full size, whatever the number of threads
+                        ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"})
+AT_ONCE = 2 * LIMITS.pixels  # pixels in memory at their full size, whatever the number of threads
 # Only formats that Pillow decodes itself: no Ghostscript, no network, no plug-ins found by chance.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 Image.init()  # Pillow registers WEBP late, and asking for a format that is not registered is a KeyError
+_FORMATS = tuple(kind for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+                 if kind in Image.OPEN)
 
 FITTED, SCALED, ROTATED, FRAMES, ALPHA, ENLARGED = "fitted", "scaled", "rotated", "frames", "alpha", "enlarged"
+BINARY, CHANNELS, DARK = "binary", "channels", "dark"
+_DARK = 16  # of 255: 12 bits in 16 look like that; such an image shows nothing
 TRAITS = {
     FITTED: "not square: fitted into the square with black bars, not stretched",
     SCALED: "deeper than 8 bits: each scaled so that its own darkest value is black and its brightest white",
@@ -29,6 +35,9 @@ TRAITS = {
     FRAMES: "of several frames or pages: the first is used",
     ALPHA: "partly transparent: laid over black",
     ENLARGED: "smaller than the working size: enlarged, which adds no detail",
+    BINARY: "of the values 0 and 1 only: shown as black and white",
+    CHANNELS: "of several channels that are neither grey nor colour: the first is used",
+    DARK: "nearly black: no value above a sixteenth of white",
 }
 _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
             5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -86,9 +95,16 @@ def read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
 
 def fit_array(values: NDArray[np.generic], size: int) -> FittedImage:
     """A grey [H, W] or RGB [H, W, 3] array of any number type as a fitted image. Raises UnreadableImage."""
-    grey, scaled = to_bytes(values)
-    image = Image.fromarray(grey).convert("RGB")
-    return _fit(image, size, image.size, {SCALED} if scaled else set())
+    traits: set[str] = set()
+    image = _shown(values, traits)
+    return _fit(image, size, image.size, traits)
+
+
+def _shown(values: NDArray[np.generic], traits: set[str]) -> Image.Image:
+    """Numbers as an RGB image; the channels of a colour are scaled together, so that its hue stays."""
+    found, scaled = to_bytes(values)
+    traits.update({SCALED} if scaled else ())
+    return Image.fromarray(found).convert("RGB")
 
 
 def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
@@ -109,7 +125,7 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
     numbers = np.where(finite, numbers, low)
     if low >= 0 and high <= 1 and values.dtype.kind == "f":
         return np.rint(numbers * 255).astype(np.uint8), False
-    if low >= 0 and high <= 255:
+    if low >= 0 and high <= 255 and values.dtype != np.int8:
         return np.rint(numbers).astype(np.uint8), False
     return np.rint((numbers - low) / max(high - low, 1e-300) * 255).astype(np.uint8), True
 
@@ -147,7 +163,9 @@ def _reasons() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise UnreadableImage("it is not an image, or of a kind that is not read here") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"it has more than {MAX_PIXELS // 10**6} million pixels") from error
+        raise UnreadableImage(f"it has more than {LIMITS.pixels // 10**6} million pixels") from error
+    except NotReadable as error:
+        raise UnreadableImage(str(error)) from error
     except MemoryError as error:
         raise UnreadableImage("it needs more memory than there is") from error
     # Broken bytes make decoders raise anything at all: struct.error, KeyError, SyntaxError, EOFError and more.
@@ -159,6 +177,10 @@ def _reasons() -> Iterator[None]:
 
 def _read(source: bytes | Path, size: int) -> FittedImage:
     traits: set[str] = set()
+    if deep := _deep(source):
+        traits.update(trait for trait, seen in ((FRAMES, deep.frames), (ALPHA, deep.alpha), (CHANNELS, deep.channels))
+                      if seen)
+        return _upright(_shown(deep.values, traits), deep.turn, size, deep.values.shape[1::-1], traits)
     with _open(source) as image, _budget.take(image.width * image.height):
         full = image.size
         if image.format != "MPO" and getattr(image, "is_animated", False):
@@ -169,18 +191,31 @@ def _read(source: bytes | Path, size: int) -> FittedImage:
         image.load()
         turn = _orientation(image)
         shape = full if drafted else image.size
-        upright = _to_rgb(image, traits)
+        shown = _to_rgb(image, traits)
+    return _upright(shown, turn, size, shape, traits)
+
+
+def _deep(source: bytes | Path) -> DeepImage | None:
+    """The values of an image that Pillow does not read as they are meant; None for any other."""
+    _require_content(source)
+    return read_deep(source)
+
+
+def _upright(image: Image.Image, turn: int, size: int, shape: tuple[int, int], traits: set[str]) -> FittedImage:
     if turn in _UPRIGHT:
-        upright = upright.transpose(_UPRIGHT[turn])
+        image = image.transpose(_UPRIGHT[turn])
         traits.add(ROTATED)
-    return _fit(upright, size, shape[::-1] if turn >= 5 else shape, traits)
+    return _fit(image, size, shape[::-1] if turn >= 5 else shape, traits)
 
 
 def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
-    with _open(source) as image, _budget.take(image.width * image.height):
-        image.load()
-        inside = _inside(image)
-        turn = _orientation(image)
+    if deep := _deep(source):
+        inside, turn = drawn_part(deep.values), deep.turn
+    else:
+        with _open(source) as image, _budget.take(image.width * image.height):
+            image.load()
+            inside = _inside(image)
+            turn = _orientation(image)
     drawn = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
     drawn = drawn.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else drawn
     (width, height), (across, down) = drawn.size, fitted.shape
@@ -194,25 +229,26 @@ def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
 
 
 def _inside(image: Image.Image) -> NDArray[np.bool_]:
-    """Where a mask is drawn: brighter than half its brightest value; any colour of a palette."""
+    """Where a mask is drawn; any colour of a palette but black."""
     if image.mode in ("P", "1"):
         return np.asarray(image.convert("RGB")).max(axis=2) > 0
-    if _is_deep(image):
-        values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    else:
-        values = np.asarray(_to_rgb(image, set())).max(axis=2).astype(np.float64)
+    values = np.asarray(image) if _is_deep(image) else np.asarray(_to_rgb(image, set()))
     # JPEG blurs black into small numbers, so its masks cannot be counted in shares of their own maximum.
-    return values > (127 if image.format == "JPEG" else max(values.max() / 2, 0))
+    return values.max(axis=2) > 127 if image.format == "JPEG" else drawn_part(values)
 
 
 def _open(source: bytes | Path) -> Image.Image:
+    _require_content(source)
+    image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    if image.width * image.height > LIMITS.pixels:
+        image.close()
+        raise UnreadableImage(f"it has {image.width}x{image.height} pixels, more than {LIMITS.pixels // 10**6} million")
+    return image
+
+
+def _require_content(source: bytes | Path) -> None:
     if (source.stat().st_size if isinstance(source, Path) else len(source)) == 0:
         raise UnreadableImage("the file is empty")
-    image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise UnreadableImage(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS // 10**6} million")
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -230,9 +266,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image, traits: set[str]) -> Image.Image:
     if _is_deep(image):
-        grey, scaled = to_bytes(np.asarray(image))
-        traits.update({SCALED} if scaled else ())
-        return Image.fromarray(grey).convert("RGB")
+        return _shown(np.asarray(image), traits)
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -243,6 +277,7 @@ def _to_rgb(image: Image.Image, traits: set[str]) -> Image.Image:
 
 def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]) -> FittedImage:
     """Resize so that the longer side fills the square. `shape` is the original's, before any reduced decoding."""
+    image = _black_and_white(image, traits)
     scale = size / max(shape)
     width, height = (max(1, round(side * scale)) for side in shape)
     left, top = (size - width) // 2, (size - height) // 2
@@ -252,4 +287,20 @@ def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]
         traits.add(FITTED)
     if scale > 1:
         traits.add(ENLARGED)
+    if _extremes(canvas)[1] <= _DARK:
+        traits.add(DARK)
     return FittedImage(np.array(canvas), (left, top, width, height), shape, frozenset(traits))
+
+
+def _black_and_white(image: Image.Image, traits: set[str]) -> Image.Image:
+    """An image of 0 and 1 only, as masks are saved, with 1 as white; any other as it is."""
+    if _extremes(image) != (0, 1):
+        return image
+    traits.add(BINARY)
+    return image.point(lambda value: 255 * value)
+
+
+def _extremes(image: Image.Image) -> tuple[int, int]:
+    """The lowest and the highest value of an RGB image."""
+    bands: Any = image.getextrema()
+    return min(low for low, _ in bands), max(high for _, high in bands)

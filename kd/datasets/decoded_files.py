@@ -21,15 +21,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from kd.datasets.base import Sample, Skipped, Split
-from kd.datasets.decode import TRAITS
+from kd.datasets.decode import DARK, TRAITS
 
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is mapped cannot be deleted anyway
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 1  # of the pixels: raise it when the same file is decoded to others
-FORMAT = 2  # of the folder: raise it when its files are laid out otherwise, or VERSION is raised
+VERSION = 2  # of the pixels: raise it when the same file is decoded to others
+FORMAT = 3  # of the folder: raise it when its files are laid out otherwise, or VERSION is raised
 PARTS = ("train", "val", "test")
 MANIFEST = "manifest.json"
 
@@ -82,9 +82,13 @@ class DecodedWriter:
         """All that is not pixels, as plain values."""
         counts = Counter(trait for part in self.parts.values() for traits in part.traits for trait in traits)
         total = sum(len(part.names) for part in self.parts.values())
-        notes = [f"{count} of {total} images are {TRAITS[trait]}." for trait, count in sorted(counts.items())]
+        notes = [f"{count} of {total} images are {TRAITS[trait]}." for trait, count in sorted(counts.items())
+                 if trait != DARK or 2 * count <= total]
         warnings = [f"{len(self.bad_evidence)} masks could not be used (first {name}: {reason})."
                     for name, reason in self.bad_evidence[:1]]
+        if 2 * counts[DARK] > total:
+            warnings.append(f"{counts[DARK]} of {total} images are {TRAITS[DARK]}. Their files may hold another bit "
+                            "depth than they say, or masks instead of images.")
         return {"version": VERSION, "reference": reference, "fingerprint": fingerprint, "created": time.time(),
                 "has_evidence": has_evidence, "has_groups": has_groups, "notes": notes, "warnings": warnings,
                 "skipped": self.skipped, "parts": {name: asdict(part) for name, part in self.parts.items()}}

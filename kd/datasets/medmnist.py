@@ -18,6 +18,7 @@ from kd.datasets import decode, splits
 from kd.datasets.base import DatasetInfo, ReadReport, Sample, Skipped, Source, require_trainable
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder.metadata import title_of
+from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 from kd.paths import Paths
 
@@ -156,7 +157,7 @@ def _require_images(path: Path, lengths: dict[str, int]) -> None:
                                  f"not {head.shape}.")
             if head.shape[0] != length:
                 raise UsageError(f"{path.name} has {head.shape[0]} {part}_images but {length} {part}_labels.")
-            if image[0] * image[1] > decode.MAX_PIXELS:
+            if image[0] * image[1] > LIMITS.pixels:
                 raise UsageError(f"{path.name}: its images of {image[0]}x{image[1]} are too large.")
 
 

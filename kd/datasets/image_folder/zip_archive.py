@@ -12,13 +12,10 @@ from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
+from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 from kd.paths import Paths
 
-MAX_ENTRIES = 1_000_000
-MAX_FILE = 256 * 2**20  # bytes of one unpacked image: 80 million pixels of RGB
-# Images hardly shrink in a zip; a hundredfold over all entries together, beyond a first gigabyte, is a bomb.
-MAX_RATIO, FREE_BYTES = 100, 2**30
 _ENCRYPTED = 0x1
 
 
@@ -90,8 +87,8 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """One entry's bytes. Raises UnreadableImage."""
     if entry.flag_bits & _ENCRYPTED:
         raise UnreadableImage("it is locked by a password: zip the images again without one")
-    if entry.file_size > MAX_FILE:
-        raise UnreadableImage(f"it unpacks to {entry.file_size / 2**20:.0f} MB, more than {MAX_FILE / 2**20:.0f}")
+    if entry.file_size > LIMITS.file:
+        raise UnreadableImage(f"it unpacks to {entry.file_size / 2**20:.0f} MB, more than {LIMITS.file / 2**20:.0f}")
     try:
         # zipfile itself stops at the declared size and compares the checksum, so a header that lies is an error.
         return archive.read(entry)
@@ -112,12 +109,12 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _require_bounded(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    if len(entries) > MAX_ENTRIES:
-        raise UsageError(f"{path.name} has {len(entries)} entries, more than {MAX_ENTRIES}: "
+    if len(entries) > LIMITS.entries:
+        raise UsageError(f"{path.name} has {len(entries)} entries, more than {LIMITS.entries}: "
                          "unpack it and give the folder.")
     unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > FREE_BYTES + MAX_RATIO * path.stat().st_size:
-        raise UsageError(f"{path.name} would unpack to {unpacked / 2**30:.0f} GB, over {MAX_RATIO} times its size: "
+    if unpacked > LIMITS.free + LIMITS.ratio * path.stat().st_size:
+        raise UsageError(f"{path.name} would unpack to {unpacked / 2**30:.0f} GB, over {LIMITS.ratio} times its size: "
                          "so do zip bombs. If you trust it, unpack it yourself and give the folder.")
 
 
