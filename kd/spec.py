@@ -18,6 +18,7 @@ from kd.errors import UsageError, unknown
 from kd.renamings import FORMAT, current_spec
 
 SMALLEST = 28  # pixels a side of an image
+OF_RUN = "run:"  # before the id of a run whose weights a model starts from
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
@@ -68,7 +69,7 @@ class RunSpec:
                                   "of its decisions when only a part of the image is shown.", low=0.0, high=1.0,
                                   later=True)
     pretrained: str = setting("none", "Starting weights: none (random), hub (timm's, needs a network), or a local "
-                              ".safetensors or .pth file.")
+                              ".safetensors or .pth file; run:ID for those of another run.")
     pretrained_fingerprint: str = setting("", "Digest of the weights file, filled in when the run is planned.")
     normalisation: str = setting("model", "Input scaling the weights expect: model (what timm states), imagenet "
                                  "(mean .485 .456 .406), half (mean = std = .5).",
@@ -143,6 +144,16 @@ class RunSpec:
     def at(self, size: int) -> Self:
         """The same model for images of another working size; it enlarges none."""
         return replace(self, image_size=size, input_size=self.input_size if self.input_size < size else 0)
+
+    @property
+    def weights_run(self) -> str:
+        """Id of the run whose weights the model starts from; empty for weights from elsewhere."""
+        return self.pretrained.removeprefix(OF_RUN) if self.pretrained.startswith(OF_RUN) else ""
+
+    @property
+    def needed_runs(self) -> tuple[str, ...]:
+        """Ids of the runs that must have finished before this one can be trained."""
+        return tuple(filter(None, dict.fromkeys((self.teacher, self.weights_run))))
 
     @property
     def learns_outlines(self) -> bool:

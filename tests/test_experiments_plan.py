@@ -1,6 +1,7 @@
 from dataclasses import fields, replace
 
 import pytest
+import torch
 from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
@@ -136,7 +137,7 @@ def test_a_teacher_of_other_data_or_size_is_refused(store):
     ({"method_args": {"alpha": 2}}, "alpha must be between"),
     ({"depth": 13}, "depth must be between 1 and 12"),
     ({"teacher_weights": "/no/such.pth"}, "/no/such.pth"),
-    ({"student": "truncated", "student_weights": "teacher"}, "needs a trained teacher"),
+    ({"student": "timm:test_resnet", "student_weights": "run:nothing"}, "the store .* is empty"),
 ])
 def test_what_cannot_be_is_refused_before_anything_is_made(store, change, words):
     with pytest.raises(UsageError, match=words):
@@ -144,10 +145,27 @@ def test_what_cannot_be_is_refused_before_anything_is_made(store, change, words)
     assert list(store) == []
 
 
-def test_truncated_student_from_its_trained_teacher(store):
-    first = distilled(store)
-    trio = distilled(store, teacher=first.teacher.id, student="truncated", student_weights="teacher", depth=2)
-    assert trio.student.summary["parameters"] < first.teacher.summary["parameters"]
+def test_truncated_student_starts_from_its_teacher(store):
+    truncated = {"student": "truncated", "student_weights": "teacher", "depth": 2}
+    trio = plan_first_seed(request(**truncated), store)
+    assert trio.control.spec.weights_run == trio.teacher.id
+    with pytest.raises(UsageError, match="starts from the weights of .*, which is planned"):
+        store.with_weights_file(trio.control.spec)
+    with pytest.raises(UsageError, match=f"{trio.control.id} will start from the weights of {trio.teacher.id}"):
+        delete_student_then(store, trio)
+    trio = distilled(store, **truncated)
+    assert trio.student.summary["parameters"] < trio.teacher.summary["parameters"]
+    start = build(store.with_weights_file(trio.control.spec), classes=3).state_dict()
+    trained = weights.read(trio.teacher.weights)
+    kept = [name for name in start if name.startswith("net.") and not name.endswith("num_batches_tracked")]
+    assert kept and all(torch.equal(start[name], trained[name]) for name in kept)
+    again = plan_first_seed(request(teacher=trio.teacher.id, **truncated), store)
+    assert again.runs == trio.runs
+
+
+def delete_student_then(store, trio):
+    store.delete(trio.student.id)
+    store.delete(trio.teacher.id)
 
 
 def test_timm_student(store):

@@ -8,7 +8,7 @@ from typing import Any
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
-from kd.spec import RunSpec, check, require_downsampling, setting
+from kd.spec import OF_RUN, RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
@@ -116,10 +116,15 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
         control,
         method=request.method,
         method_args=complete(request.method, request.method_args),
-        teacher=known.id if (known := store.find(teacher)) else teacher.id,
+        teacher=run_id(teacher, store),
         **{name: getattr(request, name) for name in MASK_NET_FIELDS if METHODS[request.method].needs_mask_net},
     )
     return teacher, control, student
+
+
+def run_id(spec: RunSpec, store: Store) -> str:
+    """Id of the run that has this spec, or will have."""
+    return known.id if (known := store.find(spec)) else spec.id
 
 
 def method_warning(request: DistillSpec, data: DataRef) -> str:
@@ -161,7 +166,7 @@ def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
     if (run := store.get(request.teacher)) is not None:
         return _reused(run, request, data)
     require_cnn(request.teacher)
-    weights = initial_weights(request.teacher_weights)
+    weights = initial_weights(request.teacher_weights, store)
     own = {"epochs": request.teacher_epochs or request.epochs,
            "batch_size": request.teacher_batch_size or request.batch_size,
            "views": request.views if request.teacher_views < 0 else request.teacher_views}
@@ -224,32 +229,22 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
               "input_size": request.student_size, "learning_rate": student_rate(request)}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width,
-                       **_plain_weights(request.student_weights), **common)
+                       **_plain_weights(request.student_weights, store), **common)
     if request.student == "truncated":
-        weights = initial_weights(_teacher_weights(request, teacher, store))
+        weights = ({"pretrained": OF_RUN + run_id(teacher, store)} if request.student_weights == "teacher" else
+                   initial_weights(request.student_weights, store))
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
                        normalisation=teacher.normalisation, **common)
     name = request.student.removeprefix("timm:")
     require_cnn(name)
-    return RunSpec(model=name, **initial_weights(request.student_weights), **common)
+    return RunSpec(model=name, **initial_weights(request.student_weights, store), **common)
 
 
-def _plain_weights(source: str) -> dict[str, Any]:
+def _plain_weights(source: str, store: Store) -> dict[str, Any]:
     if source in ("hub", "teacher"):
         raise UsageError(f"A plain network cannot start from {source!r}: there are no such weights of it. Start from "
                          "none, or from the weights file of a run of the same plain network.")
-    return initial_weights(source)
-
-
-def _teacher_weights(request: DistillSpec, teacher: RunSpec, store: Store) -> str:
-    """`teacher` as a student's starting weights means the trained teacher's file, so it must have been trained."""
-    if request.student_weights != "teacher":
-        return request.student_weights
-    run = store.find(teacher)
-    if run is None or run.status != FINISHED:
-        raise UsageError("Starting from the teacher's weights needs a trained teacher. Train it first "
-                         "(python -m kd train), then name its run as the teacher.")
-    return str(run.weights)
+    return initial_weights(source, store)
 
 
 def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | None = None) -> RunSpec:
@@ -259,7 +254,7 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
 
     weights = _plain_weights if settings.get("model", RunSpec.model) == "plain" else initial_weights
     frozen = settings.get("frozen_stages", 0)
-    spec = RunSpec(**{**settings, "frozen_stages": 0, **weights(settings.get("pretrained", "none"))})
+    spec = RunSpec(**{**settings, "frozen_stages": 0, **weights(settings.get("pretrained", "none"), store)})
     if "learning_rate" not in settings:
         small = spec.model in ("plain", "truncated") and spec.pretrained == "none"
         rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
@@ -282,12 +277,15 @@ def require_possible(specs: Iterable[RunSpec], data: DataRef) -> None:
         cost.cost(spec, len(data.classes))
 
 
-def initial_weights(source: str) -> dict[str, Any]:
-    """Spec fields of initial weights: `none`, `hub`, or a file with its digest."""
+def initial_weights(source: str, store: Store) -> dict[str, Any]:
+    """Spec fields of initial weights: `none`, `hub`, `run:ID`, or a file with its digest. Raises UsageError where there
+    is no such run or file."""
     from kd.models import weights
 
     if source in ("none", "hub"):
         return {"pretrained": source}
+    if source.startswith(OF_RUN):
+        return {"pretrained": OF_RUN + store[source.removeprefix(OF_RUN)].id}
     path = Path(source).expanduser().resolve()
     weights.require_suffix(path)
     return {"pretrained": str(path), "pretrained_fingerprint": weights.fingerprint(path)}

@@ -26,7 +26,7 @@ FAREWELL = 15.0  # seconds for the runs in training to finish their batch after 
 
 def train_all(runs: Sequence[Run], store: Store, address: str | None = None, cpus: int = 1,
               report: Callable[[str], None] = lambda text: None) -> dict[str, str]:
-    """Train the unfinished ones of these runs, each after its teacher if that is among them; returns run id → status.
+    """Train the unfinished ones of these runs, each after those it needs among them; returns run id → status.
 
     address: of a Ray cluster, as `ray start` prints it; empty for one of this machine's cores, started and ended here.
     cpus: cores, and threads, of each run. report: called with a line of text when a run has ended. A run that fails
@@ -63,16 +63,17 @@ class _Schedule:
         return self.ended
 
     def _begin(self) -> bool:
-        """Start all runs whose teacher has ended; returns whether there were any."""
-        needed = {run.id for run in (*self.waiting, *self.training.values())}
-        free = [run for run in self.waiting if run.spec.teacher not in needed]
+        """Start all runs for which those they need have ended; returns whether there were any."""
+        unfinished = {run.id for run in (*self.waiting, *self.training.values())}
+        free = [run for run in self.waiting if unfinished.isdisjoint(run.spec.needed_runs)]
         self.waiting = [run for run in self.waiting if run not in free]
         for run in free:
-            if self.ended.get(run.spec.teacher, FINISHED) == FINISHED:
+            lost = [name for name in run.spec.needed_runs if self.ended.get(name, FINISHED) != FINISHED]
+            if not lost:
                 self.training[self._hand_out(run)] = run
             else:
                 self.ended[run.id] = run.status
-                self.report(f"{run.id}: left out, for its teacher {run.spec.teacher} did not finish")
+                self.report(f"{run.id}: left out, for its teacher {lost[0]} did not finish")
         return bool(free)
 
     def _hand_out(self, run: Run) -> Any:

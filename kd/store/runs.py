@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,17 @@ class Store:
     def __contains__(self, run_id: str) -> bool:
         return self.get(run_id) is not None
 
+    def with_weights_file(self, spec: RunSpec) -> RunSpec:
+        """The spec with the weights file of the run that its model starts from, where it starts from a run's. Raises
+        UsageError unless that run has finished."""
+        if not spec.weights_run:
+            return spec
+        run = self[spec.weights_run]
+        if run.status != FINISHED:
+            raise UsageError(f"The model starts from the weights of {run.id}, which is {run.status}. Train that to its "
+                             "end first.")
+        return replace(spec, pretrained=str(run.weights))
+
     def delete(self, run_id: str) -> None:
         """Remove a run's folder. Raises UsageError while it or a task of it is queued or running, or when other runs
         need it."""
@@ -262,6 +273,10 @@ class Store:
         students = [other.id for other in self if other.spec.teacher == run.id]
         if students:
             raise UsageError(f"{run.id} is the teacher of {', '.join(students)}: delete those first.")
+        starting = [other.id for other in self if other.spec.weights_run == run.id and other.status != FINISHED]
+        if starting:
+            raise UsageError(f"{', '.join(starting)} will start from the weights of {run.id}: train or delete those "
+                             "first.")
         # Renamed first, so that a kill in the middle never leaves a run that looks complete and is not.
         removed = run.path.with_name(f".deleted-{run.id}-{time.time_ns()}")
         os.replace(run.path, removed)

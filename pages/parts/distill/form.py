@@ -184,18 +184,13 @@ def _student(values: dict[str, Any]) -> dict[str, Any]:
     with right:
         if kind == "plain":
             return {**found, "width": number("width")}
-        own = ("teacher",) if kind == "truncated" and finished(values["teacher"]) else ()
+        own = ("teacher",) if kind == "truncated" else ()
         return {**found, "student_weights": fields.weights("student_weights", own)}
 
 
 def student_size(values: Mapping[str, Any]) -> int | None:
     """The side to which students downsample their images."""
     return optional("student_size", "auto" if values["image_size"] is None else "working size")
-
-
-def finished(teacher: str) -> bool:
-    """Whether the teacher is a run, whose weights a student can start from."""
-    return teacher in store()
 
 
 def stages(teacher: str) -> int | None:

@@ -74,7 +74,7 @@ def student(values: dict[str, Any], place: str = "sweep", one: bool = False
         if kind == "plain":
             axes["width"] = several("width", WIDTHS, (DistillSpec().width,), place=f"{place}_width")
         else:
-            own = ("teacher",) if kind == "truncated" and distill_form.finished(values["teacher"]) else ()
+            own = ("teacher",) if kind == "truncated" else ()
             fixed["student_weights"] = fields.weights("student_weights", own)
     return fixed, axes
 
