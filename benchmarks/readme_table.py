@@ -11,13 +11,14 @@ from typing import Any
 
 import kd
 from kd.experiments import demo
+from kd.experiments.differences import between, signed
 from kd.experiments.plan import DistillSpec
-from kd.experiments.results import between, signed
 from kd.inspection.compare import Comparison, ModelPanel, compare
 from kd.inspection.explain import protocol_line
 from kd.timing import Timing
 
-HEADER = ("", "model", "accuracy, %", "student − this, points", "parameters", "FLOPs", "Grad-CAM", "all stage maps")
+HEADER = ("", "model", "accuracy, %", "student − this, points", "NLL, nats", "ECE, %", "parameters", "FLOPs",
+          "Grad-CAM", "all stage maps")
 SEEDS, REPEATS = 3, 51
 
 
@@ -48,8 +49,9 @@ def table(run: kd.Experiment, comparison: Comparison) -> str:
     for panel in comparison.panels:
         row, gap = scores.loc[panel.role], beside.get(panel.role)
         lines.append((f"**{panel.role}**", str(row["model"]), _level(row),
-                      f"{signed(gap.points)} ({between(gap)})" if gap else "", f"{row['parameters']:,}",
-                      f"{row['flops'] / 1e6:.1f} M", *_times(panel)))
+                      f"{signed(gap.value)} ({between(gap)})" if gap else "", f"{row['nll']:.3f}",
+                      f"{100 * row['ece']:.1f}", f"{row['parameters']:,}", f"{row['flops'] / 1e6:.1f} M",
+                      *_times(panel)))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -15,9 +15,10 @@ from statistics import mean
 from typing import Any
 from unittest import mock
 
+from kd.experiments.differences import accuracy_ci
 from kd.experiments.plan import plan_single_run
 from kd.experiments.presets import PRESETS
-from kd.experiments.results import accuracy_ci, test_predictions
+from kd.experiments.results import test_predictions
 from kd.jobs.queue import train_now
 from kd.models import heads
 from kd.paths import Paths, default_paths

@@ -21,6 +21,10 @@ COLUMNS = {
     "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
     "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
                                               help="Mean of the classes' F1 scores on the test images."),
+    "NLL": st.column_config.NumberColumn("NLL", format="%.3f", help="Cross-entropy of the test images with their "
+                                         "labels, in nats; lower is better."),
+    "ECE": st.column_config.NumberColumn("ECE", format="%.3f", help="Expected calibration error on the test images, "
+                                         "0 to 1; lower is better."),
     # In millions, because "compact" writes a British reader's million as m.
     "Parameters": st.column_config.NumberColumn("Parameters (M)", format="%.3f"),
     "FLOPs": st.column_config.NumberColumn("FLOPs (M)", format="%.2f", help="For one image at the working size."),
@@ -150,10 +154,12 @@ def as_frame(entries: list[Entry]) -> pd.DataFrame:
 
 def _row(entry: Entry) -> dict[str, object]:
     spec, summary, run = entry.spec, entry.summary, entry.run
+    tested = run.evaluation or {} if summary else {}
     now = f" {run_progress.share(run) * 100:.0f} %" if entry.status == RUNNING else ""
     return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": run_list.data_name(spec),
             "Model": spec.model_label, "Method": spec.method, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
+            "NLL": tested.get("loss"), "ECE": tested.get("ece"),
             "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
             "Bytes": run.size(), "Created": entry.created, "Run": run.id}
 

@@ -76,6 +76,10 @@ def test_results_are_a_table_of_the_three(run):
     assert table.loc[["teacher", "control"], "minus_control"].isna().all()
     for name, low, high in ((name, f"{name}_low", f"{name}_high") for name in ("accuracy", "minus_control")):
         assert table.loc["student", low] <= table.loc["student", name] <= table.loc["student", high]
+    for name, key in (("nll", "loss"), ("ece", "ece")):
+        own, others = ([pair[number].evaluation[key] for pair in run.series.pairs] for number in (1, 0))
+        assert table.loc["student", name] == pytest.approx(np.mean(own))
+        assert table.loc["student", f"{name}_minus_control"] == pytest.approx(np.mean(own) - np.mean(others))
     assert table.loc["student", "flops"] == run.student.summary["flops"] < table.loc["teacher", "flops"]
     assert table.loc["student", "parameters"] == run.student.summary["parameters"]
 

@@ -200,11 +200,20 @@ def test_distill_over_seeds(capsys, tmp_path):
     bought = summary["student_minus_control"]
     assert bought["low"] <= bought["points"] <= bought["high"]
     assert bought["verdict"] in ("better", "worse", "not significantly different")
+    losses = [one["student"]["nll"] for one in result["seeds"]]
+    assert summary["student"]["nll"]["values"] == pytest.approx(losses)
+    assert summary["student_minus_control_nll"]["by_seed"] == pytest.approx(
+        [one["student"]["nll"] - one["control"]["nll"] for one in result["seeds"]])
+    assert summary["student_minus_control_ece"]["by_seed"] == pytest.approx(
+        [100 * (one["student"]["ece"] - one["control"]["ece"]) for one in result["seeds"]])
+    shown = run(capsys, "show", result["student"]["run"], "--root", str(tmp_path / "store"), "--json")[1]
+    assert shown["distillation"] == summary
 
     code, table, err = run(capsys, *words)
     assert [line.split()[0] for line in table.splitlines()] == ["seed", "0", "1", "all"]
     assert "±" in table
     assert summary["sentence"] in err
+    assert re.search(r"NLL, nats .* [+−]\d\.\d{3} \(", err)
 
 
 def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):

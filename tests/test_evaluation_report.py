@@ -38,13 +38,15 @@ def test_scores_of_six_wrong_in_120_with_their_chance(scored):
     assert f1.low < f1.value < f1.high
     assert f1.chance == pytest.approx(0.1)  # one class of four at F1 = 0.4
     assert value(scored[0], "AUROC").chance == 0.5
+    likelihood = value(scored[0], "NLL")
+    assert likelihood.low < likelihood.value < likelihood.high < likelihood.chance == pytest.approx(np.log(4))
     assert value(scored[2], "parameters").value == 98_000
     assert [row.measure for row in scored[0].recall] == CLASSES
     assert [row.value for row in scored[0].recall] == pytest.approx([28 / 30, 28 / 30, 29 / 30, 29 / 30])
 
 
 def test_all_answers_right_is_no_proof_of_a_perfect_model():
-    accuracy, f1 = _overall("student", np.diag([30, 30]), 1.0, 0.0)[:2]
+    accuracy, f1 = _overall("student", np.diag([30, 30]), 1.0)[:2]
     assert (accuracy.value, accuracy.high) == (1.0, pytest.approx(1.0))
     assert accuracy.low == pytest.approx(0.94, abs=0.005)  # Wilson: n / (n + 1.96²)
     assert (f1.value, f1.low, f1.high) == (1.0, None, None)

@@ -99,10 +99,10 @@ def test_every_number_of_a_point(store):
     assert point.accuracy.values == pytest.approx((80 / 120, 78 / 120))
     assert point.interval.mean == pytest.approx(79 / 120)
     assert point.interval.low == pytest.approx(79 / 120 - 1.96 * (0.658 * 0.342 / 120) ** 0.5, abs=0.02)
-    assert point.vs_control.points == pytest.approx(100 * 20 / 120)
-    assert point.vs_full_control.points == pytest.approx(-100 * 16 / 120)
+    assert point.vs_control.value == pytest.approx(100 * 20 / 120)
+    assert point.vs_full_control.value == pytest.approx(-100 * 16 / 120)
     assert control.points[0].vs_control is None
-    assert control.points[-1].vs_full_control.points == 0
+    assert control.points[-1].vs_full_control.value == 0
     assert [curve.enough.fraction for curve in study.curves] == [0.5, 0.25, 0.5]
 
 

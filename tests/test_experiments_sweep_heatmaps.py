@@ -74,6 +74,6 @@ def test_cells_that_differ_in_words_only_are_a_list(store):
     assert not single(of(store, alpha=(0.4, 0.7)))
     row = cells[0][1]
     below, above = spread(row, GAIN)
-    assert row.outcome.vs_control.points - below == pytest.approx(row.outcome.vs_control.low)
-    assert row.outcome.vs_control.points + above == pytest.approx(row.outcome.vs_control.high)
+    assert row.outcome.vs_control.value - below == pytest.approx(row.outcome.vs_control.low)
+    assert row.outcome.vs_control.value + above == pytest.approx(row.outcome.vs_control.high)
     assert spread(row, ACCURACY) == (row.arm("student").accuracy.sd,) * 2

@@ -73,6 +73,9 @@ def test_scores_stand_beside_chance(warm):
     assert accuracy.iloc[0] == "accuracy"
     assert accuracy.iloc[1].startswith("95.0")
     assert accuracy["Baseline"].startswith("25.0")
+    likelihood = table[table.iloc[:, 0] == "NLL"].iloc[0]
+    assert likelihood["Baseline"] == "1.39\u00a0nats"  # ln 4
+    assert "Student − control: accuracy +5.0 points (" in words(at)
     assert "Not for clinical use" in words(at)
     assert len(at.get("plotly_chart")) == 6  # calibration, recall, three confusions, confused alike
 

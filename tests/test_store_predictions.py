@@ -21,7 +21,7 @@ from kd.store.runs import Run
 
 
 def given(predicted: list[int], labels: list[int]) -> Predictions:
-    return Predictions(np.array(predicted), np.array(labels), tuple(map(str, range(len(labels)))))
+    return Predictions(np.eye(3)[predicted], np.array(labels), tuple(map(str, range(len(labels)))))
 
 
 def answered(path: Path, predicted: list[int], labels: list[int], **more: list[str]) -> Run:

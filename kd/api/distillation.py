@@ -17,18 +17,10 @@ from kd.api.progress import ProgressBar
 from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
+from kd.experiments.differences import PairedDifference, SeedScores, accuracy_ci
 from kd.experiments.plan import DistillSpec, plan_runs, plan_specs, require_possible
 from kd.experiments.presets import distillation_settings
-from kd.experiments.results import (
-    ArmResult,
-    DistillationResult,
-    PairedDifference,
-    SeedScores,
-    accuracy_ci,
-    distillation_result,
-    sentence,
-    test_predictions,
-)
+from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence, test_predictions
 from kd.experiments.working_size import CHOSEN, with_sizes
 from kd.explainers import DEFAULT_STAGE, StageChoice
 from kd.inspection.compare import Comparison
@@ -89,16 +81,20 @@ class Experiment:
 
         accuracy, macro_f1: of the test images, 0..1, mean over the seeds, with `_sd`, the standard deviation over
         them (missing for one seed), and, of the accuracy, `_low` and `_high`, a 95 % bootstrap interval over test
-        images. minus_control, minus_teacher: the student's accuracy less theirs, with such intervals of the paired
-        difference. Patients are drawn whole where they are known; with fewer than five there is no interval. flops: of
-        one forward pass, a multiply-add counting 2. train_seconds: mean over the seeds.
+        images. nll: test cross-entropy in nats; ece: expected calibration error, 0..1; both are better when lower.
+        minus_control, minus_teacher: the student's accuracy less theirs, with such intervals of the paired difference;
+        nll_minus_control, ece_minus_control: likewise. Patients are drawn whole where they are known; with fewer than
+        five there is no interval. flops: of one forward pass, a multiply-add counting 2. train_seconds: mean over the
+        seeds.
         """
         outcome = self.outcome
-        bought, kept = outcome.vs_control, outcome.vs_teacher
         finished = [pair for pair in self.series.pairs if pair[1].spec.seed in outcome.seeds]
         runs = ([self.teacher], *([pair[number] for pair in finished] for number in (0, 1)))
         rows = {arm.role: _row(arm, arm_runs) for arm, arm_runs in zip(outcome.arms, runs, strict=True)}
-        rows["student"] |= _difference("minus_control", bought) | _difference("minus_teacher", kept)
+        rows["student"] |= (_difference("minus_control", outcome.vs_control)
+                            | _difference("minus_teacher", outcome.vs_teacher)
+                            | _difference("nll_minus_control", outcome.nll_vs_control)
+                            | _difference("ece_minus_control", outcome.ece_vs_control))
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table[[*(name for name in table if name not in _LAST), *_LAST]]
 
@@ -147,7 +143,8 @@ def _row(arm: ArmResult, runs: list[Run]) -> dict[str, Any]:
     level = accuracy_ci([found for run in runs if (found := test_predictions(run))])
     return {"model": arm.run.spec.model_label, "run": arm.run.id, "seeds": arm.accuracy.n,
             **_spread("accuracy", arm.accuracy), "accuracy_low": level.low, "accuracy_high": level.high,
-            **_spread("macro_f1", arm.macro_f1), "parameters": arm.parameters, "flops": arm.flops,
+            **_spread("macro_f1", arm.macro_f1), **_spread("nll", arm.nll), **_spread("ece", arm.ece),
+            "parameters": arm.parameters, "flops": arm.flops,
             "train_seconds": arm.seconds.mean}
 
 
@@ -156,9 +153,9 @@ def _spread(name: str, scores: SeedScores) -> dict[str, float | None]:
 
 
 def _difference(name: str, found: PairedDifference) -> dict[str, float | None]:
-    """In shares, as the scores beside it."""
-    values = {name: found.points, f"{name}_low": found.low, f"{name}_high": found.high}
-    return {key: None if value is None else value / 100 for key, value in values.items()}
+    """In the unit of the scores beside it: shares, or nats."""
+    values = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {key: None if value is None else value / found.measure.scale for key, value in values.items()}
 
 
 def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | Any, *,

@@ -57,6 +57,7 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
 
 def brief(run: Run) -> Result:
     """Main results of a run, as `train` and `distill` print them."""
-    summary = run.summary or {}
-    keys = ("accuracy", "macro_f1", "parameters", "flops", "seconds")
-    return {"run": run.id, "status": run.status, **{key: summary[key] for key in keys if key in summary}}
+    summary, tested = run.summary or {}, run.evaluation or {}
+    found = {**summary, **({"nll": tested["loss"], "ece": tested["ece"]} if summary and tested else {})}
+    keys = ("accuracy", "macro_f1", "nll", "ece", "parameters", "flops", "seconds")
+    return {"run": run.id, "status": run.status, **{key: found[key] for key in keys if key in found}}

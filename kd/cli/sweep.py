@@ -14,8 +14,8 @@ from kd import datasets
 from kd.cli.progress import Epochs, say
 from kd.cli.run_here import Result, compute_here, say_size, warn
 from kd.errors import UsageError
+from kd.experiments.differences import SeedScores, between
 from kd.experiments.plan import DistillSpec, method_warning
-from kd.experiments.results import SeedScores, between
 from kd.experiments.sweep import AXES, Sweep, find, planned_cells, request, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
@@ -187,7 +187,7 @@ def _line(row: Row, chosen: bool) -> Result:
         milliseconds, bought = row.milliseconds.get("student"), row.outcome.vs_control
         numbers = {"val F1": _share(student.val_macro_f1), "test accuracy": _share(student.accuracy),
                    "test F1": _share(student.macro_f1),
-                   "student − control": f"{bought.points:+.1f} ({between(bought)})".replace("-", "−"),
+                   "student − control": f"{bought.value:+.1f} ({between(bought)})".replace("-", "−"),
                    "parameters": student.parameters, "MFLOPs": f"{student.flops / 1e6:.3g}",
                    "explain ms": "" if milliseconds is None else f"{milliseconds:.2f}",
                    "train s": f"{student.seconds.mean:.1f}"}

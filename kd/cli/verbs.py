@@ -18,7 +18,7 @@ from kd.errors import UsageError
 from kd.jobs.tasks import task
 from kd.paths import Paths
 from kd.roles import ROLES
-from kd.store.groups import Replicates
+from kd.store.groups import Replicates, replicates_of
 from kd.store.quota import GB
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
@@ -102,24 +102,26 @@ def distill(args: Namespace, store: Store) -> Result:
     if caveat := planning.method_warning(request, data):
         say(caveat)
     train_here(series.runs, store)
-    first = {part: brief(getattr(series.distillations[0], part)) for part in ROLES}
-    return first if len(series.pairs) == 1 else _over_seeds(first, series, args.json)
+    return _answer(series, args.json)
 
 
-def _over_seeds(first: Result, series: Replicates, whole: bool) -> Result:
-    """The first seed's runs, every seed's and their summary; as text the scores, a row per seed."""
+def _answer(series: Replicates, whole: bool) -> Result:
+    """The first seed's runs, every seed's and their summary; as text what distilling bought, and the runs or, with
+    several seeds, a row for each."""
     from kd.experiments import results
 
     found = results.distillation_result(series)
     if found is None:
         raise UsageError(f"The test answers of {series.teacher.id} or of every student are missing. Write them anew: "
                          "python -m kd evaluate RUN.")
+    first = {part: brief(getattr(series.distillations[0], part)) for part in ROLES}
     if whole:
         seeds = [{"seed": student.spec.seed, "control": brief(control), "student": brief(student)}
                  for control, student in series.pairs]
         return {**first, "seeds": seeds, "summary": found.to_json()}
     say(results.sentence(found))
-    return {"seeds": results.rows(found)}
+    say(as_text({"scores": results.comparison(found)}))
+    return {"seeds": results.rows(found)} if len(series.pairs) > 1 else first
 
 
 def evaluate(args: Namespace, store: Store) -> Result:
@@ -239,7 +241,17 @@ def show(args: Namespace, store: Store) -> Result:
     warn(run)
     return {"run": run.id, "status": run.status, "reason": run.failure_reason, "path": str(run.path),
             "bytes": run.size(), "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
-            "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation}
+            "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation,
+            "distillation": _distillation(run, store)}
+
+
+def _distillation(run: Run, store: Store) -> Result | None:
+    """What distilling bought, over all seeds of a student's settings; None for another run, or before that is known."""
+    from kd.experiments.results import distillation_result
+
+    series = replicates_of(store, run)
+    found = distillation_result(series) if series else None
+    return found.to_json() if found else None
 
 
 def delete(args: Namespace, store: Store) -> Result:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from kd.errors import unknown
 from kd.metrics import classification
 from kd.metrics.agreement import class_agreement
-from kd.metrics.bootstrap import error_bars
+from kd.metrics.bootstrap import bootstrap_ci, error_bars
 from kd.metrics.classification import known_values
-from kd.store.predictions import BOTH_WRONG, STUDENT_WRONG, TEACHER_WRONG, Predictions, load, logits, select_cases
+from kd.store.predictions import BOTH_WRONG, STUDENT_WRONG, TEACHER_WRONG, Predictions, load, select_cases
 from kd.store.runs import Run
 
 RESAMPLES = 1000
@@ -98,19 +98,19 @@ class ModelReport:
 
 def model_report(role: str, run: Run) -> ModelReport | None:
     """Report on a run, or None before it was tested."""
-    found, raw, summary = load(run), logits(run), run.summary
-    if found is None or raw is None or summary is None:
+    found, summary = load(run), run.summary
+    if found is None or summary is None:
         return None
     classes = tuple(summary["classes"])
     table = classification.confusion(found.labels, found.predicted, len(classes))
-    probabilities = classification.softmax(raw)
+    probabilities = classification.softmax(found.logits)
     bins = classification.reliability(probabilities, found.labels)
-    rows = (*_overall(role, table, classification.auroc(probabilities, found.labels), bins.ece),
+    rows = (*_overall(role, table, classification.auroc(probabilities, found.labels)), *_calibration(role, found),
             *_cost_rows(role, summary), *_recalls(role, table, classes))
     return ModelReport(role, run, classes, found, probabilities, table, bins, rows)
 
 
-def _overall(role: str, table: Table, auroc: float, ece: float) -> list[MetricRow]:
+def _overall(role: str, table: Table, auroc: float) -> list[MetricRow]:
     number = int(table.sum())
     majority = _majority(table)
     spread = {"accuracy": wilson(int(np.trace(table)), number),
@@ -119,8 +119,18 @@ def _overall(role: str, table: Table, auroc: float, ece: float) -> list[MetricRo
                       known_values(measure(majority)), images=number)
             for name, measure in (("accuracy", classification.accuracy), ("macro-F1", classification.macro_f1))]
     return [*rows,
-            MetricRow("classification", "AUROC", role, known_values(auroc), chance=0.5, images=number, unit=NUMBER),
-            MetricRow("classification", "ECE", role, known_values(ece), images=number)]
+            MetricRow("classification", "AUROC", role, known_values(auroc), chance=0.5, images=number, unit=NUMBER)]
+
+
+def _calibration(role: str, found: Predictions) -> list[MetricRow]:
+    """Mean cross-entropy, beside that of the classes' shares, and calibration error. The latter has no interval: its
+    resamples are all too large, by more than their spread where a model is well calibrated."""
+    nll = bootstrap_ci(classification.negative_log_likelihood(found.logits, found.labels), found.groups)
+    ece = classification.reliability(classification.softmax(found.logits), found.labels).ece
+    shares = np.bincount(found.labels) / max(len(found.labels), 1)
+    chance = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    return [MetricRow("classification", "NLL", role, nll.mean, nll.low, nll.high, chance, images=nll.n, unit=NATS),
+            MetricRow("classification", "ECE", role, known_values(ece), images=len(found.labels))]
 
 
 def _cost_rows(role: str, summary: Mapping[str, Any]) -> list[MetricRow]:

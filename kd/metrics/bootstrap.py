@@ -1,12 +1,13 @@
 """Bootstrap confidence intervals, and baselines: derangements, centred and random maps. In numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+CHUNK = 100  # resamples at a time, to bound the memory
 SHARE_SPAN, GAP_SPAN = (0.0, 1.0), (-1.0, 1.0)  # ranges of shares, and of differences of two shares
 MIN_SAMPLES = 5  # images or patients: the bootstrap of fewer is far too narrow
 RANDOM_GRID = 7  # units per side of a random map, as smooth as a real map of the last stage
@@ -46,8 +47,7 @@ def bootstrap_ci(
     count = int(finite.sum())
     if not count:
         return ConfidenceInterval(None, None, None, 0)
-    units = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    units = np.unique(units[finite], return_inverse=True)[1]
+    units = np.unique(_units(groups, len(values))[finite], return_inverse=True)[1]
     sums, sizes = np.bincount(units, values[finite]), np.bincount(units)
     mean = float(values[finite].mean())
     if len(sums) < MIN_SAMPLES:
@@ -59,6 +59,42 @@ def bootstrap_ci(
     means = sums[pick].sum(axis=1) / sizes[pick].sum(axis=1)
     ends = np.quantile(means, (0.025, 0.975))
     return ConfidenceInterval(mean, float(ends[0]), float(ends[1]), count)
+
+
+def bootstrap_of_sums(
+    parts: NDArray[np.float64],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> ConfidenceInterval:
+    """A statistic of a whole set of images that is no mean over them, and its percentile bootstrap interval.
+
+    parts: what each image adds [N, F]. statistic: from their sums [..., F] to the value [...]. groups: as in
+    `bootstrap_ci`. No interval where all resamples are equal.
+    """
+    units = _units(groups, len(parts))
+    own = np.zeros((int(units.max(initial=-1)) + 1, parts.shape[1]))
+    np.add.at(own, units, parts)
+    value = float(statistic(own.sum(axis=0)))
+    if len(own) < MIN_SAMPLES:
+        return ConfidenceInterval(value, None, None, len(parts))
+    draw = np.random.default_rng(seed)
+    found = np.concatenate([statistic(_times_drawn(draw, CHUNK, len(own)) @ own) for _ in range(RESAMPLES // CHUNK)])
+    if _alike(found):
+        return ConfidenceInterval(value, None, None, len(parts))
+    ends = np.quantile(found, (0.025, 0.975))
+    return ConfidenceInterval(value, float(ends[0]), float(ends[1]), len(parts))
+
+
+def _times_drawn(draw: np.random.Generator, resamples: int, count: int) -> NDArray[np.float64]:
+    """How often each of `count` units is drawn with replacement in each resample [R, count]."""
+    pick = draw.integers(0, count, (resamples, count)) + count * np.arange(resamples)[:, None]
+    return np.bincount(pick.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+
+
+def _units(groups: Sequence[str] | None, count: int) -> NDArray[np.int64]:
+    """Number of the unit that each of `count` images is drawn with: its patient, or itself."""
+    return np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
 def _alike(values: NDArray[np.float64]) -> bool:

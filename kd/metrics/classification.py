@@ -116,6 +116,23 @@ def reliability(probabilities: NDArray[np.floating], truth: Labels, bins: int = 
                            np.bincount(place, right, bins) / counts)
 
 
+def calibration_gaps(logits: NDArray[np.floating], truth: Labels, bins: int = BINS) -> NDArray[np.float64]:
+    """Confidence minus correctness of each image, in the column of its bin of confidence [N, bins]; nan for an image
+    whose logits are not finite. The calibration error is the sum over bins of the size of their sums, over N."""
+    probabilities = softmax(logits)
+    confidence = probabilities.max(axis=1)
+    found = np.zeros((len(truth), bins))
+    place = np.clip(np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+    found[np.arange(len(truth)), place] = confidence - (probabilities.argmax(axis=1) == truth)
+    return found
+
+
+def negative_log_likelihood(logits: NDArray[np.floating], truth: Labels) -> NDArray[np.float64]:
+    """Cross-entropy of each image [N] with its label, in nats: −log of the true class's probability, 27.6 at most."""
+    chosen = softmax(logits)[np.arange(len(truth)), truth]
+    return np.asarray(-np.log(np.maximum(chosen, 1e-12)))
+
+
 def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
     """All scores of logits [N, K], for JSON (None where a score is not finite).
 
@@ -125,10 +142,9 @@ def summarise(logits: NDArray[np.floating], truth: Labels) -> dict[str, Any]:
     classes = logits.shape[1]
     table = confusion(truth, logits.argmax(axis=1).astype(np.int64), classes)
     probabilities = softmax(logits)
-    chosen = probabilities[np.arange(len(truth)), truth]
     areas, bins = auroc_per_class(probabilities, truth), reliability(probabilities, truth)
     return {"accuracy": accuracy(table), "macro_f1": macro_f1(table),
-            "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()), "auroc": known_values(mean_of_known(areas)),
+            "loss": float(negative_log_likelihood(logits, truth).mean()), "auroc": known_values(mean_of_known(areas)),
             "ece": known_values(bins.ece), "recall": [known_values(value) for value in recall_per_class(table)],
             "auroc_per_class": [known_values(value) for value in areas], "reliability": bins.to_json(),
             "confusion": table.tolist()}

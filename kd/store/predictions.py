@@ -1,6 +1,7 @@
 """Predictions of finished runs on their test split, read from `predictions.npz` without torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,17 @@ ALL, STUDENT_WRONG, TEACHER_WRONG, BOTH_WRONG, DISAGREE = CASES = (
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predicted and true class [N] of every test image, the images' names, and their patients where these are known."""
+    """Logits [N, K] and true class [N] of every test image, their names, and their patients where these are known."""
 
-    predicted: NDArray[np.int64]
+    logits: NDArray[np.floating]
     labels: NDArray[np.int64]
     names: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """Predicted class [N]."""
+        return np.asarray(self.logits.argmax(axis=1))
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -38,13 +44,7 @@ def load(run: Run) -> Predictions | None:
     if stored is None:
         return None
     groups = tuple(map(str, stored.get("groups", ()))) or None  # missing in runs of an older version
-    return Predictions(stored["logits"].argmax(axis=1), stored["labels"], tuple(map(str, stored["names"])), groups)
-
-
-def logits(run: Run) -> NDArray[np.float32] | None:
-    """The run's logits [N, K] on the test split; None as by `load`."""
-    stored = read_npz(run.path / FILE)
-    return None if stored is None else stored["logits"]
+    return Predictions(stored["logits"], stored["labels"], tuple(map(str, stored["names"])), groups)
 
 
 def select_cases(case: str, teacher: Predictions, student: Predictions) -> NDArray[np.int64]:

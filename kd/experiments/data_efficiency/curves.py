@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kd import datasets
-from kd.experiments.results import WORSE, PairedDifference, SeedScores, accuracy_ci, difference, test_predictions
+from kd.experiments.differences import WORSE, PairedDifference, SeedScores, accuracy_ci, difference
+from kd.experiments.results import test_predictions
 from kd.experiments.sweep import AXES, Sweep, describe
 from kd.experiments.sweep.results import Row, changed
 from kd.metrics.bootstrap import ConfidenceInterval, error_bars

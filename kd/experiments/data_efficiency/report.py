@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
-from kd.experiments.results import NOT_SIGNIFICANT, VERDICTS, PairedDifference, between, signed
+from kd.experiments.differences import NOT_SIGNIFICANT, VERDICTS, PairedDifference, between, signed
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row, shared, versions
 from kd.store.runs import Store
@@ -69,9 +69,9 @@ def _enough(study: LearningCurves, strong: Callable[[str], str]) -> list[str]:
 
 def _with_interval(one: PairedDifference) -> str:
     """`+6.7 points, +2.1 to +11.0, in 3 of 3 seeds`: how many point the same way is what the interval leaves out."""
-    alike = sum(value * one.points > 0 for value in one.by_seed.values)
+    alike = sum(value * one.value > 0 for value in one.by_seed.values)
     seeds = f", in {alike} of {one.by_seed.n} seeds" if one.by_seed.n > 1 else ""
-    return f"{signed(one.points)} points, {between(one)}{seeds}"
+    return f"{signed(one.value)} points, {between(one)}{seeds}"
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -110,7 +110,7 @@ def rows(study: LearningCurves) -> list[dict[str, str]]:
 
 
 def _gap(one: PairedDifference | None) -> str:
-    return f"{signed(one.points)} ({between(one)})" if one else ""
+    return f"{signed(one.value)} ({between(one)})" if one else ""
 
 
 def _level(point: Point) -> str:
@@ -144,7 +144,7 @@ def lines(study: LearningCurves) -> list[dict[str, Any]]:
 
 
 def _difference(name: str, one: PairedDifference | None) -> dict[str, Any]:
-    values = (one.points, one.low, one.high, one.by_seed.sd, one.verdict) if one else (None,) * 5
+    values = (one.value, one.low, one.high, one.by_seed.sd, one.verdict) if one else (None,) * 5
     return dict(zip((f"{name}_points", f"{name}_low", f"{name}_high", f"{name}_sd", f"{name}_verdict"), values,
                     strict=True))
 

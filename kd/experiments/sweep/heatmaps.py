@@ -58,7 +58,7 @@ def spread(row: Row, measure: str) -> tuple[float, float]:
         return 0.0, 0.0
     if measure == GAIN:
         bought = row.outcome.vs_control
-        return error_bars(bought.points, bought.low, bought.high)
+        return error_bars(bought.value, bought.low, bought.high)
     sd = (student.accuracy if measure == ACCURACY else student.val_macro_f1).sd or 0.0
     return sd, sd
 
@@ -69,7 +69,7 @@ def score(row: Row, measure: str) -> float | None:
     if student is None or row.outcome is None:
         return None
     return {ACCURACY: student.accuracy.mean, VALIDATION: student.val_macro_f1.mean,
-            GAIN: row.outcome.vs_control.points}[measure]
+            GAIN: row.outcome.vs_control.value}[measure]
 
 
 def reach(rows: Sequence[Row], measure: str) -> tuple[float, float]:

@@ -7,14 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from kd.experiments.results import (
-    ArmResult,
-    DistillationResult,
-    PairedDifference,
-    SeedScores,
-    distillation_result,
-    sentence,
-)
+from kd.experiments.differences import PairedDifference, SeedScores
+from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence
 from kd.experiments.sweep import Cell, Settings, Sweep, planned_cells
 from kd.experiments.sweep.explanation_times import Times, read
 from kd.store.files import modified
@@ -233,7 +227,7 @@ def _spread(name: str, one: SeedScores | None) -> dict[str, float | None]:
 
 
 def _difference(one: PairedDifference | None) -> dict[str, float | None]:
-    return {"student_minus_control_points": one.points if one else None, "low": one.low if one else None,
+    return {"student_minus_control_points": one.value if one else None, "low": one.low if one else None,
             "high": one.high if one else None}
 
 

@@ -8,13 +8,14 @@ import streamlit as st
 from kd.evaluation.explanation_rows import latencies, rows
 from kd.evaluation.explanation_store import COST, choices, load_all
 from kd.evaluation.report import MetricRow, ModelReport, agreement_rows, model_report, paired, shared_errors
+from kd.experiments.results import differences
 from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
 from kd.store.files import modified
 from kd.store.groups import Replicates
 from kd.store.runs import Run, Store
 from pages.parts.evaluate.charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate.tables import side_by_side
-from pages.parts.shared.result_summary import verdict
+from pages.parts.shared.result_summary import result, verdict
 from pages.parts.shared.theme import CHART
 
 Scores = dict[str, ModelReport]
@@ -47,9 +48,11 @@ def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
              for row in agreement_rows(found[TEACHER], other)]
     side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Baseline")
     st.caption(f"{found[STUDENT].images:,} test images. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap, "
-               "none where every prediction is right) that treat images of one patient as independent. Baseline: "
-               "the majority class; for AUROC, a random classifier. AUROC: macro average, one class against the rest. "
-               "ECE: expected calibration error in 15 bins of confidence, 0 is best. FLOPs: multiply-adds counted as "
+               "none where every prediction is right) that treat images of one patient as independent; of NLL "
+               "bootstrap, by patient where patients are known. Baseline: the majority class; for AUROC, a random "
+               "classifier; for NLL, the classes' shares. AUROC: macro average, one class against the rest. NLL: "
+               "cross-entropy with the labels. ECE: expected calibration error in 15 bins of confidence. Of both, 0 is "
+               "best. FLOPs: multiply-adds counted as "
                "two. "
                + ("" if latency else "Latency is measured with the cost of explanations, below."))
     _calibration(found)
@@ -69,7 +72,10 @@ def latency(runs: Store, student: Run) -> list[MetricRow]:
 def _verdict(found: Scores) -> None:
     if all(role in found for role in ROLES):
         teacher, control, student = (found[role].run for role in ROLES)
-        st.markdown(verdict(Replicates(teacher, ((control, student),))))
+        series = Replicates(teacher, ((control, student),))
+        st.markdown(verdict(series))
+        if whole := result(series):
+            st.caption(f"{differences(whole)}. In brackets: 95 % bootstrap intervals, paired by image.")
     elif CONTROL not in found:
         st.caption("There is no finished control (the same student without a teacher), so the gain "
                    "from distillation is unknown.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from kd.experiments.results import SeedScores
+from kd.experiments.differences import SeedScores
 from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
 from kd.spec import RunSpec
 from kd.store.groups import Replicates, control_of

@@ -98,8 +98,9 @@ def ask(run: Run) -> None:
 
 def scores(entry: Entry) -> None:
     """The finished run's numbers in a row."""
-    summary = entry.summary
+    summary, found = entry.summary, entry.run.evaluation or {}
     numbers = {"Accuracy": percent(summary.get("accuracy")), "Macro-F1": percent(summary.get("macro_f1")),
+               "NLL": f"{found['loss']:.3f}" if "loss" in found else "–", "ECE": percent(found.get("ece")),
                "Parameters": count(summary.get("parameters")), "FLOPs": count(summary.get("flops")),
                "Training time": duration(summary.get("seconds")), "On disk": format.size(entry.run.size())}
     if mask := summary.get("mask"):
@@ -109,11 +110,12 @@ def scores(entry: Entry) -> None:
     with st.container(horizontal=True, gap="small"):
         for label, value in numbers.items():
             st.metric(label, value, width=118)
-    tested = (entry.run.evaluation or {}).get("images")
+    tested = found.get("images")
     best = summary.get("best_epoch")
     if tested and best is not None:
         st.caption(f"Scores on {tested:,} test images, with the weights of epoch {best + 1}, the best on validation. "
-                   "FLOPs are for one image."
+                   "NLL: cross-entropy with the labels; ECE: expected calibration error; lower is better. FLOPs are "
+                   "for one image."
                    + (" All hidden: accuracy for the fill alone." if "fill_only" in (mask or {}) else ""))
 
 

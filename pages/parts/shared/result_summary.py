@@ -1,8 +1,19 @@
 """Result of a distillation over its seeds: one sentence, one table, one next step."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
-from kd.experiments.results import ArmResult, DistillationResult, SeedScores, distillation_result, sentence, signed
+from kd.experiments.differences import signed
+from kd.experiments.results import (
+    ArmResult,
+    DistillationResult,
+    comparison,
+    distillation_result,
+    sentence,
+    with_interval,
+)
+from kd.roles import TEACHER
 from kd.store.files import modified
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import Run
@@ -45,8 +56,7 @@ def result_view(series: Replicates, trio: Distillation) -> None:
         if found.left_out:
             st.caption(f"{found.left_out} of {len(series.pairs)} seeds are left out: not finished, or tested on other "
                        "images.")
-        st.table([row(arm) for arm in found.arms], border="horizontal", hide_index=True,
-                 alt="Test accuracy, macro-F1, parameters, FLOPs and training time of teacher, control and student")
+        scores(found)
         if len(series.pairs) > 1:
             _by_seed(found)
         if trio.student.summary:
@@ -61,42 +71,54 @@ def _next(trio: Distillation) -> None:
         links.evaluate(trio.student.id)
 
 
+def scores(found: DistillationResult) -> None:
+    """Draw the table of what distilling bought and what the models cost."""
+    names = {arm.role: f"{arm.role.capitalize()} · {arm.run.spec.model_label}" for arm in found.arms}
+    lines = [*comparison(found), *_costs(found)]
+    lines[0]["student − teacher"] = with_interval(found.vs_teacher)
+    keys = {"": "", **names, "student − control": "Student − control", "student − teacher": "Student − teacher"}
+    st.table([{title: unbroken(line.get(key, "")) for key, title in keys.items()} for line in lines],
+             border="horizontal", hide_index=True, alt="Test accuracy, macro-F1, NLL, calibration error, parameters, "
+             "FLOPs and training time of teacher, control and student")
+
+
+def _costs(found: DistillationResult) -> list[dict[str, str]]:
+    def line(title: str, cell: Callable[[ArmResult], str]) -> dict[str, str]:
+        return {"": title, **{arm.role: cell(arm) for arm in found.arms}}
+
+    return [line("Parameters", lambda arm: count(arm.parameters) + _ratio(arm, arm.params_ratio)),
+            line("FLOPs", lambda arm: count(arm.flops) + _ratio(arm, arm.flops_ratio)),
+            line("Training", lambda arm: duration(arm.seconds.mean) + (" each" if arm.seconds.n > 1 else ""))]
+
+
+def _ratio(arm: ArmResult, ratio: float) -> str:
+    return "" if arm.role == TEACHER else f" (÷ {ratio:.3g})"
+
+
 def protocol(found: DistillationResult) -> str:
     """The protocol of the numbers, in one caption."""
     drawn = "resampled by patient" if found.vs_control.people else "paired by image"
     over = " ±: standard deviation over seeds; the interval is of these trained models on other test images." if len(
         found.seeds) > 1 else ""
-    return (f"Test set; FLOPs of one image (multiply-adds counted as two). In brackets: 95 % bootstrap intervals of "
-            f"the differences in points, {drawn}.{over} Not for clinical use.")
-
-
-def row(arm: ArmResult) -> dict[str, str]:
-    """An arm in words."""
-    teacher = arm.role == "teacher"
-    cells = {"": f"{arm.role.capitalize()} · {arm.run.spec.model_label}", "Accuracy": spread(arm.accuracy),
-            "vs teacher": "" if teacher else f"{signed(arm.gain)} points", "Macro-F1": spread(arm.macro_f1),
-            "Parameters": count(arm.parameters) + ("" if teacher else f" (÷ {arm.params_ratio:.3g})"),
-            "FLOPs": count(arm.flops) + ("" if teacher else f" (÷ {arm.flops_ratio:.3g})"),
-            "Training": duration(arm.seconds.mean) + (" each" if arm.seconds.n > 1 else "")}
-    return {name: unbroken(text) for name, text in cells.items()}
-
-
-def spread(scores: SeedScores) -> str:
-    """`90.0 %`, or `90.0 ± 1.2 %` over seeds."""
-    mean = percent(scores.mean)
-    return mean if scores.sd is None else f"{mean.removesuffix(' %')} ± {percent(scores.sd)}"
+    return (f"Test set. NLL: cross-entropy with the labels; ECE: expected calibration error in 15 bins of confidence; "
+            f"lower is better. FLOPs of one image (multiply-adds counted as two). In brackets: 95 % bootstrap "
+            f"intervals of the differences, {drawn}.{over} Not for clinical use.")
 
 
 def _by_seed(found: DistillationResult) -> None:
     """A table of every finished seed, since an average can hide that seeds disagree."""
     _, control, student = found.arms
+    apart = {"NLL": found.nll_vs_control, "ECE": found.ece_vs_control}
     own = zip(
         found.seeds, control.accuracy.values, student.accuracy.values, found.vs_control.by_seed.values, strict=True
     )
-    rows = [{"Seed": str(seed), "Control": percent(first), "Student": percent(second), "Difference": signed(gap)}
-            for seed, first, second, gap in own]
+    rows = [{"Seed": str(seed), "Control": percent(first), "Student": percent(second), "Difference": signed(gap),
+             **{name: signed(one.by_seed.values[number], one.measure.digits) for name, one in apart.items()}}
+            for number, (seed, first, second, gap) in enumerate(own)]
     with st.container(height=320 if len(rows) > LONG else "content", border=False):
-        st.table(rows, border="horizontal", hide_index=True, alt="Accuracy of control and student of each seed")
+        st.table(rows, border="horizontal", hide_index=True, alt="Accuracy of control and student of each seed, and "
+                 "the student's differences in accuracy, NLL and ECE")
     if found.vs_control.by_seed.sd is not None:
-        whole = unbroken(f"{signed(found.vs_control.points)} ± {found.vs_control.by_seed.sd:.1f} points")
-        st.caption(f"Difference: student − control, {whole} over the seeds.")
+        whole = unbroken(f"{signed(found.vs_control.value)} ± {found.vs_control.by_seed.sd:.1f} points")
+        st.caption(f"Difference: student − control in accuracy, {whole} over the seeds; NLL and ECE likewise, in nats "
+                   "and points.")

@@ -115,7 +115,7 @@ def hovered(row: Row) -> str:
     student = row.arm("student")
     if student is None or row.outcome is None:
         return f"{row.cell.title}<br>{row.status}"
-    gain = f"{row.outcome.vs_control.points:+.1f}".replace("-", "−")
+    gain = f"{row.outcome.vs_control.value:+.1f}".replace("-", "−")
     return (f"{row.cell.title}<br>test accuracy {percent(student.accuracy.mean)}<br>validation macro-F1 "
             f"{percent(student.val_macro_f1.mean)}<br>student − control {gain} points<br>seeds {row.seeds}")
 

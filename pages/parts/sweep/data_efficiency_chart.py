@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
 from kd.experiments.data_efficiency.figure import places, reach, style, tick
 from kd.experiments.data_efficiency.report import share, teacher_words
-from kd.experiments.results import between, signed
+from kd.experiments.differences import between, signed
 from kd.roles import COLOURS, TEACHER
 from pages.parts.shared.format import percent
 from pages.parts.shared.theme import NEUTRAL, tidy
@@ -54,7 +54,7 @@ def _hovered(curve: Curve, point: Point) -> str:
     """A point in a few lines."""
     images = "" if point.images is None else f", {point.images:,} images"
     gain = (
-        f"<br>− control {signed(point.vs_control.points)} points ({between(point.vs_control)})"
+        f"<br>− control {signed(point.vs_control.value)} points ({between(point.vs_control)})"
         if point.vs_control
         else ""
     )
