@@ -19,6 +19,7 @@ from kd.renamings import FORMAT, current_spec
 
 SMALLEST = 28  # pixels a side of an image
 OF_RUN = "run:"  # before the id of a run whose weights a model starts from
+IN_SAMPLE, OUT_OF_FOLD, UNCORRECTED = SOFT_TARGETS = ("teacher", "out-of-fold", "out-of-fold-uncorrected")
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None,
@@ -82,6 +83,14 @@ class RunSpec:
     method: str = setting("supervised", "How the student learns: the name of a distillation method.")
     method_args: Mapping[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
     teacher: str = setting("", "Run id of the teacher; empty for a run without one.")
+    soft_targets: str = setting(IN_SAMPLE, "Whose answers are the soft targets: the teacher's, which has seen the "
+                                "training images; or, out-of-fold, for every image those of a network with the "
+                                "teacher's recipe that was trained without it. Where that network is wrong, its "
+                                "answer and the label change places (out-of-fold), or not (out-of-fold-uncorrected).",
+                                choices=SOFT_TARGETS, later=True)
+    folds: int = setting(0, "Parts into which the training images are divided, per class and whole patients at a "
+                         "time, for soft targets that are out-of-fold; 0 for none.", low=0, high=20, later=True)
+    fold: int = setting(0, "The part that this run is not trained on, from 1; 0 for none.", low=0, high=20, later=True)
     epochs: int = setting(20, "Passes over the training images. Long schedules are what makes distillation pay.",
                           low=1, high=1000)
     batch_size: int = setting(16, "Images per step, over all processes.", low=2, high=4096)
@@ -107,6 +116,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         check(self)
         require_downsampling("input_size", self.input_size, self.image_size)
+        if self.fold > self.folds:
+            raise UsageError(f"fold is {self.fold}, but there are {self.folds}. Set it to {self.folds} at most.")
         if self.input_size == self.image_size:
             object.__setattr__(self, "input_size", 0)
 
@@ -114,7 +125,8 @@ class RunSpec:
     def id(self) -> str:
         """Readable prefix and a hash of all fields: equal settings are the same run folder."""
         digest = hashlib.sha256(json.dumps(hashed(self), sort_keys=True).encode()).hexdigest()[:10]
-        words = (Path(self.data.split(":", 1)[0]).stem, self.model_label, self.method)
+        fold = (f"fold {self.fold} of {self.folds}",) if self.fold else ()
+        words = (Path(self.data.split(":", 1)[0]).stem, self.model_label, *fold, self.method)
         return "-".join([re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:24] or "x" for word in words] + [digest])
 
     @property
@@ -130,6 +142,22 @@ class RunSpec:
         rest: dict[str, Any] = {item.name: item.default for item in fields(self)
                                 if item.name.startswith("mask_")}
         return replace(self, **rest)
+
+    @cached_property
+    def without_fold(self) -> Self:
+        """The same run trained on the images of all folds."""
+        return replace(self, folds=0, fold=0) if self.fold else self
+
+    def fold_teachers(self, teacher: Self) -> tuple[Self, ...]:
+        """The runs that a student of this spec learns from besides its teacher, one for each fold: the teacher's
+        recipe without the images of that fold. Empty unless its soft targets are out-of-fold."""
+        folds = 0 if self.soft_targets == IN_SAMPLE else self.folds
+        return tuple(replace(teacher, folds=folds, fold=number) for number in range(1, folds + 1))
+
+    @property
+    def method_label(self) -> str:
+        """The method, and its soft targets where they are not the teacher's own: `kd, out-of-fold`."""
+        return self.method + ("" if self.soft_targets == IN_SAMPLE else f", {self.soft_targets}")
 
     @property
     def model_size(self) -> int:
@@ -152,7 +180,7 @@ class RunSpec:
 
     @property
     def needed_runs(self) -> tuple[str, ...]:
-        """Ids of the runs that must have finished before this one can be trained."""
+        """Ids of the runs that must have finished before this one can be trained, without fold teachers."""
         return tuple(filter(None, dict.fromkeys((self.teacher, self.weights_run))))
 
     @property

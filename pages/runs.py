@@ -15,7 +15,7 @@ from pages.parts.shared.run_list import Entry
 from pages.parts.shared.theme import STATUS_WORDS
 
 LONG = 8  # lines of the queue that are shown without scrolling
-RUN, CLICKED = "runs_run", "runs_clicked"
+RUN, CLICKED, FOLDS = "runs_run", "runs_clicked", "runs_folds"
 LINK = "runs_link"  # the run that this page last wrote into the address: another comes from a link or the back button
 COLUMNS = {
     "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
@@ -46,10 +46,11 @@ def main() -> None:
         return
     interrupted(entries)
     waiting(entries)
-    chosen = filtered(entries)
+    listed = without_folds(entries)
+    chosen = filtered(listed)
     live = [entry.run.id for entry in entries if entry.active]
     st.fragment(table, run_every=layout.POLL if live else None)([entry.run.id for entry in chosen], live)
-    selected(entries)
+    selected(listed, entries)
 
 
 def empty() -> None:
@@ -97,6 +98,18 @@ def waiting(entries: list[Entry]) -> None:
                     st.rerun()
         for run_id in foreign:
             st.caption(f"{active[run_id].title}: queued by another program")
+
+
+def without_folds(entries: list[Entry]) -> list[Entry]:
+    """The runs without fold teachers, which are their teacher's, unless somebody asks for them or a link names one."""
+    folds = {entry.run.id for entry in entries if entry.spec.fold}
+    if not folds:
+        return entries
+    linked = st.query_params.get("run") in folds
+    shown = st.toggle(f"Show {len(folds)} fold teachers", value=linked, key=FOLDS,
+                      help="Networks with a teacher's recipe, each trained without a part of the images, that "
+                           "out-of-fold soft targets come from. They are deleted with their teacher.")
+    return entries if shown or linked else [entry for entry in entries if entry.run.id not in folds]
 
 
 def filtered(entries: list[Entry]) -> list[Entry]:
@@ -156,17 +169,21 @@ def _row(entry: Entry) -> dict[str, object]:
     spec, summary, run = entry.spec, entry.summary, entry.run
     tested = run.evaluation or {} if summary else {}
     now = f" {run_progress.share(run) * 100:.0f} %" if entry.status == RUNNING else ""
-    return {"Status": STATUS_WORDS[entry.status] + now, "Role": entry.role, "Data set": run_list.data_name(spec),
-            "Model": spec.model_label, "Method": spec.method, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
+    return {"Status": STATUS_WORDS[entry.status] + now, "Role": _role(entry), "Data set": run_list.data_name(spec),
+            "Model": spec.model_label, "Method": spec.method_label, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
             "NLL": tested.get("loss"), "ECE": tested.get("ece"),
             "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
             "Bytes": run.size(), "Created": entry.created, "Run": run.id}
 
 
-def selected(entries: list[Entry]) -> None:
-    """The run named in the address or chosen here, in full."""
-    by_id = {entry.run.id: entry for entry in entries}
+def _role(entry: Entry) -> str:
+    return f"fold teacher {entry.spec.fold} of {entry.spec.folds}" if entry.spec.fold else entry.role
+
+
+def selected(listed: list[Entry], entries: list[Entry]) -> None:
+    """The run named in the address or chosen here from those that are listed, in full. entries: all runs."""
+    by_id = {entry.run.id: entry for entry in listed}
     _follow_link(set(by_id))
     picked = st.selectbox("Run", list(by_id), index=None, key=RUN, placeholder="Choose a run here, or a row above",
                           format_func=lambda run_id: _name(by_id[run_id]))
@@ -192,7 +209,7 @@ def _follow_link(known: set[str]) -> None:
 
 
 def _name(entry: Entry) -> str:
-    return f"{entry.title} · {run_list.data_name(entry.spec)} · {entry.spec.method} · {entry.run.id[-10:]}"
+    return f"{entry.title} · {run_list.data_name(entry.spec)} · {entry.spec.method_label} · {entry.run.id[-10:]}"
 
 
 main()

@@ -9,6 +9,7 @@ import pytest
 from kd.datasets import splits
 from kd.datasets.base import Split
 from kd.datasets.splits import SHARES, VAL_OF_TRAIN, complete, cut, take_fraction
+from kd.errors import UsageError
 
 
 def singles(per_class: dict[int, int]) -> tuple[list[str], list[int]]:
@@ -157,3 +158,32 @@ def test_a_fraction_out_of_range_is_a_defect(share: float) -> None:
 def test_patients_on_both_sides_are_found() -> None:
     assert splits.shared_groups(["a", "b", "b", None, None], ["train", "train", "test", "train", "test"],
                                    "train", "test") == ["b"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_are_stratified_and_keep_patients_whole(seed: int) -> None:
+    _, labels, groups = patients(60, 3, seed)
+    split = make_split(labels, groups)
+    found = splits.folds(split, 5, seed)
+    assert set(found) == {1, 2, 3, 4, 5}
+    assert len({(group, fold) for group, fold in zip(groups, found, strict=True)}) == 60
+    for label in range(3):
+        counts = np.bincount(found[split.labels == label], minlength=6)[1:]
+        assert counts.max() - counts.min() <= 2 * 9  # of two of the largest patients; some have two classes
+    assert np.array_equal(found, splits.folds(split, 5, seed))
+    assert not np.array_equal(found, splits.folds(split, 5, seed + 1))
+
+
+def test_folds_of_single_images_differ_by_one_image_of_a_class() -> None:
+    split = make_split([0] * 23 + [1] * 7, None)
+    found = splits.folds(split, 5, 0)
+    for label, expected in ((0, {4, 5}), (1, {1, 2})):
+        assert set(np.bincount(found[split.labels == label], minlength=6)[1:]) == expected
+    assert set(np.bincount(found)[1:]) == {6}
+
+
+@pytest.mark.parametrize(("labels", "groups", "words"), [
+    ([0, 0, 1, 1], ["a", "b", "c", "c"], "class number 1"), ([0, 0, 1, 1], None, "5 folds")])
+def test_too_few_patients_for_folds_are_refused(labels: list[int], groups: list[str | None] | None, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        splits.folds(make_split(labels, groups), 2 if groups else 5, 0)

@@ -174,3 +174,19 @@ def test_an_explained_run_measures_only_those_that_ask_as_much():
     assert trio.student.id in again.basis
     other = foretell(store, method="medtex", seed=1, teacher=trio.teacher.id, mask_net_width=16).run_estimates[2]
     assert "timed" in other.basis
+
+
+def test_fold_teachers_take_the_teachers_time_without_a_fold_and_share_its_features(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "benchmark_step", made_up)
+    path = tmp_path / "weights.safetensors"
+    weights.save(build(RunSpec(model="test_resnet", image_size=32), 4), path)
+    about = {"teacher_weights": str(path), "frozen_stages": 3, "teacher_views": 2, "epochs": 10}
+    found = foretell(Store(), **about, soft_targets="out-of-fold", folds=4)
+    teacher, folds, *_ = found.run_estimates
+    assert (folds.role, folds.runs, folds.cache_bytes) == ("fold teacher", 4, 0)
+    each = found.images * 10 * 0.25 * 3 / 4 + found.images / 7 * 10 * 0.125
+    assert folds.seconds == pytest.approx(4 * each)
+    plain = foretell(Store(), **about)
+    assert teacher == plain.run_estimates[0]
+    assert found.run_estimates[2:] == plain.run_estimates[1:]
+    assert (found.disk, found.memory) > (plain.disk, plain.memory)

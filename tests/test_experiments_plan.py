@@ -2,6 +2,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from made_runs import made
 from made_sets import make_folder
 from small import DATA, distilled, request, spec, trained
 
@@ -218,3 +219,23 @@ def test_methods_on_two_classes_are_refused_or_explained(store):
     with pytest.raises(UsageError, match="cannot be had on two classes"):
         plan_specs(request(data="two", method="logit-std"), store)
     assert not list(store)
+
+
+def test_out_of_fold_targets_take_the_teachers_recipe_without_each_fold(store):
+    usual = plan_runs(request(), store)
+    series = plan_runs(request(soft_targets="out-of-fold", folds=3, seeds=2), store)
+    assert (series.teacher, series.pairs[0][0]) == (usual.teacher, usual.pairs[0][0])
+    assert [replace(run.spec, folds=0, fold=0) for run in series.folds] == [series.teacher.spec] * 3
+    assert [run.spec.fold for run in series.runs] == [0, 1, 2, 3, 0, 0, 0, 0]
+    student = series.pairs[0][1].spec
+    assert (student.soft_targets, student.folds, student.fold) == ("out-of-fold", 3, 0)
+    assert student.id != usual.pairs[0][1].id
+    assert replicates_of(store, series.pairs[0][1]) == series
+    assert plan_runs(request(soft_targets="out-of-fold-uncorrected", folds=3), store).folds == series.folds
+    assert plan_specs(request(folds=7), store)[2] == usual.pairs[0][1].spec  # idle without out-of-fold targets
+
+
+def test_fold_teachers_of_a_finished_run_have_its_recipe(store):
+    teacher = made(store, replace(plan_specs(request(), store)[0], seed=4, epochs=1))
+    series = plan_runs(request(teacher=teacher.id, soft_targets="out-of-fold"), store)
+    assert [run.spec for run in series.folds] == [replace(teacher.spec, folds=5, fold=fold) for fold in range(1, 6)]

@@ -8,6 +8,7 @@ from kd.errors import UsageError
 from kd.experiments.plan import plan_runs as plan_series
 from kd.experiments.sweep import Sweep, cells, find, path, plan, planned_cells, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import request as cell_request
+from kd.experiments.sweep.progress import place
 from kd.methods import METHODS
 from kd.methods.base import MethodInfo
 from kd.methods.logits import KD
@@ -191,3 +192,16 @@ def test_a_sweep_file_that_cannot_be_read_is_passed_over(store):
     write_json(path(store, "of-tomorrow"), later)
     path(store, "torn").write_text("{")
     assert sweeps(store) == [one]
+
+
+def test_soft_targets_of_a_sweep_share_one_set_of_fold_teachers(store):
+    one = sweep(method=("kd", "at"), soft_targets=("teacher", "out-of-fold", "out-of-fold-uncorrected"), width=(4,))
+    found = plan(one, store)
+    assert [cell.title for cell in found] == ["kd, teacher", "kd, out-of-fold", "kd, out-of-fold-uncorrected", "at"]
+    assert [len(cell.folds) for cell in found] == [0, 5, 5, 0]
+    assert found[1].folds == found[2].folds == found[1].ids[1:6]
+    assert planned_cells(one, store) == found
+    todo = unfinished_runs(one, store)
+    assert [run.spec.fold for run in todo[:7]] == [0, 1, 2, 3, 4, 5, 0]
+    assert len(todo) == 1 + 5 + 2 + 4 * 2
+    assert place(todo[2], found) == "fold teacher 2 of 5, test_resnet"

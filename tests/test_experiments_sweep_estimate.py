@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from made_sweep import SWEEP, made
 from small import request
@@ -51,3 +53,16 @@ def test_a_real_forecast_of_it(store):
     found = estimate_sweep(Sweep(request(), {"alpha": (0.4, 0.7)}), store)
     assert found.runs == 4
     assert found.seconds > 0
+
+
+def test_a_forecast_counts_fold_teachers_once(store, monkeypatch):
+    def estimate_resources(specs, data, store):
+        seconds = {"teacher": 100.0, "fold teacher": 400.0, "control": 10.0, "student": 20.0}
+        return ResourceEstimate(tuple(RunEstimate(role, time, "as told", False, 5 if role == "fold teacher" else 1)
+                                      for role, time in seconds.items()), 42, 0, None, 0, 0)
+
+    monkeypatch.setattr("kd.experiments.estimate.estimate_resources", estimate_resources)
+    axes = {"soft_targets": ("teacher", "out-of-fold"), "alpha": (0.4, 0.7)}
+    found = estimate_sweep(replace(SWEEP, axes=axes), store)
+    assert (found.cells, found.runs) == (4, 1 + 5 + 2 + 4 * 2)
+    assert found.seconds == 100 + 400 + 2 * 10 + 8 * 20

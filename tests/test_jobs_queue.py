@@ -166,3 +166,11 @@ def test_a_page_that_is_looked_at_does_not_change_on_how_many_threads_a_run_comp
     assert {number for epoch in run.epochs() for number in epoch["threads"]} == {2}
     queue.cancel(run)
     assert queue.join(PATIENCE)
+
+
+def test_fold_teachers_are_resumed_before_their_student_which_falls_with_them(store, queue, monkeypatch):
+    made = plan_first_seed(request(soft_targets="out-of-fold", folds=2), store)
+    monkeypatch.setattr(queue, "_start", lambda: None)  # nothing is trained
+    assert queue.resume(made.student) == [made.teacher, *made.folds, made.student]
+    queue.cancel(made.folds[1])
+    assert queue.waiting == [made.teacher, made.folds[0]]

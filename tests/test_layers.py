@@ -36,7 +36,8 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
               "training.epoch_source", "training.frozen_features", "training.loop", "training.random_masks",
               "training.step", "training.tracked_images", "training.teacher.cached_network",
-              "training.teacher.cached_teacher", "training.teacher.rows", "training.teacher.target_maps",
+              "training.teacher.cached_teacher", "training.teacher.out_of_fold", "training.teacher.rows",
+              "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "matplotlib")
 

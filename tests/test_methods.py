@@ -19,7 +19,7 @@ from made_outputs import (
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.methods import METHODS, build, check, complete
+from kd.methods import METHODS, build, check, complete, require_logits_only
 from kd.observation import Observation
 
 SAME = [name for name in TEACHING if name != "fitnet"]  # a projector must learn first that nothing is to be done
@@ -178,3 +178,14 @@ def test_defaults_are_filled_in():
 def test_the_methods_are_those_people_expect():
     assert {"supervised", "kd", "logit-std", "dkd", "dist", "at", "fitnet", "cat-kd", "e2kd", "sp",
             "medtex"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_which_methods_need_logits_alone(name):
+    method = ready(name, observe(1), observe(2, stages=THEIRS))
+    assert METHODS[name].needs_logits_only() == (method.teacher_outputs == ("logits",) and not method.needs_mask_net)
+    if METHODS[name].needs_logits_only():
+        require_logits_only(name)
+    else:
+        with pytest.raises(UsageError, match="kd, logit-std, dkd, dist"):
+            require_logits_only(name)

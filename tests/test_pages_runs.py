@@ -208,3 +208,15 @@ def test_a_folder_that_is_no_run_is_passed_over(own_root: Path):
     odd.mkdir()
     (odd / "spec.json").write_text("{")
     assert len(page().dataframe[0].value) == 3
+
+
+def test_fold_teachers_are_listed_on_request_and_named_with_their_teacher():
+    teacher, *_ = trio(Store())
+    about = RunSpec(method="kd", teacher=teacher.id, soft_targets="out-of-fold", folds=2)
+    folds = [Store().create(spec) for spec in about.fold_teachers(teacher.spec)]
+    at = page()
+    assert len(at.dataframe[0].value) == 3
+    at.toggle[0].set_value(True).run()
+    assert list(at.dataframe[0].value["Role"][:2]) == ["fold teacher 2 of 2", "fold teacher 1 of 2"]
+    assert "Fold teacher 1 of 2" in words(page(run=folds[0].id))
+    assert "Fold teachers: 0 of 2 finished" in words(page(run=teacher.id))

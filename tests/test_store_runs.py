@@ -266,3 +266,29 @@ def test_progress(run):
     assert run.progress == {}
     run.write_progress("training", epoch=2)
     assert (run.progress["phase"], run.progress["epoch"]) == ("training", 2)
+
+
+def folded(store):
+    """A teacher, its two fold teachers and a student of them."""
+    teacher = store.create(RunSpec(model="resnet18"))
+    student = RunSpec(method="kd", teacher=teacher.id, soft_targets="out-of-fold", folds=2)
+    return teacher, [store.create(spec) for spec in student.fold_teachers(teacher.spec)], store.create(student)
+
+
+def test_fold_teachers_are_prerequisites_and_go_with_their_teacher(store):
+    teacher, folds, student = folded(store)
+    other = store.create(RunSpec(method="kd", teacher=teacher.id))
+    assert store.prerequisites(student) == [teacher, *folds]
+    assert store.prerequisites(other) == [teacher]
+    assert store.prerequisites(teacher) == []
+    assert store.folds_of(teacher) == folds
+    for needed in (teacher, *folds):
+        with pytest.raises(UsageError, match=f"teacher of .*{student.id}"):
+            store.delete(needed.id)
+    store.delete(student.id)
+    store.delete(folds[0].id)
+    store.delete(other.id)
+    with folds[1].lock(), pytest.raises(UsageError, match="cancel it first"):
+        store.delete(teacher.id)
+    store.delete(teacher.id)
+    assert not list(store)

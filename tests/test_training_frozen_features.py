@@ -125,3 +125,12 @@ def test_features_in_use_are_not_removed_for_others(store, start):
         assert not cache.discard(store, teacher.id, directory)
     assert cache.discard(store, run.id, directory)
     assert not directory.exists()
+
+
+def test_fold_teachers_share_the_cached_features(store, start):
+    about = frozen(start(), views=0)
+    first, second = (finished(store, replace(about, folds=3, fold=fold)) for fold in (1, 2))
+    count, left_out = len(small_data(store.paths).train), features_event(first)
+    assert left_out["computed"] < count
+    assert features_event(second)["computed"] == count - left_out["computed"]  # the images of the first fold
+    assert load_file(first.weights).keys() == load_file(second.weights).keys()

@@ -14,7 +14,7 @@ class Brightness(CachedNetwork):
 
     event = "brightness"
 
-    def compute(self, images):
+    def compute(self, images, network):
         assert len(images) == self.chunk
         return {"mean": images.mean((1, 2, 3))[:, None], "stage:0": images[:, :1] * 1e6}
 

@@ -30,7 +30,7 @@ from kd.methods import METHODS
 from kd.metrics import mask_statistics
 from kd.paths import Paths, default_paths
 from kd.roles import CONTROL, STUDENT
-from kd.store.groups import Replicates
+from kd.store.groups import Replicates, teacher_label
 from kd.store.runs import FINISHED, Run, Store
 
 _TAKEN = ("data", "method_args")  # which `distill` takes in a form of its own
@@ -202,8 +202,8 @@ def _train(series: Replicates, store: Store, shown: bool) -> None:
 
 def _title(run: Run, series: Replicates) -> str:
     """What the run is in its series, for the progress bar."""
-    if run == series.teacher:
-        return f"teacher {run.spec.model_label}"
+    if run in (series.teacher, *series.folds):
+        return teacher_label(run.spec)
     return f"{STUDENT if run.spec.teacher else CONTROL} {run.spec.model_label}, seed {run.spec.seed}"
 
 

@@ -9,6 +9,7 @@ from kd.jobs.queue import execute, one_per_machine, train_now
 from kd.jobs.tasks import Task
 from kd.metrics import mask_statistics
 from kd.store.runs import FINISHED, Run, Store
+from kd.training.teacher import target_scores
 
 Result = dict[str, Any]
 
@@ -26,9 +27,10 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
 
 
 def warn(run: Run) -> None:
-    """Print a warning where the masks of a finished run have collapsed."""
-    if warning := mask_statistics.mask_warning(run.summary):
-        say(f"{run.id}: {warning}")
+    """Print what to know of a finished run: masks that have collapsed, how often out-of-fold targets were right."""
+    for text in (mask_statistics.mask_warning(run.summary), target_scores.sentence(run.summary)):
+        if text:
+            say(f"{run.id}: {text}")
 
 
 def say_note(note: str) -> None:

@@ -262,8 +262,7 @@ def delete(args: Namespace, store: Store) -> Result:
 
 def resume(args: Namespace, store: Store) -> Result:
     run = store[args.run]
-    teacher = run.spec.teacher
-    train_here([store[teacher], run] if teacher else [run], store)
+    train_here([*store.prerequisites(run), run], store)
     return brief(run)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.datasets.base import Split
+from kd.errors import UsageError
 
 VAL_OF_TRAIN = {"val": 0.15}
 TEST_OF_TRAIN = {"test": 0.20}
@@ -88,6 +89,39 @@ def take_fraction(split: Split, fraction: float, classes: int) -> NDArray[np.int
         fits = np.cumsum(sizes) - sizes / 2 <= fraction * sizes.sum()
         chosen.update(patient for patient, inside in zip(queue, fits, strict=True) if inside)
     return np.array(sorted(index for patient in chosen for index in members[patient]), np.int64)
+
+
+def folds(split: Split, count: int, seed: int) -> NDArray[np.int64]:
+    """Fold [N], 1 to `count`, of each image of a split: per class, whole patients at a time.
+
+    Every patient of a class, in an order drawn for this seed, goes to the fold with the fewest images of that class,
+    and of equals to the one with the fewest images in all. Raises UsageError where some fold has no image, or has all
+    patients of a class, which no network trained without it would then know.
+    """
+    labels = split.labels.tolist()
+    members = _members(split.names, split.groups)
+    found = np.zeros(len(labels), np.int64)
+    sizes = np.zeros((max(labels, default=0) + 1, count), np.int64)
+    for label, queue in _by_class(members, labels, f"folds {seed}").items():
+        for patient in queue:
+            own = members[patient]
+            chosen = min(range(count), key=lambda fold: (sizes[label, fold], sizes[:, fold].sum(), fold))
+            found[own] = chosen + 1
+            np.add.at(sizes[:, chosen], split.labels[own], 1)
+    _require_folds(sizes)
+    return found
+
+
+def _require_folds(sizes: NDArray[np.int64]) -> None:
+    """sizes: images of each class in each fold [K, folds]."""
+    count = sizes.shape[1]
+    if not sizes.sum(axis=0).all():
+        raise UsageError(f"The training images have too few patients for {count} folds. Set folds to a smaller number, "
+                         "or soft_targets to teacher.")
+    for label, counts in enumerate(sizes):
+        if counts.sum() and counts.max() == counts.sum():
+            raise UsageError(f"Too few patients have class number {label} for {count} folds: without one of them no "
+                             "training image of it is left. Set folds to another number, or soft_targets to teacher.")
 
 
 def shared_groups(groups: Sequence[str | None], parts: Sequence[str], one: str, other: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,14 +23,15 @@ from kd.training.teacher.rows import estimate
 TRAINED = 0.7  # share of a data set in its training split where that is not known yet (kd.datasets splits 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
 BYTES = 4
+FOLD_TEACHER = "fold teacher"  # a role beside ROLES: of the networks that out-of-fold soft targets come from
 MAP_PASSES = 6  # forward passes that a sensitivity map costs: of two images, each with a backward pass
 
 
 @dataclass(frozen=True)
 class RunEstimate:
     """Estimate for one role. seconds: 0 where it has finished before. basis: of the seconds, in words. runs: number of
-    seeds that are still to train, at least 1. teacher_seconds: of the seconds, the teacher's passes whose outputs are
-    then cached for all runs alike. cache_bytes: of these outputs."""
+    seeds, or folds, that are still to train, at least 1. teacher_seconds, frozen_seconds: of the seconds, the passes of
+    the teacher and of frozen stages whose outputs are then cached for all runs alike. cache_bytes: of these outputs."""
 
     role: str
     seconds: float
@@ -38,6 +39,7 @@ class RunEstimate:
     finished: bool
     runs: int = 1
     teacher_seconds: float = 0.0
+    frozen_seconds: float = 0.0
     cache_bytes: int = 0
 
 
@@ -72,12 +74,14 @@ def estimate_resources(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, s
     teacher, _, student = specs
     classes = len(data.classes)
     images = _training_images(teacher, data.images, store)
-    trials = [benchmark_step(_bare(spec), classes) for spec in specs]
-    needs = tuple(_need(role, with_seeds(spec, number), teacher, classes, images, store) for role, spec, number
-                  in zip(ROLES, specs, (1, seeds, seeds), strict=True))
-    large, _, small = trials
+    large, middle, small = (benchmark_step(_bare(spec), classes) for spec in specs)
+    first, *others = (_need(role, with_seeds(spec, number), teacher, classes, images, store) for role, spec, number
+                      in zip(ROLES, specs, (1, seeds, seeds), strict=True))
+    folds = [_fold_need(found, first, classes, images, store) for found in [student.fold_teachers(teacher)] if found]
+    needs, trials = (first, *folds, *others), [large, *(large for _ in folds), middle, small]
     memory = max(_memory(large, teacher.batch_size, teacher.image_size),
-                 _memory(small, student.batch_size, student.image_size) + large.parameters * BYTES)
+                 _memory(small, student.batch_size, student.image_size)
+                 + large.parameters * BYTES * max(1, student.folds))
     to_do = [need.runs * one.parameters for one, need in zip(trials, needs, strict=True) if not need.finished]
     disk = (sum(WORDS * parameters * BYTES for parameters in to_do) + sum(need.cache_bytes for need in needs)
             + _cache_bytes(teacher, data.images, store))
@@ -88,6 +92,14 @@ def estimate_resources(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef, s
 def estimate_run(spec: RunSpec, data: DataRef, store: Store) -> float:
     """Seconds that one run without a teacher takes to train; 0 where it has finished before."""
     return _need(ROLES[0], (spec,), spec, len(data.classes), _training_images(spec, data.images, store), store).seconds
+
+
+def _fold_need(specs: Sequence[RunSpec], teacher: RunEstimate, classes: int, images: int, store: Store) -> RunEstimate:
+    """Estimate for fold teachers; features of frozen stages that their teacher will compute are cached for them."""
+    need = _need(FOLD_TEACHER, specs, specs[0], classes, images, store)
+    if teacher.finished or not need.frozen_seconds:
+        return need
+    return replace(need, seconds=need.seconds - need.frozen_seconds, frozen_seconds=0.0, cache_bytes=0)
 
 
 def _training_images(spec: RunSpec, total: int, store: Store) -> int:
@@ -106,12 +118,12 @@ def _trained_on(run: Run) -> int:
 
 def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, images: int,
           store: Store) -> RunEstimate:
-    """Estimate for one role. specs: equal except for the seed."""
+    """Estimate for one role. specs: equal except for the seed, or the fold that is left out."""
     to_do = [spec for spec in specs if not ((run := store.find(spec)) and run.status == FINISHED)]
     if not to_do:
         return RunEstimate(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
-    steps = spec.epochs * images * spec.data_fraction
+    steps = _steps(spec, images)
     cached, features = estimate(spec, teacher, classes, images, store), estimate_features(spec, classes, images, store)
     watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
     own = benchmark_step(_bare(spec), classes, caches_features(spec))
@@ -121,16 +133,24 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
         # Validation, one forward pass over about a seventh as many images, comes on top of every epoch.
         seconds = steps * own.step + spec.epochs * images / 7 * own.forward
         basis = f"one step of {own.images} images timed on this machine"
+    frozen_seconds = 0.0
     if caches_features(spec):
-        seconds += (features.passes + images / 7) * own.features  # validation features are computed once
+        frozen_seconds = (features.passes + images / 7) * own.features  # validation features are computed once
         basis += ", and its frozen stages once for each view"
+    kept = frozen_seconds if features.size else 0.0
     teacher_seconds = cached.passes * watching
     once = teacher_seconds if cached.size else 0.0
     if spec.mask_target == "sensitivity":  # its maps of all images are kept with the teacher, too
         maps = MAP_PASSES * images * spec.data_fraction * watching
         teacher_seconds, once = teacher_seconds + maps, once + maps
-    return RunEstimate(role, runs * (seconds + teacher_seconds - once) + once, basis, False, runs, once,
+    own_seconds = seconds + frozen_seconds - kept + teacher_seconds - once
+    return RunEstimate(role, runs * own_seconds + once + kept, basis, False, runs, once, kept,
                        cached.size + features.size)
+
+
+def _steps(spec: RunSpec, images: int) -> float:
+    """Images that a run trains on, over all epochs. images: of the train split."""
+    return spec.epochs * images * spec.data_fraction * (1 - 1 / spec.folds if spec.fold else 1)
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
@@ -140,7 +160,7 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
     found = []
     for run in store:
         if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
-            steps = run.spec.epochs * run.spec.data_fraction * images
+            steps = _steps(run.spec, images)
             passes = (recorded_usage(run) or {}).get("computed", steps if watching else 0)
             frozen = (run.last_event(FrozenFeatures.event) or {}).get("computed", 0) if features else 0
             seconds = (run.summary or {})["seconds"] - passes * watching - frozen * features

@@ -8,7 +8,7 @@ from typing import Any
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
-from kd.spec import OF_RUN, RunSpec, check, require_downsampling, setting
+from kd.spec import IN_SAMPLE, OF_RUN, RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
@@ -69,6 +69,10 @@ class DistillSpec:
                                "images, where the data set has them).", choices=("sensitivity", "outlines"), later=True)
     method: str = setting("kd", "The distillation method.")
     method_args: dict[str, float] = field(default_factory=dict, metadata={"help": "The method's own settings."})
+    soft_targets: str = _like("soft_targets", later=True)
+    folds: int = setting(5, "Networks that out-of-fold soft targets take: the training images are divided into so many "
+                         "parts, per class and whole patients at a time, and each network is trained on all but one.",
+                         low=2, high=20, later=True)
     epochs: int = _like("epochs")
     image_size: int = _like("image_size")
     student_size: int = setting(0, "Side in pixels to which student and control downsample their images; 0 for the "
@@ -98,16 +102,20 @@ class DistillSpec:
 
 
 def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
-    """Checked teacher, control and student specs of a request's first seed; creates no run. Raises UsageError.
+    """Checked teacher, control and student specs of a request's first seed; creates no run. Raises UsageError. The
+    student's `fold_teachers(teacher)` are trained, too.
 
     data: the request's data set, where it has been inspected already.
     """
-    from kd.methods import METHODS, complete  # torch: not for pages that only read runs
+    from kd.methods import METHODS, complete, require_logits_only  # torch: not for pages that only read runs
 
     if not METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
     require_downsampling("student_size", request.student_size, request.image_size)
+    out_of_fold = request.soft_targets != IN_SAMPLE
+    if out_of_fold:
+        require_logits_only(request.method)
     data = data or datasets.inspect(request.data, store.paths)
     method_warning(request, data)
     teacher = _teacher_spec(request, store, data)
@@ -117,6 +125,8 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
         method=request.method,
         method_args=complete(request.method, request.method_args),
         teacher=run_id(teacher, store),
+        soft_targets=request.soft_targets,
+        folds=request.folds if out_of_fold else 0,
         **{name: getattr(request, name) for name in MASK_NET_FIELDS if METHODS[request.method].needs_mask_net},
     )
     return teacher, control, student
@@ -147,11 +157,12 @@ def plan_runs(request: DistillSpec, store: Store, data: DataRef | None = None) -
     """Runs of a request; existing runs with the same settings are used again."""
     teacher, control, student = plan_specs(request, store, data)
     arms = [map(store.create, with_seeds(arm, request.seeds)) for arm in (control, student)]
-    return Replicates(store.create(teacher), tuple(zip(*arms, strict=True)))
+    first, folds = store.create(teacher), tuple(map(store.create, student.fold_teachers(teacher)))
+    return Replicates(first, tuple(zip(*arms, strict=True)), folds)
 
 
 def plan_first_seed(request: DistillSpec, store: Store) -> Distillation:
-    """The three runs of a request's first seed."""
+    """The runs of a request's first seed."""
     return plan_runs(replace(request, seeds=1), store).distillations[0]
 
 

@@ -147,10 +147,8 @@ class Queue:
         return added
 
     def resume(self, run: Run) -> list[Run]:
-        """Queue a run that ended early, after its teacher if that has not finished either."""
-        teacher = run.spec.teacher
-        before = [self.store[teacher]] if teacher and self.store[teacher].status != FINISHED else []
-        return self.submit([*before, run])
+        """Queue a run that ended early, after its teachers if they have not finished either."""
+        return self.submit([*self.store.prerequisites(run), run])
 
     def submit_task(self, owner: tasks.Owner, task: str, args: Mapping[str, Any] | None = None) -> Task:
         """Queue a task of a finished run or a data set, behind everything that waits, and return it.
@@ -178,7 +176,7 @@ class Queue:
         """Cancel a run or a task, wherever it runs, and remove it from this queue; with a run also its waiting
         students."""
         with self._changed:
-            dropped = [pair for pair in self._waiting if _falls_with(pair[0], work)]
+            dropped = [pair for pair in self._waiting if self._falls_with(pair[0], work)]
             self._waiting = [pair for pair in self._waiting if pair not in dropped]
             for waiting, lock in dropped:
                 waiting.log(CANCELLED)
@@ -216,6 +214,10 @@ class Queue:
             self._changed.notify_all()
         if self._worker and self._worker is not threading.current_thread():
             self._worker.join(FAREWELL)
+
+    def _falls_with(self, waiting: Work, cancelled: Work) -> bool:
+        """Whether a waiting item is the cancelled one or a student of it."""
+        return waiting == cancelled or (isinstance(waiting, Run) and cancelled in self.store.prerequisites(waiting))
 
     def _start(self) -> None:
         if self._worker is None or not self._worker.is_alive():
@@ -259,12 +261,6 @@ class Queue:
                     return pair
                 self._changed.wait()
         return None
-
-
-def _falls_with(waiting: Work, cancelled: Work) -> bool:
-    """Whether a waiting item is the cancelled one or a student of it."""
-    return waiting == cancelled or (isinstance(waiting, Run) and isinstance(cancelled, Run)
-                                    and waiting.spec.teacher == cancelled.id)
 
 
 @contextmanager

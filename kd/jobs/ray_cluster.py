@@ -43,7 +43,7 @@ class _Schedule:
     """Schedule of runs: waiting, in training, ended."""
 
     def __init__(self, ray: Any, store: Store, cpus: int, report: Callable[[str], None]) -> None:
-        self.ray, self.root, self.cpus, self.report = ray, str(store.paths.root), cpus, report
+        self.ray, self.store, self.cpus, self.report = ray, store, cpus, report
         self.train = ray.remote(_train)
         self.gpus = ray.cluster_resources().get("GPU", 0) > 0
         self.waiting: list[Run] = []
@@ -65,10 +65,11 @@ class _Schedule:
     def _begin(self) -> bool:
         """Start all runs for which those they need have ended; returns whether there were any."""
         unfinished = {run.id for run in (*self.waiting, *self.training.values())}
-        free = [run for run in self.waiting if unfinished.isdisjoint(run.spec.needed_runs)]
+        needed = {run.id: [one.id for one in self.store.prerequisites(run)] for run in self.waiting}
+        free = [run for run in self.waiting if unfinished.isdisjoint(needed[run.id])]
         self.waiting = [run for run in self.waiting if run not in free]
         for run in free:
-            lost = [name for name in run.spec.needed_runs if self.ended.get(name, FINISHED) != FINISHED]
+            lost = [name for name in needed[run.id] if self.ended.get(name, FINISHED) != FINISHED]
             if not lost:
                 self.training[self._hand_out(run)] = run
             else:
@@ -80,7 +81,7 @@ class _Schedule:
         # Ray hides a machine's GPUs from tasks that request none.
         gpus = int(self.gpus and run.spec.device in ("auto", "cuda"))
         return self.train.options(num_cpus=self.cpus, num_gpus=gpus, max_retries=RETRIES, name=run.id).remote(
-            self.root, run.id, self.cpus)
+            str(self.store.paths.root), run.id, self.cpus)
 
     def _end(self, task: Any, run: Run) -> None:
         try:

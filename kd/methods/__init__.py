@@ -25,7 +25,7 @@ METHODS.add("sp")(SimilarityPreserving)
 METHODS.add("medtex")(MEDTEX)
 
 __all__ = ["METHODS", "Hyperparameter", "Method", "MethodInfo", "Shapes", "TeacherOutputs", "build", "check",
-           "complete"]
+           "complete", "require_logits_only"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
@@ -43,6 +43,14 @@ def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
 def build(name: str, args: Mapping[str, float]) -> Method:
     """The method with its settings. Raises UsageError as `complete` does."""
     return METHODS[name](**complete(name, args))
+
+
+def require_logits_only(name: str) -> None:
+    """Raise UsageError unless the teacher's logits are all that a method needs, as out-of-fold soft targets have."""
+    able = [other for other in METHODS if METHODS[other].needs_logits_only()]
+    if name not in able:
+        raise UsageError(f"Out-of-fold soft targets are logits, and method {name!r} needs more of its teacher. "
+                         f"Choose one of {', '.join(able)}, or set soft_targets to teacher.")
 
 
 def check(name: str, classes: int) -> str:

@@ -69,6 +69,11 @@ class Method(nn.Module):
         """Names of the teacher outputs that the method needs; known once `setup` has been called."""
         return ("logits",)
 
+    @classmethod
+    def needs_logits_only(cls) -> bool:
+        """Whether the teacher's logits are all that it needs: then they may come from other networks."""
+        return cls.needs_teacher and not cls.needs_mask_net and cls.teacher_outputs is Method.teacher_outputs
+
     def forward_kwargs(self, progress: float) -> dict[str, Any]:
         """Keywords of the student's forward pass. progress: as in `forward`."""
         return {"cams": self.needs_cams, "stages": self.needs_stages}

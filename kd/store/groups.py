@@ -3,21 +3,28 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from kd.spec import RunSpec
+from kd.spec import IN_SAMPLE, RunSpec
 from kd.store.runs import Run, Store
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """The three runs of a distillation, in the order in which they train."""
+    """The three runs of a distillation. folds: the fold teachers that its student learns from, if any."""
 
     teacher: Run
     control: Run
     student: Run
+    folds: tuple[Run, ...] = ()
 
     @property
-    def runs(self) -> tuple[Run, Run, Run]:
+    def trio(self) -> tuple[Run, Run, Run]:
+        """Teacher, control and student."""
         return self.teacher, self.control, self.student
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, in the order in which they train."""
+        return self.teacher, *self.folds, self.control, self.student
 
 
 @dataclass(frozen=True)
@@ -25,21 +32,27 @@ class Replicates:
     """Replicates of a distillation with other seeds, for the seed variance of control and student; the teacher is the
     same in all.
 
-    pairs: control and student of each seed, by seed.
+    pairs: control and student of each seed, by seed. folds: the fold teachers that the students learn from, if any.
     """
 
     teacher: Run
     pairs: tuple[tuple[Run, Run], ...]
+    folds: tuple[Run, ...] = ()
 
     @property
     def distillations(self) -> tuple[Distillation, ...]:
         """Distillations, one per seed."""
-        return tuple(Distillation(self.teacher, *pair) for pair in self.pairs)
+        return tuple(Distillation(self.teacher, *pair, self.folds) for pair in self.pairs)
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """All runs, in the order in which they train."""
-        return self.teacher, *(run for pair in self.pairs for run in pair)
+        return self.teacher, *self.folds, *(run for pair in self.pairs for run in pair)
+
+
+def teacher_label(spec: RunSpec) -> str:
+    """`teacher resnet18`, or `fold teacher 2 of 5, resnet18`."""
+    return (f"fold teacher {spec.fold} of {spec.folds}, " if spec.fold else "teacher ") + spec.model_label
 
 
 def control_of(store: Store, student: Run) -> Run | None:
@@ -53,13 +66,16 @@ def control_of(store: Store, student: Run) -> Run | None:
 def control_spec(student: RunSpec) -> RunSpec:
     """Spec of a student's control: the same model, trained on the labels alone, without a mask network, which only a
     teacher's outputs can train."""
-    return replace(student.without_mask_net, method="supervised", method_args={}, teacher="")
+    return replace(student.without_mask_net, method="supervised", method_args={}, teacher="", soft_targets=IN_SAMPLE,
+                   folds=0)
 
 
 def distillation_of(store: Store, student: Run) -> Distillation | None:
     """Teacher, control and student of a student run, where all three are there."""
     control, teacher = control_of(store, student), store.get(student.spec.teacher)
-    return Distillation(teacher, control, student) if control and teacher else None
+    if control is None or teacher is None:
+        return None
+    return Distillation(teacher, control, student, tuple(store.fold_teachers(student.spec)))
 
 
 def replicates_of(store: Store, student: Run) -> Replicates | None:
@@ -71,7 +87,8 @@ def replicates_of(store: Store, student: Run) -> Replicates | None:
     wanted = _any_seed(student.spec)
     by_seed = {run.spec.seed: found for run in store
                if _any_seed(run.spec) == wanted and (found := distillation_of(store, run))}
-    return Replicates(own.teacher, tuple((by_seed[seed].control, by_seed[seed].student) for seed in sorted(by_seed)))
+    pairs = tuple((by_seed[seed].control, by_seed[seed].student) for seed in sorted(by_seed))
+    return Replicates(own.teacher, pairs, own.folds)
 
 
 @lru_cache(maxsize=4096)

@@ -220,6 +220,22 @@ class Store:
         # An earlier version with fewer settings hashed them to another name; read now, its spec is equal.
         return next((run for run in self if run.spec == spec), None)
 
+    def fold_teachers(self, student: RunSpec) -> list[Run]:
+        """The fold teachers of a student that are there, planned or trained, by fold."""
+        teacher = self.get(student.teacher)
+        wanted = student.fold_teachers(teacher.spec) if teacher else ()
+        return [run for spec in wanted if (run := self.find(spec))]
+
+    def prerequisites(self, run: Run) -> list[Run]:
+        """The runs that must have finished before this one is trained, with its fold teachers."""
+        needed = [found for name in run.spec.needed_runs if (found := self.get(name))]
+        return [*needed, *self.fold_teachers(run.spec)]
+
+    def folds_of(self, teacher: Run) -> list[Run]:
+        """All fold teachers with a run's recipe, by fold."""
+        return sorted((run for run in self if run.spec.fold and run.spec.without_fold == teacher.spec),
+                      key=lambda run: (run.spec.folds, run.spec.fold))
+
     def __iter__(self) -> Iterator[Run]:
         """Runs, latest first. Folders without a readable spec are skipped, and those that another process deletes
         meanwhile."""
@@ -263,24 +279,28 @@ class Store:
         return replace(spec, pretrained=str(run.weights))
 
     def delete(self, run_id: str) -> None:
-        """Remove a run's folder. Raises UsageError while it or a task of it is queued or running, or when other runs
-        need it."""
+        """Remove a run's folder, and with a teacher those of its fold teachers. Raises UsageError while one of them or
+        a task of it is queued or running, or when other runs need it."""
         run = self[run_id]
-        if run.is_locked():
-            raise UsageError(f"{run.id} is {run.status}: cancel it first.")
-        if busy := run.active_tasks():
-            raise UsageError(f"{run.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
-        students = [other.id for other in self if other.spec.teacher == run.id]
+        own = [*self.folds_of(run), run]
+        for one in own:
+            if one.is_locked():
+                raise UsageError(f"{one.id} is {one.status}: cancel it first.")
+            if busy := one.active_tasks():
+                raise UsageError(f"{one.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
+        students = [one.id for one in self if one.spec.teacher == run.id or run in self.fold_teachers(one.spec)]
         if students:
-            raise UsageError(f"{run.id} is the teacher of {', '.join(students)}: delete those first.")
+            raise UsageError(f"{run.id} is {'a fold' if run.spec.fold else 'the'} teacher of {', '.join(students)}: "
+                             "delete those first.")
         starting = [other.id for other in self if other.spec.weights_run == run.id and other.status != FINISHED]
         if starting:
             raise UsageError(f"{', '.join(starting)} will start from the weights of {run.id}: train or delete those "
                              "first.")
-        # Renamed first, so that a kill in the middle never leaves a run that looks complete and is not.
-        removed = run.path.with_name(f".deleted-{run.id}-{time.time_ns()}")
-        os.replace(run.path, removed)
-        shutil.rmtree(removed, ignore_errors=True)
+        for one in own:
+            # Renamed first, so that a kill in the middle never leaves a run that looks complete and is not.
+            removed = one.path.with_name(f".deleted-{one.id}-{time.time_ns()}")
+            os.replace(one.path, removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
 
 @lru_cache(maxsize=4096)

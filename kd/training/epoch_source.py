@@ -13,13 +13,15 @@ from kd.training.frozen_features import FrozenFeatures, epoch_batches
 from kd.training.random_masks import RandomMasks
 from kd.training.teacher.cached_network import BatchOutputs
 from kd.training.teacher.cached_teacher import CachedTeacher
+from kd.training.teacher.out_of_fold import OutOfFoldTeacher
 from kd.training.teacher.target_maps import target_maps
 
 Source = Callable[[int], Iterator[BatchOutputs]]
 
 
 def epoch_source(run: Run, store: Store, data: Dataset, batches: TrainBatches, features: FrozenFeatures | None,
-                 teacher: CachedTeacher | None, fabric: Fabric, report: Callable[..., None]) -> Source:
+                 teacher: CachedTeacher | OutOfFoldTeacher | None, fabric: Fabric,
+                 report: Callable[..., None]) -> Source:
     """From the number of an epoch to its batches, as the run's spec wants them. Enables the teacher's cache.
 
     report: as `Run.write_progress`. Raises UsageError as `target_maps` does.
@@ -28,7 +30,7 @@ def epoch_source(run: Run, store: Store, data: Dataset, batches: TrainBatches, f
     targets = masks = None
     if teacher:
         teacher.enable_cache(store, run, batches.subset)
-    if spec.mask_net_depth and teacher:
+    if spec.mask_net_depth and isinstance(teacher, CachedTeacher):
         targets = target_maps(spec, data, teacher, store, run, batches.subset,
                               lambda share: report("computing the teacher's sensitivity maps", share=share))
     if spec.random_masks:

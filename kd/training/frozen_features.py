@@ -23,7 +23,6 @@ from kd.store.runs import Run, Store
 from kd.training.batches import Batch, TrainBatches
 from kd.training.teacher.cache import cache_dir, frozen_features_owner
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
-from kd.training.teacher.cached_teacher import CachedTeacher
 from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
 
 NAME = "features"
@@ -40,7 +39,7 @@ class FrozenFeatures(CachedNetwork):
         super().__init__(key, {NAME: row}, cache_dir(frozen_features_owner(store), key), fabric, log)
         self.later = later
 
-    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
+    def compute(self, images: Tensor, network: int) -> Mapping[str, Tensor]:
         return {NAME: self.later.model.features_at(images, self.later.stage)}
 
     def complete(self, pending: PendingBatch) -> BatchOutputs:
@@ -116,7 +115,7 @@ def network_key(spec: RunSpec) -> dict[str, Any]:
             "normalisation": spec.normalisation, "pretrained": spec.pretrained_fingerprint or spec.pretrained}
 
 
-def epoch_batches(features: FrozenFeatures | None, teacher: CachedTeacher | None, batches: TrainBatches, epoch: int,
+def epoch_batches(features: FrozenFeatures | None, teacher: CachedNetwork | None, batches: TrainBatches, epoch: int,
                   device: torch.device) -> Iterator[BatchOutputs]:
     """An epoch's batches in their order, each with the features of frozen stages, where there are any, and with its
     teacher outputs, empty without a teacher."""

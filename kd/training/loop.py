@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kd.datasets import open_dataset, take_fraction
+from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
@@ -35,7 +35,10 @@ from kd.training.epoch_source import epoch_source
 from kd.training.frozen_features import prepare_features
 from kd.training.precision import resolve_precision
 from kd.training.step import TrainStep, build_step, decay_groups
+from kd.training.subset import training_images
 from kd.training.teacher.cached_teacher import build_method_and_teacher
+from kd.training.teacher.out_of_fold import OutOfFoldTeacher
+from kd.training.teacher.target_scores import summary_entry
 from kd.version import VERSION
 
 
@@ -87,6 +90,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
         source = monitor(epoch_batches(epoch))
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
+        targets = teacher.epoch_scores() if isinstance(teacher, OutOfFoldTeacher) else {}
         model.eval()
         logits, shown = predict.predict_masked(trained, data.val, fabric.device, fabric.global_rank, fabric.world_size,
                                                of_validation)
@@ -98,7 +102,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
             tracked_images.record_maps(run, epoch, model, tracked, fabric.device)
             mask_area = {"mask_area": shown.area} if shown else {}
             log("epoch", epoch=epoch, terms=terms, loss=sum(terms.values()), **_validation(scores), **mask_area,
-                images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
+                **targets, images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
         fabric.barrier()
 
     for cached in filter(None, (features, teacher)):
@@ -151,8 +155,7 @@ def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
     if spec.batch_size % (world := fabric.world_size):
         raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
                          f"of {world}.")
-    subset = np.asarray(take_fraction(data.train, spec.data_fraction, len(data.classes)))
-    return TrainBatches(data.train, subset, spec.batch_size, spec.seed, spec.views, data.info.flip,
+    return TrainBatches(data.train, training_images(spec, data), spec.batch_size, spec.seed, spec.views, data.info.flip,
                         spec.augmentation, fabric.global_rank, fabric.world_size)
 
 
@@ -246,7 +249,7 @@ def _write_summary(run: Run, data: Dataset, model: Classifier, progress: TrainSt
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
                "precision": _precision(fabric), "threads": _threads(run), "versions": versions(),
-               **({"mask": mask} if mask else {})}
+               **({"mask": mask} if mask else {}), **summary_entry(run)}
     write_json(run.path / "summary.json", summary)
     run.resume_state.unlink(missing_ok=True)
     return summary

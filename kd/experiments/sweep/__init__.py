@@ -19,7 +19,8 @@ from typing import Any, Self
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
-from kd.experiments.plan import DistillSpec, plan_specs, with_seeds
+from kd.experiments.plan import DistillSpec, plan_specs
+from kd.experiments.sweep.order import Specs, in_order, series
 from kd.renamings import FORMAT, current_axes, current_spec
 from kd.spec import RunSpec, hashed
 from kd.store.files import write_json
@@ -27,10 +28,9 @@ from kd.store.runs import FINISHED, Run, Store
 
 Value = str | int | float
 Settings = dict[str, Value]
-Specs = tuple[RunSpec, RunSpec, RunSpec]
 
-AXES = ("method", "student", "depth", "width", "student_size", "epochs", "data_fraction", "batch_size", "views",
-        "augmentation")
+AXES = ("method", "soft_targets", "student", "depth", "width", "student_size", "epochs", "data_fraction", "batch_size",
+        "views", "augmentation")
 """Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
 SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family
 
@@ -92,18 +92,20 @@ class Sweep:
 class Cell:
     """One combination of settings. number: from 1. settings: its value on every axis that applies to it.
 
-    teacher, pairs: run ids, once it is planned; pairs: control and student of each seed.
+    teacher, pairs, folds: run ids, once it is planned; pairs: control and student of each seed; folds: of the fold
+    teachers, if any.
     """
 
     number: int
     settings: Settings
     teacher: str = ""
     pairs: tuple[tuple[str, str], ...] = ()
+    folds: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
         """All its runs, the teacher first."""
-        return self.teacher, *(run_id for pair in self.pairs for run_id in pair)
+        return self.teacher, *self.folds, *(run_id for pair in self.pairs for run_id in pair)
 
     @property
     def title(self) -> str:
@@ -119,7 +121,10 @@ def describe(settings: Settings) -> str:
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
     """Every combination once, not planned. An axis collapses where it does not apply: a hyper-parameter that the method
-    lacks, the width of a truncated student. Raises UsageError for an unknown method, student or hyper-parameter."""
+    lacks, soft targets for one that needs more than logits, the width of a truncated student.
+
+    Raises UsageError for an unknown method, student or hyper-parameter.
+    """
     knobs = {name: _knobs(name) for name in sweep.axes.get("method", (sweep.base.method,))}
     asked = {*sweep.base.method_args, *sweep.axes} - set(AXES)
     for name in sorted(asked - set().union(*knobs.values())):
@@ -161,11 +166,11 @@ def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tup
 def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell, ...]:
     """Check every cell, then create the missing runs and store the sweep with their ids. Raises UsageError."""
     planned = [(cell, series(trio, sweep.base.seeds)) for cell, trio in checked(sweep, store, data)]
-    for spec in in_order([(teacher, pairs) for _, (teacher, pairs) in planned]):
+    for spec in in_order([one for _, one in planned]):
         store.create(spec)
-    found = tuple(replace(cell, teacher=_id(teacher, store),
+    found = tuple(replace(cell, teacher=_id(teacher, store), folds=tuple(_id(fold, store) for fold in folds),
                           pairs=tuple((_id(first, store), _id(second, store)) for first, second in pairs))
-                  for cell, (teacher, pairs) in planned)
+                  for cell, (teacher, folds, pairs) in planned)
     file = file_of(sweep, store)
     before = _read(file) or {}
     write_json(file, {"sweep": sweep.to_json(), "created": before.get("created") or time.time(),
@@ -176,15 +181,15 @@ def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell,
 def unfinished_runs(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
     """Unfinished runs in training order, planned if necessary.
 
-    The teacher first, which every other run needs; the others are independent. Then, seed by seed, the controls and the
-    students cell by cell, so that all cells have a result for one seed early. Raises UsageError.
+    The teacher first, which every student needs, then fold teachers; the others are independent. Then, seed by seed,
+    the controls and the students cell by cell, so that all cells have a result for one seed early. Raises UsageError.
     """
     return [run for run in runs(plan(sweep, store, data), store) if run.status != FINISHED]
 
 
 def runs(planned: Iterable[Cell], store: Store) -> list[Run]:
     """Existing runs of these cells, each once, in training order."""
-    ids = in_order([(cell.teacher, cell.pairs) for cell in planned])
+    ids = in_order([(cell.teacher, cell.folds, cell.pairs) for cell in planned])
     return [run for run_id in ids if (run := store.get(run_id))]
 
 
@@ -195,7 +200,7 @@ def planned_cells(sweep: Sweep, store: Store) -> tuple[Cell, ...]:
         raise UsageError(f"The sweep {sweep.id} has not been planned here.")
     today = found["sweep"].get("format", 1) >= FORMAT
     return tuple(Cell(one["number"], one["settings"] if today else current_axes(one["settings"]), one["teacher"],
-                      tuple(map(tuple, one["pairs"])))
+                      tuple(map(tuple, one["pairs"])), tuple(one.get("folds", ())))
                  for one in found["cells"])
 
 
@@ -230,28 +235,14 @@ def file_of(sweep: Sweep, store: Store) -> Path:
          if (found := _read(file)) and _understood(found["sweep"]) == sweep), own)
 
 
-def series(trio: Specs, seeds: int) -> tuple[RunSpec, tuple[tuple[RunSpec, RunSpec], ...]]:
-    """Spec of the teacher, and those of control and student of every seed."""
-    teacher, control, student = trio
-    return teacher, tuple(zip(with_seeds(control, seeds), with_seeds(student, seeds), strict=True))
-
-
-def in_order(series: list[tuple[Any, tuple[tuple[Any, Any], ...]]]) -> list[Any]:
-    """Teachers, then for each seed the controls and then the students of all cells; each once."""
-    seeds = max((len(pairs) for _, pairs in series), default=0)
-    found = [teacher for teacher, _ in series]
-    for seed, part in itertools.product(range(seeds), (0, 1)):
-        found += [pairs[seed][part] for _, pairs in series if seed < len(pairs)]
-    return list(dict.fromkeys(found))
-
-
 def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
     """Settings without those that do not apply to the method or the student."""
     family = str(settings.get("student", sweep.base.student))
     shape = SHAPES.get(family, ())
-    knobs = _knobs(str(settings.get("method", sweep.base.method)))
+    method = str(settings.get("method", sweep.base.method))
+    idle = {*SHAPES["plain"]} - {*shape} | {name for name in ("soft_targets",) if not _takes_out_of_fold(method)}
     return {name: value for name, value in settings.items()
-            if (name in AXES or name in knobs) and (name not in SHAPES["plain"] or name in shape)}
+            if (name in AXES or name in _knobs(method)) and name not in idle}
 
 
 def _checked(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
@@ -280,6 +271,13 @@ def _knobs(method: str) -> tuple[str, ...]:
     from kd.methods import METHODS
 
     return tuple(METHODS[method].info.hyperparameters)
+
+
+@cache
+def _takes_out_of_fold(method: str) -> bool:
+    from kd.methods import METHODS
+
+    return bool(METHODS[method].needs_logits_only())
 
 
 def _id(spec: RunSpec, store: Store) -> str:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 from kd import datasets
 from kd.datasets import DataRef
-from kd.experiments.sweep import Sweep, checked, in_order, series
-from kd.spec import RunSpec
+from kd.experiments.sweep import Sweep, checked
+from kd.experiments.sweep.order import in_order, series
+from kd.roles import ROLES, STUDENT
+from kd.spec import IN_SAMPLE, RunSpec
 from kd.store.runs import FINISHED, Store
 
 
@@ -25,31 +27,34 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
 
     Models that have not been timed yet are benchmarked on noise for about a second.
     """
-    from kd.experiments.estimate import estimate_resources  # torch: not for pages that only read runs
+    from kd.experiments.estimate import FOLD_TEACHER, estimate_resources  # torch: not for pages that only read runs
 
     data = data or datasets.inspect(sweep.base.data, store.paths)
     found = checked(sweep, store, data)
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
-    teacher_seconds: dict[tuple[str, str], float] = {}  # of a teacher's passes, which all students of a method share
+    teacher_seconds: dict[tuple[str, str, bool], float] = {}  # of a teacher's passes, which a method's students share
     for _, trio in found:
-        teacher, pairs = series(trio, sweep.base.seeds)
+        teacher, folds, pairs = series(trio, sweep.base.seeds)
         for control, student in pairs:
-            three = (teacher, control, student)
-            if any(not done[spec] and _kind(spec) not in costs for spec in three):
-                needs = estimate_resources(three, data, store).run_estimates
-                costs |= {_kind(spec): need.seconds - need.teacher_seconds
-                          for spec, need in zip(three, needs, strict=True) if not done[spec]}
-                teacher_seconds.setdefault((student.teacher, student.method), needs[-1].teacher_seconds)
-            total |= {spec: costs[_kind(spec)] for spec in three if not done[spec]}
+            roles = [*zip(ROLES, (teacher, control, student), strict=True), *((FOLD_TEACHER, fold) for fold in folds)]
+            to_do = {spec: role for role, spec in roles if not done[spec]}
+            if any(_kind(spec) not in costs for spec in to_do):
+                needs = {need.role: need for need in estimate_resources((teacher, control, student), data,
+                                                                        store).run_estimates}
+                costs |= {_kind(spec): (needs[role].seconds - needs[role].teacher_seconds) / needs[role].runs
+                          for spec, role in to_do.items()}
+                passes = (student.teacher, student.method, student.soft_targets == IN_SAMPLE)
+                teacher_seconds.setdefault(passes, needs[STUDENT].teacher_seconds)
+            total |= {spec: costs[_kind(spec)] for spec in to_do}
     return SweepEstimate(len(found), len(done), sum(done.values()),
                          sum(total.values()) + sum(teacher_seconds.values()))
 
 
 def _kind(spec: RunSpec) -> RunSpec:
     """The spec without settings that do not affect its time."""
-    return replace(spec, seed=0, method_args={})
+    return replace(spec, seed=0, method_args={}, fold=min(spec.fold, 1))
 
 
 def _done(spec: RunSpec, store: Store) -> bool:

@@ -6,6 +6,7 @@ from statistics import median
 
 from kd.experiments.sweep import Cell, runs
 from kd.spec import RunSpec
+from kd.store.groups import teacher_label
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
 
 ACTIVE, ENDED = (RUNNING, QUEUED), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
@@ -55,7 +56,7 @@ def place(run: Run, cells: Sequence[Cell]) -> str:
                 return f"cell {cell.number} of {len(cells)}, {cell.title}: student, seed {seed} of {len(cell.pairs)}"
             if run.id == control:
                 return f"control {run.spec.model_label}, seed {seed} of {len(cell.pairs)}"
-    return f"teacher {run.spec.model_label}"
+    return teacher_label(run.spec)
 
 
 def _left(active: Iterable[Run], current: Run | None, finished: Iterable[Run]) -> float | None:

@@ -157,7 +157,8 @@ def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) 
         states[run_id] = states.get(run_id) or _status(run_id, store)
     own = [run_id for pair in cell.pairs for run_id in pair]
     failed = [run for run_id in cell.ids if states[run_id] == FAILED and (run := store.get(run_id))]
-    relevant = [states[run_id] for run_id in (own if states[cell.teacher] == FINISHED else cell.ids)]
+    taught = all(states[run_id] == FINISHED for run_id in (cell.teacher, *cell.folds))
+    relevant = [states[run_id] for run_id in (own if taught else cell.ids)]
     found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))
     return Row(cell, min(relevant, key=ORDER.index), failed[0].failure_reason if failed else "",
                sum(states[run_id] == FINISHED for run_id in own), len(own), found, _validated(cell, store, found),

@@ -27,13 +27,13 @@ BatchOutputs = tuple[Batch, TeacherOutputs]
 
 @dataclass
 class PendingBatch:
-    """A batch with its rows [B, …] by output; missing: positions in the batch whose rows are not known yet. others:
-    outputs of other networks for it."""
+    """A batch with its rows [B, …] by output; missing: by network, positions in the batch whose rows are not known
+    yet. others: outputs of other networks for it."""
 
     batch: Batch
     index: Index
     rows: dict[str, Tensor]
-    missing: list[int]
+    missing: list[list[int]]
     others: TeacherOutputs = field(default_factory=dict)
 
     def outputs(self) -> dict[str, Tensor]:
@@ -49,11 +49,12 @@ class CachedNetwork:
     Outputs are read from a cache, or computed and written to it: the same rows, up to rounding that depends on their
     position in a chunk. key: everything that a row depends on besides its view and its image. formats: of a row, by
     output. event: the name under which `usage` is logged. mixed: whether the network is computed in the precision of
-    the training, or in float32.
+    the training, or in float32. networks: how many there are, each for images of its own.
     """
 
     event: str
     mixed = True
+    networks = 1
 
     def __init__(self, key: Mapping[str, Any], formats: Mapping[str, RowFormat], directory: Path, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
@@ -63,8 +64,12 @@ class CachedNetwork:
         self.computed = 0
 
     @abstractmethod
-    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Outputs for a chunk of images [chunk, 3, S, S], by name."""
+    def compute(self, images: Tensor, network: int) -> Mapping[str, Tensor]:
+        """Outputs of one of the networks, from 0, for a chunk of images [chunk, 3, S, S], by name."""
+
+    def network_of(self, numbers: Index) -> Index:
+        """Which network's outputs these images of the split [B] have [B], from 0."""
+        return np.zeros_like(numbers)
 
     def enable_cache(self, store: Store, student: Run, subset: Index) -> None:
         """Read and write the cache from now on. student: the run in training, on these images of the split."""
@@ -89,8 +94,9 @@ class CachedNetwork:
         pending: deque[PendingBatch] = deque()
         for batch, others in source or without_outputs(batches, epoch, self.fabric.device):
             pending.append(self._lookup(batch, others))
-            self._fill_missing(pending, partial=sum(len(one.index) for one in pending) >= LOOKAHEAD * self.chunk)
-            while pending and not pending[0].missing:
+            waiting = sum(len(one.index) for one in pending)
+            self._fill_missing(pending, partial=waiting >= LOOKAHEAD * self.chunk * self.networks)
+            while pending and not any(pending[0].missing):
                 yield self.complete(pending.popleft())
         left_out = None if self.cache.disabled else batches.rest(epoch, self.fabric.device)
         self._fill_missing([*pending, self._lookup(left_out)] if left_out else pending, partial=True)
@@ -111,36 +117,39 @@ class CachedNetwork:
         index = batch.view * self.key["images"] + batch.numbers
         rows, hit = self.cache.read(index)
         known = {name: torch.from_numpy(values).to(self.fabric.device) for name, values in rows.items()}
-        return PendingBatch(batch, index, known, np.flatnonzero(~hit).tolist(), others or {})
+        missing, whose = np.flatnonzero(~hit), self.network_of(batch.numbers)
+        places = [missing[whose[missing] == network].tolist() for network in range(self.networks)]
+        return PendingBatch(batch, index, known, places, others or {})
 
     def _fill_missing(self, pending: Collection[PendingBatch], partial: bool) -> None:
         """Compute missing rows, a full chunk at a time; partial: also those that do not fill the last chunk."""
-        count = sum(len(one.missing) for one in pending)
-        while count >= self.chunk or (partial and count):
-            chosen = _first_missing(pending, self.chunk)
-            self._forward_chunk(chosen)
-            count -= sum(len(places) for _, places in chosen)
+        for network in range(self.networks):
+            count = sum(len(one.missing[network]) for one in pending)
+            while count >= self.chunk or (partial and count):
+                chosen = _first_missing(pending, self.chunk, network)
+                self._forward_chunk(chosen, network)
+                count -= sum(len(places) for _, places in chosen)
 
-    def _forward_chunk(self, chosen: list[tuple[PendingBatch, list[int]]]) -> None:
-        """One forward pass for these places of pending batches, a chunk of them at most."""
-        computed = self._chunk(torch.cat([one.batch.images[places] for one, places in chosen]))
+    def _forward_chunk(self, chosen: list[tuple[PendingBatch, list[int]]], network: int) -> None:
+        """One forward pass of a network for these places of pending batches, a chunk of them at most."""
+        computed = self._chunk(torch.cat([one.batch.images[places] for one, places in chosen]), network)
         lengths = [len(places) for _, places in chosen]
         for name, rows in computed.items():
             for (one, places), own_rows in zip(chosen, rows.split(lengths), strict=True):
                 one.rows[name][places] = own_rows
         for one, places in chosen:
-            one.missing = one.missing[len(places):]
+            one.missing[network] = one.missing[network][len(places):]
         self.computed += sum(lengths)
         if not self.cache.disabled:
             index = np.concatenate([one.index[places] for one, places in chosen])
             self.cache.write(index, {name: rows.cpu().numpy() for name, rows in computed.items()})
 
-    def _chunk(self, images: Tensor) -> dict[str, Tensor]:
+    def _chunk(self, images: Tensor, network: int) -> dict[str, Tensor]:
         """Outputs of at most a chunk of images [b, 3, S, S] as rows [b, …] in their cached format."""
         filler = images[:1].expand(self.chunk - len(images), *images.shape[1:])
         full = torch.cat([images, filler]).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), self.fabric.autocast() if self.mixed else nullcontext():
-            computed = self.compute(full)
+            computed = self.compute(full, network)
         return {name: _as_rows(computed[name][:len(images)].float(), row) for name, row in self.formats.items()}
 
 
@@ -149,11 +158,12 @@ def without_outputs(batches: TrainBatches, epoch: int, device: torch.device) -> 
     return ((batch, {}) for batch in batches.epoch(epoch, device))
 
 
-def _first_missing(pending: Collection[PendingBatch], count: int) -> list[tuple[PendingBatch, list[int]]]:
-    """The first `count` missing places, by batch."""
+def _first_missing(pending: Collection[PendingBatch], count: int,
+                   network: int) -> list[tuple[PendingBatch, list[int]]]:
+    """The first `count` missing places of a network, by batch."""
     chosen = []
     for one in pending:
-        if places := one.missing[:count]:
+        if places := one.missing[network][:count]:
             chosen.append((one, places))
             count -= len(places)
     return chosen

@@ -14,10 +14,11 @@ from kd.methods import METHODS, Method, TeacherOutputs
 from kd.models import weights
 from kd.models.base import Classifier
 from kd.observation import Observation, select_output
-from kd.spec import RunSpec
+from kd.spec import IN_SAMPLE, RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.training.teacher.cache import EVENT, cache_dir
 from kd.training.teacher.cached_network import CachedNetwork
+from kd.training.teacher.out_of_fold import OutOfFoldTeacher, fold_teachers
 from kd.training.teacher.rows import build_method, cache_key, row_formats
 
 
@@ -49,14 +50,17 @@ def _check_mask_net(spec: RunSpec) -> None:
 
 
 def build_method_and_teacher(spec: RunSpec, store: Store, data: Dataset, fabric: Fabric,
-                             log: Callable[..., None]) -> "tuple[Method, CachedTeacher | None]":
-    """A run's method, set up for its two models, and its teacher, if any. Raises UsageError as `find_teacher` does."""
+                             log: Callable[..., None]) -> "tuple[Method, CachedTeacher | OutOfFoldTeacher | None]":
+    """A run's method, set up for its two models, and its teacher, or those out of fold, if any. Raises UsageError as
+    `find_teacher` and `fold_teachers` do."""
     _check_mask_net(spec)
     if not METHODS[spec.method].needs_teacher:
         return methods.build(spec.method, spec.method_args).to(fabric.device), None
     run = find_teacher(spec, store, data.classes)
     method = build_method(spec, run.spec, len(data.classes)).to(fabric.device)
-    return method, CachedTeacher(run, spec, data, method, fabric, log)
+    if spec.soft_targets == IN_SAMPLE:
+        return method, CachedTeacher(run, spec, data, method, fabric, log)
+    return method, OutOfFoldTeacher(run, fold_teachers(spec, run, store), spec, data, method, fabric, log)
 
 
 class CachedTeacher(CachedNetwork):
@@ -75,7 +79,7 @@ class CachedTeacher(CachedNetwork):
                          fabric, log)
         self._model: Classifier | None = None
 
-    def compute(self, images: Tensor) -> TeacherOutputs:
+    def compute(self, images: Tensor, network: int) -> TeacherOutputs:
         seen: Observation = self.model(images, cams="cams" in self.formats)
         return {name: select_output(seen, name) for name in self.formats}
 

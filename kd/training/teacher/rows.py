@@ -1,7 +1,7 @@
 """Rows of the teacher cache: key, formats, the rows that a run requires, and an estimate of their cost."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,18 @@ class CacheEstimate:
     size: int
 
 
-def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
-    """Cache key: everything that a row depends on besides its view and its image. spec: the student's."""
-    return {"teacher": weights.fingerprint(teacher.weights), "plan": teacher.spec.id,
-            **row_key(spec, data, device, precision)}
+def cache_key(teacher: Run, spec: RunSpec, data: Dataset, device: torch.device, precision: str,
+              folds: Sequence[Run] = ()) -> dict[str, Any]:
+    """Cache key: everything that a row depends on besides its view and its image. spec: the student's. folds: the fold
+    teachers whose outputs it has in place of the teacher's."""
+    return {**network_key(teacher, folds), "plan": teacher.spec.id, **row_key(spec, data, device, precision)}
+
+
+def network_key(teacher: Run, folds: Sequence[Run] = ()) -> dict[str, Any]:
+    """Part of a key that says which networks' outputs they are."""
+    if not folds:
+        return {"teacher": weights.fingerprint(teacher.weights)}
+    return {"folds": len(folds), "teacher": " ".join(weights.fingerprint(run.weights)[:16] for run in folds)}
 
 
 def row_key(spec: RunSpec, data: Dataset, device: torch.device, precision: str) -> dict[str, Any]:
@@ -142,10 +150,11 @@ def estimate_rows(spec: RunSpec, formats: Mapping[str, RowFormat], existing: tup
 
 def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path, int] | None:
     """(directory, images of the split) of the cache that this student would read."""
-    run = store.find(teacher)
-    if run is None or run.status != FINISHED or not run.weights.exists():
+    run, folds = store.find(teacher), [store.find(one) for one in spec.fold_teachers(teacher)]
+    there = [one for one in (run, *folds) if one and one.status == FINISHED and one.weights.exists()]
+    if run is None or len(there) <= len(folds):
         return None
-    return find_rows(run, spec, teacher=weights.fingerprint(run.weights))
+    return find_rows(run, spec, **network_key(run, there[1:]))
 
 
 def find_rows(owner: Run, spec: RunSpec, **network: Any) -> tuple[Path, int] | None:

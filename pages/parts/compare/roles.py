@@ -30,7 +30,7 @@ def who(comparison: Comparison) -> str:
 
 def _described(run: Run) -> str:
     score = f", {percent(run.summary['accuracy'])}" if run.summary else ""
-    method = f" by {run.spec.method}" if run.spec.teacher else ""
+    method = f" by {run.spec.method_label}" if run.spec.teacher else ""
     return f"{run.spec.model_label}{method}{score}"
 
 

@@ -35,6 +35,7 @@ MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_
         "width", "method", "method_args", "epochs", "seeds")
 WEIGHTS_OF = ("student", "teacher_weights", "student_weights")  # what the usual rates depend on
 TEACHER_RECIPE = (*AS_STUDENT, "teacher_learning_rate", *PRETRAINED_ONLY)
+OUT_OF_FOLD = ("soft_targets", "folds")
 MASK = ("mask_area", "mask_target")  # settings of the mask that matter most
 
 
@@ -53,7 +54,7 @@ def form() -> DistillSpec | None:
                 choose_preset(values)
     with st.expander("More settings", icon=":material/tune:"):
         values |= _fine(values)
-        values |= more_fields(values, (*MAIN, *MASK_NET_FIELDS))
+        values |= more_fields(values, (*MAIN, *MASK_NET_FIELDS), (values["method"],))
     require_paths(values)
     if not there(values["data"]):
         return None
@@ -145,7 +146,7 @@ def _ready(data: str) -> list[Run]:
         wanted = dataset_info(data).fingerprint
     except UsageError:
         return []
-    return [run for run in store() if not run.spec.teacher and run.spec.data_fingerprint == wanted
+    return [run for run in store() if not (run.spec.teacher or run.spec.fold) and run.spec.data_fingerprint == wanted
             and run.status == FINISHED]
 
 
@@ -246,12 +247,15 @@ def _classes(data: str) -> int:
 def more_fields(values: dict[str, Any], placed: Collection[str] = MAIN,
                 methods: Collection[str] = ()) -> dict[str, Any]:
     """Every setting that has no place above, so that a new one has a field the day it is made. methods: those chosen;
-    the mask network's settings appear where one of them trains one."""
+    the mask network's settings appear where one of them trains one, those of out-of-fold soft targets where one can
+    have them."""
     idle = set(TEACHER_RECIPE if values["teacher"] in store() else ())
     if values.get("teacher_weights", "none") == "none":
         idle.update(PRETRAINED_ONLY)
     if not any(METHODS[name].needs_mask_net for name in methods):
         idle.update(MASK_NET_FIELDS)
+    if not any(METHODS[name].needs_logits_only() for name in methods):
+        idle.update(OUT_OF_FOLD)
     rest = [name for name in fields.SETTINGS if name not in placed and name not in idle]
     found = {}
     for title, part in (("Teacher", True), ("Training", False)):

@@ -63,14 +63,14 @@ def busy(one: Distillation | Replicates) -> bool:
 def title(series: Replicates) -> str:
     """`brain_tumor · densenet121 → plain5 · kd · 3 seeds`."""
     spec, several = series.pairs[0][1].spec, len(series.pairs)
-    return (f"{run_list.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label} · {spec.method}"
+    return (f"{run_list.data_name(spec)} · {series.teacher.spec.model_label} → {spec.model_label} · {spec.method_label}"
             + (f" · {several} seeds" if several > 1 else ""))
 
 
 def live(trio: Distillation) -> None:
     """Draw the distillation that a trio is one seed of, and renew it while something runs."""
     # Once a script run: a poll must not read the whole store.
-    series = replicates_of(store(), trio.student) or Replicates(trio.teacher, ((trio.control, trio.student),))
+    series = replicates_of(store(), trio.student) or Replicates(trio.teacher, (trio.trio[1:],), trio.folds)
     polling = busy(series)
 
     def look() -> None:
@@ -93,7 +93,7 @@ def _draw(series: Replicates, trio: Distillation) -> None:
     collapsed([student for _, student in series.pairs])
     if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
         _choose(series, trio)
-    if any(run.epochs() for run in trio.runs):
+    if any(run.epochs() for run in trio.trio):
         left, right = st.columns([3, 2], gap="medium")
         with left:
             _curves(trio)
@@ -154,7 +154,7 @@ def resume(series: Replicates) -> None:
 
 
 def _curves(trio: Distillation) -> None:
-    figure = _figure(trio, tuple(history[-1]["time"] if (history := run.epochs()) else 0.0 for run in trio.runs))
+    figure = _figure(trio, tuple(history[-1]["time"] if (history := run.epochs()) else 0.0 for run in trio.trio))
     st.plotly_chart(figure, config=CHART, key=f"curves-{trio.student.id}",
                     alt="Validation accuracy of teacher, control and student, loss terms, and the mask's area where "
                     "there is one, per epoch")
@@ -163,7 +163,7 @@ def _curves(trio: Distillation) -> None:
 @lru_cache(maxsize=32)
 def _figure(trio: Distillation, seen: tuple[float, ...]) -> go.Figure:
     """Made once per epoch for all viewers: making it takes longer than the rest of a poll. seen: the latest epochs."""
-    histories = {role: run.epochs() for role, run in zip(ROLES, trio.runs, strict=True)}
+    histories = {role: run.epochs() for role, run in zip(ROLES, trio.trio, strict=True)}
     # The student's loss as soon as there is one: its terms are what distillation is about.
     shown = next(role for role in reversed(ROLES) if histories[role])
     # A mask of a set area has it in every epoch.
@@ -177,7 +177,7 @@ def _figure(trio: Distillation, seen: tuple[float, ...]) -> go.Figure:
         figure.add_trace(_term(shown, term, TERMS[number % len(TERMS)], histories[shown]), row=2, col=1)
     figure.update_yaxes(title_text="validation accuracy", tickformat=".0%", range=[0, 1.03], row=1, col=1)
     figure.update_yaxes(title_text=f"loss of the {shown}", rangemode="tozero", row=2, col=1)
-    epochs = max(run.spec.epochs for run in trio.runs)
+    epochs = max(run.spec.epochs for run in trio.trio)
     figure.update_xaxes(range=[0.8, epochs + 0.2], dtick=1 if epochs <= 12 else None)
     if masked:
         figure.add_trace(_area(masked), row=3, col=1)

@@ -1,10 +1,10 @@
-"""Status of a distillation: a row for the teacher, one for all controls and one for all students."""
+"""Status of a distillation: a row for the teacher, one for its fold teachers, for all controls, for all students."""
 
 from collections.abc import Sequence
 
 import streamlit as st
 
-from kd.roles import MARKS, ROLES
+from kd.roles import CONTROL, MARKS, STUDENT, TEACHER
 from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts.shared import run_progress
@@ -20,20 +20,22 @@ def seed_status(series: Replicates) -> None:
     controls, students = zip(*series.pairs, strict=True)
     with st.container(border=True, gap="small"):
         reported: set[str] = set()
-        for role, runs in zip(ROLES, ([series.teacher], controls, students), strict=True):
-            _row(role, runs, series)
+        for runs, role, name in (([series.teacher], TEACHER, "Teacher"), (series.folds, TEACHER, "Fold teacher"),
+                                 (controls, CONTROL, "Control"), (students, STUDENT, "Student")):
+            if runs:
+                _row(role, name, runs)
             for run in runs:
                 if run.failure_reason and run.failure_reason not in reported:
                     st.error(run.failure_reason, icon=":material/error:")
                 reported.add(run.failure_reason)
 
 
-def _row(role: str, runs: Sequence[Run], series: Replicates) -> None:
+def _row(role: str, name: str, runs: Sequence[Run]) -> None:
     statuses = [run.status for run in runs]
     status = next(one for one in TELLING if one in statuses)
     icon, colour = STATUS[status]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        name = role.capitalize() + ("s" if len(runs) > 1 else "")
+        name += "s" if len(runs) > 1 else ""
         st.markdown(f"{MARKS[role]} **{name}** · {runs[0].spec.model_label}", width="content")
         st.badge(status, icon=icon, color=colour)
         st.caption(_of_all(runs, statuses) if len(runs) > 1 else words(runs[0], status), width="content")
@@ -47,7 +49,8 @@ def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
     for wanted in (RUNNING, FAILED):
         if wanted in statuses:
             run = runs[statuses.index(wanted)]
-            return f"{done} · seed {run.spec.seed}: {words(run, wanted)}"
+            which = f"fold {run.spec.fold}" if run.spec.fold else f"seed {run.spec.seed}"
+            return f"{done} · {which}: {words(run, wanted)}"
     return done
 
 

@@ -5,13 +5,17 @@ from typing import Any
 import streamlit as st
 
 from kd.store.runs import Run
+from kd.training.teacher import target_scores
 from kd.training.teacher.cache import cache_bytes, clear, recorded_usage
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import size
 
 
 def show_usage(run: Run) -> None:
-    """Draw a student's hits in its teacher's cache; nothing before it has begun to train."""
+    """Draw a student's hits in its teacher's cache, and the scores of out-of-fold targets; nothing before there are
+    any."""
+    if text := target_scores.sentence(run.summary):
+        st.caption(text)
     if usage := recorded_usage(run):
         st.caption(describe(usage))
 

@@ -20,9 +20,10 @@ from pages.parts.shared.theme import STATUS
 @dataclass(frozen=True)
 class Trial:
     """One distillation with all its seeds, or a run on its own. arms: by role, in training order, an entry per seed;
-    those deleted are left out."""
+    those deleted are left out. folds: its fold teachers, if any."""
 
     arms: Mapping[str, tuple[Entry, ...]]
+    folds: tuple[Entry, ...] = ()
 
     @property
     def student(self) -> Entry:
@@ -31,7 +32,7 @@ class Trial:
 
     @property
     def entries(self) -> list[Entry]:
-        return [entry for arm in self.arms.values() for entry in arm]
+        return [*(entry for arm in self.arms.values() for entry in arm), *self.folds]
 
     @property
     def active(self) -> bool:
@@ -54,7 +55,7 @@ class Trial:
         names = [teacher[0].spec.model_label] if teacher and students else []
         seeds = f" · {len(students)} seeds" if len(students) > 1 else ""
         spec = self.student.spec
-        method = f" · {spec.method}" if spec.teacher else ""
+        method = f" · {spec.method_label}" if spec.teacher else ""
         return f"{run_list.data_name(spec)} · {' → '.join([*names, spec.model_label])}{method}{seeds}"
 
     @property
@@ -63,7 +64,9 @@ class Trial:
         controls = {entry.spec.seed: entry.run for entry in self.arms.get(CONTROL, ())}
         pairs = tuple((controls[entry.spec.seed], entry.run) for entry in self.arms.get(STUDENT, ())
                       if entry.spec.seed in controls)
-        return Replicates(self.arms[TEACHER][0].run, pairs) if pairs and TEACHER in self.arms else None
+        if not pairs or TEACHER not in self.arms:
+            return None
+        return Replicates(self.arms[TEACHER][0].run, pairs, tuple(entry.run for entry in self.folds))
 
 
 def trials(entries: list[Entry], store: Store) -> list[Trial]:
@@ -79,7 +82,8 @@ def trials(entries: list[Entry], store: Store) -> list[Trial]:
         arms: dict[str, Sequence[Entry | None]] = {TEACHER: [by_id.get(students[0].spec.teacher)], CONTROL: controls,
                                                    STUDENT: students}
         there = {name: tuple(entry for entry in arm if entry) for name, arm in arms.items()}
-        found.append(Trial({name: arm for name, arm in there.items() if arm}))
+        folds = tuple(entry for run in store.fold_teachers(students[0].spec) if (entry := by_id.get(run.id)))
+        found.append(Trial({name: arm for name, arm in there.items() if arm}, folds))
     return found
 
 
@@ -90,10 +94,16 @@ def live(trial: Trial) -> None:
             st.markdown(f"**{plain(trial.title)}**")
             links.watch(trial.student.run.id)
         for name, arm in trial.arms.items():
-            now = next((entry for entry in arm if entry.status == RUNNING), None)
-            words = _state(arm[0]) if len(arm) == 1 else _states(arm, now)
-            st.progress(run_progress.of_all([entry.run for entry in arm]),
-                        text=f"{MARKS[name]} **{_called(name, arm)}** {arm[0].spec.model_label} · {words}")
+            _progress(name, _called(name, arm), arm)
+            if name == TEACHER and trial.folds:
+                _progress(name, "Fold teachers", trial.folds)
+
+
+def _progress(role: str, name: str, arm: Sequence[Entry]) -> None:
+    now = next((entry for entry in arm if entry.status == RUNNING), None)
+    words = _state(arm[0]) if len(arm) == 1 else _states(arm, now)
+    st.progress(run_progress.of_all([entry.run for entry in arm]),
+                text=f"{MARKS[role]} **{name}** {arm[0].spec.model_label} · {words}")
 
 
 def _called(name: str, arm: Sequence[Entry]) -> str:
@@ -108,7 +118,10 @@ def _state(entry: Entry) -> str:
 
 def _states(arm: Sequence[Entry], now: Entry | None) -> str:
     done = sum(entry.status == FINISHED for entry in arm)
-    return f"{done} of {len(arm)} finished" + (f" · seed {now.spec.seed}: {run_progress.words(now.run)}" if now else "")
+    if now is None:
+        return f"{done} of {len(arm)} finished"
+    which = f"fold {now.spec.fold}" if now.spec.fold else f"seed {now.spec.seed}"
+    return f"{done} of {len(arm)} finished · {which}: {run_progress.words(now.run)}"
 
 
 def result(trial: Trial, first: bool = False) -> None:
@@ -124,7 +137,8 @@ def result(trial: Trial, first: bool = False) -> None:
         st.markdown(text)
     failed = next((entry for entry in trial.entries if entry.run.failure_reason), None)
     if failed:  # the first: what follows failed for want of it
-        st.markdown(f"**{failed.role.capitalize()} failed.** {failed.run.failure_reason}")
+        role = "fold teacher" if failed.spec.fold else failed.role
+        st.markdown(f"**{role.capitalize()} failed.** {failed.run.failure_reason}")
     _actions(trial, first)
 
 

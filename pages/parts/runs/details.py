@@ -41,8 +41,17 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         st.caption(computed)
     teacher_cache.show_usage(entry.run)
     teacher_cache.show_cache(entry.run)
+    if folds := _folds(entry, entries):
+        st.caption(folds)
     st.fragment(_live, run_every=POLL if entry.active else None)(entry)
     settings(entry.spec)
+
+
+def _folds(entry: Entry, entries: list[Entry]) -> str:
+    """`Fold teachers: 5 of 5 finished, 42 MB`, for a teacher of out-of-fold soft targets."""
+    own = [other for other in entries if other.spec.fold and other.spec.without_fold == entry.spec]
+    done, used = sum(one.status == FINISHED for one in own), format.size(sum(one.run.size() for one in own))
+    return f"Fold teachers: {done} of {len(own)} finished, {used}. They are deleted with this run." if own else ""
 
 
 def _origin(entry: Entry) -> str:
@@ -82,8 +91,10 @@ def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
 
 def ask(run: Run) -> None:
     """What a run's deletion frees, and the two answers; or why it cannot be deleted."""
-    st.markdown(f"`{run.id}` with its weights, curves and scores will be removed for good. "
-                f"This frees {format.size(run.size())}.")
+    folds = store().folds_of(run)
+    also = f", and its {len(folds)} fold teachers" if folds else ""
+    st.markdown(f"`{run.id}` with its weights, curves and scores{also} will be removed for good. "
+                f"This frees {format.size(sum(one.size() for one in (run, *folds)))}.")
     with st.container(horizontal=True):
         gone = st.button("Delete for good", type="primary", key="delete-confirmed")
         if st.button("Keep it", key="delete-kept"):

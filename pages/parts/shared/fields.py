@@ -13,7 +13,8 @@ LABELS = {"data": "Data set", "image_size": "Working size (px)",
           "mask_net_width": "Mask network width", "mask_fill": "Mask fill",
           "mask_area": "Mask area", "mask_target": "Mask target"}
 WORDS = {"mean": "mean training image", "blur": "the image, blurred", "sensitivity": "teacher's sensitivity",
-         "outlines": "training outlines"}  # labels of choices
+         "outlines": "training outlines", "teacher": "the teacher's own", "out-of-fold": "out-of-fold, label on top",
+         "out-of-fold-uncorrected": "out-of-fold, uncorrected"}  # labels of choices
 
 
 def key(name: str) -> str:

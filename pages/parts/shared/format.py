@@ -15,7 +15,7 @@ def role(spec: RunSpec) -> str:
     """
     if spec.teacher:
         return STUDENT
-    return CONTROL if spec.model in ("plain", "truncated") else TEACHER
+    return CONTROL if spec.model in ("plain", "truncated") and not spec.fold else TEACHER
 
 
 def count(number: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.spec import RunSpec
-from kd.store.groups import control_spec
+from kd.store.groups import control_spec, teacher_label
 from kd.store.runs import QUEUED, RUNNING, Run, Store
 from pages.parts.shared.format import role
 
@@ -34,8 +34,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """Role and model: `student plain5`."""
-        return f"{self.role} {self.spec.model_label}"
+        """Role and model: `student plain5`; `fold teacher 2 of 5, resnet18`."""
+        return teacher_label(self.spec) if self.spec.fold else f"{self.role} {self.spec.model_label}"
 
 
 def entries(store: Store) -> list[Entry]:

@@ -19,6 +19,7 @@ from pages.parts.shared.fields import label
 TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
 DEPTHS, WIDTHS, EPOCHS, SHARES = (3, 5, 7), (8, 16, 32), (10, 20, 50, 100), (0.1, 0.25, 0.5, 1.0)
 LISTED = ("data_fraction",)  # has a list here, and a single field among a distillation's further settings
+OWN_LIST = ("soft_targets",)  # likewise, but not in the study of less data
 
 
 def form() -> Sweep | None:
@@ -38,7 +39,7 @@ def form() -> Sweep | None:
     with st.container(border=True):
         axes |= _recipe(values)
     with st.expander("More settings", icon=":material/tune:"):
-        values |= distill_form.more_fields(values, (*MAIN, *LISTED), axes["method"])
+        values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN_LIST), axes["method"])
     distill_form.require_paths({**values, **fixed})
     if not distill_form.there(values["data"]):
         return None
@@ -96,6 +97,8 @@ def _method() -> dict[str, Sequence[Any]]:
                             format_func=lambda name: METHODS[name].info.title, wrap=True,
                             help="Each with every value below that applies to it; other settings add no cells.")
     axes: dict[str, Sequence[Any]] = {"method": chosen}
+    if any(METHODS[name].needs_logits_only() for name in chosen):
+        axes |= _soft_targets()
     knobs: dict[str, list[str]] = {}
     for method in chosen:
         for name in METHODS[method].info.hyperparameters:
@@ -104,6 +107,16 @@ def _method() -> dict[str, Sequence[Any]]:
         for name, methods in knobs.items():
             axes[name] = _knob(name, methods)
     return axes
+
+
+def _soft_targets() -> dict[str, Sequence[str]]:
+    """Whose answers are soft targets, for methods that need logits alone."""
+    about = fields.SETTINGS["soft_targets"]
+    options = about.metadata["choices"]
+    return {"soft_targets": st.multiselect(label("soft_targets"), options, default=[about.default], wrap=True,
+                                           key="sweep_soft_targets", persist_state="session",
+                                           help=about.metadata["help"],
+                                           format_func=lambda one: fields.WORDS.get(one, one))}
 
 
 def _knob(name: str, methods: list[str]) -> Sequence[float]:
