@@ -134,3 +134,13 @@ def test_enlarging_for_the_student_is_refused(store, data):
 
 def test_sweeps_of_before_keep_their_ids():
     assert Sweep(DistillSpec(), {"depth": (3, 5)}).id == "phantom_brain-depth-cf95249b12"
+
+
+@pytest.mark.parametrize(("given", "size"), [
+    ({"image_size": 224}, 80), ({"image_size": 224, "student_size": 224}, 224), ({"image_size": 224, "depth": 4}, 48),
+    ({"image_size": 64}, 48), ({"image_size": 40}, 0)])
+def test_a_student_of_first_stages_has_a_twentieth_of_the_teachers_flops(store, data, given, size):
+    wanted = {"data": data.reference, "teacher": "mobilenetv2_100", "student": "truncated", "depth": 2, **given}
+    found, reason = with_sizes(DistillSpec(**wanted), wanted, store, data)
+    assert (found.image_size, found.student_size, reason) == (given["image_size"], size % 224 or given.get(
+        "student_size", 0), "")

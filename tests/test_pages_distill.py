@@ -15,11 +15,8 @@ from streamlit.testing.v1 import AppTest
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 
 from kd.experiments.plan import MASK_NET_FIELDS
-from kd.experiments.presets import PRESETS
 from kd.jobs.queue import queue
 from kd.methods import METHODS
-from kd.models import build, weights
-from kd.spec import RunSpec
 from kd.store import probe_images
 from kd.store.files import write_json
 from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED, Store
@@ -53,32 +50,6 @@ def press(at: AppTest, label: str) -> AppTest:
 
 def charts(at: AppTest) -> list[dict]:
     return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-
-
-def test_a_preset_fills_in_fields_that_stay_free(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    weights.save(build(RunSpec(model="test_resnet", image_size=SIZE), 4), path)
-    at = form()
-    rates = {name: at.number_input(key=f"distil_{name}") for name in ("teacher_learning_rate", "learning_rate")}
-    assert {name: (one.value, one.proto.placeholder) for name, one in rates.items()} == {
-        "teacher_learning_rate": (None, "0.001"), "learning_rate": (None, "0.002")}
-    assert {"distil_weight_decay", "distil_schedule"} <= {one.key for one in (*at.number_input, *at.selectbox)}
-    assert [name for name in PRESETS if "pretrained" not in name] == [
-        name for name in PRESETS if PRESETS[name].title in " ".join(at.selectbox(key="distil_preset").options)]
-    at.selectbox(key="distil_teacher_weights").set_value("file").run()
-    at.text_input(key="distil_teacher_weights_file").set_value(str(path)).run()
-    assert at.number_input(key="distil_teacher_learning_rate").proto.placeholder == "0.0005"
-    at.selectbox(key="distil_preset").set_value("few-pretrained").run()
-    assert not at.exception, at.exception
-    assert at.selectbox(key="distil_frozen_stages").value == -1
-    assert at.number_input(key="distil_teacher_learning_rate").value == 1e-3
-    assert at.number_input(key="distil_epochs").value == PRESETS["few-pretrained"].student["epochs"]
-    at.number_input(key="distil_epochs").set_value(2).run()
-    assert at.number_input(key="distil_epochs").value == 2
-    at.selectbox(key="distil_teacher_weights").set_value("none").run()
-    assert at.number_input(key="distil_teacher_learning_rate").value is None
-    assert not at.exception, at.exception
-    assert not at.error, at.error[0].value
 
 
 @pytest.mark.parametrize("warm", [False, True])

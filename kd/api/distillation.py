@@ -19,7 +19,7 @@ from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
 from kd.experiments.differences import PairedDifference, SeedScores, accuracy_ci
 from kd.experiments.plan import DistillSpec, plan_runs, plan_specs, require_possible
-from kd.experiments.presets import distillation_settings
+from kd.experiments.presets import SUGGESTED, with_preset
 from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence, test_predictions
 from kd.experiments.working_size import CHOSEN, with_sizes
 from kd.explainers import DEFAULT_STAGE, StageChoice
@@ -159,7 +159,7 @@ def _difference(name: str, found: PairedDifference) -> dict[str, float | None]:
 
 
 def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | Any, *,
-            root: str | PathLike[str] | None = None, progress: bool = True, preset: str = "",
+            root: str | PathLike[str] | None = None, progress: bool = True, preset: str = SUGGESTED,
             **settings: Any) -> Experiment:
     """Train a teacher, a student that learns from it, and the control, the same student without a teacher.
 
@@ -167,7 +167,8 @@ def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | A
     (images, labels), a torch `Dataset`, or a mapping of train, val and test to such. root: the folder whose
     checkpoints/ and data/ hold runs and data; by default what KD_LENS_ROOT names, else the checkout that kd is imported
     from, else the working directory. progress: whether a progress bar is drawn. preset: a name in
-    `kd.experiments.presets.PRESETS`, whose settings apply where others are not given. settings: by their own names,
+    `kd.experiments.presets.PRESETS`, whose settings apply where others are not given; `suggested` for the one that fits
+    data set and teacher, `none` for no preset. settings: by their own names,
     those of the method too; `kd.settings(method)` lists them. Without image_size the working size is what the forecast
     allows, up to 224 px, and the student's at most 96 px; with it, student_size is the same unless it is given.
 
@@ -175,9 +176,11 @@ def distill(data: str | PathLike[str] | Arrays | Dataset | Mapping[str, Any] | A
     the last finished epoch. Raises UsageError for what the caller can mend, before any training where it can be known.
     """
     store = Store(Paths(Path(root).resolve()) if root is not None else default_paths())
-    settings = {**(distillation_settings(preset) if preset else {}), **settings}
-    request = replace(_request(settings), data=_reference(data, store.paths))
-    found = datasets.inspect(request.data, store.paths)
+    reference = _reference(data, store.paths)
+    _request(settings)  # what is wrong in it is said before a preset is chosen
+    found = datasets.inspect(reference, store.paths)
+    settings = with_preset(preset, {name: _plain(value) for name, value in settings.items()}, found, store)
+    request = replace(_request(settings), data=reference)
     request, _ = with_sizes(request, settings, store, found)
     require_possible(plan_specs(request, store, found), found)
     series = plan_runs(request, store, found)

@@ -107,11 +107,11 @@ def parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
-    _preset(train)
+    _preset(train, "no preset")
     _flags(train, (item for item in fields(RunSpec) if item.name in TRAIN_FLAGS), defaults=BY_FORECAST)
     distill = _verb(verbs, "distill", "Train teacher, control and student.")
     distill.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
-    _preset(distill)
+    _preset(distill, "suggested: the one that fits data set and teacher; none: no preset")
     _flags(distill, (item for item in fields(DistillSpec) if item.name not in NOT_FLAGS), defaults=BY_FORECAST)
     _knobs(distill)
     _sweep(verbs)
@@ -166,12 +166,12 @@ def _flags(verb: Any, items: Iterable[Field[Any]], several: bool = False, defaul
                           help=(item.metadata["help"] + default).replace("%", "%%"))
 
 
-def _preset(verb: Any) -> None:
+def _preset(verb: Any, default: str) -> None:
     from kd.experiments.presets import PRESETS
 
     texts = "; ".join(f"{name}: {preset.summary.rstrip('.')}" for name, preset in PRESETS.items())
     verb.add_argument("--preset", metavar="NAME",
-                      help=f"Settings for what is at hand, where no flag sets them. {texts}.")
+                      help=f"Settings for what is at hand, where no flag sets them (default {default}). {texts}.")
 
 
 def _sweep(verbs: Any) -> None:

@@ -79,7 +79,9 @@ def train(args: Namespace, store: Store) -> Result:
     from kd.experiments.working_size import run_with_sizes
 
     data = datasets.inspect(args.data, store.paths)
-    settings = {**(run_settings(args.preset, args.model) if args.preset else {}), **_settings(args)}
+    settings = _settings(args)
+    if args.preset:
+        settings = {**run_settings(args.preset, args.model, args.pretrained not in (None, "none")), **settings}
     settings, reason = run_with_sizes(settings, store, data)
     run = store.create(plan_single_run(settings, store, data))
     say_size(reason)
@@ -89,12 +91,13 @@ def train(args: Namespace, store: Store) -> Result:
 
 def distill(args: Namespace, store: Store) -> Result:
     from kd.experiments import plan as planning
-    from kd.experiments.presets import distillation_settings
+    from kd.experiments.presets import SUGGESTED, with_preset
     from kd.experiments.working_size import with_sizes
 
-    given = {**(distillation_settings(args.preset) if args.preset else {}), **_settings(args)}
+    given = _settings(args)
+    data = datasets.inspect(planning.DistillSpec(**given).data, store.paths)
+    given = with_preset(args.preset or SUGGESTED, given, data, store)
     request = planning.DistillSpec(**given)
-    data = datasets.inspect(request.data, store.paths)
     request, reason = with_sizes(request, given, store, data)
     planning.require_possible(planning.plan_specs(request, store, data), data)
     series = planning.plan_runs(request, store, data)

@@ -17,6 +17,7 @@ from kd.errors import UsageError
 VAL_OF_TRAIN = {"val": 0.15}
 TEST_OF_TRAIN = {"test": 0.20}
 SHARES = {"test": 0.20, "val": 0.10}  # of one root without parts; the rest trains
+TRAINED = 1 - sum(SHARES.values())  # share of a data set in its training split where that is not known yet
 _SEED = "kd-lens"
 
 

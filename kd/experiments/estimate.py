@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from kd.datasets import DataRef, cache
+from kd.datasets.splits import TRAINED
 from kd.experiments.plan import MASK_NET_FIELDS, with_seeds
 from kd.experiments.step_benchmark import StepBenchmark, benchmark_step
 from kd.methods import METHODS
@@ -20,7 +21,6 @@ from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 
-TRAINED = 0.7  # share of a data set in its training split where that is not known yet (kd.datasets splits 7 : 1 : 2)
 WORDS = 4  # copies of every weight while training: the weight, its gradient, AdamW's two moments
 BYTES = 4
 FOLD_TEACHER = "fold teacher"  # a role beside ROLES: of the networks that out-of-fold soft targets come from

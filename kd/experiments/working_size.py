@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from kd.datasets import DataRef
+from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec, plan_specs
 from kd.experiments.sweep import Sweep, cells, request
 from kd.spec import RunSpec
@@ -16,6 +17,8 @@ from kd.store.runs import Store
 
 SIZES = (224, 160, 128, 96)  # most pretrained weights were made for 224 px
 STUDENT_SIZE = 96  # enough for a small student, at a fifth of the FLOPs of 224 px
+STUDENT_SIZES = (96, 80, 64, 56, 48)  # of a student that has its teacher's first stages
+SHARE = 1 / 20  # of the teacher's FLOPs
 BUDGET = 3600.0  # seconds of training on this machine, by the forecast
 CHOSEN = ("image_size", "student_size")  # the settings of a distillation that are recommended
 
@@ -31,19 +34,21 @@ class Recommendation:
 def with_sizes(wanted: DistillSpec, given: Collection[str], store: Store,
                data: DataRef) -> tuple[DistillSpec, str]:
     """The request with the recommended sizes in place of those that are not among the `given` settings, and why, a
-    sentence. With a given working size nothing is recommended: the student has that too, unless its own is given.
+    sentence. With a given working size the student has that too, unless its own is given; but a student made of its
+    teacher's first stages has the largest input size at which it needs a twentieth of the teacher's FLOPs.
 
     Takes seconds for a model that has not been timed yet. Raises UsageError for a request that cannot be planned.
     """
     if "image_size" in given:
-        return wanted, ""
+        return _at(wanted, wanted.image_size, given, store, data), ""
     teacher = store.get(wanted.teacher)
     if teacher is not None:
         found = Recommendation(teacher.spec.image_size, f"{teacher.spec.image_size} px, as the teacher's images have.")
     else:
         least = wanted.student_size if "student_size" in given else 0
-        found = recommended(data, lambda size: _distillation(_at(wanted, size, given), store, data), least)
-    return _at(wanted, found.size, given), found.reason
+        found = recommended(data, lambda size: _distillation(_at(wanted, size, given, store, data), store, data),
+                            least)
+    return _at(wanted, found.size, given, store, data), found.reason
 
 
 def sweep_with_sizes(wanted: Sweep, given: Collection[str], store: Store, data: DataRef) -> tuple[Sweep, str]:
@@ -90,9 +95,33 @@ def recommended(data: DataRef, plan: Callable[[int], tuple[bool, float]], least:
     return Recommendation(possible[-1], f"{forecast}, and more at every larger size.")
 
 
-def _at(wanted: DistillSpec, size: int, given: Collection[str]) -> DistillSpec:
-    student = wanted.student_size if "student_size" in given else STUDENT_SIZE if size > STUDENT_SIZE else 0
-    return replace(wanted, image_size=size, student_size=student)
+def _at(wanted: DistillSpec, size: int, given: Collection[str], store: Store, data: DataRef) -> DistillSpec:
+    """The request at a working size, with the student's."""
+    wanted = replace(wanted, image_size=size, student_size=wanted.student_size if "student_size" in given else 0)
+    if "student_size" in given:
+        return wanted
+    if wanted.student == "truncated":
+        return replace(wanted, student_size=_small_share(wanted, store, data))
+    smaller = size > STUDENT_SIZE and "image_size" not in given
+    return replace(wanted, student_size=STUDENT_SIZE if smaller else 0)
+
+
+def _small_share(wanted: DistillSpec, store: Store, data: DataRef) -> int:
+    """The largest input size at which the student needs SHARE of the teacher's FLOPs, or the smallest that it takes; 0
+    where that is the working size."""
+    from kd.models import cost
+
+    teacher, control, _ = plan_specs(wanted, store, data)
+    most, smallest = SHARE * cost.cost(teacher, len(data.classes)).flops, 0
+    for size in (one for one in STUDENT_SIZES if one < wanted.image_size):
+        try:
+            flops = cost.cost(replace(control, input_size=size), len(data.classes)).flops
+        except UsageError:  # too small for this network
+            break
+        smallest = size
+        if flops <= most:
+            break
+    return smallest
 
 
 def _distillation(wanted: DistillSpec, store: Store, data: DataRef) -> tuple[bool, float]:

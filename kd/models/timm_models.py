@@ -121,12 +121,17 @@ def cut(base: str, depth: int) -> int:
     `depth` stages after its stem."""
     if not base:
         raise UsageError("A truncated student needs the name of the timm model whose first stages it keeps.")
-    info = timm_info(base)
-    possible = len(info.outputs) - info.stem
+    info, possible = timm_info(base), stages_after_stem(base)
     if not 1 <= depth <= possible:
         raise UsageError(f"{base} has {possible} stages after its stem, so depth must be between 1 and {possible}, "
                          f"not {depth}.")
     return info.stem + depth
+
+
+def stages_after_stem(base: str) -> int:
+    """Number of stages of a timm network after its stem. Raises UsageError for an unknown one."""
+    info = timm_info(base)
+    return len(info.outputs) - info.stem
 
 
 @lru_cache(maxsize=64)

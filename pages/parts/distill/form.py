@@ -16,7 +16,15 @@ from kd.experiments.working_size import with_sizes
 from kd.methods import METHODS, check
 from kd.models.timm_info import timm_info
 from kd.store.runs import FINISHED, Run
-from pages.parts.distill.presets import AS_STUDENT, PRETRAINED_ONLY, RATES, choose_preset
+from pages.parts.distill.presets import (
+    AS_STUDENT,
+    PLACES,
+    PRETRAINED_ONLY,
+    RATES,
+    STUDENT_BY_HAND,
+    by_hand,
+    choose_preset,
+)
 from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.dataset_info import dataset_info
@@ -170,9 +178,10 @@ def _names() -> list[str]:
 
 def _student(values: dict[str, Any]) -> dict[str, Any]:
     st.markdown("**Student**")
-    kind = st.segmented_control("Student", list(STUDENTS), default="plain", required=True, key=key("student_kind"),
+    st.session_state.setdefault(PLACES["student"], "plain")
+    kind = st.segmented_control("Student", list(STUDENTS), required=True, key=PLACES["student"],
                                 format_func=STUDENTS.__getitem__, label_visibility="collapsed",
-                                persist_state="session") or "plain"
+                                persist_state="session", on_change=by_hand, args=(STUDENT_BY_HAND,)) or "plain"
     st.caption(STUDENT_HELP[kind])
     left, right = st.columns(2)
     with left:
