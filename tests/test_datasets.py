@@ -42,9 +42,14 @@ def test_real_sets_open_as_their_readme_counts_them(shared: Path, name: str) -> 
         assert (split.images.reshape(len(split), -1).std(axis=1) > 4).all()
 
 
+def test_real_images_with_a_label_table_and_masks(shared: Path) -> None:
+    data = open_dataset(str(shared / "data/brain_tumor_seg"), 32)
+    assert data.classes == ("glioma", "meningioma", "pituitary")
+    assert sum(len(split) for split in data.splits.values()) == 120
+    assert all(split.has_evidence is not None and split.has_evidence.all() for split in data.splits.values())
+
+
 def test_real_folders_without_classes_are_refused(shared: Path) -> None:
-    with pytest.raises(UsageError, match="nothing of classes"):
-        open_dataset(str(shared / "data/brain_tumor_seg"), 32)
     with pytest.raises(UsageError, match="whole data sets"):
         open_dataset(str(shared / "data"), 32)
     with pytest.raises(UsageError, match=r"pneumoniamnist\.npz"):

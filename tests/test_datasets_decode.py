@@ -13,6 +13,7 @@ from waiting import PATIENCE
 
 from kd.datasets import decode
 from kd.datasets.limits import LIMITS
+from kd.datasets.pixel_budget import PixelBudget
 from kd.errors import UsageError
 
 
@@ -248,7 +249,7 @@ def test_arrays_are_fitted_like_files() -> None:
 
 
 def test_threads_wait_for_room_before_they_decode() -> None:
-    budget, order = decode._PixelBudget(10), []
+    budget, order = PixelBudget(10), []
 
     def take(pixels: int, name: str) -> None:
         with budget.take(pixels):
@@ -267,7 +268,7 @@ def test_threads_wait_for_room_before_they_decode() -> None:
 
 
 def test_one_image_beyond_the_budget_is_decoded_alone() -> None:
-    budget = decode._PixelBudget(10)
+    budget = PixelBudget(10)
     with budget.take(99):
         assert budget.taken == 99
     assert budget.taken == 0

@@ -203,8 +203,11 @@ def require_trainable(where: str, classes: Sequence[str], counts: Counts, skippe
     for number, name in enumerate(classes):
         elsewhere = [part for part in ("test", "val") if counts[part][number]]
         if not counts["train"][number] and elsewhere:
-            raise UsageError(f"{where}: {elsewhere[0]} has the class {name!r}, of which training has no image{lost}. "
-                             f"Add some to train, or remove the class from {' and '.join(elsewhere)}.")
+            alike = [other for other in classes if other != name and other.casefold() == name.casefold()]
+            case = f" (training has {alike[0]!r}: names must be equal in case too)" if alike else ""
+            raise UsageError(f"{where}: {elsewhere[0]} has the class {name!r}, of which training has no "
+                             f"image{case}{lost}. Add some to train, or remove the class from "
+                             f"{' and '.join(elsewhere)}.")
         if not counts["train"][number]:
             raise UsageError(f"{where}: the class {name!r} has no image to train on{lost}. "
                              "Add some, or remove its folder.")

@@ -1,7 +1,6 @@
 """Any image to uint8 RGB in a square: fitted with black bars, never stretched."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from kd.datasets.deep_images import DeepImage, NotReadable, read_deep
 from kd.datasets.limits import LIMITS
 from kd.datasets.mask_labels import drawn_part
+from kd.datasets.pixel_budget import PixelBudget
 from kd.errors import UsageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
@@ -130,27 +130,7 @@ def to_bytes(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], bool]:
     return np.rint((numbers - low) / max(high - low, 1e-300) * 255).astype(np.uint8), True
 
 
-class _PixelBudget:
-    """Waits until an image fits into what may be decoded at once; one that is larger than all of it comes alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self.pixels, self.taken = pixels, 0
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: not self.taken or self.taken + pixels <= self.pixels)
-            self.taken += pixels
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.taken -= pixels
-                self.changed.notify_all()
-
-
-_budget = _PixelBudget(AT_ONCE)
+_budget = PixelBudget(AT_ONCE)
 
 
 @contextmanager
@@ -208,7 +188,20 @@ def _upright(image: Image.Image, turn: int, size: int, shape: tuple[int, int], t
     return _fit(image, size, shape[::-1] if turn >= 5 else shape, traits)
 
 
-def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
+def joined_masks(sources: Sequence[bytes]) -> bytes:
+    """A PNG of 0 and 255 of where any of several masks of one image is drawn. Raises UnreadableImage."""
+    with _reasons():
+        drawn = [_drawn(source) for source in sources]
+        joined = drawn[0]
+        for one in drawn[1:]:
+            joined = ImageChops.lighter(joined, one.resize(joined.size, Image.Resampling.NEAREST))
+        out = BytesIO()
+        joined.save(out, "PNG")
+    return out.getvalue()
+
+
+def _drawn(source: bytes | Path) -> Image.Image:
+    """Where a mask is drawn, upright, as 0 and 255."""
     if deep := _deep(source):
         inside, turn = drawn_part(deep.values), deep.turn
     else:
@@ -217,7 +210,11 @@ def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
             inside = _inside(image)
             turn = _orientation(image)
     drawn = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
-    drawn = drawn.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else drawn
+    return drawn.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else drawn
+
+
+def _read_mask(source: bytes | Path, fitted: FittedImage) -> NDArray[np.uint8]:
+    drawn = _drawn(source)
     (width, height), (across, down) = drawn.size, fitted.shape
     if abs(width * down - height * across) > 0.05 * width * down:
         raise UnreadableImage(f"its shape {width}x{height} is not that of its image, {across}x{down}")

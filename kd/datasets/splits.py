@@ -11,7 +11,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.datasets.base import Split
+from kd.datasets.base import Counts, Split
 from kd.errors import UsageError
 
 VAL_OF_TRAIN = {"val": 0.15}
@@ -132,6 +132,15 @@ def shared_groups(groups: Sequence[str | None], parts: Sequence[str], one: str, 
         if patient is not None and part in seen:
             seen[part].add(patient)
     return sorted(seen[one] & seen[other])
+
+
+def require_patients(where: str, groups: Sequence[str | None] | None, counts: Counts) -> None:
+    """Raise UsageError where a part is empty because no class has a patient to spare for it."""
+    empty = [part for part in ("val", "test") if not sum(counts[part])]
+    if groups and empty and None not in groups and len(groups) > 2 * len(set(groups)):
+        raise UsageError(f"{where} has {len(groups)} images of only {len(set(groups))} patients, too few for whole "
+                         f"patients to be kept for {' and '.join(empty)}: each class needs at least three, or give the "
+                         "parts yourself (train/, val/ and test/).")
 
 
 def straddling(groups: Sequence[str | None] | None, parts: Sequence[str]) -> tuple[str, ...]:

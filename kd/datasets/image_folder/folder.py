@@ -1,6 +1,7 @@
 """Class folders on this machine."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from kd.datasets.base import Skipped, Source
 from kd.datasets.hashing import combine, digest_files
-from kd.datasets.image_folder import layout
+from kd.datasets.image_folder import layout, names
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.errors import UsageError
@@ -41,7 +42,8 @@ def scan(root: Path) -> Tree:
     except OSError as error:
         raise UsageError(f"The folder {layout.printable(str(root))} cannot be read ({error.strerror}).") from error
     return Tree(tuple(sorted(found.images)), tuple(sorted(found.folders)), tuple(sorted(found.sidecars)),
-                found.ignored, tuple(found.refused), lambda: nullcontext(lambda name: root / name))
+                found.ignored, tuple(found.refused), lambda: nullcontext(lambda name: root / name),
+                tables=tuple(sorted(found.tables)), endings=found.endings)
 
 
 @dataclass
@@ -49,7 +51,9 @@ class _Listing:
     images: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     refused: list[Skipped] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
     ignored: int = 0
 
 
@@ -69,10 +73,29 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
             _refusing(partial(_walk, Path(item.path), f"{name}/", (*above, here), found), name, found)
         elif item.name in layout.SIDECARS:
             found.sidecars.append(name)
-        elif layout.is_image(item.name):
+        elif layout.is_image(item.name) or (not names.has_ending(item.name) and _is_image(item)):
             _image(item, name, found)
         else:
-            found.ignored += 1
+            _other(item, name, found)
+
+
+def _other(item: os.DirEntry[str], name: str, found: _Listing) -> None:
+    ending = os.path.splitext(item.name)[1].lower()
+    if ending in (".csv", ".tsv") and item.is_file():
+        found.tables.append(name)
+    found.endings[ending or "without an ending"] += 1
+    found.ignored += 1
+
+
+def _is_image(item: os.DirEntry[str]) -> bool:
+    """Whether a file without an ending begins as an image does."""
+    try:
+        if not item.is_file():
+            return False
+        with open(item.path, "rb") as file:
+            return names.is_image_content(file.read(12))
+    except OSError:
+        return False
 
 
 def _refusing(walk: Callable[[], None], name: str, found: _Listing) -> None:
@@ -105,6 +128,8 @@ def _trees(path: Path, paths: Paths) -> tuple[Tree, Tree | None]:
 
 def _hashed(root: Path, paths: Paths) -> Tree:
     tree = scan(root)
+    if table := layout.label_table(tree):
+        tree = replace(tree, sidecars=(*tree.sidecars, table))
     key = blake2b(os.fsencode(root), digest_size=12).hexdigest()
     files = {name: f"{root}/{name}" for name in (*tree.images, *tree.sidecars)}
     return replace(tree, digests=digest_files(files, paths.cache / "digests" / f"{key}.json"))
@@ -112,5 +137,7 @@ def _hashed(root: Path, paths: Paths) -> Tree:
 
 def _digest(tree: Tree, masks: Tree | None) -> str:
     parts = {"set": tree, **({} if masks is None else {"masks": masks})}
-    return combine({name: combine({**{f"{folder}/": "folder" for folder in part.folders}, **part.digests})
-                    for name, part in parts.items()})
+    found = {name: combine({**{f"{folder}/": "folder" for folder in part.folders}, **part.digests})
+             for name, part in parts.items()}
+    reading = layout.reading(tree)
+    return combine({**found, **({"reading": reading} if reading else {})})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from kd.datasets.base import DatasetInfo
+from kd.datasets.image_folder.names import composed
 from kd.errors import UsageError
 
 
@@ -40,24 +41,28 @@ def parse_info(content: bytes | None, name: str) -> DatasetInfo:
     return DatasetInfo(**{"title": title_of(name), **texts}, caveats=tuple(caveats), flip=flip)
 
 
-def parse_groups(content: bytes | None, paths: Sequence[str],
-                 name: str) -> tuple[list[str | None] | None, tuple[str, ...]]:
+def parse_groups(content: bytes | None, paths: Sequence[str], name: str,
+                 inside: str = "") -> tuple[list[str | None] | None, tuple[str, ...]]:
     """The patient of each image in `paths` [N] after a `groups.csv` with columns file and group, and warnings.
 
     A file is named by its path below the root, or by its bare name where only one image has it; an image that
-    is not named gets None. Without the file (None): no groups. Raises UsageError when the file cannot be used.
+    is not named gets None. inside: the root's path from the folder of the file, which lies around the root or in it.
+    Without the file (None): no groups. Raises UsageError when the file cannot be used.
     """
     if content is None:
         return None, ()
     rows = _rows(content, name)
     bare: dict[str, list[str]] = {}
     for path in paths:
-        bare.setdefault(PurePosixPath(path).name, []).append(path)
-    known, patient_of, lost = set(paths), {}, 0
-    for file, group in rows:
-        near = [file] if file in known else bare.get(file, [])
-        if len(near) == 1:
-            patient_of[near[0]] = group
+        bare.setdefault(PurePosixPath(composed(path)).name, []).append(path)
+    known, lost = {composed(path): path for path in paths}, 0
+    patient_of: dict[str, str] = {}
+    for written, group in rows:
+        file = composed(written).removeprefix(composed(inside))
+        near = [known[file]] if file in known else bare.get(file, [])
+        if len(near) == 1 and patient_of.setdefault(near[0], group) != group:
+            raise UsageError(f"groups.csv of {name} puts {near[0]} under two patients, {patient_of[near[0]]} and "
+                             f"{group}: leave one of them.")
         lost += len(near) != 1
     if not patient_of:
         raise UsageError(f"groups.csv of {name} names none of its {len(paths)} images: "

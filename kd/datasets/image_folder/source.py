@@ -19,6 +19,7 @@ from kd.datasets.hashing import is_unreadable
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
 from kd.datasets.image_folder.metadata import parse_groups, parse_info
+from kd.datasets.image_folder.names import composed
 
 _MOST_WORKERS = 16  # bounds memory and open files on large machines
 _ASKED = 9  # images whose heads tell how large the set's images are
@@ -28,12 +29,12 @@ Reader = Callable[[str], bytes | Path]
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An image with its split, patient and mask, not decoded yet. content: digest of its files, see `Sample`."""
+    """An image with its split, patient and masks, not decoded yet. content: digest of its files, see `Sample`."""
 
     entry: ImageFile
     part: str
     group: str | None
-    mask: str | None
+    masks: tuple[str, ...]
     content: str = ""
 
 
@@ -46,33 +47,49 @@ def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None,
     found = layout.parse(tree, name)
     sidecar = _sidecars(tree, found.root)
     paths = [entry.path for entry in found.entries]
-    groups, group_warnings = parse_groups(sidecar.get("groups.csv"), paths, name)
-    parts, notes = splits.complete(paths, [entry.label for entry in found.entries],
-                                   [entry.part for entry in found.entries], groups)
+    labels = [entry.label for entry in found.entries]
+    content, inside = sidecar.get("groups.csv", (None, ""))
+    groups, group_warnings = parse_groups(content, paths, name, inside)
+    if groups is None and any(entry.group for entry in found.entries):
+        groups = [entry.group for entry in found.entries]
+    parts, notes = splits.complete(paths, labels, [entry.part for entry in found.entries], groups)
     counts = {part: [0] * len(found.classes) for part in ("train", "val", "test")}
     for entry, part in zip(found.entries, parts, strict=True):
         counts[part][entry.label] += 1
+    splits.require_patients(name, groups, counts)
     require_trainable(name, found.classes, counts)
     masks, prefix = (tree, found.masks) if found.masks else (mask_tree, None)
     matched = _match(masks, prefix, found.entries) if masks else {}
-    plan = sorted((PlannedImage(entry, part, group, mask := matched.get(entry.name), _content(entry, mask, tree, masks))
+    drawn: dict[str, tuple[str, ...]] = {one: (mask,) for one, mask in matched.items()}
+    unmatched = _unmatched(masks, prefix, matched)
+    if not matched and found.inner.of:
+        masks, drawn, unmatched = tree, {**found.inner.of}, ()
+    plan = sorted((PlannedImage(entry, part, group, own := drawn.get(entry.name, ()), _content(entry, own, tree, masks))
                    for entry, part, group in zip(found.entries, parts, groups or [None] * len(paths), strict=True)),
                   key=lambda item: (item.part, item.entry.label, item.entry.path))
-    warnings = (*group_warnings, *splits.straddling(groups, parts), *_unmatched(masks, prefix, matched))
+    warnings = (*found.warnings, *group_warnings, *splits.straddling(groups, parts), *unmatched)
     report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused),
-                    (*_ignored(tree), *found.notes, *notes), warnings)
-    info = parse_info(sidecar.get("dataset.json"), name)
-    return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(matched), groups is not None,
+                        (*_ignored(tree), *found.notes, *notes), warnings)
+    info = parse_info(sidecar.get("dataset.json", (None, ""))[0], name)
+    return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(drawn), groups is not None,
                   lambda size, known: _samples(plan, tree, masks, size, known), digest, report,
                   partial(_originals, tree, {layout.printable(item.entry.path): item.entry.name for item in plan}),
                   partial(_side, tree, [item.entry.name for item in plan]), partial(_files, plan, tree, masks))
 
 
-def _sidecars(tree: Tree, root: str) -> dict[str, bytes]:
-    """Content of the sidecar files in the set's root, by name."""
+def _sidecars(tree: Tree, root: str) -> dict[str, tuple[bytes, str]]:
+    """Content of the sidecar files in the set's root or in a folder around it, by name, with the root's path from
+    there."""
+    found = {}
+    around = ["/".join(root.split("/")[:count]) for count in range(root.count("/"), -1, -1)]
+    prefixes = [f"{above}/" if above else "" for above in around]
     with tree.opened() as read:
-        found = {name: read(root + name) for name in layout.SIDECARS if root + name in tree.sidecars}
-    return {name: content.read_bytes() if isinstance(content, Path) else content for name, content in found.items()}
+        for name in layout.SIDECARS:
+            near = [prefix for prefix in prefixes if prefix + name in tree.sidecars]
+            if near:
+                content = read(near[0] + name)
+                found[name] = content.read_bytes() if isinstance(content, Path) else content, root[len(near[0]):]
+    return found
 
 
 def _match(masks: Tree, prefix: str | None, entries: Sequence[ImageFile]) -> dict[str, str]:
@@ -88,7 +105,7 @@ def _match(masks: Tree, prefix: str | None, entries: Sequence[ImageFile]) -> dic
 
 
 def _stem(path: str) -> str:
-    return path.rpartition(".")[0]
+    return composed(path.rpartition(".")[0])
 
 
 def _ignored(tree: Tree) -> tuple[str, ...]:
@@ -103,11 +120,10 @@ def _unmatched(masks: Tree | None, prefix: str | None, matched: dict[str, str]) 
     return (text,) if unused > 0 else ()
 
 
-def _content(entry: ImageFile, mask: str | None, tree: Tree, masks: Tree | None) -> str:
-    """Digest of an image's file and of its mask's; empty where they were not hashed by themselves or are unreadable."""
+def _content(entry: ImageFile, own: Sequence[str], tree: Tree, masks: Tree | None) -> str:
+    """Digest of an image's file and of its masks'; empty where they were not hashed by themselves or are unreadable."""
     digests = [tree.digests.get(entry.name, "")]
-    if mask is not None and masks is not None:
-        digests.append(masks.digests.get(mask, ""))
+    digests += [masks.digests.get(mask, "") for mask in own] if masks is not None else []
     return "+".join(digests) if all(digests) and not any(map(is_unreadable, digests)) else ""
 
 
@@ -160,8 +176,19 @@ def _files(plan: Sequence[PlannedImage], tree: Tree, masks: Tree | None,
             if item is None or image is None:
                 yield None
             else:
-                mask = None if item.mask is None else _bytes(item.mask, other or read)
-                yield SampleFiles(image, _ending(item.entry.name), mask, _ending(item.mask or ""))
+                mask, ending = _mask_file(item.masks, other or read)
+                yield SampleFiles(image, _ending(item.entry.name), mask, ending)
+
+
+def _mask_file(names: Sequence[str], read: Reader) -> tuple[bytes | None, str]:
+    """The file of an image's mask and its ending; several are joined in one."""
+    contents = [found for name in names if (found := _bytes(name, read))]
+    if len(contents) < 2:
+        return (contents[0], _ending(names[0])) if contents else (None, "")
+    try:
+        return decode.joined_masks(contents), ".png"
+    except decode.UnreadableImage:
+        return contents[0], _ending(names[0])
 
 
 def _bytes(name: str, read: Reader) -> bytes | None:
@@ -195,10 +222,12 @@ def _load(item: PlannedImage, read: Reader, read_mask: Reader, size: int, known:
         image = decode.read(read(item.entry.name), size)
     except decode.UnreadableImage as bad:
         return Skipped(name, str(bad))
-    if item.mask is not None:
+    for one in item.masks:
         try:
-            mask = decode.read_mask(read_mask(item.mask), image)
+            drawn = decode.read_mask(read_mask(one), image)
         except decode.UnreadableImage as bad:
             problem = str(bad)
+        else:
+            mask = drawn if mask is None else np.maximum(mask, drawn)
     return Sample(name, item.entry.label, item.part, image.pixels, mask, item.group, image.traits, problem,
                   item.content)

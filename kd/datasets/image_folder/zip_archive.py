@@ -1,15 +1,16 @@
 """Class folders in a zip, read in place: nothing is ever extracted."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from kd.datasets.base import Skipped, Source
 from kd.datasets.decode import UnreadableImage
 from kd.datasets.hashing import combine, digest_file
-from kd.datasets.image_folder import layout
+from kd.datasets.image_folder import layout, names
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders
 from kd.datasets.limits import LIMITS
@@ -28,12 +29,14 @@ def open_archive(path: Path, paths: Paths) -> Source:
 
 
 def archive_digest(path: Path, paths: Paths) -> str:
-    """Digest of the bytes of a zip and of the zip of masks beside it."""
+    """Digest of the bytes of a zip, of the zip of masks beside it, and of how its names are read. Raises UsageError."""
     beside = masks_beside(path)
     memory = paths.cache / "digests"
     parts = {"set": digest_file(path, memory)}
     if beside.is_file():
         parts["masks"] = digest_file(beside, memory)
+    if reading := layout.reading(scan(path)):
+        parts["reading"] = reading
     return combine(parts)
 
 
@@ -70,11 +73,22 @@ def scan(path: Path) -> Tree:
 
 def _tree(path: Path, files: dict[str, zipfile.ZipInfo], folders: set[str], refused: list[Skipped],
           ignored: int) -> Tree:
-    images = sorted(name for name in files if layout.is_image(name))
+    images = sorted(name for name, entry in files.items() if layout.is_image(name) or _is_image(path, name, entry))
     sidecars = sorted(name for name in files if PurePosixPath(name).name in layout.SIDECARS)
-    ignored += len(files) - len(images) - len(sidecars)
-    return Tree(tuple(images), tuple(sorted(folders)), tuple(sidecars), ignored, tuple(refused),
-                partial(_reader, path, files))
+    others = set(files).difference(images, sidecars)
+    endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in others)
+    tables = sorted(name for name in others if name.lower().endswith((".csv", ".tsv")))
+    return Tree(tuple(images), tuple(sorted(folders)), tuple(sidecars), ignored + len(others), tuple(refused),
+                partial(_reader, path, files), tables=tuple(tables), endings=endings)
+
+
+def _is_image(path: Path, name: str, entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry without an ending begins as an image does."""
+    if names.has_ending(PurePosixPath(name).name) or entry.is_dir():
+        return False
+    with _opened(path) as archive, suppress(Exception), archive.open(entry) as file:
+        return names.is_image_content(file.read(12))
+    return False
 
 
 @contextmanager
