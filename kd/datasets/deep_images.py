@@ -76,7 +76,7 @@ def _png(source: bytes | Path) -> DeepImage:
             turn = int(image.getexif().get(_ORIENTATION, 1))
         frames = getattr(image, "is_animated", False)
     values = png_decode(source if isinstance(source, bytes) else source.read_bytes())
-    values, alpha = _over_black(values, values.ndim == 3 and values.shape[2] in (2, 4))
+    values, alpha = over_black(values, values.ndim == 3 and values.shape[2] in (2, 4))
     return DeepImage(values, turn, frames, alpha)
 
 
@@ -128,7 +128,7 @@ def _interpreted(page: "TiffPage", values: NDArray[np.generic], turn: int, frame
     has_alpha = any(int(kind) in (1, 2) for kind in page.extrasamples or ()) and samples == (4 if colour else 2)
     if not colour and samples > 1 and not has_alpha:
         return DeepImage(values[..., 0], turn, frames, channels=True)
-    laid, alpha = _over_black(values if has_alpha else values[..., :3] if colour else values, has_alpha)
+    laid, alpha = over_black(values if has_alpha else values[..., :3] if colour else values, has_alpha)
     return DeepImage(laid, turn, frames, alpha, samples > 4)
 
 
@@ -141,8 +141,8 @@ def _turned_over(values: NDArray[np.generic], bits: int) -> NDArray[np.generic]:
     return np.asarray(-values.astype(np.float64))
 
 
-def _over_black(values: NDArray[Any], has_alpha: bool) -> tuple[NDArray[np.generic], bool]:
-    """Grey or RGB without the alpha channel, and whether any of it was transparent."""
+def over_black(values: NDArray[Any], has_alpha: bool) -> tuple[NDArray[np.generic], bool]:
+    """Grey [H, W] or RGB [H, W, 3] of values [H, W, S] laid over black, and whether any of it was transparent."""
     if not has_alpha:
         return (values[..., 0], False) if values.ndim == 3 and values.shape[2] == 1 else (values, False)
     layer, alpha = values[..., :-1], values[..., -1]

@@ -11,6 +11,7 @@ class Limits:
     1 GB as 16-bit numbers. file: bytes of one unpacked file. entries: files in one archive or folder tree. ratio: an
     archive may unpack to so many times its size beyond `free` bytes; images hardly shrink, so a hundredfold is a bomb.
     header: bytes of a header that is not pixels. table, rows: bytes and lines of a label table. frames: of one file.
+    array: bytes of an array that is read at once.
     """
 
     pixels: int = 80_000_000
@@ -23,6 +24,7 @@ class Limits:
     table: int = 256 * 2**20
     rows: int = 5_000_000
     frames: int = 100_000
+    array: int = 2**31
 
 
 LIMITS = Limits()

@@ -1,5 +1,6 @@
 """Colours, icons and chart style: one per role and status on every page."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import plotly.graph_objects as go
@@ -28,13 +29,22 @@ STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ runni
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
-    """Chart style of all pages: legend on top, no frame, room for labels."""
+    """Chart style of all pages: legend on top, no frame, room for labels, and names as names."""
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8}, hovermode="x unified",
                          legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None,
                               "traceorder": "normal"})
     figure.update_xaxes(automargin=True, zeroline=False)
     figure.update_yaxes(automargin=True, zeroline=False)
+    for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
+        if any(_are_names(trace[axis]) for trace in figure.data):
+            update(type="category")
     return figure
+
+
+def _are_names(values: Sequence[object] | None) -> bool:
+    """Whether the places of a trace are texts: class names such as `0`, `1E2` or `2019-01` are no numbers or dates,
+    which plotly would take them for."""
+    return values is not None and len(values) > 0 and all(isinstance(value, str) for value in values)
 
 
 CHART = {"displayModeBar": False, "scrollZoom": False}  # plotly's toolbar only distracts here
