@@ -16,16 +16,19 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.maps_runs import opened_store, table
+from kd import datasets
+from kd.experiments.differences import PairedDifference, between, difference, nll_difference, signed
 from kd.experiments.plan import DistillSpec, plan_first_seed
 from kd.experiments.presets import distillation_settings
-from kd.experiments.results import between, difference, signed, test_predictions
+from kd.experiments.results import test_predictions
+from kd.experiments.working_size import with_sizes
 from kd.jobs.queue import train_now
 from kd.store.groups import Distillation
 from kd.store.predictions import Predictions
 from kd.store.runs import FINISHED, Run, Store
 
 HEADER = ("data", "recipe", "FLOPs", "teacher, %", "control, %", "student, %", "student − teacher",
-          "student − control", "NLL, control", "NLL, student", "validation, %", "seconds")
+          "student − control", "NLL, control", "NLL, student", "NLL, student − control", "validation, %", "seconds")
 PRESET = "few-pretrained"
 
 
@@ -37,7 +40,7 @@ class StudentRecipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-PLAIN = {"student": "plain", "student_weights": "none"}
+PLAIN = {"student": "plain", "student_size": 96}
 RECIPES = (
     StudentRecipe("the preset"),
     StudentRecipe("plain student", PLAIN),
@@ -76,10 +79,12 @@ def store_name(data: str) -> str:
 
 def trained(recipe: StudentRecipe, data: str, seed: int, options: argparse.Namespace, store: Store) -> Distillation:
     """The finished runs of a recipe and a seed."""
-    settings = {**distillation_settings(PRESET), "data": data, "teacher": options.model, "image_size": options.size,
+    settings = {**distillation_settings(PRESET, {"teacher": options.model, **recipe.settings}), "data": data,
+                "teacher": options.model, "image_size": options.size,
                 "teacher_weights": options.weights, "normalisation": options.normalisation, "seed": seed, "threads": 1,
                 **recipe.settings}
-    runs = plan_first_seed(DistillSpec(**settings), store)
+    request, _ = with_sizes(DistillSpec(**settings), settings, store, datasets.inspect(data, store.paths))
+    runs = plan_first_seed(request, store)
     for run in runs.runs:
         if run.status != FINISHED:
             train_now(run, store)
@@ -91,10 +96,15 @@ def row(found: Sequence[Distillation]) -> tuple[str, ...]:
     teachers, controls, students = ([getattr(one, role) for one in found] for role in ("teacher", "control", "student"))
     flops = mean(_summary(one.student)["flops"] / _summary(one.teacher)["flops"] for one in found)
     of = [_predictions(runs) for runs in (teachers, controls, students)]
-    return (f"1/{1 / flops:.1f}", *(f"{100 * mean(one.accuracy for one in part):.1f}" for part in of),
-            *(f"{signed(gap.points)} [{between(gap)}]" for gap in (difference(of[2], of[0]), difference(of[2], of[1]))),
+    return (f"1/{1 / flops:.1f}", *(f"{100 * mean(one.right.mean() for one in part):.1f}" for part in of),
+            _gap(difference(of[2], of[0])), _gap(difference(of[2], of[1])),
             *(f"{mean((run.evaluation or {})['loss'] for run in runs):.2f}" for runs in (controls, students)),
+            _gap(nll_difference(of[2], of[1])),
             f"{100 * mean(_summary(run)['val_macro_f1'] for run in students):.1f}")
+
+
+def _gap(found: PairedDifference) -> str:
+    return f"{signed(found.value, found.measure.digits)} [{between(found)}]"
 
 
 def _summary(run: Run) -> dict[str, Any]:
