@@ -217,7 +217,7 @@ def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> W
     source = loop._batches(spec, data, fabric)
     teacher = CachedTeacher(store[spec.teacher], spec, data, method, fabric)
     if cached:
-        teacher.enable_cache(store, store.create(spec), source.subset)
+        teacher.enable_cache(store, store.create(spec), source.shown(spec.epochs))
         for epoch in range(VIEWS):
             deque(teacher.batches(source, epoch), 0)
     optimizer = torch.optim.AdamW(decay_groups(model, spec.weight_decay), spec.learning_rate, fused=True)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from kd.errors import UsageError, unknown
 from kd.renamings import FORMAT, current_spec
 
+NONE, REST = "none", "rest"  # unlabelled images: none, or those that data_fraction leaves out
 SMALLEST = 28  # pixels a side of an image
 OF_RUN = "run:"  # before the id of a run whose weights a model starts from
 IN_SAMPLE, OUT_OF_FOLD, UNCORRECTED = SOFT_TARGETS = ("teacher", "out-of-fold", "out-of-fold-uncorrected")
@@ -48,6 +49,11 @@ class RunSpec:
                               "size. Maps and FLOPs are then those of this size.", low=0, high=512, later=True)
     data_fraction: float = setting(1.0, "Share of the training images used, drawn per class (and whole groups at a "
                                    "time where groups are known).", low=0.01, high=1.0)
+    unlabelled: str = setting(NONE, "Images without labels that a student learns from by its teacher's outputs alone: "
+                              "none, rest (the training images that data_fraction leaves out), or the path of a folder "
+                              "of images, or of a zip of one. The control never uses them.", later=True)
+    unlabelled_fingerprint: str = setting("", "Digest of that folder's content, filled in when the run is planned.",
+                                          later=True)
     model: str = setting("plain", "plain, truncated, or the name of a timm model.")
     depth: int = setting(5, "plain: number of convolution layers. truncated: stages kept after the stem.",
                          low=1, high=12)

@@ -16,7 +16,8 @@ SMALL = ["data-efficiency", "--data", DATA, "--teacher", "test_resnet", "--image
 
 def test_from_flags_to_figure_table_and_sentence_and_again(capsys, tmp_path):
     root = ["--root", str(tmp_path / "store"), "--json"]
-    words = [*SMALL, "--fractions", "0.5,1", "--seeds", "1", "--alpha", "0.3", "--out", str(tmp_path / "out"), *root]
+    words = [*SMALL, "--fractions", "0.5,1", "--seeds", "1", "--alpha", "0.3", "--unlabelled", "none", "--out",
+             str(tmp_path / "out"), *root]
     code, result, err = run(capsys, *words)
     assert code == 0
     assert "4 cells, 7 runs, 7 to train" in err
@@ -53,7 +54,8 @@ def test_defaults_are_three_seeds_and_as_many_steps(capsys, monkeypatch):
     settings = {"data": DATA, "teacher": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 8, "views": 3,
                 "depth": 2, "width": 4, "mask_net_depth": 1, "equal_steps": 0.0}
     assert result["sweep"] == data_efficiency(settings, ("kd", "dkd")).id
-    assert result["axes"] == {"method": ["kd", "dkd"], "data_fraction": [0.1, 0.25, 0.5, 1.0]}
+    assert result["axes"] == {"method": ["kd", "dkd"], "unlabelled": ["none", "rest"],
+                              "data_fraction": [0.1, 0.25, 0.5, 1.0]}
 
 
 def test_several_controls_have_a_figure_each(capsys, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from small import DATA, request
 
 from kd.errors import UsageError
-from kd.experiments.data_efficiency import DEFAULTS, data_efficiency
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, data_efficiency
 from kd.experiments.data_efficiency.curves import LearningCurves, learning_curves
 from kd.experiments.data_efficiency.figure import SHADES, draw, places, reach, style
 from kd.experiments.data_efficiency.report import as_csv, lines, rows, sentence, to_json
@@ -46,13 +46,18 @@ def answered(store: Store, sweep: Sweep, seeds: int = 2, controls: bool = True) 
             done(store[student], STUDENT[method][share] + 2 * seed, 0.8)
 
 
+def labelled_only(methods=("kd", "medtex"), **changes) -> Sweep:
+    """The study without unlabelled images."""
+    return data_efficiency({**SETTINGS, **changes}, methods, unlabelled=("none",))
+
+
 def read(store: Store, sweep: Sweep) -> LearningCurves:
     [study] = learning_curves(sweep, table(sweep, store), store)
     return study
 
 
 def test_it_is_a_sweep_of_methods_and_shares_with_one_control_and_teacher(store):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     assert sweep == Sweep(request(**SETTINGS, equal_steps=1.0), {"method": ("kd", "medtex"),
                                                              "data_fraction": (0.1, 0.25, 0.5, 1.0)})
     assert data_efficiency({**SETTINGS, "seeds": 3}) == data_efficiency({name: value for name, value in SETTINGS.items()
@@ -81,11 +86,11 @@ def test_too_many_passes_are_refused_before_anything_is_made(store):
         plan(data_efficiency({**SETTINGS, "epochs": 150}), store)
     assert not list(store)
     assert plan_specs(cell_request(data_efficiency({**SETTINGS, "epochs": 150, "equal_steps": 0.0}),
-                              plan(data_efficiency(SETTINGS), store)[0]), store)
+                              plan(labelled_only(), store)[0]), store)
 
 
 def test_every_number_of_a_point(store):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     study = read(store, sweep)
     assert [(curve.name, curve.role) for curve in study.curves] == [("control", "control"), ("kd", "student"),
@@ -108,7 +113,7 @@ def test_every_number_of_a_point(store):
 
 def test_nothing_is_said_of_shares_below_one_that_is_still_to_come(store):
     """With 25 % medtex may be worse yet, however well it does with 10 %."""
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     kd = read(store, sweep).curves[1]
     assert replace(kd, points=(kd.points[0], *kd.points[2:])).enough.fraction == 0.5
@@ -116,7 +121,7 @@ def test_nothing_is_said_of_shares_below_one_that_is_still_to_come(store):
 
 
 def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     study = read(store, sweep)
     few = [replace(one, low=None, high=None, people=1) for curve in study.curves for point in curve.points
@@ -132,7 +137,7 @@ def test_one_persons_pictures_prove_nothing_and_can_still_be_drawn(store):
 
 
 def test_the_sentence_says_where_it_helps_and_where_not(store):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     said = sentence(read(store, sweep))
     assert said.startswith("On 120 test images, on average over 2 seeds: kd is better than the control with 10 % "
@@ -148,7 +153,7 @@ def test_the_sentence_says_where_it_helps_and_where_not(store):
 def test_where_the_control_needs_no_more_data_nothing_is_claimed(store, monkeypatch):
     monkeypatch.setitem(CONTROL, 0.1, 25)
     monkeypatch.setitem(CONTROL, 0.25, 25)
-    sweep = data_efficiency({**SETTINGS, "seeds": 1}, ["kd"])
+    sweep = labelled_only(["kd"], seeds=1)
     answered(store, sweep, 1)
     said = sentence(read(store, sweep))
     assert ", with one seed: kd is worse than the control" in said
@@ -156,7 +161,7 @@ def test_where_the_control_needs_no_more_data_nothing_is_claimed(store, monkeypa
 
 
 def test_as_far_as_it_has_come(store):
-    sweep = data_efficiency(SETTINGS, ["kd"])
+    sweep = labelled_only(["kd"])
     rows_of = plan(sweep, store)
     assert learning_curves(sweep, table(sweep, store), store) == []
     done(store[rows_of[0].teacher], 6, 0.95)
@@ -187,7 +192,7 @@ def test_any_sweep_over_shares_is_read_with_a_study_for_each_control(store):
 
 
 def test_tables_have_every_point_and_what_it_is_not_for(store):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     study = read(store, sweep)
     assert len(rows(study)) == len(lines(study)) == 12
@@ -204,7 +209,7 @@ def test_tables_have_every_point_and_what_it_is_not_for(store):
 
 
 def test_the_figure_is_a_picture_with_room_for_all(store, tmp_path):
-    sweep = data_efficiency(SETTINGS)
+    sweep = labelled_only()
     answered(store, sweep)
     study = read(store, sweep)
     (tmp_path / "study.png").write_bytes(draw(study))
@@ -222,3 +227,35 @@ def test_the_figure_is_a_picture_with_room_for_all(store, tmp_path):
 
 def test_defaults_are_settings_that_exist():
     assert replace(request(), **DEFAULTS)
+
+
+def test_students_with_the_rest_unlabelled_are_curves_of_their_own_that_end_at_all_images(store):
+    sweep = data_efficiency(SETTINGS, ("kd", "dkd"))
+    cells = plan(sweep, store)
+    assert [cell.title for cell in cells if cell.settings["data_fraction"] == 0.1] == [
+        "kd, data fraction 0.1", "kd, rest unlabelled, data fraction 0.1", "dkd, data fraction 0.1"]
+    assert [cell.title for cell in cells if cell.settings["data_fraction"] == 1] == ["kd, data fraction 1",
+                                                                                   "dkd, data fraction 1"]
+    first, second, third = (store[cell.pairs[0][1]].spec for cell in cells if cell.settings["data_fraction"] == 0.1)
+    assert (first.unlabelled, second.unlabelled, third.unlabelled) == ("none", "rest", "none")
+    assert len({cell.pairs[0][0] for cell in cells}) == len(FRACTIONS)  # one control a share
+    teacher = store[cells[0].teacher]
+    done(teacher, 6, 0.95)
+    for cell in cells:
+        for seed, (control, student) in enumerate(cell.pairs):
+            wrong = CONTROL[cell.settings["data_fraction"]] + 2 * seed
+            done(store[control], wrong, 0.7)
+            done(store[student], wrong - 10 * (cell.settings["unlabelled"] == "rest"), 0.8)
+    study = read(store, sweep)
+    assert [curve.name for curve in study.curves] == ["control", "kd", "kd, rest unlabelled", "dkd"]
+    _, kd, rest, _ = study.curves
+    assert [point.fraction for point in rest.points] == list(FRACTIONS)
+    assert rest.points[-1] == kd.points[-1]
+    assert rest.points[0].vs_control.value == pytest.approx(100 * 10 / 120)
+    assert kd.points[0].vs_control.value == 0
+
+
+def test_one_kind_of_unlabelled_images_is_named_with_the_method(store):
+    sweep = data_efficiency({**SETTINGS, "seeds": 1}, ["kd"], (0.1, 0.5), ["rest"])
+    answered(store, sweep, 1)
+    assert [curve.name for curve in read(store, sweep).curves] == ["control", "kd, rest unlabelled"]

@@ -19,7 +19,7 @@ from made_outputs import (
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.methods import METHODS, build, check, complete, require_logits_only
+from kd.methods import METHODS, build, check, complete, learns_unlabelled, require_logits_only
 from kd.observation import Observation
 
 SAME = [name for name in TEACHING if name != "fitnet"]  # a projector must learn first that nothing is to be done
@@ -189,3 +189,30 @@ def test_which_methods_need_logits_alone(name):
     else:
         with pytest.raises(UsageError, match="kd, logit-std, dkd, dist"):
             require_logits_only(name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_only_the_hard_loss_and_methods_that_say_so_need_a_label(name):
+    """Unlabelled images (−1) leave the mean of the hard loss to the others, and never give NaN; what is learnt from the
+    teacher does not depend on a label, unless the method says that it does."""
+    student, teacher = observe(1), observe(2, stages=THEIRS)
+    other = TARGET.roll(1)
+    before, after = terms(name, student, teacher), terms(name, student, teacher, other)
+    changed = {key for key in before if key != "hard" and not torch.equal(before[key], after[key])}
+    assert bool(changed) == METHODS[name].needs_label
+    assert learns_unlabelled(name) == (METHODS[name].needs_teacher and not METHODS[name].needs_label)
+    if METHODS[name].needs_label:
+        return
+    some = TARGET.clone()
+    some[[0, 3, 5]] = -1
+    found = terms(name, student, teacher, some)
+    kept = some >= 0
+    seen = answers(student)[kept.repeat(2)] if METHODS[name].needs_mask_net else student.logits[kept]
+    weight = before["hard"] / F.cross_entropy(answers(student) if METHODS[name].needs_mask_net else student.logits,
+                                              TARGET.repeat(2) if METHODS[name].needs_mask_net else TARGET)
+    labels = some[kept].repeat(2) if METHODS[name].needs_mask_net else some[kept]
+    assert found["hard"] == pytest.approx((weight * F.cross_entropy(seen, labels)).item())
+    assert all(torch.equal(found[key], before[key]) for key in before if key != "hard")
+    none = terms(name, observe(1, grad=True), teacher, torch.full_like(TARGET, -1))
+    assert none["hard"] == 0
+    sum(none.values()).backward()

@@ -4,7 +4,7 @@ import pytest
 from made_sweep import SWEEP, made
 from small import DATA, SIZE
 from streamlit.testing.v1 import AppTest
-from test_experiments_data_efficiency import SETTINGS, answered
+from test_experiments_data_efficiency import answered, labelled_only
 from test_pages_home import idle, words  # noqa: F401  (a fixture)
 from test_pages_sweep import charts, labels, page, press
 
@@ -31,12 +31,14 @@ def test_a_link_opens_the_study_with_what_it_costs():
     assert at.segmented_control(key="sweep_kind").value == "data-efficiency"
     assert "Does a student need less data with a teacher?" in words(at)
     table = at.table[0].value
-    assert list(table["Varies"]) == ["method", "data fraction", "epochs per share"]
-    assert list(table["Values"]) == ["kd, medtex", "0.1, 0.25, 0.5, 1", "20, 8, 4, 2"]
-    assert "**8 cells**, 3 seeds each" in words(at)
-    assert ":material/checklist: **37 runs**" in words(at)
+    assert list(table["Varies"]) == ["method", "unlabelled", "data fraction", "epochs per share"]
+    assert list(table["Values"]) == ["kd, medtex", "none, rest", "0.1, 0.25, 0.5, 1", "20, 8, 4, 2"]
+    assert "**14 cells**, 3 seeds each" in words(at)
+    assert ":material/checklist: **55 runs**" in words(at)
     assert labels(at) == ["Start the sweep"]
+    at.toggle(key="study_unlabelled").set_value(False)
     at.toggle(key="study_equal_steps").set_value(False).run()
+    assert "**8 cells**, 3 seeds each" in words(at)
     assert list(at.table[0].value["Varies"]) == ["method", "data fraction"]
 
 
@@ -52,7 +54,7 @@ def test_start_queues_the_same_sweep_that_the_command_line_makes(idle):  # noqa:
     )
     assert [run.id for run in queue().waiting] == [run.id for run in runs(planned_cells(sweep, store), store)]
     assert at.query_params["sweep"] in (sweep.id, [sweep.id])
-    assert "**0 of 4 cells** · 0 of 9 runs" in words(at)
+    assert "**0 of 7 cells** · 0 of 12 runs" in words(at)
 
 
 def test_shares_typed_as_the_help_writes_them_are_several(idle):  # noqa: F811
@@ -83,7 +85,7 @@ def test_what_cannot_be_is_said_in_place(key, value, message):
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # noqa: F811
-    store, sweep = Store(), data_efficiency(SETTINGS)
+    store, sweep = Store(), labelled_only()
     answered(store, sweep)
     at = page(warm, sweep=sweep.id)
     text = words(at)
@@ -108,7 +110,7 @@ def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # 
 
 
 def test_it_is_there_before_the_first_student(idle):  # noqa: F811
-    store, sweep = Store(), data_efficiency({**SETTINGS, "seeds": 1}, ["kd"])
+    store, sweep = Store(), labelled_only(["kd"], seeds=1)
     plan(sweep, store)
     assert "Accuracy and data" not in words(page(sweep=sweep.id))
     answered(store, sweep, 1)

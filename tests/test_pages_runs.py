@@ -107,6 +107,14 @@ def test_a_run_says_in_which_arithmetic_it_was_computed(recorded, said):
     assert said in text if said else "thread" not in text
 
 
+def test_a_run_says_how_many_of_its_images_had_labels():
+    _, _, student = trio(Store())
+    images = {"labelled": 44, "unlabelled": 1200, "tested_copies": 3}
+    write_json(student.path / "summary.json", {**student.summary, "images": images})
+    assert "44 labelled and 1,200 unlabelled training images, 3 copies of validation or test images left out" in words(
+        page(run=student.id))
+
+
 def test_masks_that_explain_nothing_are_told_of():
     _, _, student = trio(Store())
     assert not page(run=student.id).warning

@@ -7,7 +7,8 @@ import torch
 from kd.datasets.base import Split
 from kd.evaluation import predict
 from kd.observation import Observation
-from kd.training.batches import TrainBatches
+from kd.training.augmentation import view_number
+from kd.training.batches import TrainBatches, batch_plan
 
 CPU = torch.device("cpu")
 
@@ -98,3 +99,53 @@ def resident():
     if not status.exists():
         pytest.skip("needs Linux's /proc")
     return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("RssFile"))
+
+
+LABELLED, UNLABELLED = np.array([0, 4, 8, 12]), np.setdiff1d(np.arange(20), [0, 4, 8, 12])
+
+
+def both_kinds(split, size=10, seed=0, views=0, **shares):
+    return TrainBatches(split, LABELLED, size, seed, views, True, unlabelled=UNLABELLED, **shares)
+
+
+def test_every_batch_has_its_share_of_labelled_images(split):
+    batches = both_kinds(split)
+    assert len(batches) == 1  # as the control's, which sees 4 images an epoch in a batch of 4
+    assert batches.subset.tolist() == [*LABELLED, *UNLABELLED]
+    for epoch in range(8):
+        [batch] = batches.epoch(epoch, CPU)
+        assert np.isin(batch.numbers, LABELLED).tolist() == [True] * 2 + [False] * 8
+        assert batch.target.tolist() == [*split.labels[batch.numbers[:2]], *[-1] * 8]
+    assert batches.rest(0, CPU) is None
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled", "size", "world", "expected"), [
+    (100, 900, 64, 1, (8, 56, 1)),  # a tenth would be 6: an eighth at least
+    (500, 500, 64, 1, (32, 32, 7)), (640, 64, 64, 1, (58, 6, 10)), (640, 1, 64, 1, (63, 1, 10)),
+    (3, 2, 64, 1, (3, 2, 1)), (100, 900, 2, 1, (1, 1, 50)), (100, 900, 64, 4, (8, 56, 1)),
+    (640, 0, 64, 1, (64, 0, 10)), (20, 0, 64, 1, (20, 0, 1))])
+def test_a_batch_is_made_up_in_proportion_with_an_eighth_labelled_at_least(labelled, unlabelled, size, world, expected):
+    assert batch_plan(labelled, unlabelled, size, world) == expected
+
+
+def test_both_kinds_go_through_pass_after_pass(split):
+    batches = both_kinds(split, views=50)
+    order = np.concatenate([batch.numbers for epoch in range(4) for batch in batches.epoch(epoch, CPU)])
+    view = np.concatenate([batch.view for epoch in range(4) for batch in batches.epoch(epoch, CPU)])
+    for kind, passes in ((LABELLED, 2), (UNLABELLED, 2)):
+        shown, views = order[np.isin(order, kind)], view[np.isin(order, kind)]
+        for one in range(passes):
+            part = slice(one * len(kind), (one + 1) * len(kind))
+            assert sorted(shown[part]) == sorted(kind)
+            assert np.array_equal(views[part], view_number(one, shown[part], 50))
+    assert {tuple(index): passes for index, passes in batches.shown(4)} == {tuple(LABELLED): 2, tuple(UNLABELLED): 2}
+    again = both_kinds(split, views=50)
+    assert all(np.array_equal(one.numbers, other.numbers) for one, other in zip(batches.epoch(3, CPU),
+                                                                              again.epoch(3, CPU), strict=True))
+
+
+def test_processes_have_equally_many_labelled_images(split):
+    whole = next(both_kinds(split).epoch(0, CPU)).numbers
+    parts = [next(both_kinds(split, rank=rank, world=2).epoch(0, CPU)).numbers for rank in (0, 1)]
+    assert sorted(np.concatenate(parts)) == sorted(whole)
+    assert [np.isin(part, LABELLED).sum() for part in parts] == [1, 1]

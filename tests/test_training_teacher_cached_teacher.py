@@ -56,7 +56,7 @@ def cached(store, teacher, data, enable=True, log=lambda *_, **__: None, **chang
     fabric = Fabric(accelerator="cpu", devices=1, precision=changes.get("precision", "32-true"))
     found = CachedTeacher(teacher, about, data, method, fabric, log)
     if enable:
-        found.enable_cache(store, store.create(about), np.arange(len(data.train)))
+        found.enable_cache(store, store.create(about), [(np.arange(len(data.train)), about.epochs)])
     return found
 
 

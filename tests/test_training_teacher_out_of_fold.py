@@ -17,7 +17,8 @@ from kd.spec import OUT_OF_FOLD, UNCORRECTED
 from kd.store.groups import distillation_of
 from kd.store.runs import Store
 from kd.training.batches import TrainBatches
-from kd.training.subset import fold_of_images, training_images
+from kd.training.image_counts import ImageCounts
+from kd.training.subset import fold_of_images, labelled_images
 from kd.training.teacher import cache, target_scores
 from kd.training.teacher.cached_teacher import build_method_and_teacher
 from kd.training.teacher.out_of_fold import label_on_top
@@ -86,7 +87,7 @@ def test_every_image_is_answered_by_the_network_trained_without_it(store, data, 
     assert [run.spec.fold for run in found.runs] == [1, 2, 3]
     for (_, number), (images, row, _) in given.items():
         model = found._model(folds[number] - 1)
-        assert number not in training_images(found.runs[folds[number] - 1].spec, data)
+        assert number not in labelled_images(found.runs[folds[number] - 1].spec, data)
         with torch.no_grad():
             torch.testing.assert_close(row, model(images[None]).logits[0], rtol=1e-3, atol=1e-3)
     right = np.mean([float(row.argmax() == label) for _, row, label in given.values()])
@@ -118,11 +119,12 @@ def test_networks_are_computed_in_full_chunks(store, data, teacher, monkeypatch)
 
 def test_a_forecast_finds_the_cached_rows(store, data, teacher):
     about = replace(student(teacher, epochs=1), data_fingerprint=data.fingerprint)
-    before = estimate(about, teacher.spec, len(data.classes), len(data.train), store)
+    before = estimate(about, teacher.spec, len(data.classes), ImageCounts.of(about, len(data.train)), store)
     logits(store, data, about)
     assert before.passes == len(data.train)
-    assert estimate(about, teacher.spec, len(data.classes), len(data.train), store).passes == 0
-    assert estimate(replace(about, soft_targets="teacher", folds=0), teacher.spec, len(data.classes), len(data.train),
+    assert estimate(about, teacher.spec, len(data.classes), ImageCounts.of(about, len(data.train)), store).passes == 0
+    assert estimate(replace(about, soft_targets="teacher", folds=0), teacher.spec, len(data.classes),
+                    ImageCounts.of(about, len(data.train)),
                     store).passes == len(data.train)
 
 

@@ -17,6 +17,7 @@ from kd.store.files import write_json
 from kd.store.row_files import RowFiles, RowFormat
 from kd.store.runs import Store
 from kd.training import augmentation, precision
+from kd.training.image_counts import ImageCounts
 from kd.training.teacher import cache, rows
 from kd.training.teacher.rows import CacheEstimate, cache_key, estimate, required_rows, row_format
 
@@ -86,9 +87,9 @@ def test_rows_have_the_shapes_of_the_outputs(teacher):
 
 
 @pytest.mark.parametrize(("epochs", "count", "views_needed"), [(2, 5, 2), (5, 5, 5), (7, 5, 5), (3, 0, 1)])
-def test_a_run_needs_every_view_that_its_epochs_show_once(teacher, epochs, count, views_needed):
+def test_a_run_needs_every_view_that_its_epochs_show_once(epochs, count, views_needed):
     subset = np.array([1, 4, 7])
-    found = np.concatenate(list(required_rows(subset, student(teacher, epochs=epochs, views=count), 10)))
+    found = np.concatenate(list(required_rows([(subset, epochs)], count, 10)))
     assert len(found) == len(set(found)) == 3 * views_needed
     shown = {(int(image), int(view)) for epoch in range(epochs) for image, view in zip(
         subset, augmentation.view_number(epoch, subset, count) if count else np.zeros(3, int), strict=True)}
@@ -96,20 +97,24 @@ def test_a_run_needs_every_view_that_its_epochs_show_once(teacher, epochs, count
 
 
 def test_passes_and_disk_are_estimated(store, teacher, data, monkeypatch):
-    about = student(teacher), TEACHER, 4, 42, store
+    def images(**changes):
+        return ImageCounts.of(student(teacher, **changes), 42)
+
+    about = student(teacher), TEACHER, 4, images(), store
     first = estimate(*about)
     assert first.passes == 2 * 42
     assert first.size >= 84 * (16 + 4)
-    assert estimate(student(teacher, data_fraction=0.5), *about[1:]).passes == 42
+    half = student(teacher, data_fraction=0.5)
+    assert estimate(half, TEACHER, 4, images(data_fraction=0.5), store).passes == 42
     assert estimate(student(teacher, views=0, epochs=9), *about[1:]).passes == 42
     assert estimate(TEACHER, *about[1:]) == CacheEstimate(0, 0)
     key = cache_key(teacher, about[0], data, CPU, precision.resolve_precision(about[0]))
-    images = key["images"]
+    count = key["images"]
     directory = cache.cache_dir(teacher, key)
     files = RowFiles(directory, {"logits": RowFormat((4,))}, write=True)
     write_json(directory / "meta.json", key)
-    half = next(required_rows(np.arange(images), about[0], images))
-    files.write(half, {"logits": np.ones((images, 4), np.float32)})
+    first_view = next(required_rows([(np.arange(count), 2)], about[0].views, count))
+    files.write(first_view, {"logits": np.ones((count, 4), np.float32)})
     assert estimate(*about).passes == 42
     assert 0 < estimate(*about).size <= first.size
     assert estimate(student(teacher, epochs=1), *about[1:]) == CacheEstimate(0, 0)
@@ -123,5 +128,6 @@ def test_passes_and_disk_are_estimated(store, teacher, data, monkeypatch):
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].needs_teacher])
 def test_every_method_can_be_estimated_and_draws_no_random_number(store, teacher, method):
     state = torch.get_rng_state()
-    assert estimate(replace(student(teacher), method=method), TEACHER, 4, 42, store).passes == 84
+    found = estimate(replace(student(teacher), method=method), TEACHER, 4, ImageCounts.of(TEACHER, 42), store)
+    assert found.passes == 84
     assert torch.equal(torch.get_rng_state(), state)

@@ -9,7 +9,7 @@ from kd.cli.progress import say
 from kd.cli.run_here import Result
 from kd.cli.sweep import knobs, settings, sized, train_all
 from kd.errors import UsageError
-from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, data_efficiency
+from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, UNLABELLED_IMAGES, data_efficiency
 from kd.experiments.data_efficiency import report as reports
 from kd.experiments.data_efficiency.curves import FRACTION, LearningCurves, learning_curves
 from kd.experiments.sweep import Sweep, find
@@ -43,7 +43,9 @@ def _requested(args: Namespace) -> Sweep:
         raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
                          "one: --show ID; python -m kd sweep --show lists them.")
     values: dict[str, Any] = {**settings(args), "method_args": knobs(args)}
-    return data_efficiency(values, args.methods or METHODS, args.fractions or FRACTIONS)
+    values.pop("unlabelled", None)
+    return data_efficiency(values, args.methods or METHODS, args.fractions or FRACTIONS,
+                           args.unlabelled or UNLABELLED_IMAGES)
 
 
 def _write(

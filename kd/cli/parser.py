@@ -200,8 +200,12 @@ def _data_efficiency(verbs: Any) -> None:
         "--fractions": {"type": _list(float), "metavar": "V,…", "help": "Shares of the training images (default "
                         + ",".join(f"{one:g}" for one in data_efficiency.FRACTIONS) + ")."},
         "--methods": {"type": _list(str), "metavar": "NAME,…", "help": "What students learn by beside their control "
-                      f"(default {','.join(data_efficiency.METHODS)})."}})
-    _flags(verb, (item for item in fields(DistillSpec) if item.name not in (*NOT_FLAGS, "method", "data_fraction")),
+                      f"(default {','.join(data_efficiency.METHODS)})."},
+        "--unlabelled": {"type": _list(str), "metavar": "V,…", "help": "What images without labels students learn from "
+                         "besides, each a student of its own: none, rest (the other training images), or a folder "
+                         f"(default {','.join(data_efficiency.UNLABELLED_IMAGES)})."}})
+    listed = ("method", "data_fraction", "unlabelled")
+    _flags(verb, (item for item in fields(DistillSpec) if item.name not in (*NOT_FLAGS, *listed)),
            defaults={**data_efficiency.DEFAULTS, **BY_FORECAST})
     _knobs(verb)
 

@@ -36,8 +36,8 @@ from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "Originals", "ReadReport", "Split", "available",
-           "files", "fingerprint", "images_taken", "inspect", "is_drawn", "open_dataset", "originals", "resolve",
-           "take_fraction"]
+           "files", "fingerprint", "images_taken", "inspect", "is_drawn", "locate", "open_dataset", "originals",
+           "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -131,13 +131,18 @@ def resolve(reference: str, paths: Paths | None = None) -> str:
     paths, text = paths or default_paths(), reference.strip()
     if is_drawn(text):
         return phantoms.canonical(text)
+    if path := locate(text, paths):
+        return path
+    raise _missing(text, paths)
+
+
+def locate(text: str, paths: Paths) -> str:
+    """Absolute path of a file or folder by its path, from the working directory or below `paths.data`; empty where
+    there is none."""
     near = [os.path.expanduser(text)]
     if text and not os.path.isabs(near[0]):
         near += [str(paths.data / text) + ending for ending in ("", *_ENDINGS)]
-    for path in near:
-        if text and os.path.exists(path):
-            return os.path.abspath(path)
-    raise _missing(text, paths)
+    return next((os.path.abspath(path) for path in near if text and os.path.exists(path)), "")
 
 
 def fingerprint(reference: str, paths: Paths | None = None) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kd.errors import UsageError
 
+UNLABELLED = -1  # label of an image that has none
 Counts = Mapping[str, Sequence[int]]  # images per class, by part
 
 
@@ -52,11 +53,29 @@ class DataRef:
     side: int = 0
 
 
+class JoinedImages:
+    """Images of two splits one after the other, each still a memory map; read by `kd.datasets.tensors.read_images`."""
+
+    def __init__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
+        self.parts = first, second
+        self.shape = (len(first) + len(second), *first.shape[1:])
+
+    def read(self, index: NDArray[np.int64],
+             read_part: Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """A copy of these images [len(index), S, S, 3]."""
+        found = np.empty((len(index), *self.shape[1:]), np.uint8)
+        in_first = index < len(self.parts[0])
+        found[in_first] = read_part(self.parts[0], index[in_first])
+        found[~in_first] = read_part(self.parts[1], index[~in_first] - len(self.parts[0]))
+        return found
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a data set; the arrays are memory maps where the set is cached.
 
-    images: uint8 [N, S, S, 3], RGB. labels: int64 [N]. names: N file names or numbers, unique within the set.
+    images: uint8 [N, S, S, 3], RGB. labels: int64 [N], UNLABELLED where there is none. names: N file names or numbers,
+    unique within the set.
     evidence: uint8 [N, S, S], a segmentation of what shows the class, 0 or 255; None where the set has none.
     has_evidence: bool [N], whether a segmentation came with the image; it may be all black (there is nothing to see),
     and a missing one is black too.

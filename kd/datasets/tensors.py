@@ -8,17 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd.datasets.base import Split
+from kd.datasets.base import JoinedImages, Split
 
 AT_ONCE = 256  # images in memory while all of a split are gone through
 
 
-def read_images(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
+def read_images(images: NDArray[np.uint8] | JoinedImages, index: NDArray[np.int64]) -> NDArray[np.uint8]:
     """A copy of these images of a split [len(index), S, S, 3].
 
     Those of a memory map are read from its file: pages touched through the map count as this process's memory, until
     the whole set does, and fetching them one by one takes longer than the read does.
     """
+    if isinstance(images, JoinedImages):
+        return images.read(index, read_images)
     whole: object = images.base
     if not (isinstance(images, np.memmap) and isinstance(whole, mmap) and images.filename):
         return np.array(images[index])

@@ -9,14 +9,16 @@ import torch
 
 from kd.datasets import DataRef, cache
 from kd.datasets.splits import TRAINED
+from kd.datasets.unlabelled import inspect_unlabelled
 from kd.experiments.plan import MASK_NET_FIELDS, with_seeds
 from kd.experiments.step_benchmark import StepBenchmark, benchmark_step
 from kd.methods import METHODS
 from kd.roles import ROLES
-from kd.spec import RunSpec
+from kd.spec import NONE, REST, RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.compute import device_here
 from kd.training.frozen_features import FrozenFeatures, caches_features, estimate_features
+from kd.training.image_counts import ImageCounts
 from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
@@ -123,8 +125,9 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     if not to_do:
         return RunEstimate(role, 0.0, "finished before, used again", True)
     spec, runs = to_do[0], len(to_do)
-    steps = _steps(spec, images)
-    cached, features = estimate(spec, teacher, classes, images, store), estimate_features(spec, classes, images, store)
+    counts = ImageCounts.of(spec, images, _others(spec, store))
+    steps = counts.shown(spec)
+    cached, features = estimate(spec, teacher, classes, counts, store), estimate_features(spec, classes, counts, store)
     watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
     own = benchmark_step(_bare(spec), classes, caches_features(spec))
     if measured := _as_before(spec, teacher, store, watching, own.features):
@@ -141,16 +144,18 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     teacher_seconds = cached.passes * watching
     once = teacher_seconds if cached.size else 0.0
     if spec.mask_target == "sensitivity":  # its maps of all images are kept with the teacher, too
-        maps = MAP_PASSES * images * spec.data_fraction * watching
+        maps = MAP_PASSES * (counts.labelled + counts.unlabelled) * watching
         teacher_seconds, once = teacher_seconds + maps, once + maps
     own_seconds = seconds + frozen_seconds - kept + teacher_seconds - once
     return RunEstimate(role, runs * own_seconds + once + kept, basis, False, runs, once, kept,
                        cached.size + features.size)
 
 
-def _steps(spec: RunSpec, images: int) -> float:
-    """Images that a run trains on, over all epochs. images: of the train split."""
-    return spec.epochs * images * spec.data_fraction * (1 - 1 / spec.folds if spec.fold else 1)
+def _others(spec: RunSpec, store: Store) -> int:
+    """Number of images in a run's folder of unlabelled images."""
+    if spec.unlabelled in (NONE, REST):
+        return 0
+    return inspect_unlabelled(spec.unlabelled, store.paths).images
 
 
 def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
@@ -160,7 +165,8 @@ def _as_before(spec: RunSpec, teacher: RunSpec, store: Store, watching: float,
     found = []
     for run in store:
         if _alike(run, spec, teacher, store) and (images := _trained_on(run)):
-            steps = _steps(run.spec, images)
+            trained_on = (run.summary or {}).get("images", {})
+            steps = ImageCounts.of(run.spec, images, trained_on.get("unlabelled", 0)).shown(run.spec)
             passes = (recorded_usage(run) or {}).get("computed", steps if watching else 0)
             frozen = (run.last_event(FrozenFeatures.event) or {}).get("computed", 0) if features else 0
             seconds = (run.summary or {})["seconds"] - passes * watching - frozen * features

@@ -8,6 +8,7 @@ from typing import Any
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
+from kd.experiments.unlabelled import unlabelled_images
 from kd.spec import IN_SAMPLE, OF_RUN, RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
@@ -85,6 +86,7 @@ class DistillSpec:
     schedule: str = _like("schedule", later=True)
     data_fraction: float = setting(1.0, "Share of the training images that student and control learn from; the "
                                    "teacher sees all.", low=0.01, high=1.0)
+    unlabelled: str = _like("unlabelled", later=True)
     equal_steps: float = setting(0.0, "With less data, more epochs for student and control: data_fraction^-equal_steps "
                              "times as many. 0: equal epochs; 1: about as many steps as with all data.",
                              low=0.0, high=1.0)
@@ -127,6 +129,7 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
         teacher=run_id(teacher, store),
         soft_targets=request.soft_targets,
         folds=request.folds if out_of_fold else 0,
+        **unlabelled_images(request.unlabelled, request.method, request.mask_target, request.data_fraction, store),
         **{name: getattr(request, name) for name in MASK_NET_FIELDS if METHODS[request.method].needs_mask_net},
     )
     return teacher, control, student

@@ -25,7 +25,7 @@ METHODS.add("sp")(SimilarityPreserving)
 METHODS.add("medtex")(MEDTEX)
 
 __all__ = ["METHODS", "Hyperparameter", "Method", "MethodInfo", "Shapes", "TeacherOutputs", "build", "check",
-           "complete", "require_logits_only"]
+           "complete", "learns_unlabelled", "require_logits_only", "require_unlabelled"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
@@ -64,3 +64,26 @@ def check(name: str, classes: int) -> str:
     if info.multiclass_only:
         raise UsageError(f"{info.title} cannot be had on two classes: {info.binary_note}")
     return str(info.binary_note)
+
+
+def learns_unlabelled(name: str, mask_target: str = "none") -> bool:
+    """Whether a student can learn by this method from images without labels. mask_target: that of its mask network."""
+    return not _unlabelled_obstacle(name, mask_target)
+
+
+def require_unlabelled(name: str, mask_target: str = "none") -> None:
+    """Raise UsageError where a student cannot learn by this method from images without labels."""
+    if reason := _unlabelled_obstacle(name, mask_target):
+        raise UsageError(reason)
+
+
+def _unlabelled_obstacle(name: str, mask_target: str) -> str:
+    method = METHODS[name]
+    if not method.needs_teacher or method.needs_label:
+        able = ", ".join(other for other in METHODS if METHODS[other].needs_teacher and not METHODS[other].needs_label)
+        return (f"{method.info.title} needs the label of every image, so it cannot learn from unlabelled images. Set "
+                f"unlabelled to none, or choose one of: {able}.")
+    if method.needs_mask_net and mask_target == "outlines":
+        return ("Unlabelled images have no outlines, which mask_target names as what the mask learns to point at. Set "
+                "mask_target to sensitivity, or unlabelled to none.")
+    return ""

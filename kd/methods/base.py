@@ -56,6 +56,9 @@ class Method(nn.Module):
     needs_mask_net: ClassVar[bool] = False  # whether the student must have a mask network in front of it
     warmup_fraction: ClassVar[float] = 0.0
     """Share of the training over which the loss still changes: the best epoch is chosen after it."""
+    needs_label: ClassVar[bool] = False
+    """Whether what it takes from the teacher depends on the image's label, so that it cannot learn from an image
+    without one."""
     compares_batch: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def setup(self, student: Shapes, teacher: Shapes) -> None:
@@ -89,9 +92,16 @@ class Method(nn.Module):
         """The weighted loss terms {name: scalar}, each a mean over the batch.
 
         teacher: the outputs in `teacher_outputs`, empty without a teacher, and with a mask network `mask_target`, the
-        maps [B, h, w] that it learns to point at. target: labels [B].
+        maps [B, h, w] that it learns to point at. target: labels [B], −1 for an image without one (`hard_loss`).
         progress: the share of the training that is done after this epoch, in (0, 1].
         """
+
+
+def hard_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of logits [B, K] with labels [B], mean over the images that have one (−1: none); 0 where no image
+    has one."""
+    labelled = (target >= 0).sum()
+    return F.cross_entropy(logits, target, ignore_index=-1, reduction="sum") / labelled.clamp_min(1)
 
 
 class Supervised(Method):
@@ -106,4 +116,4 @@ class Supervised(Method):
 
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
-        return {"hard": F.cross_entropy(student.logits, target)}
+        return {"hard": hard_loss(student.logits, target)}

@@ -1,10 +1,9 @@
 """Distillation of explanations: class attention transfer (CAT-KD) and e2KD."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs, hard_loss
 from kd.observation import Observation, select_output
 
 
@@ -47,7 +46,7 @@ class CATKD(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         apart = losses.cat_kd(select_output(student, "cams"), teacher["cams"], self.pool)
-        return {"hard": F.cross_entropy(student.logits, target), "cam": self.weight * apart}
+        return {"hard": hard_loss(student.logits, target), "cam": self.weight * apart}
 
 
 class E2KD(Method):
@@ -83,6 +82,6 @@ class E2KD(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         explanation = losses.e2kd(select_output(student, "cams"), teacher["cams"], teacher["logits"])
-        return {"hard": self.alpha * F.cross_entropy(student.logits, target),
+        return {"hard": self.alpha * hard_loss(student.logits, target),
                 "soft": losses.kd(student.logits, teacher["logits"], self.temperature),
                 "explanation": self.weight * explanation}

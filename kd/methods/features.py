@@ -1,10 +1,9 @@
 """Feature distillation: FitNet, attention transfer, similarity preservation."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs, hard_loss
 from kd.methods.stage_matching import pairs
 from kd.observation import Observation
 
@@ -43,7 +42,7 @@ class FitNet(Method):
                 progress: float = 1.0) -> dict[str, Tensor]:
         theirs = teacher[f"stage:{self.theirs}"]
         hint = losses.fitnet(student.stages[self.ours], theirs, self.projector)
-        return {"hard": F.cross_entropy(student.logits, target), "fitnet": self.weight * hint}
+        return {"hard": hard_loss(student.logits, target), "fitnet": self.weight * hint}
 
 
 class AttentionTransfer(Method):
@@ -79,7 +78,7 @@ class AttentionTransfer(Method):
 
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
-        hard = F.cross_entropy(student.logits, target)
+        hard = hard_loss(student.logits, target)
         apart = [losses.at_maps(losses.attention_map(student.stages[ours]), teacher[f"attention:{theirs}"])
                  for ours, theirs in self.pairs]
         return {"hard": hard, "attention": self.weight * sum(apart, hard.new_zeros(()))}
@@ -110,4 +109,4 @@ class SimilarityPreserving(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         apart = losses.sp(student.stages[-1], teacher[f"stage:{self.theirs}"])
-        return {"hard": F.cross_entropy(student.logits, target), "similarity": self.weight * apart}
+        return {"hard": hard_loss(student.logits, target), "similarity": self.weight * apart}

@@ -1,10 +1,9 @@
 """Logit distillation: KD, logit standardisation, DKD, DIST."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kd import losses
-from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, TeacherOutputs, hard_loss
 from kd.observation import Observation
 
 
@@ -35,7 +34,7 @@ class KD(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         soft = losses.kd(student.logits, teacher["logits"], self.temperature)
-        return {"hard": self.alpha * F.cross_entropy(student.logits, target), "soft": (1 - self.alpha) * soft}
+        return {"hard": self.alpha * hard_loss(student.logits, target), "soft": (1 - self.alpha) * soft}
 
 
 class LogitStandardisation(Method):
@@ -62,7 +61,7 @@ class LogitStandardisation(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         soft = losses.logit_std(student.logits, teacher["logits"], self.temperature)
-        return {"hard": self.hard_weight * F.cross_entropy(student.logits, target), "soft": self.weight * soft}
+        return {"hard": self.hard_weight * hard_loss(student.logits, target), "soft": self.weight * soft}
 
 
 class DKD(Method):
@@ -94,6 +93,8 @@ class DKD(Method):
         "loss plus soft targets, without the non-target term.",
     )
 
+    needs_label = True
+
     def __init__(self, target_weight: float = 1.0, non_target_weight: float = 8.0, temperature: float = 4.0,
                  warm_up: float = 0.08) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class DKD(Method):
                 progress: float = 1.0) -> dict[str, Tensor]:
         warm = min(progress / self.warm_up, 1.0) if self.warm_up else 1.0
         right, others = losses.dkd_parts(student.logits, teacher["logits"], target, self.temperature)
-        terms = {"hard": F.cross_entropy(student.logits, target),
+        terms = {"hard": hard_loss(student.logits, target),
                  "target": warm * self.target_weight * right}
         if student.logits.shape[1] > 2:
             terms["non-target"] = warm * self.non_target_weight * others
@@ -148,7 +149,7 @@ class DIST(Method):
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         inter, intra = losses.dist_parts(student.logits, teacher["logits"], self.temperature)
-        terms = {"hard": F.cross_entropy(student.logits, target)}
+        terms = {"hard": hard_loss(student.logits, target)}
         if student.logits.shape[1] > 2:
             terms["inter"] = self.weight * self.inter * inter
         terms["intra"] = self.weight * self.intra * intra

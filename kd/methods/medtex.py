@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses import kd as soft_loss
-from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs
+from kd.methods.base import Hyperparameter, Method, MethodInfo, Shapes, TeacherOutputs, hard_loss
 from kd.observation import MaskSampling, Observation
 from kd.torch_utils.resize import upsample
 
@@ -90,7 +90,7 @@ class MEDTEX(Method):
         assert student.mask_samples is not None, "the forward pass was called without mask sampling"
         samples = student.mask_samples
         logits = torch.cat([student.logits, samples.answers])
-        terms = {"hard": self.alpha * F.cross_entropy(logits, target.repeat(2)),
+        terms = {"hard": self.alpha * hard_loss(logits, target.repeat(2)),
                  "information": (1 - self.alpha) * soft_loss(logits, teacher["logits"].repeat(2, 1), self.temperature),
                  "target": self.target_weight * _ranking_gap(samples.scores,
                                                              teacher["mask_target"] ** self.sharpness)}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from kd.spec import IN_SAMPLE, RunSpec
+from kd.spec import IN_SAMPLE, NONE, RunSpec
 from kd.store.runs import Run, Store
 
 
@@ -64,10 +64,10 @@ def control_of(store: Store, student: Run) -> Run | None:
 
 @lru_cache(maxsize=4096)
 def control_spec(student: RunSpec) -> RunSpec:
-    """Spec of a student's control: the same model, trained on the labels alone, without a mask network, which only a
-    teacher's outputs can train."""
+    """Spec of a student's control: the same model, trained on the labels alone, without a mask network and unlabelled
+    images, which only a teacher's outputs can train with."""
     return replace(student.without_mask_net, method="supervised", method_args={}, teacher="", soft_targets=IN_SAMPLE,
-                   folds=0)
+                   folds=0, unlabelled=NONE, unlabelled_fingerprint="")
 
 
 def distillation_of(store: Store, student: Run) -> Distillation | None:

@@ -21,9 +21,10 @@ ROTATION = math.radians(15)
 SHADE = 0.2  # brightness changes by at most this share
 
 
-def view_number(epoch: int, index: NDArray[np.int64], views: int) -> NDArray[np.int64]:
-    """Number of the view of each image [B] in an epoch: every image cycles through its views, from its own start."""
-    return (epoch + _hash(index, 0, 0) % np.uint64(views)).astype(np.int64) % views
+def view_number(epoch: int | NDArray[np.int64], index: NDArray[np.int64], views: int) -> NDArray[np.int64]:
+    """Number of the view of each image [B] in an epoch, or in the pass [B] that each is shown in: every image cycles
+    through its views, from its own start."""
+    return (epoch + (_hash(index, 0, 0) % np.uint64(views)).astype(np.int64)) % views
 
 
 def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], flip: bool,

@@ -29,7 +29,7 @@ def epoch_source(run: Run, store: Store, data: Dataset, batches: TrainBatches, f
     spec = run.spec
     targets = masks = None
     if teacher:
-        teacher.enable_cache(store, run, batches.subset)
+        teacher.enable_cache(store, run, batches.shown(spec.epochs))
     if spec.mask_net_depth and isinstance(teacher, CachedTeacher):
         targets = target_maps(spec, data, teacher, store, run, batches.subset,
                               lambda share: report("computing the teacher's sensitivity maps", share=share))

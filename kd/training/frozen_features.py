@@ -20,7 +20,8 @@ from kd.models.frozen import LaterStages
 from kd.spec import RunSpec
 from kd.store.row_files import Index, RowFormat
 from kd.store.runs import Run, Store
-from kd.training.batches import Batch, TrainBatches
+from kd.training.batches import Batch, Shown, TrainBatches
+from kd.training.image_counts import ImageCounts
 from kd.training.teacher.cache import cache_dir, frozen_features_owner
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
 from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
@@ -62,13 +63,13 @@ class SplitFeatures(FrozenFeatures):
         return features
 
 
-def prepare_features(run: Run, store: Store, model: Classifier, method: Method, data: Dataset, subset: Index,
+def prepare_features(run: Run, store: Store, model: Classifier, method: Method, data: Dataset, shown: Shown,
                      fabric: Fabric, log: Callable[..., None]
                      ) -> tuple[FrozenFeatures | None, Callable[[Index], Tensor] | None]:
     """(features of the training images, function that gives those of validation images) of a run with frozen stages,
     with their caches enabled; (None, None) where nothing is frozen, or where a batch needs the whole model.
 
-    The model is moved to its device.
+    shown: what the run trains on. The model is moved to its device.
     """
     spec = run.spec
     if not spec.frozen_stages:
@@ -83,7 +84,7 @@ def prepare_features(run: Run, store: Store, model: Classifier, method: Method, 
     key = {**row_key(spec, data, fabric.device, str(fabric.strategy.precision.precision)), **network_key(spec),
            "weights": _digest(model)}
     train = FrozenFeatures(later, {**key, "split": "train"}, row, store, fabric, log)
-    train.enable_cache(store, run, subset)
+    train.enable_cache(store, run, shown)
     unchanged = {"split": "val", "images": len(data.val), "views": 0, "augmentation": 0.0, "flip": False,
                  "precision": "32-true"}
     val = SplitFeatures(later, {**key, **unchanged}, row, store, fabric, lambda *_, **__: None)
@@ -96,9 +97,8 @@ def caches_features(spec: RunSpec) -> bool:
     return bool(spec.frozen_stages) and not _needs_whole(spec, build(spec.method, spec.method_args))
 
 
-def estimate_features(spec: RunSpec, classes: int, images: int, store: Store) -> CacheEstimate:
-    """Estimated cost of the features of a run's frozen stages, before it is started; zeros where it caches none.
-    images: of the train split."""
+def estimate_features(spec: RunSpec, classes: int, images: ImageCounts, store: Store) -> CacheEstimate:
+    """Estimated cost of the features of a run's frozen stages, before it is started; zeros where it caches none."""
     if not caches_features(spec):
         return CacheEstimate(0, 0)
     existing = find_rows(frozen_features_owner(store), spec, split="train", **network_key(spec))

@@ -35,10 +35,10 @@ from kd.training.epoch_source import epoch_source
 from kd.training.frozen_features import prepare_features
 from kd.training.precision import resolve_precision
 from kd.training.step import TrainStep, build_step, decay_groups
-from kd.training.subset import training_images
 from kd.training.teacher.cached_teacher import build_method_and_teacher
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher
 from kd.training.teacher.target_scores import summary_entry
+from kd.training.training_images import TrainingImages, training_images
 from kd.version import VERSION
 
 
@@ -58,23 +58,21 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     log("started", device=str(fabric.device), precision=_precision(fabric), threads=threads, world=fabric.world_size,
         versions=versions())
     with distributed.raise_together(fabric):
-        # The process that decodes the images reports its progress; the others wait at a lock.
-        data = open_dataset(
-            spec.data, spec.image_size, store.paths, lambda phase, done: run.write_progress(phase, share=done)
-        )
-        _check_unchanged(spec, data)
+        data, images = _open(run, store)
         # Unfinished runs can be explained too, and their summary, which names the classes, comes last.
         log("data", classes=list(data.classes), flip=data.info.flip)
         report("building the models")
         # channels_last makes convolutions of oneDNN and cuDNN a tenth to a third faster, with the same sums.
         model = build_model(store.with_weights_file(spec), len(data.classes)).to(memory_format=torch.channels_last)
-        method, teacher = build_method_and_teacher(spec, store, data, fabric, log)
+        trained_on = images.within(data)
+        method, teacher = build_method_and_teacher(spec, store, trained_on, fabric, log)
         optimizer = _optimizer(spec, model, method, len(data.classes))
-        batches = _batches(spec, data, fabric)
+        batches = _batches(spec, images, data.info.flip, fabric)
         if isinstance(model, MaskedStudent):
-            model.set_mean_image(torch.from_numpy(mean_image(data.train, batches.subset)))
-        features, of_validation = prepare_features(run, store, model, method, data, batches.subset, fabric, log)
-        epoch_batches = epoch_source(run, store, data, batches, features, teacher, fabric, report)
+            model.set_mean_image(torch.from_numpy(mean_image(images.split, batches.subset)))
+        features, of_validation = prepare_features(run, store, model, method, trained_on, batches.shown(spec.epochs),
+                                                   fabric, log)
+        epoch_batches = epoch_source(run, store, trained_on, batches, features, teacher, fabric, report)
     example = next(epoch_batches(0)) if fabric.world_size > 1 else None
     trained = features.later if features else model
     step = build_step(fabric, trained, method, optimizer, example)
@@ -111,7 +109,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
     weights.load(model, run.weights)
     logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
                                             fabric.world_size)
-    return _write_summary(run, data, model, progress, logits, shown, fabric) if is_main else {}
+    return _write_summary(run, data, images, model, progress, logits, shown, fabric) if is_main else {}
 
 
 def _validation(scores: dict[str, Any]) -> dict[str, float]:
@@ -136,10 +134,18 @@ def _precision(fabric: Fabric) -> str:
     return str(fabric.strategy.precision.precision)
 
 
-def _check_unchanged(spec: RunSpec, data: Dataset) -> None:
+def _open(run: Run, store: Store) -> tuple[Dataset, TrainingImages]:
+    """The data set, and what is trained on. Raises UsageError where either has changed since the run was planned."""
+    spec = run.spec
+
+    def report(phase: str, done: float) -> None:  # by the process that decodes; the others wait at a lock
+        run.write_progress(phase, share=done)
+
+    data = open_dataset(spec.data, spec.image_size, store.paths, report)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
                          "the old content back.")
+    return data, training_images(spec, data, store.paths, report)
 
 
 def _optimizer(spec: RunSpec, model: Classifier, method: Method, classes: int) -> torch.optim.Optimizer:
@@ -149,14 +155,14 @@ def _optimizer(spec: RunSpec, model: Classifier, method: Method, classes: int) -
     return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=True)
 
 
-def _batches(spec: RunSpec, data: Dataset, fabric: Fabric) -> TrainBatches:
+def _batches(spec: RunSpec, images: TrainingImages, flip: bool, fabric: Fabric) -> TrainBatches:
     """Training batches of this process. Raises UsageError where the processes' shares of a batch would differ in size,
     because the gradient would then differ from that of one process."""
     if spec.batch_size % (world := fabric.world_size):
         raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
                          f"of {world}.")
-    return TrainBatches(data.train, training_images(spec, data), spec.batch_size, spec.seed, spec.views, data.info.flip,
-                        spec.augmentation, fabric.global_rank, fabric.world_size)
+    return TrainBatches(images.split, images.labelled, spec.batch_size, spec.seed, spec.views, flip, spec.augmentation,
+                        fabric.global_rank, fabric.world_size, images.unlabelled)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: str) -> float:
@@ -238,13 +244,14 @@ def _save_epoch(run: Run, model: Classifier, method: Method, optimizer: torch.op
     checkpoint.save(run, model, method, optimizer, precision, progress)
 
 
-def _write_summary(run: Run, data: Dataset, model: Classifier, progress: TrainState, logits: np.ndarray,
-                   shown: mask_statistics.MaskStatistics | None, fabric: Fabric) -> dict[str, Any]:
+def _write_summary(run: Run, data: Dataset, images: TrainingImages, model: Classifier, progress: TrainState,
+                   logits: np.ndarray, shown: mask_statistics.MaskStatistics | None, fabric: Fabric) -> dict[str, Any]:
     """Record the test scores and write the summary, which makes the run a finished one."""
     scores = predict.record(run, logits, data.test)
     mask = _mask_entry(shown, model, data.test, fabric.device) if isinstance(model, MaskedStudent) and shown else {}
     price = cost.cost(run.spec, len(data.classes))
-    summary = {"classes": list(data.classes), "data": data.describe(), "accuracy": scores["accuracy"],
+    summary = {"classes": list(data.classes), "data": data.describe(),
+               "images": images.counts, "accuracy": scores["accuracy"],
                "macro_f1": scores["macro_f1"], "best_epoch": progress.best_epoch,
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,

@@ -13,7 +13,7 @@ from kd.datasets.base import Skipped, Source
 from kd.datasets.hashing import combine, digest_files
 from kd.datasets.image_folder import layout, names
 from kd.datasets.image_folder.layout import Tree
-from kd.datasets.image_folder.source import class_folders
+from kd.datasets.image_folder.source import class_folders, unlabelled_digest, unlabelled_images, unlabelled_reference
 from kd.errors import UsageError
 from kd.paths import Paths
 
@@ -22,6 +22,13 @@ def open_folder(path: Path, paths: Paths) -> Source:
     """The source of a folder, with the masks in `<name>_masks/` beside it. Raises UsageError."""
     tree, masks = _trees(path, paths)
     return class_folders(path.name, str(path), tree, masks, _digest(tree, masks), partial(folder_digest, path, paths))
+
+
+def open_unlabelled_folder(path: Path, paths: Paths) -> Source:
+    """The source of the images below a folder, without classes. Raises UsageError."""
+    tree = _hashed(path, paths)
+    return unlabelled_images(path.name, unlabelled_reference(path), tree, unlabelled_digest(combine(tree.digests)),
+                             lambda: unlabelled_digest(combine(_hashed(path, paths).digests)))
 
 
 def folder_digest(path: Path, paths: Paths) -> str:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from kd.datasets import decode, splits
 from kd.datasets.base import KnownSamples, ReadReport, Sample, SampleFiles, Skipped, Source, require_trainable
-from kd.datasets.hashing import is_unreadable
+from kd.datasets.hashing import combine, is_unreadable
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
 from kd.datasets.image_folder.metadata import parse_groups, parse_info
 from kd.datasets.image_folder.names import composed
+from kd.errors import UsageError
 
 _MOST_WORKERS = 16  # bounds memory and open files on large machines
 _ASKED = 9  # images whose heads tell how large the set's images are
@@ -75,6 +76,35 @@ def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None,
                   lambda size, known: _samples(plan, tree, masks, size, known), digest, report,
                   partial(_originals, tree, {layout.printable(item.entry.path): item.entry.name for item in plan}),
                   partial(_side, tree, [item.entry.name for item in plan]), partial(_files, plan, tree, masks))
+
+
+def unlabelled_images(name: str, reference: str, tree: Tree, fingerprint: str, digest: Callable[[], str]) -> Source:
+    """The source of all images of a tree, at any depth, without regard to classes; folders of masks are left out.
+
+    They are all of one class, in the training part. fingerprint, digest: as for `class_folders`. Raises UsageError
+    where there is no image.
+    """
+    paths = [path for path in tree.images if not any(part.endswith(layout.MASKS) for part in path.split("/")[:-1])]
+    if not paths:
+        raise UsageError(f"{name} holds no image. Give a folder of images, or a zip of one; they may lie in folders "
+                         "within it.")
+    groups, warnings = parse_groups(_sidecars(tree, "").get("groups.csv", (None, ""))[0], paths, name)
+    entries = [ImageFile(path, path, 0, "train") for path in paths]
+    plan = [PlannedImage(entry, "train", group, (), _content(entry, (), tree, None))
+            for entry, group in zip(entries, groups or [None] * len(paths), strict=True)]
+    report = ReadReport(tuple((bad.name, bad.reason) for bad in tree.refused), _ignored(tree), warnings)
+    return Source(name, reference, parse_info(None, name), ("unlabelled",), fingerprint, len(plan), False,
+                  groups is not None, lambda size, known: _samples(plan, tree, None, size, known), digest, report)
+
+
+def unlabelled_reference(path: Path) -> str:
+    """What unlabelled images are cached under: not what the same folder is as a set with classes."""
+    return f"{path} without labels"
+
+
+def unlabelled_digest(digest: str) -> str:
+    """Fingerprint of unlabelled images, of the digest of their folder."""
+    return combine({"unlabelled": digest})
 
 
 def _sidecars(tree: Tree, root: str) -> dict[str, tuple[bytes, str]]:

@@ -12,7 +12,7 @@ from kd.datasets.decode import UnreadableImage
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder import layout, names
 from kd.datasets.image_folder.layout import Tree
-from kd.datasets.image_folder.source import class_folders
+from kd.datasets.image_folder.source import class_folders, unlabelled_digest, unlabelled_images, unlabelled_reference
 from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 from kd.paths import Paths
@@ -26,6 +26,14 @@ def open_archive(path: Path, paths: Paths) -> Source:
     masks = scan(beside) if beside.is_file() else None
     digest = partial(archive_digest, path, paths)
     return class_folders(path.stem, str(path), scan(path), masks, digest(), digest)
+
+
+def open_unlabelled_archive(path: Path, paths: Paths) -> Source:
+    """The source of the images in a zip, without classes. Raises UsageError."""
+    def digest() -> str:
+        return unlabelled_digest(digest_file(path, paths.cache / "digests"))
+
+    return unlabelled_images(path.stem, unlabelled_reference(path), scan(path), digest(), digest)
 
 
 def archive_digest(path: Path, paths: Paths) -> str:

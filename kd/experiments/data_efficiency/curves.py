@@ -13,15 +13,18 @@ import numpy as np
 from kd import datasets
 from kd.experiments.differences import WORSE, PairedDifference, SeedScores, accuracy_ci, difference
 from kd.experiments.results import test_predictions
-from kd.experiments.sweep import AXES, Sweep, describe
+from kd.experiments.sweep import AXES, Sweep
 from kd.experiments.sweep.results import Row, changed
+from kd.experiments.sweep.words import Value, describe
 from kd.metrics.bootstrap import ConfidenceInterval, error_bars
 from kd.paths import Paths
 from kd.roles import CONTROL, STUDENT
+from kd.spec import NONE, REST
 from kd.store.predictions import Predictions
 from kd.store.runs import Run, Store
 
 FRACTION = "data_fraction"
+OF_METHOD = ("method", "unlabelled")  # settings of a student that its control does not have
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,9 @@ def _study(title: str, rows: Sequence[Row], sweep: Sweep, teacher: Run, taught: 
     best = _finished(controls.get(max(images)), 0, store)
     curves = [_curve(CONTROL, CONTROL, controls.values(), best, images, teacher, store)]
     for name, own in _parted(rows, _of_method).items():
-        full = name if "method" in sweep.axes else ", ".join(filter(None, (sweep.base.method, name)))
-        curves.append(_curve(full, STUDENT, own, best, images, teacher, store))
+        shared = {key: value for key, value in _base(sweep).items() if key not in sweep.axes}
+        full = ", ".join(filter(None, (describe(shared), name)))
+        curves.append(_curve(full, STUDENT, [*own, *_whole_data(own, rows)], best, images, teacher, store))
     groups = len(set(taught.groups)) if taught.groups else None
     name = Path(sweep.base.data.split(":", 1)[0]).stem
     return LearningCurves(name, title, tuple(curves), images, teacher.spec.model_label, float(taught.right.mean()),
@@ -186,13 +190,24 @@ def _parted(rows: Sequence[Row], which: Callable[[str], bool]) -> dict[str, list
     return found
 
 
+def _base(sweep: Sweep) -> dict[str, Value]:
+    return {"method": sweep.base.method, "unlabelled": sweep.base.unlabelled}
+
+
+def _whole_data(own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Row of the same student with all of the images, where its own have the rest of them without labels: of all images
+    there is no rest, so it is the student without unlabelled images."""
+    settings = {**own[0].settings, "unlabelled": NONE, FRACTION: 1.0}
+    return [row for row in rows if row.settings == settings] if own[0].settings.get("unlabelled") == REST else []
+
+
 def _of_control(setting: str) -> bool:
     """Whether a setting determines the control, at one share."""
-    return setting in AXES and setting not in ("method", FRACTION)
+    return setting in AXES and setting not in (*OF_METHOD, FRACTION)
 
 
 def _of_method(setting: str) -> bool:
-    return setting == "method" or setting not in AXES
+    return setting in OF_METHOD or setting not in AXES
 
 
 def _images(teacher: Run, share: float, paths: Paths) -> int | None:

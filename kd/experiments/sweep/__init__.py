@@ -21,16 +21,14 @@ from kd.datasets import DataRef
 from kd.errors import UsageError, unknown
 from kd.experiments.plan import DistillSpec, plan_specs
 from kd.experiments.sweep.order import Specs, in_order, series
+from kd.experiments.sweep.words import Settings, Value, describe
 from kd.renamings import FORMAT, current_axes, current_spec
-from kd.spec import RunSpec, hashed
+from kd.spec import NONE, REST, RunSpec, hashed
 from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
 
-Value = str | int | float
-Settings = dict[str, Value]
-
-AXES = ("method", "soft_targets", "student", "depth", "width", "student_size", "epochs", "data_fraction", "batch_size",
-        "views", "augmentation")
+AXES = ("method", "soft_targets", "unlabelled", "student", "depth", "width", "student_size", "epochs", "data_fraction",
+        "batch_size", "views", "augmentation")
 """Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
 SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family
 
@@ -113,12 +111,6 @@ class Cell:
         return describe(self.settings) or "one cell"
 
 
-def describe(settings: Settings) -> str:
-    """Settings in words: `kd, depth 3, alpha 0.4`, without names for methods and students."""
-    return ", ".join(value if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
-                     for name, value in settings.items())
-
-
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
     """Every combination once, not planned. An axis collapses where it does not apply: a hyper-parameter that the method
     lacks, soft targets for one that needs more than logits, the width of a truncated student.
@@ -140,6 +132,8 @@ def cells(sweep: Sweep) -> tuple[Cell, ...]:
 def request(sweep: Sweep, cell: Cell) -> DistillSpec:
     """The distillation of a cell."""
     full = _with(sweep.base, cell.settings)
+    if not _can_be_unlabelled(full):
+        full = replace(full, unlabelled=NONE)
     return replace(full, method_args={name: value for name, value in full.method_args.items()
                                       if name in _knobs(full.method)})
 
@@ -236,11 +230,14 @@ def file_of(sweep: Sweep, store: Store) -> Path:
 
 
 def _meaningful(sweep: Sweep, settings: Settings) -> Settings:
-    """Settings without those that do not apply to the method or the student."""
+    """Settings without those that do not apply to the method or the student, and without unlabelled images where there
+    are none or the method cannot learn from them."""
     family = str(settings.get("student", sweep.base.student))
     shape = SHAPES.get(family, ())
     method = str(settings.get("method", sweep.base.method))
     idle = {*SHAPES["plain"]} - {*shape} | {name for name in ("soft_targets",) if not _takes_out_of_fold(method)}
+    if "unlabelled" in settings and not _can_be_unlabelled(_with(sweep.base, {**settings, "method": method})):
+        settings = {**settings, "unlabelled": NONE}
     return {name: value for name, value in settings.items()
             if (name in AXES or name in _knobs(method)) and name not in idle}
 
@@ -278,6 +275,14 @@ def _takes_out_of_fold(method: str) -> bool:
     from kd.methods import METHODS
 
     return bool(METHODS[method].needs_logits_only())
+
+
+def _can_be_unlabelled(wanted: DistillSpec) -> bool:
+    """Whether a cell's student can have unlabelled images: there are some, and its method can learn from them."""
+    from kd.methods import learns_unlabelled
+
+    return learns_unlabelled(wanted.method, wanted.mask_target) and (
+        wanted.unlabelled != REST or wanted.data_fraction < 1)
 
 
 def _id(spec: RunSpec, store: Store) -> str:

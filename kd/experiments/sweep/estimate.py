@@ -34,7 +34,8 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
-    teacher_seconds: dict[tuple[str, str, bool], float] = {}  # of a teacher's passes, which a method's students share
+    # Of a teacher's passes, which a method's students share.
+    teacher_seconds: dict[tuple[str, str, bool, str], float] = {}
     for _, trio in found:
         teacher, folds, pairs = series(trio, sweep.base.seeds)
         for control, student in pairs:
@@ -45,7 +46,7 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
                                                                         store).run_estimates}
                 costs |= {_kind(spec): (needs[role].seconds - needs[role].teacher_seconds) / needs[role].runs
                           for spec, role in to_do.items()}
-                passes = (student.teacher, student.method, student.soft_targets == IN_SAMPLE)
+                passes = (student.teacher, student.method, student.soft_targets == IN_SAMPLE, student.unlabelled)
                 teacher_seconds.setdefault(passes, needs[STUDENT].teacher_seconds)
             total |= {spec: costs[_kind(spec)] for spec in to_do}
     return SweepEstimate(len(found), len(done), sum(done.values()),

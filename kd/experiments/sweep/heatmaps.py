@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kd.experiments.sweep import Value, describe
 from kd.experiments.sweep.results import Row
+from kd.experiments.sweep.words import Value, describe
 from kd.metrics.bootstrap import error_bars
 
 DOWN, ACROSS = "alpha", "temperature"

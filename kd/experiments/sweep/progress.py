@@ -78,5 +78,5 @@ def _left(active: Iterable[Run], current: Run | None, finished: Iterable[Run]) -
 
 def _kinds(spec: RunSpec) -> tuple[tuple[object, ...], ...]:
     """Keys of the kinds of run to which this one belongs, the most specific first."""
-    size = (spec.epochs, spec.data_fraction)
+    size = (spec.epochs, spec.data_fraction, spec.unlabelled)
     return (spec.model_label, bool(spec.teacher), *size), (spec.model_label, *size), (bool(spec.teacher), *size)

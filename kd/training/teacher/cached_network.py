@@ -16,7 +16,7 @@ from torch import Tensor
 from kd.methods import TeacherOutputs
 from kd.store.row_files import Index, RowFormat
 from kd.store.runs import Run, Store
-from kd.training.batches import Batch, TrainBatches
+from kd.training.batches import Batch, Shown, TrainBatches
 from kd.training.teacher.cache import OutputCache
 from kd.training.teacher.rows import chunk_size, required_rows
 
@@ -71,9 +71,9 @@ class CachedNetwork:
         """Which network's outputs these images of the split [B] have [B], from 0."""
         return np.zeros_like(numbers)
 
-    def enable_cache(self, store: Store, student: Run, subset: Index) -> None:
+    def enable_cache(self, store: Store, student: Run, shown: Shown) -> None:
         """Read and write the cache from now on. student: the run in training, on these images of the split."""
-        self.cache.enable(store, student, self.key, required_rows(subset, student.spec, self.key["images"]))
+        self.cache.enable(store, student, self.key, required_rows(shown, student.spec.views, self.key["images"]))
 
     def usage(self) -> dict[str, Any]:
         """hits, misses, bytes and disabled, as `OutputCache`; computed: images that the network has processed."""

@@ -14,7 +14,7 @@ from kd.methods import METHODS, Method, TeacherOutputs
 from kd.models import weights
 from kd.models.base import Classifier
 from kd.observation import Observation, select_output
-from kd.spec import IN_SAMPLE, RunSpec
+from kd.spec import IN_SAMPLE, NONE, RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.training.teacher.cache import EVENT, cache_dir
 from kd.training.teacher.cached_network import CachedNetwork
@@ -54,6 +54,8 @@ def build_method_and_teacher(spec: RunSpec, store: Store, data: Dataset, fabric:
     """A run's method, set up for its two models, and its teacher, or those out of fold, if any. Raises UsageError as
     `find_teacher` and `fold_teachers` do."""
     _check_mask_net(spec)
+    if spec.unlabelled != NONE:
+        methods.require_unlabelled(spec.method, spec.mask_target)
     if not METHODS[spec.method].needs_teacher:
         return methods.build(spec.method, spec.method_args).to(fabric.device), None
     run = find_teacher(spec, store, data.classes)

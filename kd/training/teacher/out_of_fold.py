@@ -81,7 +81,7 @@ class OutOfFoldTeacher(CachedNetwork):
     def complete(self, pending: PendingBatch) -> BatchOutputs:
         batch, outputs = super().complete(pending)
         logits = outputs[LOGITS]
-        self._seen += len(logits)
+        self._seen += int((batch.target >= 0).sum())
         self._right += (logits.argmax(dim=1) == batch.target).sum()
         return batch, {**outputs, LOGITS: label_on_top(logits, batch.target)} if self.corrects else outputs
 
@@ -104,8 +104,10 @@ class OutOfFoldTeacher(CachedNetwork):
 
 
 def label_on_top(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits [B, K] of which the label's [B] is the largest: where another was, the two have changed places."""
+    """Logits [B, K] of which the label's [B] is the largest: where another was, the two have changed places. Those of
+    an image without a label (−1) stay as they are."""
     rows, top = torch.arange(len(logits), device=logits.device), logits.argmax(dim=1)
+    labels = torch.where(labels < 0, top, labels)
     found = logits.clone()
     found[rows, top], found[rows, labels] = logits[rows, labels], logits[rows, top]
     return found

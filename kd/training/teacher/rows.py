@@ -20,8 +20,11 @@ from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils import compute
 from kd.torch_utils.rng import isolated_rng
 from kd.training import augmentation
+from kd.training.batches import Shown
+from kd.training.image_counts import ImageCounts
 from kd.training.precision import resolve_precision
 from kd.training.teacher import cache
+from kd.training.training_images import training_fingerprint
 
 # Images in every forward pass of the teacher, by device (the last chunk is filled up): in float32 the last digits of a
 # row depend on the batch size, and a cached row must be the one that computing it now would give. Measured with eight
@@ -114,38 +117,45 @@ def build_method(spec: RunSpec, teacher: RunSpec, classes: int) -> Method:
     return method
 
 
-def required_rows(subset: Index, spec: RunSpec, images: int) -> Iterator[Index]:
-    """Row numbers that a run requires, epoch by epoch, each once; the same for all seeds and methods.
+def required_rows(shown: Shown, views: int, images: int) -> Iterator[Index]:
+    """Row numbers that a run requires, pass by pass, each once; the same for all seeds and methods.
 
-    subset: the images trained on, of a split of `images`.
+    shown: the images trained on, of a split of `images`. views: per image.
     """
-    for epoch in range(min(spec.epochs, spec.views) if spec.views else 1):
-        view = augmentation.view_number(epoch, subset, spec.views) if spec.views else np.zeros_like(subset)
-        yield view * images + subset
+    for index, passes in shown:
+        for number in range(_new_passes(passes, views)):
+            yield (augmentation.view_number(number, index, views) if views else 0) * images + index
 
 
-def estimate(spec: RunSpec, teacher: RunSpec, classes: int, images: int, store: Store) -> CacheEstimate:
-    """Estimated cost of a run's teacher outputs, before it is started. images: of the train split."""
+def _new_passes(passes: int, views: int) -> int:
+    """Of so many passes over images, those that show views not shown before."""
+    return min(passes, views or 1)
+
+
+def estimate(spec: RunSpec, teacher: RunSpec, classes: int, images: ImageCounts, store: Store) -> CacheEstimate:
+    """Estimated cost of a run's teacher outputs, before it is started."""
     if not METHODS[spec.method].needs_teacher:
         return CacheEstimate(0, 0)
     formats = row_formats(build_method(spec, teacher, classes), teacher, spec.image_size, classes)
     return estimate_rows(spec, formats, _existing_cache(spec, teacher, store), images, store)
 
 
-def estimate_rows(spec: RunSpec, formats: Mapping[str, RowFormat], existing: tuple[Path, int] | None, images: int,
-                  store: Store) -> CacheEstimate:
-    """Estimated cost of a run's rows in these formats. existing: as `find_rows` gives it. images: of the train split.
-    """
-    epoch, epochs_computed = images * spec.data_fraction, min(spec.epochs, spec.views) if spec.views else 1
+def estimate_rows(spec: RunSpec, formats: Mapping[str, RowFormat], existing: tuple[Path, int] | None,
+                  images: ImageCounts, store: Store) -> CacheEstimate:
+    """Estimated cost of a run's rows in these formats. existing: as `find_rows` gives it."""
+    shown, needed = images.shown(spec), images.rows(spec)
     if cache.quota() == 0:
-        return CacheEstimate(epoch * spec.epochs, 0)
-    directory, count = existing or (None, images)
-    hits, misses, missing_bytes = RowFiles(directory, formats).count(required_rows(np.arange(count), spec, count))
-    hit_rate = min(1.0, hits / max(1.0, (hits + misses) * spec.data_fraction))
-    size = round(missing_bytes * spec.data_fraction * (hit_rate < 1))
+        return CacheEstimate(shown, 0)
+    directory, count = existing or (None, images.split)
+    most = max(images.passes(spec))
+    hits, misses, missing_bytes = RowFiles(directory, formats).count(
+        required_rows([(np.arange(count), most)], spec.views, count))
+    used = needed / max(1, images.split * _new_passes(most, spec.views))  # of all that were counted
+    hit_rate = min(1.0, hits / max(1.0, (hits + misses) * used))
+    size = round(missing_bytes * used * (hit_rate < 1))
     if size and cache.reserve(store, spec.id, directory or Path(), size, remove=False):
-        return CacheEstimate(epoch * spec.epochs * (1 - hit_rate), 0)
-    return CacheEstimate(epoch * epochs_computed * (1 - hit_rate), size)
+        return CacheEstimate(shown * (1 - hit_rate), 0)
+    return CacheEstimate(needed * (1 - hit_rate), size)
 
 
 def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path, int] | None:
@@ -160,7 +170,8 @@ def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path
 def find_rows(owner: Run, spec: RunSpec, **network: Any) -> tuple[Path, int] | None:
     """(directory, images of the split) of the owner's cache that a run of this spec would read. network: the part of
     the key that says which network's outputs they are."""
-    found = cache.find(owner, **network, version=cache.VERSION, data=spec.data_fingerprint,
+    data = training_fingerprint(spec.data_fingerprint, spec.unlabelled_fingerprint)
+    found = cache.find(owner, **network, version=cache.VERSION, data=data,
                        decoded=image_cache.VERSION, size=spec.image_size, **view_key(spec),
                        precision=resolve_precision(spec), threads=spec.threads,
                        chunk=chunk_size(compute.resolve_device(spec.device)), torch=torch.__version__)

@@ -86,10 +86,10 @@ def sized(recommend: Callable[[DataRef], tuple[Sized, str]], data: str) -> Sized
 
 
 def require_paths(values: Mapping[str, Any]) -> None:
-    """Raise UsageError where weights shall come from a file and its path is missing."""
-    for name in ("teacher_weights", "student_weights"):
+    """Raise UsageError where weights or unlabelled images shall come from a path and it is missing."""
+    for name in ("teacher_weights", "student_weights", "unlabelled"):
         if values.get(name) == "":
-            raise UsageError(f"{fields.label(name)}: type the path of the file, or choose another source.")
+            raise UsageError(f"{fields.label(name)}: type the path, or choose another source.")
 
 
 def there(data: str) -> bool:
@@ -286,6 +286,8 @@ def _setting(name: str, values: Mapping[str, Any] | None = None) -> Any:
     if name in AS_STUDENT:
         typed = fields.optional(name, "the student's", step=1)
         return fields.SETTINGS[name].default if typed is None else typed
+    if name == "unlabelled":
+        return fields.unlabelled()
     if name == "frozen_stages":
         return _frozen_stages((values or {})["teacher"])
     return choice(name) if fields.SETTINGS[name].metadata["choices"] else number(name)

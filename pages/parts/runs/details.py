@@ -37,8 +37,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     if entry.status == FINISHED:
         scores(entry)
         collapsed([entry.run])
-    if computed := _computed(entry):
-        st.caption(computed)
+    for line in filter(None, (_computed(entry), _trained_on(entry.summary.get("images", {})))):
+        st.caption(line)
     teacher_cache.show_usage(entry.run)
     teacher_cache.show_cache(entry.run)
     if folds := _folds(entry, entries):
@@ -139,6 +139,17 @@ def _computed(entry: Entry) -> str:
     used = entry.summary.get("threads") or [started["threads"]]
     words = f"{used[0]} thread{'s' if used[0] > 1 else ''}" if len(used) == 1 else f"{used[0]} to {used[-1]} threads"
     return f"{precision}, {started.get('device', 'cpu')}, {words}"
+
+
+def _trained_on(images: dict[str, int]) -> str:
+    """`44 labelled and 120 unlabelled training images, 3 copies of validation or test images left out`; empty where all
+    were labelled."""
+    if not images.get("unlabelled"):
+        return ""
+    left_out = ((images.get("tested_copies"), "copies of validation or test images"),
+                (images.get("tested_patients"), "images of patients of validation or test"))
+    return ", ".join([f"{images['labelled']:,} labelled and {images['unlabelled']:,} unlabelled training images",
+                      *(f"{count:,} {what} left out" for count, what in left_out if count)])
 
 
 def _live(entry: Entry) -> None:

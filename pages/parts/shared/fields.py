@@ -6,12 +6,13 @@ from typing import Any
 import streamlit as st
 
 from kd.experiments.plan import DistillSpec
+from kd.spec import NONE, REST
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
 LABELS = {"data": "Data set", "image_size": "Working size (px)",
           "student_size": "Input size (px)", "mask_net_depth": "Mask network depth",
           "mask_net_width": "Mask network width", "mask_fill": "Mask fill",
-          "mask_area": "Mask area", "mask_target": "Mask target"}
+          "mask_area": "Mask area", "mask_target": "Mask target", "unlabelled": "Unlabelled images"}
 WORDS = {"mean": "mean training image", "blur": "the image, blurred", "sensitivity": "teacher's sensitivity",
          "outlines": "training outlines", "teacher": "the teacher's own", "out-of-fold": "out-of-fold, label on top",
          "out-of-fold-uncorrected": "out-of-fold, uncorrected"}  # labels of choices
@@ -103,6 +104,19 @@ def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> st
         return source or "none"
     path = st.text_input(f"File of the {what}", key=f"{key(name)}_file", placeholder="/path/to/model.safetensors",
                          persist_state="session", help="A path on the machine where this program runs.")
+    return (path or "").strip()
+
+
+def unlabelled() -> str:
+    """Images without labels: a choice, and a path where it is a folder; empty while the path is missing."""
+    words = {NONE: "None", REST: "The training images left out", "folder": "A folder of images"}
+    source = st.selectbox(label("unlabelled"), list(words), format_func=words.__getitem__, key=key("unlabelled"),
+                          help=SETTINGS["unlabelled"].metadata["help"], persist_state="session")
+    if source != "folder":
+        return source or NONE
+    path = st.text_input("Folder of unlabelled images", key=f"{key('unlabelled')}_folder", persist_state="session",
+                         placeholder="/path/to/images", help="A path on the machine where this program runs: a folder "
+                         "of images, or a zip of one.")
     return (path or "").strip()
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, QUESTION, data_efficiency
+from kd.experiments.data_efficiency import DEFAULTS, FRACTIONS, QUESTION, UNLABELLED_IMAGES, data_efficiency
 from kd.experiments.data_efficiency import METHODS as USUAL
 from kd.experiments.sweep import Sweep
 from kd.methods import METHODS
+from kd.spec import NONE
 from pages.parts.distill import form as distill_form
 from pages.parts.distill.form import MAIN
 from pages.parts.shared import fields
@@ -16,7 +17,7 @@ from pages.parts.shared.fields import label
 from pages.parts.sweep import form as sweep_form
 from pages.parts.sweep.form import LISTED, SHARES
 
-OWN = ("equal_steps",)  # has a switch here
+OWN = ("equal_steps", "unlabelled")  # have switches here
 
 
 def form() -> Sweep | None:
@@ -34,7 +35,7 @@ def form() -> Sweep | None:
     with st.container(border=True):
         fixed, axes = sweep_form.student(values, "study", one=True)
     with st.container(border=True):
-        methods, shares = _compared()
+        methods, shares, unlabelled = _compared()
         fixed |= _training()
     with st.expander("More settings", icon=":material/tune:"):
         values |= distill_form.more_fields(values, (*MAIN, *LISTED, *OWN), methods)
@@ -42,12 +43,12 @@ def form() -> Sweep | None:
     if not distill_form.there(values["data"]):
         return None
     given = distill_form.given({**values, **fixed})
-    found = data_efficiency(given, methods, shares)
+    found = data_efficiency(given, methods, shares, unlabelled)
     with why:
         return sweep_form.sized(Sweep(found.base, {**found.axes, **axes}), given)
 
 
-def _compared() -> tuple[Sequence[str], Sequence[float]]:
+def _compared() -> tuple[Sequence[str], Sequence[float], Sequence[str]]:
     st.markdown("**Comparison**")
     known = [name for name in METHODS if METHODS[name].needs_teacher]
     methods = st.multiselect("Methods", known, default=[name for name in USUAL if name in known], key="study_methods",
@@ -56,7 +57,10 @@ def _compared() -> tuple[Sequence[str], Sequence[float]]:
     shares = sweep_form.several("data_fraction", SHARES, FRACTIONS, float, place="study_shares",
                                 help="Shares of the training images. Nested and stratified by class; a patient's "
                                      "images stay together.")
-    return methods, shares
+    rest = st.toggle("Also students with the other images unlabelled", value=True, key="study_unlabelled",
+                     persist_state="session", help="A student of its own for each method that needs no labels: it "
+                     "learns from the images that a share leaves out by its teacher's answers alone.")
+    return methods, shares, UNLABELLED_IMAGES if rest else (NONE,)
 
 
 def _training() -> dict[str, Any]:
