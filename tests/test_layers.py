@@ -17,7 +17,7 @@ LAYERS = (
     ("store", "torch_utils"),
     ("metrics",),
     ("datasets", "methods", "models"),
-    ("explainers",),
+    ("explainers", "audit"),
     ("explanation_metrics",),
     ("evaluation",),
     ("inspection", "training"),
@@ -40,7 +40,8 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "training.teacher.cached_teacher", "training.teacher.out_of_fold", "training.teacher.rows",
               "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "api")
-HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
+         "matplotlib")
 
 
 def sources(*tops: str) -> list[Path]:

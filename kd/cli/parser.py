@@ -103,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
         "--clear-cache": {"action": "store_true", "help": "First remove the decoded images that nothing uses now. They "
                           "are decoded again when they are needed."}})
+    _verb(verbs, "audit", "Whether a data set can be believed, and which number a model must beat.", {
+        "data": {"help": "A phantom's name, a folder, a zip or an .npz."},
+        "--again": {"action": "store_true", "help": "Compute it anew, where an audit of the same content is kept."}})
     _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")

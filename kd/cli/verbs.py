@@ -27,7 +27,9 @@ FIGURE = 512  # pixels a side of an image in a figure, at most
 
 
 def as_text(result: Result) -> str:
-    """A result as text: a table where it is a list of rows or of arms, else indented JSON."""
+    """A result as text: a report as it is, a table of a list of rows or of arms, else indented JSON."""
+    if list(result) == ["report"]:
+        return str(result["report"])
     rows = next(iter(result.values())) if len(result) == 1 else [
         {"": name, **arm} for name, arm in result.items() if isinstance(arm, dict) and "run" in arm]
     if not isinstance(rows, list) or not rows:
@@ -284,6 +286,12 @@ def run_sweep(args: Namespace, store: Store) -> Result:
     return sweep(args, store)
 
 
+def run_audit(args: Namespace, store: Store) -> Result:
+    from kd.cli.data_sets import audit
+
+    return audit(args, store)
+
+
 def run_data_efficiency(args: Namespace, store: Store) -> Result:
     from kd.cli.data_efficiency import learning_curves_of
 
@@ -291,8 +299,8 @@ def run_data_efficiency(args: Namespace, store: Store) -> Result:
 
 
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
-    "demo": demo, "datasets": list_datasets, "models": list_models, "train": train, "distill": distill,
-    "sweep": run_sweep, "data-efficiency": run_data_efficiency,
+    "demo": demo, "datasets": list_datasets, "audit": run_audit, "models": list_models, "train": train,
+    "distill": distill, "sweep": run_sweep, "data-efficiency": run_data_efficiency,
     "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs,
     "show": show, "delete": delete, "resume": resume}
 

@@ -22,7 +22,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif"
 AT_ONCE = 2 * LIMITS.pixels  # pixels in memory at their full size, whatever the number of threads
 # Only formats that Pillow decodes itself: no Ghostscript, no network, no plug-ins found by chance.
 Image.init()  # Pillow registers WEBP late, and asking for a format that is not registered is a KeyError
-_FORMATS = tuple(kind for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+FORMATS = tuple(kind for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
                  if kind in Image.OPEN)
 
 FITTED, SCALED, ROTATED, FRAMES, ALPHA, ENLARGED = "fitted", "scaled", "rotated", "frames", "alpha", "enlarged"
@@ -79,6 +79,12 @@ def dimensions(source: bytes | Path) -> tuple[int, int]:
     """Width and height of an image as its file says, not yet turned upright. Raises UnreadableImage."""
     with _reasons(), _open(source) as image:
         return image.size
+
+
+def box_of(shape: tuple[int, int], size: int) -> tuple[int, int, int, int]:
+    """Where an image of this width and height lies in the square that it is fitted into: left, top, width, height."""
+    width, height = (max(1, round(side * size / max(shape))) for side in shape)
+    return (size - width) // 2, (size - height) // 2, width, height
 
 
 def read_original(source: bytes | Path, most: int) -> NDArray[np.uint8]:
@@ -236,7 +242,7 @@ def _inside(image: Image.Image) -> NDArray[np.bool_]:
 
 def _open(source: bytes | Path) -> Image.Image:
     _require_content(source)
-    image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     if image.width * image.height > LIMITS.pixels:
         image.close()
         raise UnreadableImage(f"it has {image.width}x{image.height} pixels, more than {LIMITS.pixels // 10**6} million")
@@ -275,14 +281,12 @@ def _to_rgb(image: Image.Image, traits: set[str]) -> Image.Image:
 def _fit(image: Image.Image, size: int, shape: tuple[int, int], traits: set[str]) -> FittedImage:
     """Resize so that the longer side fills the square. `shape` is the original's, before any reduced decoding."""
     image = _black_and_white(image, traits)
-    scale = size / max(shape)
-    width, height = (max(1, round(side * scale)) for side in shape)
-    left, top = (size - width) // 2, (size - height) // 2
+    left, top, width, height = box_of(shape, size)
     canvas = Image.new("RGB", (size, size))
     canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, top))
     if (width, height) != (size, size):
         traits.add(FITTED)
-    if scale > 1:
+    if size > max(shape):
         traits.add(ENLARGED)
     if _extremes(canvas)[1] <= _DARK:
         traits.add(DARK)

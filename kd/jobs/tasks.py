@@ -71,6 +71,15 @@ def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: Prog
     explanation_times.measure(store, args["sweep"], progress, should_stop)
 
 
+@TASKS.add("audit")
+def _audit(store: Store, owner: Owner, args: Mapping[str, Any], progress: ProgressCallback,
+           should_stop: Callable[[], bool]) -> None:
+    """Audit of a data set. args: its reference as `data`."""
+    from kd.audit.audit import audit
+
+    audit(args["data"], store.paths, progress, should_stop)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """State of a task.

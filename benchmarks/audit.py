@@ -1,0 +1,88 @@
+"""Speed and memory of an audit on a large data set: `python -m benchmarks.audit [--count N]`.
+
+Random smooth images with text and copies among them are written as a MedMNIST file to a temporary folder and decoded;
+then the audit is computed on them. Printed are the seconds of each phase after decoding and the process's own resident
+memory (Linux), at its highest, above that before.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.memory import resident
+from kd.audit.audit import audit_opened
+from kd.datasets import Dataset, open_dataset
+from kd.paths import Paths
+from kd.progress import PhaseProgress
+
+CLASSES, PARTS = 4, {"train": 0.7, "val": 0.1, "test": 0.2}
+GOAL = 60  # seconds
+
+
+def main(words: list[str] | None = None) -> None:
+    """Print the protocol and the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
+    parser.add_argument("--size", type=int, default=224, help="pixels a side (default 224)")
+    args = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.npz"
+        np.savez(path, **arrays(args.count, args.size))  # type: ignore[arg-type]
+        paths = Paths(Path(folder))
+        started = time.perf_counter()
+        data = open_dataset(str(path), args.size, paths)
+        print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; {args.count:,} images of {args.size} px, "
+              f"{CLASSES} classes; decoded in {time.perf_counter() - started:.1f} s")
+        seconds, memory = measured(data, paths)
+    for phase, spent in seconds.items():
+        print(f"{spent:7.1f} s  {phase}")
+    print(f"{sum(seconds.values()):7.1f} s  in all; goal at 10,000 images: {GOAL} s")
+    print(f"{memory:7.0f} MB own memory above that before, {1000 * memory / args.count:.1f} kB an image")
+
+
+def arrays(count: int, size: int) -> dict[str, NDArray]:
+    """MedMNIST arrays of smooth noise, a class's images brighter in one corner; one image in fifty is a copy."""
+    draw = np.random.default_rng(0)
+    found: dict[str, NDArray] = {}
+    for part, share in PARTS.items():
+        rows = round(count * share)
+        small = draw.integers(0, 200, (rows, size // 8, size // 8), np.uint8)
+        labels = np.arange(rows) % CLASSES
+        small[:, :4, :4] += (10 * labels).astype(np.uint8)[:, None, None]
+        small[25::50] = small[24:-1:50][:len(small[25::50])]
+        found |= {f"{part}_images": small.repeat(8, axis=1).repeat(8, axis=2), f"{part}_labels": labels}
+    return found
+
+
+def measured(data: Dataset, paths: Paths) -> tuple[dict[str, float], float]:
+    """Seconds by phase, and the greatest own memory above that before, in megabytes."""
+    before, peak, ended = resident()["own"], 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.1):
+            peak = max(peak, resident()["own"])
+
+    begun: dict[str, float] = {}
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        phases = PhaseProgress(lambda phase, _: begun.setdefault(phase, time.perf_counter()) and None, lambda: False,
+                               100)
+        audit_opened(data, None, paths, phases)
+    finally:
+        ended.set()
+        watcher.join()
+    ends = [*list(begun.values())[1:], time.perf_counter()]
+    return {phase: end - start for (phase, start), end in zip(begun.items(), ends, strict=True)}, peak - before
+
+
+if __name__ == "__main__":
+    main()
