@@ -6,9 +6,9 @@ Runs are trained one after the other on one thread where the store has none; wha
 import argparse
 from collections.abc import Sequence
 
-from benchmarks import recipes_fine_tuning, recipes_students
+from benchmarks import recipes_fine_tuning, recipes_grid, recipes_students
 
-COMMANDS = {"fine-tuning": recipes_fine_tuning, "students": recipes_students}
+COMMANDS = {"fine-tuning": recipes_fine_tuning, "students": recipes_students, "grid": recipes_grid}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -84,6 +84,11 @@ def trained(recipe: StudentRecipe, data: str, seed: int, options: argparse.Names
                 "teacher_weights": options.weights, "normalisation": options.normalisation, "seed": seed, "threads": 1,
                 **recipe.settings}
     request, _ = with_sizes(DistillSpec(**settings), settings, store, datasets.inspect(data, store.paths))
+    return train(request, store)
+
+
+def train(request: DistillSpec, store: Store) -> Distillation:
+    """The runs of a request's first seed, trained where they have not finished."""
     runs = plan_first_seed(request, store)
     for run in runs.runs:
         if run.status != FINISHED:
@@ -95,15 +100,16 @@ def row(found: Sequence[Distillation]) -> tuple[str, ...]:
     """One recipe's results over its seeds."""
     teachers, controls, students = ([getattr(one, role) for one in found] for role in ("teacher", "control", "student"))
     flops = mean(_summary(one.student)["flops"] / _summary(one.teacher)["flops"] for one in found)
-    of = [_predictions(runs) for runs in (teachers, controls, students)]
+    of = [predictions(runs) for runs in (teachers, controls, students)]
     return (f"1/{1 / flops:.1f}", *(f"{100 * mean(one.right.mean() for one in part):.1f}" for part in of),
-            _gap(difference(of[2], of[0])), _gap(difference(of[2], of[1])),
+            gap(difference(of[2], of[0])), gap(difference(of[2], of[1])),
             *(f"{mean((run.evaluation or {})['loss'] for run in runs):.2f}" for runs in (controls, students)),
-            _gap(nll_difference(of[2], of[1])),
+            gap(nll_difference(of[2], of[1])),
             f"{100 * mean(_summary(run)['val_macro_f1'] for run in students):.1f}")
 
 
-def _gap(found: PairedDifference) -> str:
+def gap(found: PairedDifference) -> str:
+    """A difference with its interval: `+1.2 [−.3 to +2.7]`."""
     return f"{signed(found.value, found.measure.digits)} [{between(found)}]"
 
 
@@ -111,5 +117,6 @@ def _summary(run: Run) -> dict[str, Any]:
     return run.summary or {}
 
 
-def _predictions(runs: Sequence[Run]) -> list[Predictions]:
+def predictions(runs: Sequence[Run]) -> list[Predictions]:
+    """The test predictions of finished runs."""
     return [found for run in runs if (found := test_predictions(run))]

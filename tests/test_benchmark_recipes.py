@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from small import DATA, SIZE
 
-from benchmarks import recipes, recipes_fine_tuning, recipes_students
+from benchmarks import recipes, recipes_fine_tuning, recipes_grid, recipes_students
 from kd.models import build, weights
 from kd.paths import Paths
 from kd.spec import RunSpec
@@ -50,6 +50,21 @@ def test_students_have_a_row_for_each_recipe_and_data_set(tmp_path, monkeypatch,
     kinds = Counter((run.spec.model, run.spec.method) for run in Store(Paths(tmp_path / "store")))
     assert kinds == {("test_efficientnet", "supervised"): 2, ("truncated", "supervised"): 2, ("truncated", "kd"): 2,
                      ("plain", "supervised"): 2, ("plain", "kd"): 2}
+
+
+def test_the_grid_has_a_row_for_each_cell_and_a_choice_on_validation(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recipes_grid, "ALPHAS", (0.4,))
+    monkeypatch.setattr(recipes_grid, "TEMPERATURES", (5.0, 10.0))
+    monkeypatch.setattr(recipes_grid, "REPEATS", 1)
+    recipes.main(["grid", "--root", str(tmp_path / "store"), "--data", DATA, "--model", "test_resnet",
+                  "--size", str(SIZE), "--epochs", "1", "--views", "1"])
+    [_, _, first, second, _, choice, times] = capsys.readouterr().out.splitlines()
+    cells = [line.strip("| ").split(" | ") for line in (first, second)]
+    assert [cell[:2] for cell in cells] == [["0.4", "5"], ["0.4", "10"]]
+    best = max(cells, key=lambda cell: float(cell[-1]))
+    assert f"α = {best[0]}, T = {best[1]}" in choice or cells[0][-1] == cells[1][-1]
+    assert " ms, all of the student's stage maps " in times
+    assert len(list(Store(Paths(tmp_path / "store")))) == 4
 
 
 def test_an_unknown_table_is_refused():
