@@ -41,10 +41,17 @@ class StudentRecipe:
 
 
 PLAIN = {"student": "plain", "student_size": 96}
+FEW_LABELS = {"data_fraction": 0.1, "equal_steps": 0.5}
 RECIPES = (
     StudentRecipe("the preset"),
     StudentRecipe("plain student", PLAIN),
-    StudentRecipe("a tenth of the labels", {"data_fraction": 0.1, "equal_steps": 0.5}),
+    StudentRecipe("a tenth of the labels", FEW_LABELS),
+    StudentRecipe("a tenth of the labels, the rest unlabelled", {**FEW_LABELS, "unlabelled": "rest"}),
+    StudentRecipe("α = .7, T = 10", {"method_args": {"alpha": 0.7, "temperature": 10.0}}),
+    StudentRecipe("α = 0", {"method_args": {"alpha": 0.0}}),
+    StudentRecipe("logit standardisation", {"method": "logit-std"}),
+    StudentRecipe("out-of-fold targets", {"soft_targets": "out-of-fold"}),
+    StudentRecipe("out-of-fold targets, uncorrected", {"soft_targets": "out-of-fold-uncorrected"}),
 )
 
 

@@ -41,7 +41,8 @@ PRESETS = {
         "All stages of the teacher but the last stay as pretrained: their features are computed once, and the rest is "
         "trained on them in four epochs, on the images as they are. The student starts from the teacher's first "
         "stages.",
-        {"frozen_stages": -1, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3, "views": 0}, _LONG,
+        {"frozen_stages": -1, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3, "views": 0},
+        {**_LONG, "views": 8},
         {**_FINE_TUNED, "views": 8}, first_stages=True),
     "many-pretrained": Preset(
         "Pretrained weights, many images",
