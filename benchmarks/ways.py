@@ -32,6 +32,7 @@ from kd.training import augmentation, loop
 from kd.training.batches import Batch, TrainBatches
 from kd.training.step import TrainStep, decay_groups
 from kd.training.teacher.cached_teacher import CachedTeacher
+from kd.training.training_images import training_images
 
 ORIGINAL, DRAWN = 256, 96  # side of the JPEG files in pixels, and of the phantoms that they enlarge
 VIEWS = 2  # few, so that all are soon cached; a step takes as long whichever view it shows
@@ -203,7 +204,7 @@ def as_scripts_do(spec: RunSpec, store: Store, data: Dataset, fused: bool = Fals
 def _mapped(spec: RunSpec, store: Store, data: Dataset) -> Way:
     """Our batches and optimiser; everything else is plain."""
     step, teacher = as_scripts_do(spec, store, data, fused=True)
-    source = loop._batches(spec, data, step.fabric)
+    source = loop._batches(spec, training_images(spec, data, store.paths), data.info.flip, step.fabric)
     batches = (batch for epoch in itertools.count() for batch in source.epoch(epoch, CPU))
     plain_layout = (replace(batch, pixels=batch.images.contiguous()) for batch in batches)
     return Way(step, teacher.batches(plain_layout), source=source)
@@ -214,7 +215,7 @@ def _ours(spec: RunSpec, store: Store, data: Dataset, cached: bool = False) -> W
     fabric = loop._fabric(spec)
     model = build(spec, len(data.classes)).to(memory_format=torch.channels_last)
     method = build_method(spec.method, spec.method_args)
-    source = loop._batches(spec, data, fabric)
+    source = loop._batches(spec, training_images(spec, data, store.paths), data.info.flip, fabric)
     teacher = CachedTeacher(store[spec.teacher], spec, data, method, fabric)
     if cached:
         teacher.enable_cache(store, store.create(spec), source.shown(spec.epochs))

@@ -64,7 +64,7 @@ def out_of_fold(store, data, about):
 def logits(store, data, about, epochs=1):
     """Logits by image, as a student of this spec gets them, and its labels."""
     found = out_of_fold(store, data, about)
-    found.enable_cache(store, store.create(about), np.arange(len(data.train)))
+    found.enable_cache(store, store.create(about), [(np.arange(len(data.train)), about.epochs)])
     batches = TrainBatches(data.train, np.arange(len(data.train)), 8, about.seed, about.views, data.info.flip, 0.25)
     given = {}
     for epoch in range(epochs):
