@@ -38,7 +38,7 @@ def logit_std(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
     Without gradient on two classes, where standardised logits are always −0.71 and 0.71.
     """
-    return kd(_standardised(student_logits), _standardised(teacher_logits), temperature)
+    return kd(standardised(student_logits), standardised(teacher_logits), temperature)
 
 
 def dkd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 8.0,
@@ -190,7 +190,7 @@ def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
 
-def _standardised(logits: Tensor) -> Tensor:
+def standardised(logits: Tensor) -> Tensor:
     """Each row of logits [B, K] at mean 0 and unbiased standard deviation 1; a constant row becomes zeros, without
     gradient: as a new classifier gives them, it would be 10⁷ times as large as all later ones."""
     centred, spread = logits - logits.mean(dim=1, keepdim=True), logits.std(dim=1, keepdim=True)

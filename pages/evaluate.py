@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd.evaluation.report import MetricRow
+from kd.evaluation.run_warnings import warnings_by_role
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.store.groups import control_of
 from kd.store.runs import Run
@@ -10,9 +11,9 @@ from pages.parts.evaluate.cases import gallery
 from pages.parts.evaluate.scores import Scores, latency, scored, scores
 from pages.parts.evaluate.tables import download
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import percent
 from pages.parts.shared.layout import page
 from pages.parts.shared.run_list import data_name
+from pages.parts.shared.run_warnings import score, show_warnings
 
 RUN = "evaluate_run"
 LINK = "evaluate_link"  # the run that this page last wrote into the address: another comes from a link
@@ -35,6 +36,7 @@ def main() -> None:
         st.info(f"The test predictions of {missing[0].id} are missing from its folder, so there is nothing to show. "
                 f"Compute them again: `python -m kd evaluate {missing[0].id}`.", icon=":material/search_off:")
         return
+    show_warnings(warnings_by_role({role: [run] for role, run in cast.items()}))
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)
     download(rows, f"evaluation-{student.id}")
@@ -78,8 +80,8 @@ def _relatives(student: Run) -> tuple[str, ...]:
 
 def _label(run: Run) -> str:
     teacher = store()[run.spec.teacher].spec.model_label
-    score = percent((run.summary or {}).get("accuracy"))
-    return f"{data_name(run.spec)} · {teacher} → {run.spec.model_label} · {run.spec.method} · {score} · {run.id[-4:]}"
+    spec = run.spec
+    return f"{data_name(spec)} · {teacher} → {spec.model_label} · {spec.method} · {score(run)} · {run.id[-4:]}"
 
 
 def _cast(student: Run) -> dict[str, Run]:

@@ -12,6 +12,7 @@ from pages.parts.shared import layout, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
 from pages.parts.shared.run_list import Entry
+from pages.parts.shared.run_warnings import titles
 from pages.parts.shared.theme import STATUS_WORDS
 
 LONG = 8  # lines of the queue that are shown without scrolling
@@ -21,6 +22,7 @@ COLUMNS = {
     "Accuracy": st.column_config.NumberColumn("Accuracy", format="%.3f", help="On the test images."),
     "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
                                               help="Mean of the classes' F1 scores on the test images."),
+    "Warnings": st.column_config.TextColumn("Warnings", width="medium"),
     "NLL": st.column_config.NumberColumn("NLL", format="%.3f", help="Cross-entropy of the test images with their "
                                          "labels, in nats; lower is better."),
     "ECE": st.column_config.NumberColumn("ECE", format="%.3f", help="Expected calibration error on the test images, "
@@ -172,7 +174,7 @@ def _row(entry: Entry) -> dict[str, object]:
     return {"Status": STATUS_WORDS[entry.status] + now, "Role": _role(entry), "Data set": run_list.data_name(spec),
             "Model": spec.model_label, "Method": spec.method_label, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
-            "NLL": tested.get("loss"), "ECE": tested.get("ece"),
+            "NLL": tested.get("loss"), "ECE": tested.get("ece"), "Warnings": titles(run),
             "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
             "Bytes": run.size(), "Created": entry.created, "Run": run.id}
 

@@ -89,7 +89,8 @@ def test_a_distillation_shows_itself(run):
     assert "<table" in run._repr_html_()
     assert run.summary in repr(run)
     assert run.summary.startswith("On 12 test images the student is")
-    assert run.notes == ()
+    # After one epoch, on twelve images, no model is significantly better than guessing.
+    assert all("No better than the majority class" in note for note in run.notes)
 
 
 def test_the_same_call_finds_the_same_runs(run, root):
@@ -244,7 +245,7 @@ def test_arrays_are_distilled(make, tmp_path):
     shades = np.random.default_rng(0).integers(0, 60, (40, 16, 16)) + 150 * labels[:, None, None]
     run = kd.distill(make(shades.astype(np.uint8), labels), root=tmp_path, method="dkd", **{**SMALL, "epochs": 1})
     assert run.results.loc["student", "seeds"] == 1
-    assert run.notes == (METHODS["dkd"].info.binary_note,)
+    assert run.notes[0] == METHODS["dkd"].info.binary_note
     assert len(run.data.classes) == 2
     again = kd.distill(run.data, root=tmp_path, method="dkd", **{**SMALL, "epochs": 1})  # a data set of ours, too
     assert again.series == run.series

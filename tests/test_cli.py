@@ -213,11 +213,13 @@ def test_distill_over_seeds(capsys, tmp_path):
     assert [line.split()[0] for line in table.splitlines()] == ["seed", "0", "1", "all"]
     assert "±" in table
     assert summary["sentence"] in err
+    assert re.search(r"The student needs [\d./]+ of the teacher's FLOPs", err)
     assert re.search(r"NLL, nats .* [+−]\d\.\d{3} \(", err)
 
 
 def test_distill_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("kd.cli.verbs.train_here", lambda runs, store: None)
+    monkeypatch.setattr("kd.cli.verbs._answer", lambda series, whole: {"student": {"run": series.pairs[0][1].id}})
     words = ["distill", "--data", str(make_folder(tmp_path / "two", {"a": 8, "b": 8})), "--teacher", "test_resnet",
              *SMALL, "--root", str(tmp_path / "store"), "--json"]
     code, result, err = run(capsys, *words, "--method", "dkd")

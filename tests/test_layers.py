@@ -34,9 +34,9 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "datasets.tensors", "models", "methods",
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
               "evaluation.predict", "inspection", "training.augmentation", "training.batches", "training.checkpoint",
-              "training.epoch_source", "training.frozen_features", "training.image_counts", "training.loop",
-              "training.random_masks", "training.training_images",
-              "training.step", "training.tracked_images", "training.teacher.cached_network",
+              "training.epoch_source", "training.first_epoch", "training.frozen_features", "training.image_counts",
+              "training.loop", "training.random_masks", "training.training_images", "training.step",
+              "training.tracked_images", "training.teacher.cached_network",
               "training.teacher.cached_teacher", "training.teacher.out_of_fold", "training.teacher.rows",
               "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "api")

@@ -17,6 +17,7 @@ from kd.api.progress import ProgressBar
 from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
+from kd.evaluation.run_warnings import series_warnings
 from kd.experiments.differences import PairedDifference, SeedScores, accuracy_ci
 from kd.experiments.plan import DistillSpec, plan_runs, plan_specs, require_possible
 from kd.experiments.presets import SUGGESTED, with_preset
@@ -27,7 +28,6 @@ from kd.inspection.compare import Comparison
 from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
 from kd.methods import METHODS
-from kd.metrics import mask_statistics
 from kd.paths import Paths, default_paths
 from kd.roles import CONTROL, STUDENT
 from kd.store.groups import Replicates, teacher_label
@@ -100,12 +100,11 @@ class Experiment:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on these results: what a method loses on two classes, masks that explain nothing.
+        """Notes on these results: what a method loses on two classes, models no better than the majority class, soft
+        targets without content, a start far above chance, masks that explain nothing.
         """
         classes = len((self.teacher.summary or {})["classes"])
-        students = (f"{student.id}: {warning}" for _, student in self.series.pairs
-                    if (warning := mask_statistics.mask_warning(student.summary)))
-        return tuple(filter(None, (methods.check(self.student.spec.method, classes), *students)))
+        return tuple(filter(None, (methods.check(self.student.spec.method, classes), *series_warnings(self.series))))
 
     @property
     def data(self) -> Dataset:

@@ -5,9 +5,9 @@ from typing import Any
 
 from kd.cli.progress import Epochs, Phases, say
 from kd.errors import UsageError
+from kd.evaluation.run_warnings import first_epoch_line, run_warnings
 from kd.jobs.queue import execute, one_per_machine, train_now
 from kd.jobs.tasks import Task
-from kd.metrics import mask_statistics
 from kd.store.runs import FINISHED, Run, Store
 from kd.training.teacher import target_scores
 
@@ -23,12 +23,13 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             continue
         with Epochs(run):
             train_now(run, store)
+        say_note(first_epoch_line(run))
         warn(run)
 
 
 def warn(run: Run) -> None:
-    """Print what to know of a finished run: masks that have collapsed, how often out-of-fold targets were right."""
-    for text in (mask_statistics.mask_warning(run.summary), target_scores.sentence(run.summary)):
+    """Print what to know of a run: what speaks against it, and how often out-of-fold targets were right."""
+    for text in (*(warning.text for warning in run_warnings(run)), target_scores.sentence(run.summary)):
         if text:
             say(f"{run.id}: {text}")
 
@@ -62,4 +63,6 @@ def brief(run: Run) -> Result:
     summary, tested = run.summary or {}, run.evaluation or {}
     found = {**summary, **({"nll": tested["loss"], "ece": tested["ece"]} if summary and tested else {})}
     keys = ("accuracy", "macro_f1", "nll", "ece", "parameters", "flops", "seconds")
-    return {"run": run.id, "status": run.status, **{key: found[key] for key in keys if key in found}}
+    warned = "; ".join(warning.title for warning in run_warnings(run))
+    return {"run": run.id, "status": run.status, **{key: found[key] for key in keys if key in found},
+            **({"warnings": warned} if warned else {})}

@@ -156,7 +156,7 @@ def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """All results in plain values."""
     times, chosen = timing.read(store, wanted), tables.best(rows)
     return {"sweep": wanted.id, **wanted.to_json(), "cells": [tables.record(row) for row in rows],
-            "best": chosen.cell.number if chosen else None,
+            "best": chosen.cell.number if chosen and tables.is_proven(chosen) else None,
             "outcome": chosen.outcome.to_json() if chosen and chosen.outcome else None,
             "fronts": {cost: [{"role": point.role, "cell": point.row.cell.number, "test_accuracy": point.accuracy.mean,
                                cost: point.cost(cost)} for point in tables.front(rows, cost)]
@@ -168,8 +168,11 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     """The table as the result; its explanation goes to stderr."""
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
-        say(f"Best on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
+        lead = "Best" if tables.is_proven(chosen) else "No cell is called best. Highest"
+        say(f"{lead} on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
              f"{tables.summary_sentence(chosen)}")
+        for warning in chosen.outcome.warnings:
+            say(warning)
     for row in rows:
         if row.reason:
             say(f"Cell {row.cell.number}: {row.reason}")
@@ -192,7 +195,8 @@ def _line(row: Row, chosen: bool) -> Result:
                    "explain ms": "" if milliseconds is None else f"{milliseconds:.2f}",
                    "train s": f"{student.seconds.mean:.1f}"}
     return {"cell": row.cell.number, **row.settings, "seeds": row.seeds, **numbers,
-            "status": row.status + (" <- best" if chosen else "")}
+            "status": row.status + ("" if not chosen else " <- best" if tables.is_proven(row) else
+                                    " <- highest on validation, no better than the majority class")}
 
 
 def _share(one: SeedScores) -> str:

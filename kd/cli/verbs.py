@@ -15,6 +15,7 @@ from kd.cli.places import require_places
 from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
 from kd.errors import UsageError
+from kd.evaluation.run_warnings import run_warnings
 from kd.jobs.tasks import task
 from kd.paths import Paths
 from kd.roles import ROLES
@@ -101,9 +102,11 @@ def distill(args: Namespace, store: Store) -> Result:
     given = with_preset(args.preset or SUGGESTED, given, data, store)
     request = planning.DistillSpec(**given)
     request, reason = with_sizes(request, given, store, data)
-    planning.require_possible(planning.plan_specs(request, store, data), data)
+    specs = planning.plan_specs(request, store, data)
+    planning.require_possible(specs, data)
     series = planning.plan_runs(request, store, data)
     say_size(reason)
+    say(planning.saving_note(specs, data))
     if caveat := planning.method_warning(request, data):
         say(caveat)
     train_here(series.runs, store)
@@ -247,7 +250,7 @@ def show(args: Namespace, store: Store) -> Result:
     return {"run": run.id, "status": run.status, "reason": run.failure_reason, "path": str(run.path),
             "bytes": run.size(), "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation,
-            "distillation": _distillation(run, store)}
+            "warnings": [warning.text for warning in run_warnings(run)], "distillation": _distillation(run, store)}
 
 
 def _distillation(run: Run, store: Store) -> Result | None:

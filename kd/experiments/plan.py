@@ -220,7 +220,9 @@ def _reused(run: Run, request: DistillSpec, data: DataRef) -> RunSpec:
                          f"{data.reference} holds now. Choose the same data set, or another teacher.")
     if run.spec.image_size != request.image_size:
         raise UsageError(f"The teacher {run.id} works at {run.spec.image_size} px, the student at "
-                         f"{request.image_size} px. Set the image size to {run.spec.image_size}.")
+                         f"{request.image_size} px. Set image_size to {run.spec.image_size}"
+                         + (f", and student_size to {request.image_size} for a student that downsamples these images."
+                            if request.image_size < run.spec.image_size else "."))
     return run.spec
 
 
@@ -289,6 +291,14 @@ def require_possible(specs: Iterable[RunSpec], data: DataRef) -> None:
 
     for spec in specs:
         cost.cost(spec, len(data.classes))
+
+
+def saving_note(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef) -> str:
+    """The share of the teacher's FLOPs that the student needs, as `kd.models.cost.flops_note` words it."""
+    from kd.models import cost
+
+    teacher, _, student = (cost.cost(spec, len(data.classes)) for spec in specs)
+    return cost.flops_note(teacher.flops / student.flops)
 
 
 def initial_weights(source: str, store: Store) -> dict[str, Any]:

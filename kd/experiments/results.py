@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd.evaluation.run_warnings import above_majority_of, exceeds_zero, series_warnings
 from kd.experiments.differences import (
     ACCURACY,
     ECE,
@@ -22,6 +23,7 @@ from kd.experiments.differences import (
     nll_scores,
     signed,
 )
+from kd.metrics.bootstrap import ConfidenceInterval
 from kd.roles import ROLES
 from kd.store.groups import Replicates
 from kd.store.predictions import Predictions, load
@@ -62,7 +64,9 @@ class DistillationResult:
     """Result of a distillation. vs_teacher, vs_control: the student's paired differences in accuracy. nll_vs_control,
     ece_vs_control: in test cross-entropy and calibration error; below 0 is better.
 
-    seeds: those that have finished. left_out: number of seeds that have not, or were tested on other images.
+    seeds: those that have finished. left_out: number of seeds that have not, or were tested on other images. warnings:
+    of their runs, as `kd.evaluation.run_warnings` words them. above_majority: mean accuracy of the students minus that
+    of the majority-class baseline, -1..1.
     """
 
     arms: tuple[ArmResult, ...]
@@ -72,6 +76,13 @@ class DistillationResult:
     ece_vs_control: PairedDifference
     seeds: tuple[int, ...]
     left_out: int
+    warnings: tuple[str, ...]
+    above_majority: ConfidenceInterval
+
+    @property
+    def beats_majority(self) -> bool:
+        """Whether the students are significantly better than the majority class, as far as can be said."""
+        return exceeds_zero(self.above_majority)
 
     @property
     def student(self) -> ArmResult:
@@ -84,6 +95,7 @@ class DistillationResult:
                 "student_minus_control_nll": self.nll_vs_control.to_json(),
                 "student_minus_control_ece": self.ece_vs_control.to_json(),
                 "student_minus_teacher": self.vs_teacher.to_json(),
+                "above_majority": self.above_majority.to_json(), "warnings": list(self.warnings),
                 "sentence": sentence(self)}
 
 
@@ -99,7 +111,9 @@ def distillation_result(series: Replicates) -> DistillationResult | None:
         ROLES, ([series.teacher], controls, students), ([teacher], by_control, by_student), strict=True))
     return DistillationResult(arms, difference(by_student, [teacher] * len(found)), difference(by_student, by_control),
                               nll_difference(by_student, by_control), ece_difference(by_student, by_control),
-                              tuple(student.spec.seed for student in students), len(series.pairs) - len(found))
+                              tuple(student.spec.seed for student in students), len(series.pairs) - len(found),
+                              series_warnings(Replicates(series.teacher, tuple(pair for pair, _ in found))),
+                              above_majority_of(by_student))
 
 
 def test_predictions(run: Run) -> Predictions | None:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
+from kd.evaluation.run_warnings import warnings_by_role
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice
 from kd.inspection import figure
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics.grids import coarse_note
-from kd.metrics.mask_statistics import mask_warning
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
@@ -239,9 +239,8 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     answers = iter(explain_many([one for each in asked.values() for one in each.values()], image, repeats))
     made = {role: _part(role, subjects[role].model, {name: next(answers) for name in each})
             for role, each in asked.items()}
-    collapsed = (f"{role.capitalize()}: {warning}" for role, subject in subjects.items()
-                 if (warning := mask_warning(subject.run.summary)))
-    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *collapsed)))
+    warned = warnings_by_role({role: [subject.run] for role, subject in subjects.items()})
+    notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *warned)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
                       tuple(made[role] for role in OTHERS if role in made))
 

@@ -86,6 +86,10 @@ class Method(nn.Module):
         """Whether the student's observation shall carry the features of its stages."""
         return any(":" in name for name in self.teacher_outputs)
 
+    def soften(self, logits: Tensor) -> Tensor:
+        """Probabilities [B, K] that a student imitates, of its teacher's logits [B, K]."""
+        return F.softmax(logits / getattr(self, "temperature", 1.0), dim=1)
+
     @abstractmethod
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:

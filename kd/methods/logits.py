@@ -58,6 +58,9 @@ class LogitStandardisation(Method):
         super().__init__()
         self.hard_weight, self.weight, self.temperature = hard_weight, weight, temperature
 
+    def soften(self, logits: Tensor) -> Tensor:
+        return super().soften(losses.standardised(logits))
+
     def forward(self, student: Observation, teacher: TeacherOutputs, target: Tensor,
                 progress: float = 1.0) -> dict[str, Tensor]:
         soft = losses.logit_std(student.logits, teacher["logits"], self.temperature)

@@ -25,6 +25,30 @@ class Cost:
     flops: int
 
 
+SAVING = 20  # the teacher's FLOPs by the student's, from which on distilling has much to save
+
+
+def flops_note(*ratios: float) -> str:
+    """Students' FLOPs beside their teacher's, with a word where they are more than 1/20. ratios: the teacher's by each
+    student's."""
+    least, most = min(ratios), max(ratios)
+    needs = f"The student{' needs' if least == most else 's need'} {_shares(least, most)} the teacher's FLOPs"
+    if least >= SAVING:
+        return f"{needs}."
+    which = "some of them " if most >= SAVING else ""
+    found = "so distilling saves nothing" if most <= 1 else f"{which}more than 1/{SAVING}, so distilling saves little"
+    return f"{needs}, {found}. A smaller student, smaller images for it (student_size) or a larger teacher save more."
+
+
+def _shares(least: float, most: float) -> str:
+    """`1/45 of`, `1/26 to 1/4.7 of`, `1.4 times`."""
+    if least > 1:
+        texts, unit = [f"1/{ratio:.{0 if ratio >= 10 else 1}f}" for ratio in (most, least)], "of"
+    else:
+        texts, unit = [f"{1 / ratio:.2g}" for ratio in (most, least)], "times"
+    return f"{' to '.join(dict.fromkeys(texts))} {unit}"
+
+
 @dataclass(frozen=True)
 class LayerRow:
     """Size and cost of one stage. grid: units per side of its maps. receptive_field: of its middle unit, in pixels.

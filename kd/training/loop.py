@@ -4,6 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import lightning_fabric
@@ -17,6 +18,7 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
+from kd.evaluation.run_warnings import run_warnings
 from kd.methods import Method, TeacherOutputs
 from kd.metrics import classification, mask_statistics
 from kd.models import backbone_parameters, cost, weights
@@ -28,7 +30,7 @@ from kd.spec import RunSpec
 from kd.store.files import write_json
 from kd.store.runs import Run, Store
 from kd.torch_utils import compute
-from kd.training import checkpoint, distributed, tracked_images
+from kd.training import checkpoint, distributed, first_epoch, tracked_images
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import TrainState
 from kd.training.epoch_source import epoch_source
@@ -86,7 +88,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         # So that dropout continues the same after a resume, and differs between processes.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
         monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
-        source = monitor(epoch_batches(epoch))
+        source = first_epoch.observed(monitor(epoch_batches(epoch)), epoch, step, len(data.classes), log)
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         targets = teacher.epoch_scores() if isinstance(teacher, OutOfFoldTeacher) else {}
         model.eval()
@@ -256,8 +258,10 @@ def _write_summary(run: Run, data: Dataset, images: TrainingImages, model: Class
                "val_macro_f1": progress.best_score[0], "val_loss": -progress.best_score[1],
                "parameters": price.parameters, "flops": price.flops, "seconds": progress.seconds,
                "precision": _precision(fabric), "threads": _threads(run), "versions": versions(),
-               **({"mask": mask} if mask else {}), **summary_entry(run)}
+               **first_epoch.recorded(run), **({"mask": mask} if mask else {}), **summary_entry(run)}
     write_json(run.path / "summary.json", summary)
+    for warning in run_warnings(run):
+        run.log("warning", **asdict(warning))
     run.resume_state.unlink(missing_ok=True)
     return summary
 

@@ -28,7 +28,7 @@ from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
 
 AXES = ("method", "soft_targets", "unlabelled", "student", "depth", "width", "student_size", "epochs", "data_fraction",
-        "batch_size", "views", "augmentation")
+        "batch_size", "learning_rate", "views", "augmentation")
 """Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
 SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family
 
@@ -146,14 +146,17 @@ def checked(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[tup
     setting out of range, or an axis that would need several teachers.
     """
     data = data or datasets.inspect(sweep.base.data, store.paths)
+    known = {item.name for item in fields(DistillSpec)}
     found: list[tuple[Cell, Specs]] = []
     for cell in cells(sweep):
         planned = plan_specs(request(sweep, cell), store, data)
         found.append((cell, planned))
         if planned[0] != found[0][1][0]:
             differ = [name for name in sweep.axes if getattr(planned[0], name, 0) != getattr(found[0][1][0], name, 0)]
-            raise UsageError(f"Several values of {' and '.join(differ)} would each train a teacher of their own. Train "
-                             "the teacher first, and give its run as the teacher.")
+            own = [f"teacher_{name}" for name in differ if f"teacher_{name}" in known]
+            raise UsageError(f"Several values of {' and '.join(differ)} would each train a teacher of their own. "
+                             + (f"Set {' and '.join(own)}, or train" if own else "Train")
+                             + " the teacher first, and give its run as the teacher.")
     return found
 
 

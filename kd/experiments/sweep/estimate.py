@@ -14,12 +14,13 @@ from kd.store.runs import FINISHED, Store
 @dataclass(frozen=True)
 class SweepEstimate:
     """Estimate of a sweep. cells: combinations. runs: of all cells, shared ones once. finished: of these. seconds:
-    estimated time of the others."""
+    estimated time of the others. saving: the share of the teacher's FLOPs that its students need, in words."""
 
     cells: int
     runs: int
     finished: int
     seconds: float
+    saving: str
 
 
 def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> SweepEstimate:
@@ -28,9 +29,11 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
     Models that have not been timed yet are benchmarked on noise for about a second.
     """
     from kd.experiments.estimate import FOLD_TEACHER, estimate_resources  # torch: not for pages that only read runs
+    from kd.models.cost import flops_note
 
     data = data or datasets.inspect(sweep.base.data, store.paths)
     found = checked(sweep, store, data)
+    classes = len(data.classes)
     done = {spec: _done(spec, store) for spec in in_order([series(trio, sweep.base.seeds) for _, trio in found])}
     costs: dict[RunSpec, float] = {}  # of one run of a kind: a sweep has many runs and few kinds
     total: dict[RunSpec, float] = {}
@@ -50,7 +53,14 @@ def estimate_sweep(sweep: Sweep, store: Store, data: DataRef | None = None) -> S
                 teacher_seconds.setdefault(passes, needs[STUDENT].teacher_seconds)
             total |= {spec: costs[_kind(spec)] for spec in to_do}
     return SweepEstimate(len(found), len(done), sum(done.values()),
-                         sum(total.values()) + sum(teacher_seconds.values()))
+                         sum(total.values()) + sum(teacher_seconds.values()),
+                         flops_note(*(_flops(trio[0], classes) / _flops(trio[2], classes) for _, trio in found)))
+
+
+def _flops(spec: RunSpec, classes: int) -> int:
+    from kd.models import cost
+
+    return cost.cost(spec, classes).flops
 
 
 def _kind(spec: RunSpec) -> RunSpec:

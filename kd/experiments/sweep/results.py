@@ -90,6 +90,11 @@ def best(rows: Sequence[Row]) -> Row | None:
     return max(ready, key=lambda pair: (pair[0].val_macro_f1.mean, -pair[0].flops))[1] if ready else None
 
 
+def is_proven(row: Row) -> bool:
+    """Whether a row's students are better than the majority class on test: no other is called the best."""
+    return row.outcome is not None and row.outcome.beats_majority
+
+
 def points(rows: Sequence[Row]) -> list[Point]:
     """Teacher, every control once, and every student of the cells that have a result."""
     found: dict[tuple[str, str], Point] = {}
@@ -132,7 +137,8 @@ def record(row: Row) -> dict[str, Any]:
             **_spread("control_test_accuracy", control.accuracy if control else None), **_difference(bought),
             "parameters": student and student.parameters, "flops": student and student.flops,
             "explanation_ms": row.milliseconds.get("student"), "training_seconds": student and student.seconds.mean,
-            "student_run": row.student, "reason": row.reason}
+            "student_run": row.student, "reason": row.reason,
+            "warnings": " ".join(row.outcome.warnings) if row.outcome else None}
 
 
 def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:

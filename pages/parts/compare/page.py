@@ -20,8 +20,9 @@ from pages.parts.compare.costs import costs, probabilities
 from pages.parts.compare.image_picker import Chosen, pick_image
 from pages.parts.shared import links
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import ending, percent
+from pages.parts.shared.format import ending
 from pages.parts.shared.run_list import data_name
+from pages.parts.shared.run_warnings import score
 
 PREDICTED = ""  # stands for whatever class the teacher predicts
 VIEWS = {url_state.MAPS: "Maps", url_state.DECISION: "Linear probes", url_state.CHANNELS: "Channels"}
@@ -69,16 +70,14 @@ def _student(students: list[Run]) -> Run:
 
 def label(run: Run) -> str:
     """Data, teacher, student, and how well it does, the latter only once it is known."""
-    spec, summary = run.spec, run.summary
-    score = percent(summary["accuracy"]) if summary else run.status
+    spec = run.spec
     runs = store()
     teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
-    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {spec.method} · {score} · {run.id[-4:]}"
+    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {spec.method} · {score(run)} · {run.id[-4:]}"
 
 
 def _short(run: Run) -> str:
-    score = percent(run.summary["accuracy"]) if run.summary else run.status
-    return f"{run.spec.model_label} · {run.spec.method} · {score} · {run.id[-4:]}"
+    return f"{run.spec.model_label} · {run.spec.method} · {score(run)} · {run.id[-4:]}"
 
 
 def _target(student: Run) -> str | None:

@@ -29,7 +29,8 @@ from pages.parts.shared import fields
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.dataset_info import dataset_info
 from pages.parts.shared.fields import choice, key, knob, number, optional, slider
-from pages.parts.shared.format import ending, percent, plain
+from pages.parts.shared.format import ending, plain
+from pages.parts.shared.run_warnings import score
 
 Sized = TypeVar("Sized", DistillSpec, Sweep)
 TRAIN, REUSE = ("Train one", "Use a finished run")
@@ -159,8 +160,7 @@ def _ready(data: str) -> list[Run]:
 
 
 def _run_label(run: Run) -> str:
-    summary = run.summary or {}
-    return f"{run.spec.model_label} · {percent(summary.get('accuracy'))} · {run.spec.image_size} px · {run.id[-4:]}"
+    return f"{run.spec.model_label} · {score(run)} · {run.spec.image_size} px · {run.id[-4:]}"
 
 
 def backbone(name: str, default: str) -> str:

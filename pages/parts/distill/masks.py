@@ -1,4 +1,4 @@
-"""Masks of one image per class by epoch, and warnings of collapsed and leaking masks."""
+"""Masks of one image per class by epoch."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,7 +9,6 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kd.inspection.overlay import colour
-from kd.metrics import mask_statistics
 from kd.store import probe_images
 from kd.store.files import modified
 from kd.store.runs import Run
@@ -18,14 +17,6 @@ from pages.parts.shared.images import GAP, fitted, mosaic, png
 from pages.parts.shared.originals import tracked
 
 TILE, STRIP = 128, 6  # pixels a side of a large tile; how many epochs stand in the strip below
-
-
-def collapsed(runs: Sequence[Run]) -> None:
-    """Warnings of finished runs whose masks collapsed or whose fill tells the class."""
-    for run in runs:
-        if warning := mask_statistics.mask_warning(run.summary):
-            seed = f"Seed {run.spec.seed}: " if len(runs) > 1 else ""
-            st.warning(plain(seed + warning), icon=":material/visibility_off:")
 
 
 def mask_panel(run: Run, names: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
         {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
          "FLOPs": times(large.flops, small.flops), "Receptive field": ""},
     ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
+    st.caption(cost.flops_note(large.flops / small.flops))
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's stages")

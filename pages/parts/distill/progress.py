@@ -8,17 +8,19 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from kd.errors import UsageError
+from kd.evaluation.run_warnings import first_epoch_line, series_warnings
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, ROLES, STUDENT
 from kd.store.groups import Distillation, Replicates, distillation_of, replicates_of
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Store
 from pages.parts.distill import teacher_cache
-from pages.parts.distill.masks import collapsed, mask_panel
+from pages.parts.distill.masks import mask_panel
 from pages.parts.distill.stage_maps import stage_map_panel
 from pages.parts.distill.status import seed_status
 from pages.parts.shared import format, run_list
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.result_summary import result, result_view
+from pages.parts.shared.run_warnings import show_warnings
 from pages.parts.shared.theme import CHART, TERMS, tidy
 
 BUSY, ENDED = (QUEUED, RUNNING), (FAILED, CANCELLED, INTERRUPTED, PLANNED)
@@ -90,7 +92,7 @@ def _draw(series: Replicates, trio: Distillation) -> None:
         seed_status(series)
     if finished or result(series):
         result_view(series, trio)
-    collapsed([student for _, student in series.pairs])
+    show_warnings(series_warnings(series))
     if len(series.pairs) > 1 and any(run.epochs() for pair in series.pairs for run in pair):
         _choose(series, trio)
     if any(run.epochs() for run in trio.trio):
@@ -98,6 +100,8 @@ def _draw(series: Replicates, trio: Distillation) -> None:
         with left:
             _curves(trio)
             teacher_cache.show_usage(trio.student)
+            if started := first_epoch_line(trio.student):
+                st.caption(started)
         with right:
             stage_map_panel(trio)
         mask_panel(trio.student, (trio.teacher.summary or {}).get("classes") or [])

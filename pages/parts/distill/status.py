@@ -8,7 +8,8 @@ from kd.roles import CONTROL, MARKS, STUDENT, TEACHER
 from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts.shared import run_progress
-from pages.parts.shared.format import count, duration, percent
+from pages.parts.shared.format import count, duration
+from pages.parts.shared.run_warnings import score
 from pages.parts.shared.theme import STATUS
 
 # What the row of several runs is called after: the first of these that one of them is in.
@@ -57,8 +58,7 @@ def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
 def words(run: Run, status: str) -> str:
     """Progress of a run, or its result."""
     if status == FINISHED:
-        summary = run.summary or {}
-        return f"{percent(summary.get('accuracy'))} on test · trained in {duration(summary.get('seconds'))}"
+        return f"{score(run)} on test · trained in {duration((run.summary or {}).get('seconds'))}"
     if status == RUNNING:
         return _running(run)
     if status == PLANNED:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from kd.evaluation.run_warnings import beats_majority
 from kd.experiments.differences import SeedScores
 from kd.roles import CONTROL, MARKS, ROLES, STUDENT, TEACHER
 from kd.spec import RunSpec
@@ -14,6 +15,7 @@ from pages.parts.shared import links, run_list, run_progress
 from pages.parts.shared.format import count, duration, percent, plain
 from pages.parts.shared.result_summary import verdict
 from pages.parts.shared.run_list import Entry
+from pages.parts.shared.run_warnings import MARK, score
 from pages.parts.shared.theme import STATUS
 
 
@@ -112,7 +114,7 @@ def _called(name: str, arm: Sequence[Entry]) -> str:
 
 def _state(entry: Entry) -> str:
     if entry.status == FINISHED:
-        return f"finished · {percent(entry.summary.get('accuracy'))}"
+        return f"finished · {score(entry.run)}"
     return run_progress.words(entry.run) if entry.status in (QUEUED, RUNNING) else entry.status
 
 
@@ -150,6 +152,8 @@ def _arm(name: str, arm: Sequence[Entry]) -> None:
             scores = SeedScores(tuple(one["accuracy"] for one in done))
             st.metric(label, percent(scores.mean))
             spread = "" if scores.sd is None else f"± {percent(scores.sd)} over seeds  \n"
+            if not all(beats_majority(entry.run) for entry in arm):
+                st.caption(f"{MARK} no better than the majority class")
             st.caption(f"{spread}{count(done[0].get('parameters'))} params  \n{count(done[0].get('flops'))} FLOPs")
         else:
             st.metric(label, "–")

@@ -8,16 +8,17 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from kd.evaluation.run_warnings import first_epoch_line, run_warnings
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT
 from kd.spec import RunSpec
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from pages.parts.distill import teacher_cache
-from pages.parts.distill.masks import collapsed
 from pages.parts.shared import format, links, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
 from pages.parts.shared.run_list import Entry
+from pages.parts.shared.run_warnings import show_warnings
 from pages.parts.shared.theme import CHART, NEUTRAL, STATUS, TERMS, tidy
 
 POLL = 2.0
@@ -36,8 +37,9 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     actions(entry, entries)
     if entry.status == FINISHED:
         scores(entry)
-        collapsed([entry.run])
-    for line in filter(None, (_computed(entry), _trained_on(entry.summary.get("images", {})))):
+    show_warnings(warning.text for warning in run_warnings(entry.run))
+    images = entry.summary.get("images", {})
+    for line in filter(None, (_computed(entry), _trained_on(images), first_epoch_line(entry.run))):
         st.caption(line)
     teacher_cache.show_usage(entry.run)
     teacher_cache.show_cache(entry.run)

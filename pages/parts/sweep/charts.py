@@ -103,7 +103,7 @@ def front_chart(points: Sequence[Point], front: Sequence[Point], cost: str, chos
                 hovertext=[_point(point) for point in own], hovertemplate="%{hovertext}<extra></extra>")
     best = [point for point in points if point.role == "student" and chosen and point.row.cell == chosen.cell]
     figure.add_scatter(x=[point.cost(cost) for point in best], y=[point.accuracy.mean for point in best],
-                       name="best on validation", mode="markers", hoverinfo="skip",
+                       name="highest on validation", mode="markers", hoverinfo="skip",
                        marker={"symbol": "circle-open", "size": 18, "color": COLOURS["student"], "line": {"width": 2}})
     figure.update_xaxes(title=AXES[cost], type="log", tickformat="~s" if cost == FLOPS else "~g", dtick="D2")
     figure.update_yaxes(title="test accuracy", tickformat=".0%")

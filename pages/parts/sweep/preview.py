@@ -51,6 +51,7 @@ def estimated(sweep: Sweep) -> None:
     done = f", {found.finished} finished already and reused" if found.finished else ""
     time = f"about {rough(found.seconds)}" if found.runs > found.finished else "nothing left to train"
     st.markdown(f":material/checklist: **{found.runs} runs**{done}  \n:material/timer: **{time}**")
+    st.caption(found.saving)
     st.caption("One teacher, a control per seed and shape, a student per seed and cell. Trained here one after the "
                "other; every cell shows with its first seed before the second begins.")
 

@@ -10,11 +10,12 @@ from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.explanation_times import missing, read
 from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
 from kd.experiments.sweep.progress import SweepStatus
-from kd.experiments.sweep.results import COSTS, FLOPS, Row, as_csv, best, front, points, record, table
+from kd.experiments.sweep.results import COSTS, FLOPS, Row, as_csv, best, front, is_proven, points, record, table
 from kd.store.runs import FAILED, Store
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.format import percent, plain, unbroken
+from pages.parts.shared.run_warnings import show_warnings
 from pages.parts.shared.theme import CHART, STATUS_WORDS
 from pages.parts.sweep import data_efficiency
 from pages.parts.sweep.charts import front_chart, heat_chart, list_chart
@@ -79,11 +80,13 @@ def _best(chosen: Row, rows: Sequence[Row], now: SweepStatus) -> None:
     so_far = " so far" if now.done < now.cells else ""
     spread = "" if student.val_macro_f1.sd is None else f" ± {100 * student.val_macro_f1.sd:.1f}"
     with st.container(border=True, gap="small"):
-        st.markdown(f"**Best on validation{so_far}: {plain(chosen.cell.title)}** (cell {chosen.cell.number} of "
+        lead = "Best" if is_proven(chosen) else "No cell is called best. Highest"
+        st.markdown(f"**{lead} on validation{so_far}: {plain(chosen.cell.title)}** (cell {chosen.cell.number} of "
                     f"{len(rows)}), macro-F1 {unbroken(percent(student.val_macro_f1.mean) + spread)}.")
         st.markdown(f"{sentence(chosen.outcome, lambda words: f'**{words}**')} Test accuracy "
                     f"{unbroken(percent(student.accuracy.mean))}, macro-F1 "
                     f"{unbroken(percent(student.macro_f1.mean))}.")
+        show_warnings(chosen.outcome.warnings)
         with st.container(horizontal=True, vertical_alignment="center"):
             if chosen.student in store():
                 links.compare(chosen.student, "Compare explanations")
@@ -108,14 +111,14 @@ def _heat(rows: Sequence[Row], chosen: Row) -> None:
             st.plotly_chart(heat_chart(grid, measure, ends, chosen), config=CHART, key=f"heat-{number}",
                             alt=f"{WORDS[measure]} by {grid.down or 'cell'} and {grid.across or 'cell'}: {grid.title}")
     unit = "In percentage points; teal: the student is better." if measure == GAIN else "In per cent."
-    st.caption(f"{unit} Mean over the seeds; one scale for all grids; framed: the best on validation. Choosing a "
+    st.caption(f"{unit} Mean over the seeds; one scale for all grids; framed: the highest on validation. Choosing a "
                "cell by its test accuracy overestimates it; choose on validation.")
 
 
 def _list(cells: Sequence[tuple[str, Row]], measure: str, chosen: Row) -> None:
     st.plotly_chart(list_chart(cells, measure, chosen), config=CHART, key="list", alt=f"{WORDS[measure]} of each cell")
     bars = "95 % bootstrap intervals, paired by test image" if measure == GAIN else "standard deviations over the seeds"
-    st.caption(f"Mean over the seeds; bars are {bars}; ringed: the best on validation. Choosing a cell by its "
+    st.caption(f"Mean over the seeds; bars are {bars}; ringed: the highest on validation. Choosing a cell by its "
                "test accuracy overestimates it; choose on validation.")
 
 

@@ -1,0 +1,30 @@
+"""What speaks against runs, on pages: warnings, and a mark beside a score that is no better than guessing."""
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from kd.evaluation.run_warnings import beats_majority, run_warnings
+from kd.store.runs import Run
+from pages.parts.shared.format import percent, plain
+
+MARK = "⚠"
+
+
+def show_warnings(texts: Iterable[str]) -> None:
+    """Draw the warnings in one box; nothing where there are none."""
+    if lines := "\n\n".join(map(plain, texts)):
+        st.warning(lines, icon=":material/warning:")
+
+
+def titles(run: Run) -> str:
+    """A run's warnings in a few words each; mostly empty."""
+    return ", ".join(warning.title for warning in run_warnings(run))
+
+
+def score(run: Run) -> str:
+    """A finished run's test accuracy, marked where it is no better than the majority class's; else its status."""
+    summary = run.summary
+    if summary is None:
+        return run.status
+    return percent(summary.get("accuracy")) + ("" if beats_majority(run) else f" {MARK} majority class")
