@@ -135,7 +135,8 @@ def _targets(found: Mapping[str, Any]) -> RunWarning | None:
         "soft targets say only the label",
         f"The soft targets say little but the label: at T = 1 their entropy is {_percent(found['share_t1'])} of ln K"
         f"{softened}{right}. Such a teacher has answers for the images it learnt by heart; expect better probabilities "
-        "of it rather than more right answers. Out-of-fold targets (soft_targets), or stronger augmentation, say more.")
+        "of it rather than more right answers. Out-of-fold targets (soft_targets), images without labels (unlabelled) "
+        "and stronger augmentation have more to say.")
 
 
 def _percent(share: float) -> str:
