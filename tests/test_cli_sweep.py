@@ -8,6 +8,7 @@ from small import DATA
 from test_cli import run
 
 from kd.cli import sweep as verb
+from kd.cli.parser import parser
 from kd.errors import UsageError
 from kd.experiments.sweep import plan, runs, sweeps
 from kd.jobs import queue as jobs_queue
@@ -156,3 +157,10 @@ def test_a_sweep_says_what_a_method_is_on_two_classes(capsys, tmp_path, monkeypa
     assert "dkd: On two classes there is one other class only" in err
     assert "dist: Two numbers always correlate" in err
     assert "\nkd: " not in err
+
+
+def test_a_grid_of_alpha_and_temperature_is_one_flag():
+    asked = verb._asked(parser().parse_args(["sweep", "--data", "phantom-brain", "--grid", "--temperature", "3"]))
+    assert (asked.axes, asked.base.method_args) == ({"alpha": (0.4, 0.7)}, {"temperature": 3.0})
+    words = ["sweep", "--data", "phantom-brain", "--grid", "--method", "at,logit-std"]
+    assert verb._asked(parser().parse_args(words)).axes == {"method": ("at", "logit-std"), "temperature": (5, 10, 15)}

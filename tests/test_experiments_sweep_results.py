@@ -13,6 +13,8 @@ from kd.experiments.sweep.results import (
     PLANNED,
     as_csv,
     best,
+    best_control,
+    best_control_sentence,
     front,
     points,
     record,
@@ -51,6 +53,33 @@ def test_the_best_is_chosen_on_validation_and_equals_by_cost(store):
     rows = table(SWEEP, store)
     assert best(rows).cell.number == 2
     assert max(rows, key=lambda row: row.arm("student").accuracy.mean).cell.number == 3
+
+
+def test_equals_in_f1_are_told_apart_by_cross_entropy_on_validation(store):
+    found = made(store)
+    for cell, loss in ((found[1], 0.6), (found[3], 0.5)):
+        for _, student in cell.pairs:
+            summary = store[student].summary
+            write_json(store[student].path / "summary.json", {**summary, "val_loss": loss})
+    assert best(table(SWEEP, store)).cell.number == 4  # dearer than cell 2, with the same macro-F1
+    assert record(table(SWEEP, store)[0])["val_macro_f1"] == 0.8
+
+
+def test_the_best_cell_stands_beside_the_best_control_of_its_architecture(store):
+    sweep = Sweep(SWEEP.base, {"depth": (2, 3), "epochs": (1, 2)})
+    found = plan(sweep, store)
+    done(store[found[0].teacher], 6, 0.95)
+    for cell, control, student in zip(found, (0.8, 0.9, 0.95, 0.7), (0.99, 0.8, 0.8, 0.8), strict=True):
+        for pair in cell.pairs:
+            done(store[pair[0]], 24 if control < 0.9 else 18, control)
+            done(store[pair[1]], 12, student)
+    rows = table(sweep, store)
+    chosen = best(rows)
+    assert chosen.cell.number == 1
+    assert best_control(rows, chosen).cell.number == 2  # cell 3's is another network's
+    text = best_control_sentence(rows, chosen, store)
+    assert "cell 2 (depth 2, epochs 2): student − that control +5.0 points" in text
+    assert best_control_sentence(rows, rows[1], store) == ""  # its own is the best
 
 
 def test_the_best_is_among_those_with_the_most_seeds(store):

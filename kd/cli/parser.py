@@ -180,11 +180,14 @@ def _preset(verb: Any, default: str) -> None:
 def _sweep(verbs: Any) -> None:
     """As distill, with lists."""
     from kd.experiments.plan import DistillSpec
-    from kd.experiments.sweep import AXES
+    from kd.experiments.sweep import AXES, TRIED
 
     verb = _verb(verbs, "sweep", "A distillation for every combination of settings: V,… takes several values.", {
         **MANY, "--show": {"nargs": "?", "const": "", "metavar": "ID", "help": "Train nothing: the table of an earlier "
                            "sweep; without ID, a list of all sweeps."}})
+    tried = " and ".join(f"{name} {','.join(map(str, values))}" for name, values in TRIED.items())
+    verb.add_argument("--grid", action="store_true", help=f"Choose α and T on validation: {tried}, as in KD-FMV's "
+                      "table, where no flag gives others.")
     items = [item for item in fields(DistillSpec) if item.name not in NOT_FLAGS]
     _flags(verb, (item for item in items if item.name not in AXES), defaults=BY_FORECAST)
     _flags(verb, (item for item in items if item.name in AXES), several=True, defaults=BY_FORECAST)

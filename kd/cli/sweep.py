@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 
 from kd import datasets
 from kd.cli.progress import Epochs, say
-from kd.cli.run_here import Result, compute_here, say_size, warn
+from kd.cli.run_here import Result, compute_here, say_note, say_size, warn
 from kd.errors import UsageError
 from kd.experiments.differences import SeedScores, between
 from kd.experiments.plan import DistillSpec, method_warning
-from kd.experiments.sweep import AXES, Sweep, find, planned_cells, request, runs, sweeps, unfinished_runs
+from kd.experiments.sweep import AXES, TRIED, Sweep, find, planned_cells, request, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
 from kd.experiments.sweep.progress import place
@@ -52,8 +52,17 @@ def _asked(args: Namespace) -> Sweep:
         raise UsageError("Give the data set: --data phantom-brain, a folder, a zip or an .npz. To look at an earlier "
                          "sweep: --show, or --show ID.")
     values = settings(args)
-    axes = {name: value for name, value in values.items() if name in AXES} | knobs(args)
+    axes = {name: value for name, value in values.items() if name in AXES}
+    axes |= (_grid(axes.get("method", (DistillSpec.method,))) if args.grid else {}) | knobs(args)
     return Sweep(DistillSpec(**{name: value for name, value in values.items() if name not in AXES}), axes)
+
+
+def _grid(methods: Sequence[str]) -> dict[str, Any]:
+    """The axes of α and T, as KD-FMV's table has them, that one of these methods has."""
+    from kd.methods import METHODS
+
+    known = {name for method in methods for name in METHODS[method].info.hyperparameters}
+    return {name: values for name, values in TRIED.items() if name in known}
 
 
 def sized(wanted: Sweep, args: Namespace, store: Store) -> Sweep:
@@ -169,8 +178,9 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
         lead = "Best" if tables.is_proven(chosen) else "No cell is called best. Highest"
-        say(f"{lead} on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
-             f"{tables.summary_sentence(chosen)}")
+        say(f"{lead} on validation (macro-F1, of equals cross-entropy): cell {chosen.cell.number}, "
+            f"{chosen.cell.title}. {tables.summary_sentence(chosen)}")
+        say_note(tables.best_control_sentence(rows, chosen, store))
         for warning in chosen.outcome.warnings:
             say(warning)
     for row in rows:

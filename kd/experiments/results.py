@@ -4,6 +4,7 @@ likelihood and calibration. Read from disk, without torch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from kd.evaluation.run_warnings import above_majority_of, exceeds_zero, series_warnings
@@ -38,7 +39,8 @@ class ArmResult:
     """Result of one role over the seeds. run: of the first seed. accuracy, macro_f1: test, 0..1. nll: mean negative
     log-likelihood of the true class on test, in nats. ece: expected calibration error on test, 0..1. val_macro_f1: of
     the best epoch, 0..1; choose settings by this, never by the test. seconds: of training. flops_ratio, params_ratio:
-    the teacher's by this model's. gain: accuracy minus the teacher's, in points."""
+    the teacher's by this model's. gain: accuracy minus the teacher's, in points. val_nll: as nll, on validation; None
+    where an earlier version did not record it."""
 
     role: str
     run: Run
@@ -53,6 +55,13 @@ class ArmResult:
     flops_ratio: float
     params_ratio: float
     gain: float
+    val_nll: SeedScores | None = None
+
+    @property
+    def choice(self) -> tuple[float, float, int]:
+        """What settings are chosen by, the largest being the best: validation macro-F1, of equals a lower validation
+        cross-entropy, then fewer FLOPs."""
+        return self.val_macro_f1.mean, -self.val_nll.mean if self.val_nll else -inf, -self.flops
 
     def to_json(self) -> dict[str, Any]:
         return {**{name: getattr(self, name).to_json() for name in SCORES}, "parameters": self.parameters,
@@ -136,7 +145,9 @@ def _arm(role: str, runs: Sequence[Run], tested: Sequence[Predictions], teacher:
     return ArmResult(role, runs[0], **scores, nll=nll_scores(tested), ece=ece_scores(tested),
                      parameters=parameters, flops=flops, flops_ratio=of_teacher["flops"] / flops,
                      params_ratio=of_teacher["parameters"] / parameters,
-                     gain=100 * (scores["accuracy"].mean - of_teacher["accuracy"]))
+                     gain=100 * (scores["accuracy"].mean - of_teacher["accuracy"]),
+                     val_nll=SeedScores(tuple(losses)) if len(losses := [one["val_loss"] for one in own
+                                                                         if "val_loss" in one]) == len(own) else None)
 
 
 def sentence(result: DistillationResult, strong: Callable[[str], str] = str) -> str:

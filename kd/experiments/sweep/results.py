@@ -2,15 +2,16 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from kd.experiments.differences import PairedDifference, SeedScores
-from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence
+from kd.experiments.differences import PairedDifference, SeedScores, between, difference, signed
+from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence, test_predictions
 from kd.experiments.sweep import Cell, Settings, Sweep, planned_cells
 from kd.experiments.sweep.explanation_times import Times, read
+from kd.roles import CONTROL, STUDENT
 from kd.store.files import modified
 from kd.store.groups import Replicates
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
@@ -83,11 +84,49 @@ def table(sweep: Sweep, store: Store) -> list[Row]:
 
 
 def best(rows: Sequence[Row]) -> Row | None:
-    """Cell whose student has the highest validation macro-F1 (mean over the seeds), of equals the one with fewer FLOPs;
-    among those with the most finished seeds. None before any has finished. Test scores are not used."""
-    most = max((row.seeds for row in rows), default=0)
-    ready = [(student, row) for row in rows if row.seeds == most and (student := row.arm("student"))]
-    return max(ready, key=lambda pair: (pair[0].val_macro_f1.mean, -pair[0].flops))[1] if ready else None
+    """Cell whose student is the best on validation by `ArmResult.choice` (means over the seeds), among those with the
+    most finished seeds. None before any has finished. Test scores are not used."""
+    return _best(rows, STUDENT, max((row.seeds for row in rows), default=0))
+
+
+def _best(rows: Iterable[Row], role: str, seeds: int) -> Row | None:
+    ready = [(arm, row) for row in rows if row.seeds == seeds and (arm := row.arm(role))]
+    return max(ready, key=lambda pair: pair[0].choice)[1] if ready else None
+
+
+def best_control(rows: Sequence[Row], chosen: Row) -> Row:
+    """Cell whose control is the best on validation of those with the chosen student's architecture and sizes: a recipe
+    that handicaps its own control makes distilling look good."""
+    own = chosen.arm(CONTROL)
+    alike = [row for row in rows if own and (other := row.arm(CONTROL)) and _network(other) == _network(own)]
+    return _best(alike, CONTROL, chosen.seeds) or chosen
+
+
+def _network(arm: ArmResult) -> tuple[str, str]:
+    return arm.run.spec.model_label, arm.run.spec.sizes
+
+
+def best_control_sentence(rows: Sequence[Row], chosen: Row, store: Store) -> str:
+    """The chosen student beside the best control where that is another cell's, in one sentence; empty otherwise."""
+    other = best_control(rows, chosen)
+    ours, theirs = chosen.arm(CONTROL), other.arm(CONTROL)
+    if not ours or not theirs or ours.run == theirs.run or not chosen.outcome:
+        return ""
+    students, controls = ([pair[part] for pair in _pairs(row.cell, store) if pair[1].spec.seed in chosen.outcome.seeds]
+                          for row, part in ((chosen, 1), (other, 0)))
+    gap = _gap(tuple(zip(students, controls, strict=False)),
+               tuple(changed(run, "predictions.npz") for run in (*students, *controls)))
+    return "" if gap is None else (f"The best control on validation is that of cell {other.cell.number} "
+                                   f"({other.cell.title}): student − that control {signed(gap.value)} points "
+                                   f"({between(gap)}).")
+
+
+@lru_cache(maxsize=64)
+def _gap(pairs: tuple[tuple[Run, Run], ...], _changed: tuple[int, ...]) -> PairedDifference | None:
+    """Difference of the first and the second of each pair on the same test images; None where they have none."""
+    found = [(one, two) for pair in pairs for one, two in [map(test_predictions, pair)]
+             if one and two and one.same_images(two)]
+    return difference([one for one, _ in found], [two for _, two in found]) if found else None
 
 
 def is_proven(row: Row) -> bool:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from kd.errors import UsageError
 from kd.experiments.plan import DistillSpec
-from kd.experiments.sweep import Sweep
+from kd.experiments.sweep import TRIED, Sweep
 from kd.experiments.working_size import sweep_with_sizes
 from kd.methods import METHODS
 from pages.parts.distill import form as distill_form
@@ -16,7 +16,6 @@ from pages.parts.shared import fields
 from pages.parts.shared.context import store
 from pages.parts.shared.fields import label
 
-TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
 DEPTHS, WIDTHS, EPOCHS, SHARES = (3, 5, 7), (8, 16, 32), (10, 20, 50, 100), (0.1, 0.25, 0.5, 1.0)
 LISTED = ("data_fraction",)  # has a list here, and a single field among a distillation's further settings
 OWN_LIST = ("soft_targets",)  # likewise, but not in the study of less data

@@ -10,7 +10,19 @@ from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.explanation_times import missing, read
 from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
 from kd.experiments.sweep.progress import SweepStatus
-from kd.experiments.sweep.results import COSTS, FLOPS, Row, as_csv, best, front, is_proven, points, record, table
+from kd.experiments.sweep.results import (
+    COSTS,
+    FLOPS,
+    Row,
+    as_csv,
+    best,
+    best_control_sentence,
+    front,
+    is_proven,
+    points,
+    record,
+    table,
+)
 from kd.store.runs import FAILED, Store
 from pages.parts.shared import links
 from pages.parts.shared.context import store
@@ -86,14 +98,16 @@ def _best(chosen: Row, rows: Sequence[Row], now: SweepStatus) -> None:
         st.markdown(f"{sentence(chosen.outcome, lambda words: f'**{words}**')} Test accuracy "
                     f"{unbroken(percent(student.accuracy.mean))}, macro-F1 "
                     f"{unbroken(percent(student.macro_f1.mean))}.")
+        if other := best_control_sentence(rows, chosen, store()):
+            st.markdown(plain(other))
         show_warnings(chosen.outcome.warnings)
         with st.container(horizontal=True, vertical_alignment="center"):
             if chosen.student in store():
                 links.compare(chosen.student, "Compare explanations")
                 links.watch(chosen.student, "Its distillation")
                 links.evaluate(chosen.student)
-        st.caption("Chosen on validation, not on the test set. Mean over the seeds; ± is their standard deviation. "
-                   "Not for clinical use.")
+        st.caption("Chosen on validation by macro-F1, of equals by cross-entropy, not on the test set. Mean over the "
+                   "seeds; ± is their standard deviation. Not for clinical use.")
 
 
 def _heat(rows: Sequence[Row], chosen: Row) -> None:
