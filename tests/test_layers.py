@@ -41,7 +41,7 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
-         "matplotlib")
+         "matplotlib", "pydicom", "nibabel", "pandera", "imagecodecs", "tifffile")
 
 
 def sources(*tops: str) -> list[Path]:

@@ -57,6 +57,30 @@ EVALUATE: Arguments = {
     "--seed": {"type": int, "default": 0, "help": "Seed of that sample (default 0)."}, **STAGE}
 
 
+IMPORT: Arguments = {
+    "source": {"metavar": "SOURCE", "help": "A folder, .zip, .tar, .npz, a .csv with paths and labels, or DICOM or "
+               "NIfTI files."},
+    "--name": {"metavar": "NAME", "help": "What the new set is called, below data/. Nothing is overwritten."},
+    "--dry-run": {"action": "store_true", "help": "Write nothing: what was understood of the source."},
+    "--labels": {"default": "", "metavar": "FILE", "help": "A table that names DICOM or NIfTI files, or the folders of "
+                 "patients, and their classes."},
+    "--folder": {"default": "", "metavar": "DIR", "help": "Of several editions in the source, the one that is meant."},
+    "--without": {"action": "append", "default": [], "metavar": "DIR", "help": "A folder to leave out; may be "
+                  "repeated."},
+    "--rename": {"action": "append", "default": [], "metavar": "OLD=NEW", "help": "Another name for a class; two "
+                 "classes with one name are merged. May be repeated."},
+    "--test": {"type": float, "metavar": "SHARE", "help": "Share of the images to test on, where the source has no "
+               "test part (default 0.2)."},
+    "--val": {"type": float, "metavar": "SHARE", "help": "Share to choose the best epoch by, where the source has no "
+              "such part (default 0.1, or 0.15 of train)."},
+    "--resplit": {"action": "store_true", "help": "Cut all parts anew, whole patients at a time."},
+    "--window": {"default": "file", "metavar": "WINDOW", "help": "Of DICOM: file, own (each image's own range), lung, "
+                 "bone, brain, soft tissue, abdomen, mediastinum, or centre,width (default file)."},
+    "--plane": {"default": "axial", "metavar": "PLANE", "help": "Of NIfTI: axial, coronal or sagittal (default "
+                "axial)."},
+    "--every": {"type": int, "default": 1, "metavar": "N", "help": "Of NIfTI: every N-th slice (default 1)."}}
+
+
 MANY: Arguments = {
     "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
     "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
@@ -103,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
         "--clear-cache": {"action": "store_true", "help": "First remove the decoded images that nothing uses now. They "
                           "are decoded again when they are needed."}})
+    _verb(verbs, "import", "Bring images in from elsewhere as a named data set, or say what they are.", IMPORT)
     _verb(verbs, "audit", "Whether a data set can be believed, and which number a model must beat.", {
         "data": {"help": "A phantom's name, a folder, a zip or an .npz."},
         "--again": {"action": "store_true", "help": "Compute it anew, where an audit of the same content is kept."}})

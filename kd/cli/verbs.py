@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kd import datasets
+from kd.cli.importing import import_data
 from kd.cli.places import require_places
 from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
@@ -302,8 +303,8 @@ def run_data_efficiency(args: Namespace, store: Store) -> Result:
 
 
 VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
-    "demo": demo, "datasets": list_datasets, "audit": run_audit, "models": list_models, "train": train,
-    "distill": distill, "sweep": run_sweep, "data-efficiency": run_data_efficiency,
+    "demo": demo, "datasets": list_datasets, "import": import_data, "audit": run_audit, "models": list_models,
+    "train": train, "distill": distill, "sweep": run_sweep, "data-efficiency": run_data_efficiency,
     "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs,
     "show": show, "delete": delete, "resume": resume}
 

@@ -181,6 +181,16 @@ class SampleFiles:
     mask_ending: str = ""
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One image of a set, not read: its name there, its class by name, its part, and its patient where known."""
+
+    name: str
+    label: str
+    part: str | None
+    group: str | None = None
+
+
 FileReader = Callable[[Sequence[str]], Iterator[SampleFiles | None]]
 """A reader of the files behind images, by `Sample.name`, one after another; None for one that can no longer be read."""
 
@@ -194,7 +204,7 @@ class Source:
     fingerprint of the files as they are now, to notice a change while they are read. report: what the listing alone
     shows (split, ignored and refused files). originals: see `Originals`; None for a set that is drawn at any size.
     side: the longer side of a typical image in pixels, read from a few files' heads. files: see `FileReader`; None for
-    a set whose images are not files of their own.
+    a set whose images are not files of their own. listing: every image, not read.
     """
 
     name: str
@@ -211,6 +221,7 @@ class Source:
     originals: Originals | None = None
     side: Callable[[], int] = lambda: 0
     files: FileReader | None = None
+    listing: Callable[[], list[Listed]] = list
 
 
 def require_trainable(where: str, classes: Sequence[str], counts: Counts, skipped: Sequence[Skipped] = ()) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.datasets import decode, npz_arrays, splits
-from kd.datasets.base import DatasetInfo, ReadReport, Sample, Skipped, Source, require_trainable
+from kd.datasets.base import DatasetInfo, Listed, ReadReport, Sample, Skipped, Source, require_trainable
 from kd.datasets.hashing import combine, digest_file
 from kd.datasets.image_folder.metadata import title_of
 from kd.datasets.medmnist_facts import MULTI_LABEL, SETS, known_by_content, known_by_name
@@ -75,7 +75,9 @@ def open_medmnist(path: Path, paths: Paths) -> Source:
     return Source(path.stem, str(path), info, classes, digest(), sum(map(len, plan.values())), False,
                   groups is not None, lambda size, _: _samples(path, members, plan, form, size), digest,
                   ReadReport((), (*said, *labels.notes, *form.notes, *notes), splits.straddling(groups, parts)),
-                  partial(_originals, path, members, plan, form), lambda: form.side)
+                  partial(_originals, path, members, plan, form), lambda: form.side,
+                  listing=lambda: [Listed(image.name, classes[image.label], part, image.group)
+                                   for part, images in plan.items() for image in images])
 
 
 def medmnist_digest(path: Path, paths: Paths) -> str:

@@ -43,14 +43,16 @@ def cut(names: Sequence[str], labels: Sequence[int], groups: Sequence[str | None
 
 
 def complete(names: Sequence[str], labels: Sequence[int], given: Sequence[str | None],
-             groups: Sequence[str | None] | None) -> tuple[list[str], tuple[str, ...]]:
+             groups: Sequence[str | None] | None,
+             wanted: Mapping[str, float] | None = None) -> tuple[list[str], tuple[str, ...]]:
     """The part of each image [N] once missing parts are cut, and notes that say so.
 
-    Validation and, where it is missing, test are always cut from train; a given test part stays as it is.
+    Validation and, where it is missing, test are always cut from train; a given test part stays as it is. wanted:
+    shares of val and test instead of the usual ones.
     """
     present = {part for part in given if part is not None}
-    shares = SHARES if not present else {**({} if "test" in present else TEST_OF_TRAIN),
-                                         **({} if "val" in present else VAL_OF_TRAIN)}
+    usual = SHARES if not present else {**TEST_OF_TRAIN, **VAL_OF_TRAIN}
+    shares = {part: share for part, share in {**usual, **(wanted or {})}.items() if part not in present}
     parts = [part or "train" for part in given]
     train = [index for index, part in enumerate(parts) if part == "train"]
     drawn = cut([names[index] for index in train], [labels[index] for index in train],
@@ -60,13 +62,20 @@ def complete(names: Sequence[str], labels: Sequence[int], given: Sequence[str | 
     return parts, _split_notes(shares, present, groups is not None)
 
 
+def is_split_note(note: str) -> bool:
+    """Whether a note says how missing parts were cut."""
+    return note.startswith(("The set has no splits:", "Validation is ", "There is no test split:"))
+
+
 def _split_notes(shares: Mapping[str, float], present: set[str], grouped: bool) -> tuple[str, ...]:
     how = "per class and whole patients at a time" if grouped else "per class"
     same = "the same images for every run"
     if not shares:
         return ()
     if not present:
-        return (f"The set has no splits: 70 % train, 10 % choose the best epoch (val) and 20 % test, {how}, {same}.",)
+        test, val = 100 * shares["test"], 100 * shares["val"]
+        return (f"The set has no splits: {100 - test - val:.0f} % train, {val:.0f} % choose the best epoch (val) and "
+                f"{test:.0f} % test, {how}, {same}.",)
     says = {"test": "There is no test split: {share:.0f} % of train were cut off as test",
             "val": "Validation is {share:.0f} % of train"}
     return tuple(f"{says[part].format(share=100 * share)}, {how}, {same}." for part, share in shares.items())

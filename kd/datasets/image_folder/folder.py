@@ -78,8 +78,8 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
         elif item.is_dir():
             found.folders.append(name)
             _refusing(partial(_walk, Path(item.path), f"{name}/", (*above, here), found), name, found)
-        elif item.name in layout.SIDECARS:
-            found.sidecars.append(name)
+        elif item.name in layout.OWN:
+            found.sidecars += [name] if item.name in layout.SIDECARS else []
         elif layout.is_image(item.name) or (not names.has_ending(item.name) and _is_image(item)):
             _image(item, name, found)
         else:

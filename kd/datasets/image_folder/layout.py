@@ -20,6 +20,7 @@ __all__ = ["MASKS", "SIDECARS", "ImageFile", "Layout", "Tree", "WhichFolder", "i
            "parse", "printable", "reading"]
 
 SIDECARS = ("groups.csv", "dataset.json")
+OWN = (*SIDECARS, "history.json")  # which the program writes into a set itself
 MASKS = "_masks"
 Pieces = dict[str, list[str]]
 

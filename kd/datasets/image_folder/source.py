@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.datasets import decode, splits
-from kd.datasets.base import KnownSamples, ReadReport, Sample, SampleFiles, Skipped, Source, require_trainable
+from kd.datasets.base import KnownSamples, Listed, ReadReport, Sample, SampleFiles, Skipped, Source, require_trainable
 from kd.datasets.hashing import combine, is_unreadable
 from kd.datasets.image_folder import layout
 from kd.datasets.image_folder.layout import ImageFile, Tree
@@ -75,7 +75,14 @@ def class_folders(name: str, reference: str, tree: Tree, mask_tree: Tree | None,
     return Source(name, reference, info, found.classes, fingerprint, len(plan), bool(drawn), groups is not None,
                   lambda size, known: _samples(plan, tree, masks, size, known), digest, report,
                   partial(_originals, tree, {layout.printable(item.entry.path): item.entry.name for item in plan}),
-                  partial(_side, tree, [item.entry.name for item in plan]), partial(_files, plan, tree, masks))
+                  partial(_side, tree, [item.entry.name for item in plan]), partial(_files, plan, tree, masks),
+                  partial(_listing, plan, found.classes))
+
+
+def _listing(plan: Sequence[PlannedImage], classes: Sequence[str]) -> list[Listed]:
+    """Every image, with the part that its folder or table gives."""
+    return [Listed(layout.printable(item.entry.path), classes[item.entry.label], item.entry.part, item.group)
+            for item in plan]
 
 
 def unlabelled_images(name: str, reference: str, tree: Tree, fingerprint: str, digest: Callable[[], str]) -> Source:

@@ -1,0 +1,61 @@
+"""An import from its preview to the named set: with progress, stopped at any time and gone on with later."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from kd.datasets.base import Listed, SampleFiles, Skipped
+from kd.datasets.importing.preview import ImportOptions, Preview
+from kd.datasets.importing.understand import understand
+from kd.datasets.named_sets import NamedSetWriter, require_free_name, step, targets
+from kd.errors import Stopped, UsageError
+from kd.paths import Paths
+from kd.progress import ProgressCallback, no_progress
+
+
+def import_set(source: str, name: str, options: ImportOptions, paths: Paths, progress: ProgressCallback = no_progress,
+               should_stop: Callable[[], bool] = lambda: False) -> tuple[Path, Preview]:
+    """The folder of the new set, and what was understood of its source, with what could not be read among its
+    `skipped`.
+
+    Stopped, it leaves what is written; the same call goes on with it. Raises UsageError and Stopped.
+    """
+    require_free_name(name, paths)
+    preview = understand(source, options, paths, progress, should_stop)
+    places = targets(preview.images)
+    writer = NamedSetWriter(name, paths)
+    done = writer.written()
+    missing = [number for number, place in enumerate(places) if place not in done]
+    bad: list[Skipped] = []
+    for count, (number, found) in enumerate(zip(missing, preview.read(missing), strict=True)):
+        if should_stop():
+            raise Stopped
+        if count % 16 == 0:
+            progress("Importing", (len(places) - len(missing) + count) / max(1, len(places)))
+        if isinstance(found, SampleFiles):
+            writer.add(places[number], found)
+        else:
+            bad.append(found)
+    lost = {one.name for one in bad}
+    kept = [(place, image) for place, image in zip(places, preview.images, strict=True) if image.name not in lost]
+    _require_some(kept, bad, writer)
+    info = replace(preview.info, title=name.replace("_", " ").replace("-", " ").capitalize())
+    reasons = Counter(one.reason for one in (*bad, *preview.skipped))
+    private = preview.kind in ("dicom", "nifti")
+    history = step("import", source=preview.kind if private else f"{preview.kind} {Path(source).name}",
+                   images=len(kept), skipped=sum(reasons.values()), notes=list(preview.notes), **preview.facts)
+    place = writer.finish([(target, image.group) for target, image in kept], info, [history])
+    progress("Importing", 1.0)
+    if preview.unpacked is not None:
+        shutil.rmtree(preview.unpacked, ignore_errors=True)
+    return place, replace(preview, skipped=(*preview.skipped, *bad))
+
+
+def _require_some(kept: list[tuple[str, Listed]], bad: list[Skipped], writer: NamedSetWriter) -> None:
+    if len({image.label for _, image in kept}) < 2:
+        first = f" First {bad[0].name}: {bad[0].reason}." if bad else ""
+        writer.discard()
+        raise UsageError(f"Only {len(kept)} images could be read, of fewer than two classes; {len(bad)} could "
+                         f"not.{first} Nothing was written.")
