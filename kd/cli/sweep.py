@@ -178,8 +178,8 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
     chosen = tables.best(rows)
     if chosen and chosen.outcome:
         lead = "Best" if tables.is_proven(chosen) else "No cell is called best. Highest"
-        say(f"{lead} on validation (macro-F1, of equals cross-entropy): cell {chosen.cell.number}, "
-            f"{chosen.cell.title}. {tables.summary_sentence(chosen)}")
+        say(f"{lead} on validation (macro-F1): cell {chosen.cell.number}, {chosen.cell.title}. "
+            f"{tables.summary_sentence(chosen)}")
         say_note(tables.best_control_sentence(rows, chosen, store))
         for warning in chosen.outcome.warnings:
             say(warning)
