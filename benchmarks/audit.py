@@ -1,8 +1,9 @@
 """Speed and memory of an audit on a large data set: `python -m benchmarks.audit [--count N]`.
 
 Random smooth images with text and copies among them are written as a MedMNIST file to a temporary folder and decoded;
-then the audit is computed on them. Printed are the seconds of each phase after decoding and the process's own resident
-memory (Linux), at its highest, above that before.
+then the audit is computed on them. Printed are the seconds of each phase after decoding, by the clock and of the
+processor (on a machine that others use too, the latter divided by the cores is what it would take alone), and the
+process's own resident memory (Linux), at its highest, above that before.
 """
 
 import argparse
@@ -41,9 +42,10 @@ def main(words: list[str] | None = None) -> None:
         print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; {args.count:,} images of {args.size} px, "
               f"{CLASSES} classes; decoded in {time.perf_counter() - started:.1f} s")
         seconds, memory = measured(data, paths)
-    for phase, spent in seconds.items():
-        print(f"{spent:7.1f} s  {phase}")
-    print(f"{sum(seconds.values()):7.1f} s  in all; goal at 10,000 images: {GOAL} s")
+    whole, of_all = zip(*seconds.values(), strict=True)
+    lines = {**seconds, f"in all; goal at 10,000 images: {GOAL} s": (sum(whole), sum(of_all))}
+    for phase, (spent, busy) in lines.items():
+        print(f"{spent:7.1f} s, {busy:6.1f} s of the processor  {phase}")
     print(f"{memory:7.0f} MB own memory above that before, {1000 * memory / args.count:.1f} kB an image")
 
 
@@ -61,8 +63,8 @@ def arrays(count: int, size: int) -> dict[str, NDArray]:
     return found
 
 
-def measured(data: Dataset, paths: Paths) -> tuple[dict[str, float], float]:
-    """Seconds by phase, and the greatest own memory above that before, in megabytes."""
+def measured(data: Dataset, paths: Paths) -> tuple[dict[str, tuple[float, float]], float]:
+    """Seconds by phase, by the clock and of the processor, and the greatest own memory above that before, in MB."""
     before, peak, ended = resident()["own"], 0.0, threading.Event()
 
     def watch() -> None:
@@ -70,18 +72,21 @@ def measured(data: Dataset, paths: Paths) -> tuple[dict[str, float], float]:
         while not ended.wait(0.1):
             peak = max(peak, resident()["own"])
 
-    begun: dict[str, float] = {}
+    begun: dict[str, tuple[float, float]] = {}
+
+    def report(phase: str, _: float) -> None:
+        begun.setdefault(phase, (time.perf_counter(), time.process_time()))
+
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        phases = PhaseProgress(lambda phase, _: begun.setdefault(phase, time.perf_counter()) and None, lambda: False,
-                               100)
-        audit_opened(data, None, paths, phases)
+        audit_opened(data, None, paths, PhaseProgress(report, lambda: False, 100))
     finally:
         ended.set()
         watcher.join()
-    ends = [*list(begun.values())[1:], time.perf_counter()]
-    return {phase: end - start for (phase, start), end in zip(begun.items(), ends, strict=True)}, peak - before
+    ends = [*list(begun.values())[1:], (time.perf_counter(), time.process_time())]
+    return {phase: (end[0] - start[0], end[1] - start[1])
+            for (phase, start), end in zip(begun.items(), ends, strict=True)}, peak - before
 
 
 if __name__ == "__main__":

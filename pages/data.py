@@ -7,6 +7,7 @@ import streamlit as st
 from kd import datasets
 from kd.datasets import Dataset
 from pages.parts.data import dataset_picker, gallery
+from pages.parts.data.audit import audit_section
 from pages.parts.data.decoded_cache import decoded_cache
 from pages.parts.shared import layout, links
 from pages.parts.shared.context import store, usage_errors
@@ -25,7 +26,9 @@ def main() -> None:
         chosen = dataset_picker.choose(store().paths)
         if chosen:
             data = opened(*chosen)
-            overview(data)
+            heading(data)
+            audit_section(data)
+            remarks(data)
             counts(data)
             reading(data)
             st.subheader("Images", anchor=False)
@@ -55,8 +58,8 @@ def opened(reference: str, size: int) -> Dataset:
     return data
 
 
-def overview(data: Dataset) -> None:
-    """Title, known limitations, and the next step."""
+def heading(data: Dataset) -> None:
+    """Title and the next step."""
     total = sum(len(split) for split in data.splits.values())
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap=None, width="content"):
@@ -69,6 +72,10 @@ def overview(data: Dataset) -> None:
             if links.exists("pages/distill.py") and st.button("Distil from this data set", type="primary",
                                                               icon=":material/science:"):
                 st.switch_page("pages/distill.py", query_params={"data": data.reference})
+
+
+def remarks(data: Dataset) -> None:
+    """What is wrong with the files, and known limitations."""
     for warning in data.report.warnings:
         st.warning(warning, icon=":material/warning:")
     if data.info.caveats:

@@ -13,7 +13,7 @@ from pages.parts.evaluate.tables import download
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.layout import page
 from pages.parts.shared.run_list import data_name
-from pages.parts.shared.run_warnings import score, show_warnings
+from pages.parts.shared.run_warnings import data_verdict, score, show_warnings
 
 RUN = "evaluate_run"
 LINK = "evaluate_link"  # the run that this page last wrote into the address: another comes from a link
@@ -37,6 +37,7 @@ def main() -> None:
                 f"Compute them again: `python -m kd evaluate {missing[0].id}`.", icon=":material/search_off:")
         return
     show_warnings(warnings_by_role({role: [run] for role, run in cast.items()}))
+    data_verdict(student)
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)
     download(rows, f"evaluation-{student.id}")

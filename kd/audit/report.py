@@ -17,7 +17,7 @@ from kd.store.task_folder import TaskFolder
 
 VERSION = 1  # of the report: one of another is computed again
 YES, CARE, NO = BELIEVABLE = ("yes", "with care", "no")
-_FILE, _ANSWERS = "audit.json", "yardsticks.npz"
+FILE, _ANSWERS = "audit.json", "yardsticks.npz"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class AuditReport:
         said = {YES: "no leak and no shortcut was found, so scores on this data set can be believed",
                 CARE: "scores on this data set can be believed only with care",
                 NO: "scores on this data set cannot be believed"}[self.believable]
-        more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
+        rest = len(why) - 1
+        more = f", and {rest} more finding{'s' if rest > 1 else ''}" if rest > 0 else ""
         reason = f": {why[0]}{more}" if why and self.believable != YES else ""
         return f"{said[0].upper()}{said[1:]}{reason}; a model must beat {self.to_beat.in_words}."
 
@@ -111,13 +112,13 @@ def save(report: AuditReport, answers: dict[str, NDArray[Any]], paths: Paths) ->
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **answers)  # type: ignore[arg-type]  # its flags are no arrays
     write_bytes(place / _ANSWERS, buffer.getvalue())
-    write_json(place / _FILE, report.to_json())
+    write_json(place / FILE, report.to_json())
 
 
 def load(fingerprint: str, paths: Paths) -> AuditReport | None:
     """The report on a set of this content; None where there is none, or of another version."""
     try:
-        stored = json.loads((folder(fingerprint, paths) / _FILE).read_text())
+        stored = json.loads((folder(fingerprint, paths) / FILE).read_text())
         if stored.pop("version") != VERSION:
             return None
         stored.pop("verdict")

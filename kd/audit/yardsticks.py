@@ -112,7 +112,7 @@ def _linear(measured: Measurements, fit: NDArray[np.int64], asked: NDArray[np.in
     from sklearn.preprocessing import StandardScaler
 
     pixels = measured.colour.reshape(len(measured), -1)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+    model = make_pipeline(StandardScaler(copy=False), LogisticRegression(C=0.01, max_iter=100, tol=1e-3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged to the last digit: what it has then is its answer
         model.fit(pixels[fit].astype(np.float32), measured.labels[fit])

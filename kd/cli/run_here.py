@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from kd.audit.beside import verdict_of
 from kd.cli.progress import Epochs, Phases, say
 from kd.errors import UsageError
 from kd.evaluation.run_warnings import first_epoch_line, run_warnings
@@ -16,6 +17,7 @@ Result = dict[str, Any]
 
 def train_here(runs: Iterable[Run], store: Store) -> None:
     """Train the unfinished ones of these runs in this process, in order. Raises UsageError when one does not finish."""
+    runs = list(runs)
     for run in runs:
         if run.status == FINISHED:
             say(f"{run.id}: finished before, used again")
@@ -25,6 +27,8 @@ def train_here(runs: Iterable[Run], store: Store) -> None:
             train_now(run, store)
         say_note(first_epoch_line(run))
         warn(run)
+    for verdict in dict.fromkeys(map(verdict_of, runs)):
+        say_note(verdict)
 
 
 def warn(run: Run) -> None:

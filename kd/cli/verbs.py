@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kd import datasets
-from kd.cli.importing import import_data
+from kd.audit.beside import verdict_of
 from kd.cli.places import require_places
 from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
@@ -138,7 +139,9 @@ def evaluate(args: Namespace, store: Store) -> Result:
     from kd.evaluation.explanation_store import rows
 
     run = store[args.run]
-    result = {"run": run.id, **verb.evaluate(run, store)}
+    result = {"run": run.id, **verb.evaluate(run, store), "audit": verdict_of(run)}
+    warn(run)
+    say_note(verdict_of(run))
     sections = {"agreement": args.agreement, "localisation": args.localisation, "evidence": args.evidence,
                 "posthoc": args.mask_fidelity, "faithfulness": args.faithfulness}
     if not args.explainers and not any(sections.values()):
@@ -248,10 +251,12 @@ def list_runs(args: Namespace, store: Store) -> Result:
 def show(args: Namespace, store: Store) -> Result:
     run = store[args.run]
     warn(run)
+    say_note(verdict_of(run))
     return {"run": run.id, "status": run.status, "reason": run.failure_reason, "path": str(run.path),
             "bytes": run.size(), "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation,
-            "warnings": [warning.text for warning in run_warnings(run)], "distillation": _distillation(run, store)}
+            "warnings": [warning.text for warning in run_warnings(run)], "audit": verdict_of(run),
+            "distillation": _distillation(run, store)}
 
 
 def _distillation(run: Run, store: Store) -> Result | None:
@@ -284,29 +289,24 @@ def _settings(args: Namespace) -> dict[str, Any]:
     return {**values, "method_args": knobs} if knobs else values
 
 
-def run_sweep(args: Namespace, store: Store) -> Result:
-    from kd.cli.sweep import sweep
-
-    return sweep(args, store)
+Verb = Callable[[Namespace, Store], Result]
 
 
-def run_audit(args: Namespace, store: Store) -> Result:
-    from kd.cli.data_sets import audit
+def _later(module: str, name: str) -> Verb:
+    """A verb of a module of its own, which is imported when the verb is used."""
+    def verb(args: Namespace, store: Store) -> Result:
+        found: Result = getattr(import_module(f"kd.cli.{module}"), name)(args, store)
+        return found
 
-    return audit(args, store)
-
-
-def run_data_efficiency(args: Namespace, store: Store) -> Result:
-    from kd.cli.data_efficiency import learning_curves_of
-
-    return learning_curves_of(args, store)
+    return verb
 
 
-VERBS: dict[str, Callable[[Namespace, Store], Result]] = {
-    "demo": demo, "datasets": list_datasets, "import": import_data, "audit": run_audit, "models": list_models,
-    "train": train, "distill": distill, "sweep": run_sweep, "data-efficiency": run_data_efficiency,
-    "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs,
-    "show": show, "delete": delete, "resume": resume}
+VERBS: dict[str, Verb] = {
+    "demo": demo, "datasets": list_datasets, "import": _later("importing", "import_data"),
+    "audit": _later("data_sets", "audit"), "models": list_models, "train": train, "distill": distill,
+    "sweep": _later("sweep", "sweep"), "data-efficiency": _later("data_efficiency", "learning_curves_of"),
+    "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs, "show": show,
+    "delete": delete, "resume": resume}
 
 
 def run_verb(args: Namespace) -> Result:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.audit.beside import beside_yardstick
 from kd.metrics.bootstrap import GAP_SPAN, ConfidenceInterval, bootstrap_ci
 from kd.metrics.mask_statistics import mask_warning
 from kd.roles import ROLES
@@ -37,7 +38,7 @@ def run_warnings(run: Run) -> tuple[RunWarning, ...]:
     summary = run.summary
     start, targets = _first_epoch(run, summary)
     masks = mask_warning(summary)
-    found = (_majority(run), _start(start), _targets(targets),
+    found = (_majority(run) or _yardstick(run), _start(start), _targets(targets),
              RunWarning("masks explain nothing", masks) if masks else None)
     return tuple(one for one in found if one)
 
@@ -113,6 +114,14 @@ def _majority(run: Run) -> RunWarning | None:
         f"images, where always answering the most frequent class is right on {_percent(share)} (difference {mean} "
         f"points, {low} to {high}). Neither a student nor an explanation can rest on it. Train it for longer, change "
         "its learning rate, or test on more images.")
+
+
+def _yardstick(run: Run) -> RunWarning | None:
+    beside = beside_yardstick(run)
+    if beside is None or beside.beaten:
+        return None
+    return RunWarning("no better than the yardstick", f"{beside.sentence} What the model learnt may be no more than "
+                      "that. See the audit on the data page, or kd audit.")
 
 
 def _start(found: Mapping[str, Any]) -> RunWarning | None:

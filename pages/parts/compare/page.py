@@ -22,7 +22,7 @@ from pages.parts.shared import links
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import ending
 from pages.parts.shared.run_list import data_name
-from pages.parts.shared.run_warnings import score
+from pages.parts.shared.run_warnings import data_verdict, score
 
 PREDICTED = ""  # stands for whatever class the teacher predicts
 VIEWS = {url_state.MAPS: "Maps", url_state.DECISION: "Linear probes", url_state.CHANNELS: "Channels"}
@@ -172,6 +172,7 @@ def show(comparison: Comparison, chosen: Chosen, view: str) -> None:
     """Draw everything that belongs to one comparison."""
     for note in comparison.notes:
         st.info(note, icon=":material/info:")
+    data_verdict(comparison.student.explanation.run)
     draw = {url_state.MAPS: _maps, url_state.DECISION: decision.decision, url_state.CHANNELS: channels.channels}
     draw[view](comparison, chosen)
 

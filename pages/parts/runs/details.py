@@ -18,7 +18,7 @@ from pages.parts.shared import format, links, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
 from pages.parts.shared.run_list import Entry
-from pages.parts.shared.run_warnings import show_warnings
+from pages.parts.shared.run_warnings import data_verdict, show_warnings
 from pages.parts.shared.theme import CHART, NEUTRAL, STATUS, TERMS, tidy
 
 POLL = 2.0
@@ -38,6 +38,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     if entry.status == FINISHED:
         scores(entry)
     show_warnings(warning.text for warning in run_warnings(entry.run))
+    if entry.status == FINISHED:
+        data_verdict(entry.run)
     images = entry.summary.get("images", {})
     for line in filter(None, (_computed(entry), _trained_on(images), first_epoch_line(entry.run))):
         st.caption(line)

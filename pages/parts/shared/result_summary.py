@@ -19,6 +19,7 @@ from kd.store.groups import Distillation, Replicates
 from kd.store.runs import Run
 from pages.parts.shared import links
 from pages.parts.shared.format import count, duration, percent, unbroken
+from pages.parts.shared.run_warnings import data_verdict
 
 LONG = 8  # seeds that fit before their table scrolls
 
@@ -59,6 +60,7 @@ def result_view(series: Replicates, trio: Distillation) -> None:
         scores(found)
         if len(series.pairs) > 1:
             _by_seed(found)
+        data_verdict(trio.student)
         if trio.student.summary:
             _next(trio)
     st.caption(protocol(found))

@@ -1,9 +1,11 @@
-"""What speaks against runs, on pages: warnings, and a mark beside a score that is no better than guessing."""
+"""What speaks against runs, on pages: warnings, the verdict on their data set, a mark beside a score that is no better
+than guessing."""
 
 from collections.abc import Iterable
 
 import streamlit as st
 
+from kd.audit.beside import verdict_of
 from kd.evaluation.run_warnings import beats_majority, run_warnings
 from kd.store.runs import Run
 from pages.parts.shared.format import percent, plain
@@ -15,6 +17,12 @@ def show_warnings(texts: Iterable[str]) -> None:
     """Draw the warnings in one box; nothing where there are none."""
     if lines := "\n\n".join(map(plain, texts)):
         st.warning(lines, icon=":material/warning:")
+
+
+def data_verdict(run: Run) -> None:
+    """Quote the audit of a run's data set; nothing where there is none."""
+    if text := verdict_of(run):
+        st.caption(f":material/policy: {plain(text)}")
 
 
 def titles(run: Run) -> str:
