@@ -110,6 +110,10 @@ class RunSpec:
                                   "half, "
                                   "turned by up to 15° and brightened or darkened by up to a fifth; at 0 only "
                                   "flipped. Short schedules want little of it.", low=0.0, high=1.0)
+    mixup: float = setting(0.0, "Each view is mixed with that of another training image, by a share drawn from "
+                           "Beta(m, m), and so are their labels; the teacher is given the mixed images too. 0: "
+                           "none; .2 is usual for labels (Zhang 2018), 1, any share alike, for soft targets (Beyer "
+                           "2022).", low=0.0, high=10.0, later=True)
     precision: str = setting("auto", "Arithmetic: auto (bfloat16 where device and model gain by it, else float32), "
                              "32-true, bf16-mixed, 16-mixed (GPU).",
                              choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
@@ -122,6 +126,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         check(self)
         require_downsampling("input_size", self.input_size, self.image_size)
+        if self.mixup and not self.views:
+            raise UsageError("mixup mixes numbered views of the images, and views is 0. Set views to 1 or more, such "
+                             "as 30, or mixup to 0.")
         if self.fold > self.folds:
             raise UsageError(f"fold is {self.fold}, but there are {self.folds}. Set it to {self.folds} at most.")
         if self.input_size == self.image_size:

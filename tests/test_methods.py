@@ -19,7 +19,7 @@ from made_outputs import (
 from torch.nn import functional as F
 
 from kd.errors import UsageError
-from kd.methods import METHODS, build, check, complete, learns_unlabelled, require_logits_only
+from kd.methods import METHODS, build, check, complete, learns_unlabelled, require_logits_only, require_mixup
 from kd.observation import Observation
 
 SAME = [name for name in TEACHING if name != "fitnet"]  # a projector must learn first that nothing is to be done
@@ -216,3 +216,19 @@ def test_only_the_hard_loss_and_methods_that_say_so_need_a_label(name):
     none = terms(name, observe(1, grad=True), teacher, torch.full_like(TARGET, -1))
     assert none["hard"] == 0
     sum(none.values()).backward()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_mixed_images_have_the_labels_of_both_in_their_shares(name):
+    if METHODS[name].needs_label or METHODS[name].needs_mask_net:
+        with pytest.raises(UsageError, match="Set mixup to 0"):
+            require_mixup(name)
+        return
+    require_mixup(name)
+    student, teacher = observe(1), observe(2, stages=THEIRS)
+    first, second = (terms(name, student, teacher, target) for target in (TARGET, TARGET.roll(1)))
+    shares = 0.25 * F.one_hot(TARGET, 4).float() + 0.75 * F.one_hot(TARGET.roll(1), 4).float()
+    mixed = terms(name, student, teacher, shares)
+    assert mixed["hard"].item() == pytest.approx(0.25 * first["hard"].item() + 0.75 * second["hard"].item())
+    assert all(torch.equal(mixed[key], first[key]) for key in mixed if key != "hard")
+    assert terms(name, student, teacher, torch.zeros(8, 4))["hard"] == 0

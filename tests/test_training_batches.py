@@ -7,7 +7,7 @@ import torch
 from kd.datasets.base import Split
 from kd.evaluation import predict
 from kd.observation import Observation
-from kd.training.augmentation import view_number
+from kd.training.augmentation import mixup, view_number
 from kd.training.batches import TrainBatches, batch_plan
 
 CPU = torch.device("cpu")
@@ -149,3 +149,39 @@ def test_processes_have_equally_many_labelled_images(split):
     parts = [next(both_kinds(split, rank=rank, world=2).epoch(0, CPU)).numbers for rank in (0, 1)]
     assert sorted(np.concatenate(parts)) == sorted(whole)
     assert [np.isin(part, LABELLED).sum() for part in parts] == [1, 1]
+
+
+def mixing(split, seed=0):
+    return TrainBatches(split, LABELLED, 10, seed, 5, True, 0.0, unlabelled=UNLABELLED, mixup=1.0)
+
+
+def test_mixed_images_are_two_of_their_kind_in_the_shares_of_their_labels(split):
+    [batch] = mixing(split).epoch(0, CPU)
+    pixels = batch.images.mean(dim=(1, 2, 3)) * 255
+    assert (batch.target[2:] == 0).all()
+    assert torch.allclose(batch.target[:2].sum(dim=1), torch.ones(2))
+    for place, among in enumerate([LABELLED] * 2 + [UNLABELLED] * 8):
+        one = slice(place, place + 1)
+        [other], [share] = mixup(batch.numbers[one], batch.view[one], among, 1.0)
+        assert other in among
+        assert pixels[place].item() == pytest.approx(share * batch.numbers[place] + (1 - share) * other, abs=1e-3)
+
+
+def test_a_view_is_mixed_the_same_in_every_seed(split):
+    def seen(seed):
+        return {(int(number), int(view)): image for epoch in range(6) for batch in mixing(split, seed=seed).epoch(epoch,
+                CPU) for number, view, image in zip(batch.numbers, batch.view, batch.images, strict=True)}
+
+    first, second = seen(0), seen(1)
+    both = set(first) & set(second)
+    assert len(both) > 20
+    assert all(torch.equal(first[key], second[key]) for key in both)
+
+
+def test_shares_are_those_of_a_beta_distribution():
+    index = np.arange(4000)
+    for strength, variance in ((1.0, 1 / 12), (0.2, 1 / (4 * 1.4))):
+        partner, share = mixup(index, np.zeros_like(index), index, strength)
+        assert share.mean() == pytest.approx(0.5, abs=0.03)
+        assert share.var() == pytest.approx(variance, rel=0.06)
+        assert len(set(partner)) > 2000

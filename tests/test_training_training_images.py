@@ -17,9 +17,11 @@ from kd.jobs.queue import execute
 from kd.methods import METHODS, learns_unlabelled
 from kd.store.groups import control_of, control_spec
 from kd.store.runs import Store
+from kd.training.image_counts import ImageCounts
 from kd.training.subset import fold_of_images
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.out_of_fold import label_on_top
+from kd.training.teacher.rows import estimate
 from kd.training.training_images import training_images
 
 ABLE = [name for name in METHODS if learns_unlabelled(name)]
@@ -138,3 +140,24 @@ def test_a_folders_images_move_no_other_between_folds_and_are_not_corrected(stor
 
 def test_specs_without_unlabelled_images_keep_their_ids():
     assert spec(data=DATA, unlabelled="none", unlabelled_fingerprint="").id == spec(data=DATA).id
+
+
+def test_mixup_is_the_control_s_too_and_the_teachers_answers_are_cached(store, data):
+    wanted = request(mixup=1.0, augmentation=1.0, views=2, data_fraction=0.5, unlabelled="rest")
+    teacher, control, student = plan_specs(wanted, store)
+    assert (teacher.mixup, control.mixup, student.mixup) == (0, 1, 1)
+    assert control_spec(student) == control
+    runs = [store.create(one) for one in (teacher, control, student, replace(student, seed=1))]
+    for run in runs:
+        assert execute(run, store) == "finished", run.failure_reason
+    assert recorded_usage(runs[3])["misses"] < recorded_usage(runs[2])["misses"] / 3
+    assert estimate(student, teacher, 4, ImageCounts.of(student, len(data.train)), store).passes < len(data.train) / 3
+    plain = replace(student, mixup=0.0)
+    assert estimate(plain, teacher, 4, ImageCounts.of(plain, len(data.train)), store).passes == len(data.train)
+
+
+@pytest.mark.parametrize("changes", [{"method": "dkd"}, {"method": "medtex"}, {"views": 0},
+                                     {"soft_targets": "out-of-fold"}])
+def test_mixup_is_refused_where_it_means_nothing(store, data, changes):
+    with pytest.raises(UsageError, match="mixup to 0"):
+        plan_specs(request(**{"mixup": 0.2, **changes}), store)

@@ -188,7 +188,8 @@ def _bare(spec: RunSpec) -> RunSpec:
     mask_net = {name: getattr(spec, name) for name in MASK_NET_FIELDS}
     return RunSpec(model=spec.model, depth=spec.depth, width=spec.width, base=spec.base, image_size=spec.image_size,
                    input_size=spec.input_size, frozen_stages=spec.frozen_stages, **mask_net, device=spec.device,
-                   precision=resolve_precision(spec), threads=spec.threads, views=min(spec.views, 1))
+                   precision=resolve_precision(spec), threads=spec.threads, views=min(spec.views, 1),
+                   mixup=float(spec.mixup > 0))
 
 
 def _memory(one: StepBenchmark, batch: int, size: int) -> int:

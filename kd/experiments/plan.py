@@ -92,6 +92,7 @@ class DistillSpec:
                              low=0.0, high=1.0)
     views: int = _like("views")
     augmentation: float = _like("augmentation")
+    mixup: float = _like("mixup", later=True)
     seed: int = _like("seed")
     seeds: int = setting(1, "Train control and student so many times, with seed, seed + 1 and so on, all beside one "
                          "teacher: three or more show the seed variance.", low=1, high=50)
@@ -109,15 +110,17 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
 
     data: the request's data set, where it has been inspected already.
     """
-    from kd.methods import METHODS, complete, require_logits_only  # torch: not for pages that only read runs
+    from kd import methods  # torch: not for pages that only read runs
 
-    if not METHODS[request.method].needs_teacher:
+    if not methods.METHODS[request.method].needs_teacher:
         raise UsageError(f"{request.method!r} learns without a teacher: it is the control arm, trained beside every "
                          "student anyway. Choose a distillation method such as 'kd'.")
     require_downsampling("student_size", request.student_size, request.image_size)
     out_of_fold = request.soft_targets != IN_SAMPLE
+    if request.mixup:
+        methods.require_mixup(request.method, request.soft_targets)
     if out_of_fold:
-        require_logits_only(request.method)
+        methods.require_logits_only(request.method)
     data = data or datasets.inspect(request.data, store.paths)
     method_warning(request, data)
     teacher = _teacher_spec(request, store, data)
@@ -125,12 +128,13 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
     student = replace(
         control,
         method=request.method,
-        method_args=complete(request.method, request.method_args),
+        method_args=methods.complete(request.method, request.method_args),
         teacher=run_id(teacher, store),
         soft_targets=request.soft_targets,
         folds=request.folds if out_of_fold else 0,
         **unlabelled_images(request.unlabelled, request.method, request.mask_target, request.data_fraction, store),
-        **{name: getattr(request, name) for name in MASK_NET_FIELDS if METHODS[request.method].needs_mask_net},
+        **{name: getattr(request, name) for name in MASK_NET_FIELDS
+           if methods.METHODS[request.method].needs_mask_net},
     )
     return teacher, control, student
 
@@ -242,7 +246,7 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     from kd.models import require_cnn
 
     common = {**_common(request, data), "epochs": epochs_for_fraction(request), "data_fraction": request.data_fraction,
-              "input_size": request.student_size, "learning_rate": student_rate(request)}
+              "input_size": request.student_size, "learning_rate": student_rate(request), "mixup": request.mixup}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width,
                        **_plain_weights(request.student_weights, store), **common)

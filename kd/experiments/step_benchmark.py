@@ -76,6 +76,8 @@ def _trial(spec: RunSpec, classes: int, frozen: bool) -> StepBenchmark:
 
     def step() -> Observation:
         seen = augment(batch, index, index, True) if augmented else given
+        if augmented and spec.mixup:
+            seen = torch.lerp(augment(batch, index, index, True), seen, 0.5)
         with _autocast(spec, device, mixed), isolated_rng(0, device) if drawing else nullcontext():
             found: Observation = model(seen, **drawing)
         _loss(found).backward()

@@ -10,6 +10,7 @@ from kd.methods.features import AttentionTransfer, FitNet, SimilarityPreserving
 from kd.methods.logits import DIST, DKD, KD, LogitStandardisation
 from kd.methods.medtex import MEDTEX
 from kd.registry import Registry
+from kd.spec import IN_SAMPLE
 
 METHODS: Registry[Any] = Registry("method")
 METHODS.add("supervised")(Supervised)
@@ -25,7 +26,7 @@ METHODS.add("sp")(SimilarityPreserving)
 METHODS.add("medtex")(MEDTEX)
 
 __all__ = ["METHODS", "Hyperparameter", "Method", "MethodInfo", "Shapes", "TeacherOutputs", "build", "check",
-           "complete", "learns_unlabelled", "require_logits_only", "require_unlabelled"]
+           "complete", "learns_unlabelled", "require_logits_only", "require_mixup", "require_unlabelled"]
 
 
 def complete(name: str, args: Mapping[str, float]) -> dict[str, float]:
@@ -75,6 +76,20 @@ def require_unlabelled(name: str, mask_target: str = "none") -> None:
     """Raise UsageError where a student cannot learn by this method from images without labels."""
     if reason := _unlabelled_obstacle(name, mask_target):
         raise UsageError(reason)
+
+
+def require_mixup(name: str, soft_targets: str = IN_SAMPLE) -> None:
+    """Raise UsageError where a method, with such soft targets, cannot train on mixtures of two images."""
+    method = METHODS[name]
+    if soft_targets != IN_SAMPLE:
+        raise UsageError("Out-of-fold soft targets are those of a network that has not seen the image; of two mixed "
+                         "images it may have seen one. Set mixup to 0, or soft_targets to teacher.")
+    if method.needs_label:
+        raise UsageError(f"{method.info.title} needs one label of every image, and an image mixed of two has two. Set "
+                         "mixup to 0, or choose another method such as kd.")
+    if method.needs_mask_net:
+        raise UsageError(f"{method.info.title} learns where to look in one image, and mixup lays two over each other. "
+                         "Set mixup to 0.")
 
 
 def _unlabelled_obstacle(name: str, mask_target: str) -> str:

@@ -58,7 +58,7 @@ class Method(nn.Module):
     """Share of the training over which the loss still changes: the best epoch is chosen after it."""
     needs_label: ClassVar[bool] = False
     """Whether what it takes from the teacher depends on the image's label, so that it cannot learn from an image
-    without one."""
+    without one, nor from a mixture of two."""
     compares_batch: ClassVar[bool] = False  # whether a term compares the images of a batch with one another
 
     def setup(self, student: Shapes, teacher: Shapes) -> None:
@@ -96,16 +96,20 @@ class Method(nn.Module):
         """The weighted loss terms {name: scalar}, each a mean over the batch.
 
         teacher: the outputs in `teacher_outputs`, empty without a teacher, and with a mask network `mask_target`, the
-        maps [B, h, w] that it learns to point at. target: labels [B], −1 for an image without one (`hard_loss`).
+        maps [B, h, w] that it learns to point at. target: labels [B] or shares of the classes [B, K], as in
+        `hard_loss`.
         progress: the share of the training that is done after this epoch, in (0, 1].
         """
 
 
 def hard_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of logits [B, K] with labels [B], mean over the images that have one (−1: none); 0 where no image
-    has one."""
-    labelled = (target >= 0).sum()
-    return F.cross_entropy(logits, target, ignore_index=-1, reduction="sum") / labelled.clamp_min(1)
+    """Cross-entropy of logits [B, K] with labels [B], or with shares of the classes [B, K], mean over the images that
+    have a label (none: −1, or shares of 0); 0 where no image has one."""
+    if target.ndim == 1:
+        total, labelled = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum"), target >= 0
+    else:
+        total, labelled = F.cross_entropy(logits, target.to(logits.dtype), reduction="sum"), target.any(dim=1)
+    return total / labelled.sum().clamp_min(1)
 
 
 class Supervised(Method):

@@ -45,6 +45,19 @@ def augment(images: Tensor, index: NDArray[np.int64], view: NDArray[np.int64], f
     return moved.mul_((1 + strength * SHADE * (2 * draw[5] - 1))[:, None, None, None]).clamp_(0, 1)
 
 
+def mixup(index: NDArray[np.int64], view: NDArray[np.int64], among: NDArray[np.int64],
+          strength: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Mixup (Zhang 2018, arXiv 1710.09412) of the views of images [B]: the other image that each is mixed with, one of
+    `among`, and the share of its own, from Beta(strength, strength). View v of the one is mixed with view v of the
+    other, always the same, so teacher and student are given the same images (Beyer 2022, arXiv 2106.05237)."""
+    from scipy.special import betaincinv
+
+    partner, drawn = _uniform(index, view, np.array([[6], [7]]))
+    place = np.minimum(partner * len(among), len(among) - 1).astype(np.int64)
+    share = betaincinv(strength, strength, drawn.astype(np.float64))
+    return among[place], share.astype(np.float32)
+
+
 def _grid(right: Tensor, down: Tensor, shift: Tensor, side: int) -> Tensor:
     """Sampling grid of each view, x and y in -1..1 [B, S, S, 2]: that of the column + that of the row.
 

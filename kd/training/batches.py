@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from kd.training import augmentation
 # a batch without any would pull the student to its teacher's errors alone.
 LABELLED_SHARE = 1 / 8
 NO_IMAGES = np.zeros(0, np.int64)
+Mixed = tuple[NDArray[np.int64], NDArray[np.float32]]
 Shown = Sequence[tuple[NDArray[np.int64], int]]
 """Images that a run shows, as (indices, number of passes over them) of each kind."""
 
@@ -59,7 +60,7 @@ class Batch:
     """Images with their labels.
 
     pixels: RGB [B, 3, S, S] in 0..1, or what makes them when they are first needed. target: labels [B], −1 for an
-    image without one. numbers:
+    image without one, or shares of the classes [B, K] of mixed images, 0 for one without. numbers:
     indices into the split [B]. view: number of each image's view [B], 0 where the plain images are trained on.
     features: of the student's frozen stages [B, C, H, W], where they are cached.
     """
@@ -84,13 +85,15 @@ class TrainBatches:
     subset: indices into the split. The order depends on (seed, epoch) alone and the view on (image, epoch) alone, so
     an epoch can be repeated after a kill. With several processes each takes its share of the same global batch.
 
+    mixup: strength with which views are mixed, labelled ones with labelled ones and others with others; 0 for none.
     unlabelled: indices of images without labels. Each batch then has its share of either kind (`batch_plan`), and both
     kinds go through pass after pass of their own, which an epoch does not end; the view depends on (image, pass).
     """
 
     def __init__(self, split: Split, subset: NDArray[np.int64], batch_size: int, seed: int, view_count: int,
                  flip: bool, strength: float = 1.0, rank: int = 0, world: int = 1,
-                 unlabelled: NDArray[np.int64] = NO_IMAGES) -> None:
+                 unlabelled: NDArray[np.int64] = NO_IMAGES, mixup: float = 0.0) -> None:
+        self.mixup, self.classes = mixup, int(split.labels.max(initial=0)) + 1
         self.split, self.labelled, self.unlabelled, self.seed = split, subset, unlabelled, seed
         self.view_count, self.flip, self.strength = view_count, flip, strength
         self.rank, self.world = rank, world
@@ -151,12 +154,39 @@ class TrainBatches:
         view = np.zeros(len(index), np.int64)
         if self.view_count:
             view = augmentation.view_number(turn, index, self.view_count)
-        target = np.where(self._has_label[index], self.split.labels[index], UNLABELLED)
-        return Batch(partial(self._images, index, view, device), on_device(target, device), index, view)
+        mixed = self._mixed(index, view) if self.mixup else None
+        return Batch(partial(self._images, index, view, mixed, device), on_device(self._target(index, mixed), device),
+                     index, view)
 
-    def _images(self, index: NDArray[np.int64], view: NDArray[np.int64], device: torch.device) -> Tensor:
+    def _mixed(self, index: NDArray[np.int64], view: NDArray[np.int64]) -> Mixed:
+        """The images that views are mixed with [B], and the shares of their own [B]."""
+        among, share = np.empty_like(index), np.empty(len(index), np.float32)
+        for kind, labelled in ((self.labelled, True), (self.unlabelled, False)):
+            own = self._has_label[index] == labelled
+            if own.any():
+                among[own], share[own] = augmentation.mixup(index[own], view[own], kind, self.mixup)
+        return among, share
+
+    def _target(self, index: NDArray[np.int64], mixed: Mixed | None) -> NDArray[Any]:
+        labels = np.where(self._has_label[index], self.split.labels[index], UNLABELLED)
+        if mixed is None:
+            return labels
+        partner, share = mixed
+        known = self._has_label[index]
+        target = np.zeros((len(index), self.classes), np.float32)
+        np.add.at(target, (np.flatnonzero(known), labels[known]), share[known])
+        np.add.at(target, (np.flatnonzero(known), self.split.labels[partner[known]]), 1 - share[known])
+        return target
+
+    def _images(self, index: NDArray[np.int64], view: NDArray[np.int64], mixed: Mixed | None,
+                device: torch.device) -> Tensor:
         images = to_tensor(read_images(self.split.images, index), device)
         if not self.view_count:
             return images
-        return augmentation.augment(images, index, view, self.flip, self.strength).contiguous(
-            memory_format=torch.channels_last)
+        seen = augmentation.augment(images, index, view, self.flip, self.strength)
+        if mixed:
+            partner, share = mixed
+            others = to_tensor(read_images(self.split.images, partner), device)
+            others = augmentation.augment(others, partner, view, self.flip, self.strength)
+            seen = torch.lerp(others, seen, on_device(share, device)[:, None, None, None])
+        return seen.contiguous(memory_format=torch.channels_last)

@@ -69,8 +69,9 @@ def _first_logits(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> float:
-    """Mean over the images that have a label; nan where none has."""
-    return float(F.cross_entropy(logits[target >= 0], target[target >= 0]))
+    """Mean over the images that have a label, or shares of several; nan where none has."""
+    known = target >= 0 if target.ndim == 1 else target.any(dim=1)
+    return float(F.cross_entropy(logits[known], target[known]))
 
 
 class TargetStatistics:
@@ -87,6 +88,8 @@ class TargetStatistics:
         if "logits" not in outputs:
             return
         logits, target = outputs["logits"].float(), batch.target
+        if target.ndim == 2:  # a mixed image has two labels, and no target names both
+            target = torch.full_like(target[:, 0], -1)
         known = target >= 0
         right = (logits.argmax(dim=1) == target)[known]
         found = torch.stack([_entropy(self.soften(logits)).sum(), _entropy(logits.softmax(dim=1)).sum(),

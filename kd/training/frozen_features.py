@@ -87,9 +87,13 @@ def prepare_features(run: Run, store: Store, model: Classifier, method: Method, 
     train.enable_cache(store, run, shown)
     unchanged = {"split": "val", "images": len(data.val), "views": 0, "augmentation": 0.0, "flip": False,
                  "precision": "32-true"}
-    val = SplitFeatures(later, {**key, **unchanged}, row, store, fabric, lambda *_, **__: None)
+    val = SplitFeatures(later, {**_unmixed(key), **unchanged}, row, store, fabric, lambda *_, **__: None)
     val.cache.enable(store, run, val.key, [np.arange(len(data.val))])
     return train, val.of(data.val)
+
+
+def _unmixed(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in key.items() if name not in ("mixup", "among")}
 
 
 def caches_features(spec: RunSpec) -> bool:

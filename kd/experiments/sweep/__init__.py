@@ -28,7 +28,7 @@ from kd.store.files import write_json
 from kd.store.runs import FINISHED, Run, Store
 
 AXES = ("method", "soft_targets", "unlabelled", "student", "depth", "width", "student_size", "epochs", "data_fraction",
-        "batch_size", "learning_rate", "views", "augmentation")
+        "batch_size", "learning_rate", "views", "augmentation", "mixup")
 """Fields of DistillSpec that may have several values; besides these, every hyper-parameter of a method may."""
 TRIED = {"alpha": (0.4, 0.7), "temperature": (5, 10, 15)}  # in KD-FMV's table
 SHAPES = {"plain": ("depth", "width"), "truncated": ("depth",)}  # settings of a student's architecture, by family

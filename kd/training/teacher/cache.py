@@ -119,14 +119,15 @@ def cache_dir(teacher: Run, key: Mapping[str, Any]) -> Path:
 
 
 def find(teacher: Run, /, **part: Any) -> tuple[Path, dict[str, Any]] | None:
-    """(directory, key) of the teacher's most recently used cache whose key has these values; None without any."""
+    """(directory, key) of the teacher's most recently used cache whose key has these values, a value of None standing
+    for a key without it; None without any."""
     found = []
     for meta in (teacher.path / DIRECTORY).glob("[!.]*/meta.json"):
         try:
             key, used = json.loads(meta.read_text()), meta.stat().st_mtime
         except (FileNotFoundError, ValueError):  # being removed, or damaged
             continue
-        if part.items() <= key.items():
+        if all(key.get(name) == value for name, value in part.items()):
             found.append((used, meta.parent, key))
     return max(found, key=lambda entry: entry[0])[1:] if found else None
 

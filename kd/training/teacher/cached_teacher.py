@@ -56,6 +56,8 @@ def build_method_and_teacher(spec: RunSpec, store: Store, data: Dataset, fabric:
     _check_mask_net(spec)
     if spec.unlabelled != NONE:
         methods.require_unlabelled(spec.method, spec.mask_target)
+    if spec.mixup:
+        methods.require_mixup(spec.method, spec.soft_targets)
     if not METHODS[spec.method].needs_teacher:
         return methods.build(spec.method, spec.method_args).to(fabric.device), None
     run = find_teacher(spec, store, data.classes)

@@ -71,9 +71,12 @@ def row_key(spec: RunSpec, data: Dataset, device: torch.device, precision: str) 
 
 
 def view_key(spec: RunSpec) -> dict[str, Any]:
-    """Part of the key that determines a view's pixels; the same for all runs without augmentation."""
-    return {"views": augmentation.VERSION, "augmentation": spec.augmentation} if spec.views else {
-        "views": 0, "augmentation": 0.0}
+    """Part of the key that determines a view's pixels; the same for all runs without augmentation. With mixup they
+    depend on the images that it may be mixed with, too."""
+    if not spec.views:
+        return {"views": 0, "augmentation": 0.0}
+    mixed = {"mixup": spec.mixup, "among": [spec.data_fraction, spec.fold and spec.folds, spec.fold]}
+    return {"views": augmentation.VERSION, "augmentation": spec.augmentation, **(mixed if spec.mixup else {})}
 
 
 def _device_key(device: torch.device) -> str:
@@ -172,7 +175,7 @@ def find_rows(owner: Run, spec: RunSpec, **network: Any) -> tuple[Path, int] | N
     the key that says which network's outputs they are."""
     data = training_fingerprint(spec.data_fingerprint, spec.unlabelled_fingerprint)
     found = cache.find(owner, **network, version=cache.VERSION, data=data,
-                       decoded=image_cache.VERSION, size=spec.image_size, **view_key(spec),
+                       decoded=image_cache.VERSION, size=spec.image_size, **{"mixup": None, **view_key(spec)},
                        precision=resolve_precision(spec), threads=spec.threads,
                        chunk=chunk_size(compute.resolve_device(spec.device)), torch=torch.__version__)
     return (found[0], found[1]["images"]) if found else None
