@@ -141,9 +141,9 @@ def test_what_cannot_be_built_has_no_cost(changes, told):
 @pytest.mark.parametrize(("ratios", "said"), [
     ((45.2,), "The student needs 1/45 of the teacher's FLOPs."),
     ((20.0, 26.0, 24.0), "The students need 1/26 to 1/20 of the teacher's FLOPs."),
-    ((4.74,), "The student needs 1/4.7 of the teacher's FLOPs, more than 1/20, so distilling saves little. A smaller "),
-    ((4.7, 26.0), "1/26 to 1/4.7 of the teacher's FLOPs, some of them more than 1/20, so distilling saves little. "),
-    ((0.5, 4.0), "The students need 0.25 to 2 times the teacher's FLOPs, more than 1/20, so distilling saves little. "),
+    ((4.74,), "The student needs 1/4.7 of the teacher's FLOPs, more than 1/20. A smaller "),
+    ((4.7, 26.0), "1/26 to 1/4.7 of the teacher's FLOPs, some of them more than 1/20. "),
+    ((0.5, 4.0), "The students need 0.25 to 2 times the teacher's FLOPs, more than 1/20. "),
     ((0.7,), "The student needs 1.4 times the teacher's FLOPs, so distilling saves nothing. A smaller student, "),
     ((1.0, 1.0), "The student needs 1 times the teacher's FLOPs, so distilling saves nothing. ")])
 def test_the_share_of_the_teachers_flops_in_words(ratios, said):

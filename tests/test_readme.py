@@ -79,7 +79,7 @@ def snippet(root) -> dict[str, Any]:
 
     def tiny(data: str, **settings: Any) -> kd.Experiment:
         own = {name: settings[name] for name in METHODS[settings["method"]].info.hyperparameters if name in settings}
-        rest = {name: value for name, value in settings.items() if name not in own}
+        rest = {name: value for name, value in settings.items() if name not in (*own, "preset")}
         calls.append(DistillSpec(data=data, **rest, method_args=own))
         return distill(progress=False, root=root, **{**settings, **TINY})
 

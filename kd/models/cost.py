@@ -36,7 +36,7 @@ def flops_note(*ratios: float) -> str:
     if least >= SAVING:
         return f"{needs}."
     which = "some of them " if most >= SAVING else ""
-    found = "so distilling saves nothing" if most <= 1 else f"{which}more than 1/{SAVING}, so distilling saves little"
+    found = "so distilling saves nothing" if most <= 1 else f"{which}more than 1/{SAVING}"
     return f"{needs}, {found}. A smaller student, smaller images for it (student_size) or a larger teacher save more."
 
 
