@@ -19,7 +19,7 @@ from benchmarks.maps_runs import opened_store, table
 from kd import datasets
 from kd.experiments.differences import PairedDifference, between, difference, nll_difference, signed
 from kd.experiments.plan import DistillSpec, plan_first_seed
-from kd.experiments.presets import distillation_settings
+from kd.experiments.presets import with_preset
 from kd.experiments.results import test_predictions
 from kd.experiments.working_size import with_sizes
 from kd.jobs.queue import train_now
@@ -86,11 +86,11 @@ def store_name(data: str) -> str:
 
 def trained(recipe: StudentRecipe, data: str, seed: int, options: argparse.Namespace, store: Store) -> Distillation:
     """The finished runs of a recipe and a seed."""
-    settings = {**distillation_settings(PRESET, {"teacher": options.model, **recipe.settings}), "data": data,
-                "teacher": options.model, "image_size": options.size,
-                "teacher_weights": options.weights, "normalisation": options.normalisation, "seed": seed, "threads": 1,
-                **recipe.settings}
-    request, _ = with_sizes(DistillSpec(**settings), settings, store, datasets.inspect(data, store.paths))
+    chosen = {"data": data, "teacher": options.model, "image_size": options.size, "teacher_weights": options.weights,
+              "normalisation": options.normalisation, "seed": seed, "threads": 1, **recipe.settings}
+    about = datasets.inspect(data, store.paths)
+    settings = with_preset(PRESET, chosen, about, store)
+    request, _ = with_sizes(DistillSpec(**settings), settings, store, about)
     return train(request, store)
 
 

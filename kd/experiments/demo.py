@@ -9,9 +9,9 @@ from kd.experiments.plan import plan_first_seed as plan_request
 from kd.store.groups import Distillation
 from kd.store.runs import Run, Store
 
-# The teacher is one of timm's smallest and trains from scratch in a quarter of a minute. At three times the usual rate it
-# is sure of its answers; one that is right without being sure makes students unsure too. The student needs a twelfth of
-# its FLOPs.
+# The teacher is one of timm's smallest and trains from scratch in a quarter of a minute. At three times the usual rate
+# it is sure of its answers; one that is right without being sure makes students unsure too. The student needs a twelfth
+# of its FLOPs.
 REQUEST = DistillSpec(data="phantom-brain:count=600,difficulty=0.3", teacher="test_resnet", teacher_learning_rate=3e-3,
                       teacher_epochs=10, student="plain", depth=5, width=8, epochs=20, image_size=96)
 

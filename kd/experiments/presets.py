@@ -3,6 +3,7 @@
 A preset fills in settings that were not chosen; it is not a setting itself, so the runs are those of these settings.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from kd.experiments.plan import DistillSpec
 from kd.store.runs import Store
 
 FEW = 5000  # training images up to which a data set counts as few
+MOST_EPOCHS = 1000  # of a run
 SUGGESTED, NO_PRESET = "suggested", "none"
 
 
@@ -21,7 +23,8 @@ SUGGESTED, NO_PRESET = "suggested", "none"
 class Preset:
     """Settings of a network that is trained from the labels (a teacher, fields of `RunSpec` by name), and of student
     and control: from random weights, and from pretrained ones. summary: for whom it is and what it does. first_stages:
-    whether the student, where none is chosen, is the teacher's first stages with their weights."""
+    whether the student, where none is chosen, is the teacher's first stages with their weights. least_steps: of the
+    optimiser, for the teacher and for a student with pretrained weights; a small data set has more epochs for them."""
 
     title: str
     summary: str
@@ -29,6 +32,7 @@ class Preset:
     random_student: Mapping[str, Any]
     pretrained_student: Mapping[str, Any]
     first_stages: bool = False
+    least_steps: tuple[int, int] = (0, 0)
 
 
 # Measured by benchmarks.recipes on sets of a thousand images.
@@ -39,11 +43,11 @@ PRESETS = {
     "few-pretrained": Preset(
         "Pretrained weights, few images",
         "All stages of the teacher but the last stay as pretrained: their features are computed once, and the rest is "
-        "trained on them in four epochs, on the images as they are. The student starts from the teacher's first "
-        "stages.",
+        "trained on them, on the images as they are, in four epochs or a hundred steps. The student starts from the "
+        "teacher's first stages.",
         {"frozen_stages": -1, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3, "views": 0},
         {**_LONG, "views": 8},
-        {**_FINE_TUNED, "views": 8}, first_stages=True),
+        {**_FINE_TUNED, "views": 8}, first_stages=True, least_steps=(100, 500)),
     "many-pretrained": Preset(
         "Pretrained weights, many images",
         "All of the teacher is fine-tuned, what was pretrained at a third of the new classifier's learning rate. The "
@@ -77,15 +81,21 @@ def with_preset(name: str, given: Mapping[str, Any], data: DataRef, store: Store
     teacher, run = given.get("teacher", DistillSpec.teacher), store.get(given.get("teacher", ""))
     if name == SUGGESTED:
         weights = run.spec.pretrained if run else given.get("teacher_weights", "none")
-        name = suggested(weights != "none", round(TRAINED * data.images))
-    return {**distillation_settings(name, {**given, "teacher": run.spec.model if run else teacher}), **given}
+        name = suggested(weights != "none", _images(data))
+    found = distillation_settings(name, {**given, "teacher": run.spec.model if run else teacher}, _images(data))
+    return {**found, **given}
 
 
-def distillation_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _images(data: DataRef) -> int:
+    """Number of a data set's training images, about."""
+    return max(round(TRAINED * data.images), 1)
+
+
+def distillation_settings(name: str, given: Mapping[str, Any], images: int = FEW) -> dict[str, Any]:
     """The fields of `DistillSpec` that a preset sets beside the given ones.
 
     given: at least the teacher, a timm model. A student's settings follow from its family and starting weights, where
-    they are given. Raises UsageError for an unknown name, or an unknown teacher.
+    they are given. images: number of training images. Raises UsageError for an unknown name, or an unknown teacher.
     """
     preset = _preset(name)
     # From random weights teacher and student are trained alike, so that the student's epochs are also the teacher's.
@@ -93,8 +103,18 @@ def distillation_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]
     names = {field: field if field in _TEACHERS_OWN else f"teacher_{field}" for field in own}
     family = _first_stages(given) if preset.first_stages and given.get("student", "truncated") == "truncated" else {}
     weights = {**family, **given}.get("student_weights", "none")
-    student = preset.random_student if weights == "none" else preset.pretrained_student
-    return {**{names[field]: preset.teacher[field] for field in own}, **family, **student}
+    trained = _with_steps(preset.teacher, preset.least_steps[0], images)
+    student = (preset.random_student if weights == "none" else
+               _with_steps(preset.pretrained_student, preset.least_steps[1], images))
+    return {**{names[field]: trained[field] for field in own}, **family, **student}
+
+
+def _with_steps(settings: Mapping[str, Any], least: int, images: int) -> dict[str, Any]:
+    """Settings with as many epochs as the least number of steps takes, or their own where these are more."""
+    if not least:
+        return dict(settings)
+    epochs = min(math.ceil(least * settings["batch_size"] / images), MOST_EPOCHS)
+    return {**settings, "epochs": max(settings["epochs"], epochs)}
 
 
 def _first_stages(given: Mapping[str, Any]) -> dict[str, Any]:

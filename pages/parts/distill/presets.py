@@ -28,7 +28,8 @@ def choose_preset(values: Mapping[str, Any]) -> None:
         run = store().get(values["teacher"])
         pretrained = (run.spec.pretrained if run else values["teacher_weights"]) != "none"
         usable = [name for name in PRESETS if PRESETS[name].teacher.keys().isdisjoint(PRETRAINED_ONLY) or pretrained]
-        best, place = suggested(pretrained, round(TRAINED * dataset_info(values["data"]).images)), key("preset")
+        images = max(round(TRAINED * dataset_info(values["data"]).images), 1)
+        best, place = suggested(pretrained, images), key("preset")
         if not st.session_state.get(BY_HAND) or st.session_state.get(place) not in (NO_PRESET, *usable):
             st.session_state[place] = best
             st.session_state[BY_HAND] = False
@@ -41,7 +42,7 @@ def choose_preset(values: Mapping[str, Any]) -> None:
         given = {"teacher": run.spec.model if run else values["teacher"]}
         if st.session_state.get(STUDENT_BY_HAND):
             given["student"] = st.session_state[PLACES["student"]]
-        _fill(distillation_settings(chosen, given) if chosen in PRESETS else {})
+        _fill(distillation_settings(chosen, given, images) if chosen in PRESETS else {})
 
 
 def _title(name: str, best: str) -> str:
