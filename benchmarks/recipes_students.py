@@ -50,6 +50,8 @@ RECIPES = (
     StudentRecipe("α = .7, T = 10", {"method_args": {"alpha": 0.7, "temperature": 10.0}}),
     StudentRecipe("α = 0", {"method_args": {"alpha": 0.0}}),
     StudentRecipe("logit standardisation", {"method": "logit-std"}),
+    StudentRecipe("mixup", {"mixup": 0.2}),
+    StudentRecipe("twenty views", {"views": 20}),
     StudentRecipe("out-of-fold targets", {"soft_targets": "out-of-fold"}),
     StudentRecipe("out-of-fold targets, uncorrected", {"soft_targets": "out-of-fold-uncorrected"}),
 )
