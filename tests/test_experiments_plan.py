@@ -122,7 +122,7 @@ def test_a_teacher_of_other_data_or_size_is_refused(store):
     teacher = trained(store, data_fingerprint=datasets.fingerprint(DATA, store.paths))
     with pytest.raises(UsageError, match="trained on other images"):
         plan_specs(request(teacher=teacher.id, data="phantom-brain:count=80"), store)
-    with pytest.raises(UsageError, match="Set the image size to 32"):
+    with pytest.raises(UsageError, match="Set image_size to 32"):
         plan_specs(request(teacher=teacher.id, image_size=48), store)
     unfinished = store.create(spec(seed=9))
     with pytest.raises(UsageError, match="not finished"):
