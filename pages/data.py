@@ -1,14 +1,18 @@
 """Data: a data set's images, classes, splits, source and limitations."""
 
+from pathlib import Path
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from kd import datasets
 from kd.datasets import Dataset
+from kd.datasets.named_sets import history_of
 from pages.parts.data import dataset_picker, gallery
 from pages.parts.data.audit import audit_section
 from pages.parts.data.decoded_cache import decoded_cache
+from pages.parts.data.repair import history_lines, repair_section
 from pages.parts.shared import layout, links
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain, tick
@@ -27,7 +31,8 @@ def main() -> None:
         if chosen:
             data = opened(*chosen)
             heading(data)
-            audit_section(data)
+            if found := audit_section(data):
+                repair_section(data, found)
             remarks(data)
             counts(data)
             reading(data)
@@ -125,6 +130,8 @@ def reading(data: Dataset) -> None:
     with st.expander(label + (f" · {len(skipped):,} skipped" if skipped else "")):
         st.markdown(f"**Source**  {data.info.source}  \n**Licence**  {data.info.licence}  \n"
                     f"**Reference**  `{data.reference}`  \n**Fingerprint**  `{data.fingerprint}`")
+        for line in history_lines(history_of(Path(data.reference)), Path(data.reference)):
+            st.markdown(f"- {line}")
         for note in data.report.notes:
             st.markdown(f"- {note}")
         if skipped:

@@ -4,6 +4,7 @@ import threading
 import numpy as np
 import pytest
 from children import work_until_killed
+from made_leaks import make_clean
 from made_runs import TEACHER, made
 from small import request, spec, trained
 from waiting import PATIENCE, wait_for
@@ -250,6 +251,9 @@ def arguments(name, store):
     """What a task cannot do without."""
     if name == "audit":
         return {"data": "phantom-brain:count=40"}
+    if name == "repair":
+        return {"data": str(make_clean(store.paths.root / "set", 6, 3, 3)), "name": "mended",
+                "exclude": ["ill-train-03.png"]}
     if name != "sweep-times":
         return {}
     one = Sweep(request(epochs=1), {"alpha": (0.4, 0.7)})
@@ -269,7 +273,8 @@ def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, nam
     queue.submit_task(run, name, args)
     assert queue.join(PATIENCE)
     assert status(run, name).state == "finished", status(run, name).reason
-    TASKS[name](store, run, args, lambda *words: said.append(words), lambda: False)
+    again = {**args, "name": "another"} if name == "repair" else args  # a set is never overwritten
+    TASKS[name](store, run, again, lambda *words: said.append(words), lambda: False)
     assert all(isinstance(phase, str) and 0 <= share <= 1 for phase, share in said)
     assert run.weights.read_bytes() == before
     assert run.status == "finished"

@@ -1,9 +1,12 @@
-"""The verbs on data sets: audit."""
+"""The verbs on data sets: audit and repair."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from kd import datasets
 from kd.audit import report
+from kd.cli.importing import renamed, shares
+from kd.cli.progress import say
 from kd.cli.run_here import Result, compute_here
 from kd.errors import UsageError
 from kd.jobs.tasks import task
@@ -22,3 +25,26 @@ def audit(args: Namespace, store: Store) -> Result:
         raise UsageError(f"{data.reference} was changed while it was audited: audit it again when its files are "
                          "settled.")
     return found.to_json() if args.json else {"report": report.as_text(found)}
+
+
+def repair(args: Namespace, store: Store) -> Result:
+    """A new named set, repaired from another; what was done goes to stderr."""
+    from kd.audit.repair import Repair, repair
+
+    wanted = Repair(_listed(args.exclude), args.drop_copies, renamed(args.rename), args.split, args.test, args.val)
+    place, found = repair(args.data, args.name, wanted, store.paths, shares())
+    for sentence in found.done:
+        say(sentence)
+    say(f"Written: {place}. See what is left to find: python -m kd audit {args.name}")
+    return {"reference": args.name, "path": str(place), "images": len(found.images), "done": list(found.done)}
+
+
+def _listed(file: str | None) -> tuple[str, ...]:
+    """Names of images in a text file, one a line."""
+    if file is None:
+        return ()
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The list {file} cannot be read ({error}): write a name a line, as UTF-8.") from error
+    return tuple(line.strip() for line in lines if line.strip())

@@ -18,21 +18,21 @@ def import_data(args: Namespace, store: Store) -> Result:
     from kd.datasets.importing.understand import understand
 
     options = ImportOptions(args.labels, tuple(args.without), args.folder, args.test, args.val, args.resplit,
-                            _renamed(args.rename), args.window, args.plane, args.every)
+                            renamed(args.rename), args.window, args.plane, args.every)
     if args.dry_run:
         found = understand(args.source, options, store.paths)
         _say(found)
         return found.describe()
     if not args.name:
         raise UsageError("Give the new set a name (--name NAME), or --dry-run to only look.")
-    place, found = import_set(args.source, args.name, options, store.paths, _progress())
+    place, found = import_set(args.source, args.name, options, store.paths, shares())
     _say(found)
     say(f"Written: {place}")
     return {"reference": args.name, "path": str(place), **found.describe()}
 
 
-def _progress() -> ProgressCallback:
-    """Prints each phase once, and tenths of it."""
+def shares() -> ProgressCallback:
+    """Progress that prints each phase and its tenths, once each."""
     seen: set[tuple[str, int]] = set()
 
     def report(phase: str, share: float) -> None:
@@ -43,7 +43,8 @@ def _progress() -> ProgressCallback:
     return report
 
 
-def _renamed(pairs: list[str]) -> dict[str, str]:
+def renamed(pairs: list[str]) -> dict[str, str]:
+    """New names by old ones, from texts like `old=new`. Raises UsageError."""
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise UsageError(f"--rename takes OLD=NEW, not {wrong[0]!r}.")

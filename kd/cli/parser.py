@@ -57,6 +57,20 @@ EVALUATE: Arguments = {
     "--seed": {"type": int, "default": 0, "help": "Seed of that sample (default 0)."}, **STAGE}
 
 
+REPAIR: Arguments = {
+    "data": {"help": "A folder, a zip or an .npz."},
+    "--name": {"required": True, "metavar": "NAME", "help": "What the new set is called, below data/. The old one "
+               "stays; nothing is overwritten."},
+    "--split": {"default": "", "metavar": "BY", "help": "Split anew by patients or by copies: none is in two parts."},
+    "--drop-copies": {"action": "store_true", "help": "Keep one image of each cluster of copies, that of the test "
+                      "first, and none where their labels differ."},
+    "--exclude": {"metavar": "FILE", "help": "Leave out the images that this text names, one a line."},
+    "--rename": {"action": "append", "default": [], "metavar": "OLD=NEW", "help": "Another name for a class; two "
+                 "classes with one name are merged. May be repeated."},
+    "--test": {"type": float, "default": 0.2, "metavar": "SHARE", "help": "Of a new split (default 0.2)."},
+    "--val": {"type": float, "default": 0.1, "metavar": "SHARE", "help": "Of a new split (default 0.1)."}}
+
+
 IMPORT: Arguments = {
     "source": {"metavar": "SOURCE", "help": "A folder, .zip, .tar, .npz, a .csv with paths and labels, or DICOM or "
                "NIfTI files."},
@@ -131,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "audit", "Whether a data set can be believed, and which number a model must beat.", {
         "data": {"help": "A phantom's name, a folder, a zip or an .npz."},
         "--again": {"action": "store_true", "help": "Compute it anew, where an audit of the same content is kept."}})
+    _verb(verbs, "repair", "A new named set: split anew, without copies or listed images, classes merged.", REPAIR)
     _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")

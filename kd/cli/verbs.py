@@ -303,10 +303,10 @@ def _later(module: str, name: str) -> Verb:
 
 VERBS: dict[str, Verb] = {
     "demo": demo, "datasets": list_datasets, "import": _later("importing", "import_data"),
-    "audit": _later("data_sets", "audit"), "models": list_models, "train": train, "distill": distill,
-    "sweep": _later("sweep", "sweep"), "data-efficiency": _later("data_efficiency", "learning_curves_of"),
-    "evaluate": evaluate, "explain": explain, "layers": layers, "compare": compare, "runs": list_runs, "show": show,
-    "delete": delete, "resume": resume}
+    "audit": _later("data_sets", "audit"), "repair": _later("data_sets", "repair"), "models": list_models,
+    "train": train, "distill": distill, "sweep": _later("sweep", "sweep"),
+    "data-efficiency": _later("data_efficiency", "learning_curves_of"), "evaluate": evaluate, "explain": explain,
+    "layers": layers, "compare": compare, "runs": list_runs, "show": show, "delete": delete, "resume": resume}
 
 
 def run_verb(args: Namespace) -> Result:

@@ -80,6 +80,16 @@ def _audit(store: Store, owner: Owner, args: Mapping[str, Any], progress: Progre
     audit(args["data"], store.paths, progress, should_stop)
 
 
+@TASKS.add("repair")
+def _repair(store: Store, owner: Owner, args: Mapping[str, Any], progress: ProgressCallback,
+            should_stop: Callable[[], bool]) -> None:
+    """Repair of a data set. args: its reference as `data`, the new set's `name`, and the fields of `Repair`."""
+    from kd.audit.repair import Repair, repair
+
+    wanted = {key: value for key, value in args.items() if key not in ("data", "name")}
+    repair(args["data"], args["name"], Repair(**wanted), store.paths, progress, should_stop)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """State of a task.
