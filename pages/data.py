@@ -9,7 +9,7 @@ import streamlit as st
 from kd import datasets
 from kd.datasets import Dataset
 from kd.datasets.named_sets import history_of
-from pages.parts.data import dataset_picker, gallery
+from pages.parts.data import dataset_picker, gallery, importing
 from pages.parts.data.audit import audit_section
 from pages.parts.data.decoded_cache import decoded_cache
 from pages.parts.data.repair import history_lines, repair_section
@@ -38,6 +38,7 @@ def main() -> None:
             reading(data)
             st.subheader("Images", anchor=False)
             gallery.browse(data)
+    importing.importing(store().paths)
     decoded_cache()
 
 

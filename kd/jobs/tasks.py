@@ -90,6 +90,16 @@ def _repair(store: Store, owner: Owner, args: Mapping[str, Any], progress: Progr
     repair(args["data"], args["name"], Repair(**wanted), store.paths, progress, should_stop)
 
 
+@TASKS.add("import")
+def _import(store: Store, owner: Owner, args: Mapping[str, Any], progress: ProgressCallback,
+            should_stop: Callable[[], bool]) -> None:
+    """Import of a source as a named set. args: `source`, `name` and the fields of `ImportOptions` as `options`."""
+    from kd.datasets.importing.preview import ImportOptions
+    from kd.datasets.importing.run import import_set
+
+    import_set(args["source"], args["name"], ImportOptions.of(args["options"]), store.paths, progress, should_stop)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """State of a task.

@@ -23,6 +23,7 @@ from kd.datasets.decode import UnreadableImage
 from kd.datasets.image_folder.source import workers
 from kd.datasets.importing.dicom_display import Window, shown
 from kd.datasets.importing.dicom_pixels import frames_of, read_dataset, stored_values
+from kd.datasets.importing.png import png
 from kd.paths import Paths
 
 ENDINGS = frozenset((".dcm", ".dicom", ".ima"))
@@ -207,14 +208,7 @@ def _read_block(block: list[Slice], window: Window) -> list[SampleFiles | Skippe
         frames = frames_of(data, size)
         values = stored_values(data, frames, [one.frame for one in block])
         for one, stored in zip(block, values, strict=True):
-            found.append(SampleFiles(_png(shown(data, frames, stored, one.frame, window)), ".png"))
+            found.append(SampleFiles(png(shown(data, frames, stored, one.frame, window)), ".png"))
     except (UnreadableImage, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         found += [Skipped(one.name, str(error) or type(error).__name__) for one in block[len(found):]]
     return found
-
-
-def _png(pixels: Any) -> bytes:
-    """Lossless and quick: the files are read far more often than their size matters."""
-    from imagecodecs import png_encode
-
-    return bytes(png_encode(pixels, level=1))

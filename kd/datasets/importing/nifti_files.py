@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.base import SampleFiles, Skipped
 from kd.datasets.decode import UnreadableImage
+from kd.datasets.importing.png import png
 from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 
@@ -119,15 +120,13 @@ def _loaded(one: Slice, plane: str) -> tuple[Path, NDArray[Any], NDArray[Any] | 
 
 
 def _slice(one: Slice, held: tuple[Path, NDArray[Any], NDArray[Any] | None, float, float]) -> SampleFiles:
-    from imagecodecs import png_encode
-
     _, values, mask, low, high = held
     grey = np.clip((values[one.number] - low) / max(high - low, 1e-9), 0, 1)
-    image = bytes(png_encode(_upright(np.rint(grey * 255).astype(np.uint8)), level=1))
+    image = png(_upright(np.rint(grey * 255).astype(np.uint8)))
     if mask is None:
         return SampleFiles(image, ".png")
     inside = np.where(mask[one.number] > 0, 255, 0).astype(np.uint8)
-    return SampleFiles(image, ".png", bytes(png_encode(_upright(inside), level=1)), ".png")
+    return SampleFiles(image, ".png", png(_upright(inside)), ".png")
 
 
 def _upright(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -35,6 +35,11 @@ class ImportOptions:
     plane: str = "axial"
     every: int = 1
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "ImportOptions":
+        """From plain values, as `dataclasses.asdict` and JSON give them."""
+        return cls(**{**values, "without": tuple(values.get("without", ()))})
+
     def __post_init__(self) -> None:
         for name in ("test", "val"):
             share = getattr(self, name)

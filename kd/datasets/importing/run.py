@@ -13,6 +13,9 @@ from kd.datasets.named_sets import NamedSetWriter, require_free_name, step, targ
 from kd.errors import Stopped, UsageError
 from kd.paths import Paths
 from kd.progress import ProgressCallback, no_progress
+from kd.store.task_folder import TaskFolder
+
+OWNERS = ".imports"
 
 
 def import_set(source: str, name: str, options: ImportOptions, paths: Paths, progress: ProgressCallback = no_progress,
@@ -51,6 +54,18 @@ def import_set(source: str, name: str, options: ImportOptions, paths: Paths, pro
     if preview.unpacked is not None:
         shutil.rmtree(preview.unpacked, ignore_errors=True)
     return place, replace(preview, skipped=(*preview.skipped, *bad))
+
+
+def owner_of(name: str, paths: Paths) -> TaskFolder:
+    """The folder of the task that imports a set of this name. Raises UsageError for a name that cannot be one."""
+    require_free_name(name, paths)
+    return TaskFolder(paths.data / OWNERS / name, name)
+
+
+def owners(paths: Paths) -> list[TaskFolder]:
+    """The folders of all imports that were ever asked for here, latest first."""
+    found = sorted((paths.data / OWNERS).glob("*/tasks/import.json"), key=lambda path: -path.stat().st_mtime)
+    return [TaskFolder(path.parent.parent, path.parent.parent.name) for path in found]
 
 
 def _require_some(kept: list[tuple[str, Listed]], bad: list[Skipped], writer: NamedSetWriter) -> None:

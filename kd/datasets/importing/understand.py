@@ -16,6 +16,7 @@ from kd.datasets.image_folder.metadata import title_of
 from kd.datasets.image_folder.source import class_folders
 from kd.datasets.importing import archives, dicom_files, nifti_files
 from kd.datasets.importing.dicom_display import Window
+from kd.datasets.importing.png import png
 from kd.datasets.importing.preview import ImportOptions, Preview, arranged
 from kd.datasets.importing.tables import preview_table
 from kd.datasets.label_table import columns_of, label_of, read_table
@@ -153,14 +154,12 @@ def _npz(path: Path, paths: Paths) -> Preview:
     listed = source.listing()
 
     def read(numbers: Sequence[int]) -> Iterator[SampleFiles | Skipped]:
-        from imagecodecs import png_encode
-
         for start in range(0, len(numbers), 256):
             wanted = [listed[number].name for number in numbers[start:start + 256]]
             assert source.originals is not None, "arrays have their own resolution"
             for name, pixels in zip(wanted, source.originals(wanted, 4096), strict=True):
                 yield Skipped(name, "it holds no finite number") if pixels is None else SampleFiles(
-                    bytes(png_encode(pixels, level=1)), ".png")
+                    png(pixels), ".png")
 
     return Preview("npz", tuple(listed), read, source.info, 0, _own_notes(source), source.report.warnings,
                    facts={"rows": source.total})
