@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning_fabric
@@ -143,11 +144,20 @@ def _open(run: Run, store: Store) -> tuple[Dataset, TrainingImages]:
     def report(phase: str, done: float) -> None:  # by the process that decodes; the others wait at a lock
         run.write_progress(phase, share=done)
 
+    require_same_weights(spec)
     data = open_dataset(spec.data, spec.image_size, store.paths, report)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
                          "the old content back.")
     return data, training_images(spec, data, store.paths, report)
+
+
+def require_same_weights(spec: RunSpec) -> None:
+    """Raise UsageError where the weights file that the run starts from has changed since it was planned."""
+    path = Path(spec.pretrained)
+    if spec.pretrained_fingerprint and path.is_file() and weights.fingerprint(path) != spec.pretrained_fingerprint:
+        raise UsageError(f"The weights file {path} has changed since this run was planned. Start a new run, or put the "
+                         "old file back.")
 
 
 def _optimizer(spec: RunSpec, model: Classifier, method: Method, classes: int) -> torch.optim.Optimizer:
