@@ -213,7 +213,7 @@ def launched(tmp_path_factory):
     plain = request(precision="32-true")
     masked = request(method="medtex", method_args={"features": 1.0}, precision="32-true", **explainer_of("medtex"))
     small_data(store.paths)
-    own = ["--root", str(store.paths.root)]
+    own = ["--root", str(store.paths.root), "--preset", "none"]
     process = subprocess.Popen(
         [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2", "--strategy", "ddp",
          "--main-port", str(free_port()), "--", str(script), "distill", *flags(plain), *own, "--json", "and",
@@ -234,7 +234,7 @@ def launched(tmp_path_factory):
 def test_two_processes_give_what_one_does(launched, tmp_path):
     """A teacher, its control and its student."""
     two, expected = launched.store, distilled(Store(Paths(tmp_path)), precision="32-true")
-    assert launched.out.count('"student"') == 1 and launched.err.count("epoch 2/2") == 4, "only one process speaks"
+    assert launched.out.count('"seeds": [{') == 1 and launched.err.count("epoch 2/2") == 4, "only one process speaks"
     assert len(list(two)) == 4
     for lone, shared in zip(expected.runs, plan_first_seed(launched.plain, two).runs, strict=True):
         assert [event["event"] for event in shared.events()] == [event["event"] for event in lone.events()]
