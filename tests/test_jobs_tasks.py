@@ -254,6 +254,8 @@ def arguments(name, store):
     if name == "repair":
         return {"data": str(make_clean(store.paths.root / "set", 6, 3, 3)), "name": "mended",
                 "exclude": ["ill-train-03.png"]}
+    if name == "import":
+        return {"source": str(make_clean(store.paths.root / "set", 6, 3, 3)), "name": "imported", "options": {}}
     if name != "sweep-times":
         return {}
     one = Sweep(request(epochs=1), {"alpha": (0.4, 0.7)})
@@ -273,7 +275,7 @@ def test_every_task_does_its_work_reports_and_stops_when_asked(store, queue, nam
     queue.submit_task(run, name, args)
     assert queue.join(PATIENCE)
     assert status(run, name).state == "finished", status(run, name).reason
-    again = {**args, "name": "another"} if name == "repair" else args  # a set is never overwritten
+    again = {**args, "name": "another"} if "name" in args else args  # a set is never overwritten
     TASKS[name](store, run, again, lambda *words: said.append(words), lambda: False)
     assert all(isinstance(phase, str) and 0 <= share <= 1 for phase, share in said)
     assert run.weights.read_bytes() == before
