@@ -43,11 +43,11 @@ PRESETS = {
     "few-pretrained": Preset(
         "Pretrained weights, few images",
         "All stages of the teacher but the last stay as pretrained: their features are computed once, and the rest is "
-        "trained on them, on the images as they are, in four epochs or a hundred steps. The student starts from the "
+        "trained on them, on the images as they are, in four epochs or eighty steps. The student starts from the "
         "teacher's first stages.",
         {"frozen_stages": -1, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3, "views": 0},
         {**_LONG, "views": 8},
-        {**_FINE_TUNED, "views": 8}, first_stages=True, least_steps=(100, 500)),
+        {**_FINE_TUNED, "views": 8}, first_stages=True, least_steps=(80, 440)),
     "many-pretrained": Preset(
         "Pretrained weights, many images",
         "All of the teacher is fine-tuned, what was pretrained at a third of the new classifier's learning rate. The "
