@@ -23,8 +23,8 @@ from kd.explainers import EXPLAINERS
 from kd.methods import METHODS, complete
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/cli.md", "docs/guide.md", "data/README.md", "checkpoints/README.md",
-             "CHANGELOG.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/cli.md", "docs/guide.md", "docs/recipes.md", "data/README.md",
+             "checkpoints/README.md", "CHANGELOG.md")
 TINY = {"data": DATA, "image_size": SIZE, "epochs": 1, "batch_size": 8, "seeds": 2}
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"(?:\.venv/bin/)?(?:python -m )?kd (?=[a-z])|(?:.* -- |.*torchrun \S+ \d+ -m )kd (?=[a-z])")
