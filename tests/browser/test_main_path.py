@@ -70,7 +70,7 @@ def choose_phantom(page: Page) -> None:
     visit(page, "/data", "Data")
     number(page, "Count", 240)
     page.get_by_role("button", name="Draw").click()
-    expect(page.get_by_text("240 images · 4 classes")).to_be_visible()
+    expect(page.get_by_text("240 images · 4 classes").first).to_be_visible()  # twice, while the page is redrawn
     page.get_by_role("button", name="Distil from this data set").click()
     expect(page.get_by_role("heading", name="Distil", level=1)).to_be_visible()
     expect(page.get_by_text("240 images in 4 classes")).to_be_visible(timeout=LONG)
