@@ -54,6 +54,7 @@ RECIPES = (
     StudentRecipe("twenty views", {"views": 20}),
     StudentRecipe("out-of-fold targets", {"soft_targets": "out-of-fold"}),
     StudentRecipe("out-of-fold targets, uncorrected", {"soft_targets": "out-of-fold-uncorrected"}),
+    StudentRecipe("the teacher's labels smoothed by .1", {"teacher_label_smoothing": 0.1}),
 )
 
 

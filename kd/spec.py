@@ -72,6 +72,9 @@ class RunSpec:
                                "answer is sensitive, without any outline) or outlines (those of the training images, "
                                "where the data set has them); none where there is no mask network.",
                                choices=("none", "sensitivity", "outlines"), later=True)
+    label_smoothing: float = setting(0.0, "Share of each label that goes to all classes alike, such as 0.1, for a "
+                                     "network that learns from the labels alone (Szegedy 2016).", low=0.0, high=0.9,
+                                     later=True)
     random_masks: float = setting(0.0, "Share of each batch shown under random masks. A teacher trained so keeps more "
                                   "of its decisions when only a part of the image is shown.", low=0.0, high=1.0,
                                   later=True)
@@ -129,6 +132,9 @@ class RunSpec:
         if self.mixup and not self.views:
             raise UsageError("mixup mixes numbered views of the images, and views is 0. Set views to 1 or more, such "
                              "as 30, or mixup to 0.")
+        if self.label_smoothing and self.method != "supervised":
+            raise UsageError(f"label_smoothing is {self.label_smoothing:g}, but {self.method!r} learns from a teacher, "
+                             "whose answers are soft already. Set it to 0.")
         if self.fold > self.folds:
             raise UsageError(f"fold is {self.fold}, but there are {self.folds}. Set it to {self.folds} at most.")
         if self.input_size == self.image_size:

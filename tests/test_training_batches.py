@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from kd.datasets.base import Split
 from kd.evaluation import predict
+from kd.methods.base import hard_loss
 from kd.observation import Observation
 from kd.training.augmentation import mixup, view_number
 from kd.training.batches import TrainBatches, batch_plan
@@ -176,6 +178,23 @@ def test_a_view_is_mixed_the_same_in_every_seed(split):
     both = set(first) & set(second)
     assert len(both) > 20
     assert all(torch.equal(first[key], second[key]) for key in both)
+
+
+def test_smoothed_labels_leave_a_share_to_all_classes_and_none_to_images_without(split):
+    [sharp] = TrainBatches(split, LABELLED, 10, 0, 0, True, unlabelled=UNLABELLED).epoch(0, CPU)
+    [batch] = TrainBatches(split, LABELLED, 10, 0, 0, True, unlabelled=UNLABELLED, smoothing=0.3).epoch(0, CPU)
+    count = int(split.labels.max()) + 1
+    for label, shares in zip(sharp.target.tolist(), batch.target, strict=True):
+        wanted = [0.0 if label < 0 else 0.3 / count + 0.7 * (one == label) for one in range(count)]
+        assert shares.tolist() == pytest.approx(wanted)
+
+
+def test_the_smoothed_loss_is_that_of_torch(split):
+    sharp, smooth = (next(TrainBatches(split, np.arange(20), 10, 0, 0, True, smoothing=share).epoch(0, CPU))
+                     for share in (0.0, 0.1))
+    logits = torch.randn(len(sharp.target), int(split.labels.max()) + 1)
+    assert hard_loss(logits, smooth.target).item() == pytest.approx(
+        F.cross_entropy(logits, sharp.target, label_smoothing=0.1).item(), rel=1e-5)
 
 
 def test_shares_are_those_of_a_beta_distribution():

@@ -161,3 +161,10 @@ def test_mixup_is_the_control_s_too_and_the_teachers_answers_are_cached(store, d
 def test_mixup_is_refused_where_it_means_nothing(store, data, changes):
     with pytest.raises(UsageError, match="mixup to 0"):
         plan_specs(request(**{"mixup": 0.2, **changes}), store)
+
+
+def test_the_teachers_labels_are_smoothed_and_not_the_students(store, data):
+    teacher, control, student = plan_specs(request(teacher_label_smoothing=0.1), store)
+    assert (teacher.label_smoothing, control.label_smoothing, student.label_smoothing) == (0.1, 0, 0)
+    with pytest.raises(UsageError, match=r"label_smoothing is 0.1.*Set it to 0"):
+        replace(student, label_smoothing=0.1)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from kd import datasets
 from kd.datasets import DataRef
 from kd.errors import UsageError
+from kd.experiments.initial_weights import initial_weights, plain_weights
 from kd.experiments.unlabelled import unlabelled_images
 from kd.spec import IN_SAMPLE, OF_RUN, RunSpec, check, require_downsampling, setting
 from kd.store.groups import Distillation, Replicates
@@ -49,6 +49,8 @@ class DistillSpec:
                                  low=-1, high=16, later=True)
     backbone_rate: float = setting(1.0, "Learning rate of a pretrained teacher's weights as a share of its new "
                                    "classifier's.", low=0.001, high=1.0, later=True)
+    teacher_label_smoothing: float = setting(0.0, "Share of each of the teacher's labels that goes to all classes.",
+                                             low=0.0, high=0.9, later=True)
     teacher_random_masks: float = setting(0.0, "Share of the teacher's batches shown under random masks, such as 0.5: "
                                           "it then keeps more of its decisions when only a part of the image is shown, "
                                           "as by a student's mask.", low=0.0, high=1.0, later=True)
@@ -190,7 +192,8 @@ def _teacher_spec(request: DistillSpec, store: Store, data: DataRef) -> RunSpec:
            "views": request.views if request.teacher_views < 0 else request.teacher_views}
     spec = RunSpec(**{**_common(request, data), **own, **weights}, model=request.teacher,
                    normalisation=request.normalisation, learning_rate=teacher_rate(request),
-                   backbone_rate=request.backbone_rate, random_masks=request.teacher_random_masks)
+                   backbone_rate=request.backbone_rate, random_masks=request.teacher_random_masks,
+                   label_smoothing=request.teacher_label_smoothing)
     return with_frozen_stages(spec, request.frozen_stages, len(data.classes))
 
 
@@ -249,7 +252,7 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
               "input_size": request.student_size, "learning_rate": student_rate(request), "mixup": request.mixup}
     if request.student == "plain":
         return RunSpec(model="plain", depth=request.depth, width=request.width,
-                       **_plain_weights(request.student_weights, store), **common)
+                       **plain_weights(request.student_weights, store), **common)
     if request.student == "truncated":
         weights = ({"pretrained": OF_RUN + run_id(teacher, store)} if request.student_weights == "teacher" else
                    initial_weights(request.student_weights, store))
@@ -260,19 +263,12 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
     return RunSpec(model=name, **initial_weights(request.student_weights, store), **common)
 
 
-def _plain_weights(source: str, store: Store) -> dict[str, Any]:
-    if source in ("hub", "teacher"):
-        raise UsageError(f"A plain network cannot start from {source!r}: there are no such weights of it. Start from "
-                         "none, or from the weights file of a run of the same plain network.")
-    return initial_weights(source, store)
-
-
 def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | None = None) -> RunSpec:
     """Checked spec of one run trained on the labels. settings: RunSpec's fields by name; frozen_stages may be -1. data:
     the data set, where it has been inspected already. Raises UsageError."""
     from kd.models import require_cnn
 
-    weights = _plain_weights if settings.get("model", RunSpec.model) == "plain" else initial_weights
+    weights = plain_weights if settings.get("model", RunSpec.model) == "plain" else initial_weights
     frozen = settings.get("frozen_stages", 0)
     spec = RunSpec(**{**settings, "frozen_stages": 0, **weights(settings.get("pretrained", "none"), store)})
     if "learning_rate" not in settings:
@@ -303,17 +299,3 @@ def saving_note(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef) -> str:
 
     teacher, _, student = (cost.cost(spec, len(data.classes)) for spec in specs)
     return cost.flops_note(teacher.flops / student.flops)
-
-
-def initial_weights(source: str, store: Store) -> dict[str, Any]:
-    """Spec fields of initial weights: `none`, `hub`, `run:ID`, or a file with its digest. Raises UsageError where there
-    is no such run or file."""
-    from kd.models import weights
-
-    if source in ("none", "hub"):
-        return {"pretrained": source}
-    if source.startswith(OF_RUN):
-        return {"pretrained": OF_RUN + store[source.removeprefix(OF_RUN)].id}
-    path = Path(source).expanduser().resolve()
-    weights.require_suffix(path)
-    return {"pretrained": str(path), "pretrained_fingerprint": weights.fingerprint(path)}

@@ -60,8 +60,8 @@ class Batch:
     """Images with their labels.
 
     pixels: RGB [B, 3, S, S] in 0..1, or what makes them when they are first needed. target: labels [B], −1 for an
-    image without one, or shares of the classes [B, K] of mixed images, 0 for one without. numbers:
-    indices into the split [B]. view: number of each image's view [B], 0 where the plain images are trained on.
+    image without one, or shares of the classes [B, K] of mixed images or smoothed labels, 0 for an image without.
+    numbers: indices into the split [B]. view: number of each image's view [B], 0 where the plain images are trained on.
     features: of the student's frozen stages [B, C, H, W], where they are cached.
     """
 
@@ -86,14 +86,15 @@ class TrainBatches:
     an epoch can be repeated after a kill. With several processes each takes its share of the same global batch.
 
     mixup: strength with which views are mixed, labelled ones with labelled ones and others with others; 0 for none.
+    smoothing: share of each label that goes to all classes alike.
     unlabelled: indices of images without labels. Each batch then has its share of either kind (`batch_plan`), and both
     kinds go through pass after pass of their own, which an epoch does not end; the view depends on (image, pass).
     """
 
     def __init__(self, split: Split, subset: NDArray[np.int64], batch_size: int, seed: int, view_count: int,
                  flip: bool, strength: float = 1.0, rank: int = 0, world: int = 1,
-                 unlabelled: NDArray[np.int64] = NO_IMAGES, mixup: float = 0.0) -> None:
-        self.mixup, self.classes = mixup, int(split.labels.max(initial=0)) + 1
+                 unlabelled: NDArray[np.int64] = NO_IMAGES, mixup: float = 0.0, smoothing: float = 0.0) -> None:
+        self.mixup, self.smoothing, self.classes = mixup, smoothing, int(split.labels.max(initial=0)) + 1
         self.split, self.labelled, self.unlabelled, self.seed = split, subset, unlabelled, seed
         self.view_count, self.flip, self.strength = view_count, flip, strength
         self.rank, self.world = rank, world
@@ -169,13 +170,14 @@ class TrainBatches:
 
     def _target(self, index: NDArray[np.int64], mixed: Mixed | None) -> NDArray[Any]:
         labels = np.where(self._has_label[index], self.split.labels[index], UNLABELLED)
-        if mixed is None:
+        if mixed is None and not self.smoothing:
             return labels
-        partner, share = mixed
+        partner, share = mixed or (index, np.ones(len(index), np.float32))
         known = self._has_label[index]
         target = np.zeros((len(index), self.classes), np.float32)
         np.add.at(target, (np.flatnonzero(known), labels[known]), share[known])
         np.add.at(target, (np.flatnonzero(known), self.split.labels[partner[known]]), 1 - share[known])
+        target[known] += self.smoothing * (1 / self.classes - target[known])
         return target
 
     def _images(self, index: NDArray[np.int64], view: NDArray[np.int64], mixed: Mixed | None,

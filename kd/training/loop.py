@@ -174,7 +174,8 @@ def _batches(spec: RunSpec, images: TrainingImages, flip: bool, fabric: Fabric) 
         raise UsageError(f"A batch of {spec.batch_size} cannot be shared equally by {world} processes. Take a multiple "
                          f"of {world}.")
     return TrainBatches(images.split, images.labelled, spec.batch_size, spec.seed, spec.views, flip, spec.augmentation,
-                        fabric.global_rank, fabric.world_size, images.unlabelled, spec.mixup)
+                        fabric.global_rank, fabric.world_size, images.unlabelled, spec.mixup,
+                        spec.label_smoothing)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: str) -> float:
