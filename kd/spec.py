@@ -33,6 +33,14 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
                  metadata={"help": help, "low": low, "high": high, "choices": choices, "later": later})
 
 
+def timm_name(name: str) -> str:
+    """timm's name of a model, which its hub and its functions also write `timm/resnet18.a1_in1k`, `timm:resnet18` or
+    `hf-hub:timm/resnet18`. Other names stay as they are."""
+    for beginning in ("hf-hub:", "hf_hub:", "timm:", "timm/"):
+        name = name.removeprefix(beginning)
+    return name
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that decides what a run computes. Frozen, checked when made, the same as JSON.
@@ -139,6 +147,8 @@ class RunSpec:
             raise UsageError(f"fold is {self.fold}, but there are {self.folds}. Set it to {self.folds} at most.")
         if self.input_size == self.image_size:
             object.__setattr__(self, "input_size", 0)
+        for name in ("model", "base"):
+            object.__setattr__(self, name, timm_name(getattr(self, name)))
 
     @cached_property
     def id(self) -> str:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kd.errors import UsageError
 from kd.models import build, weights
+from kd.models.weights_files import read
 from kd.spec import RunSpec
 
 NAME = "test_resnet"
@@ -36,31 +38,6 @@ def starts_from(file: Path, source: dict[str, torch.Tensor]) -> bool:
     assert own["net.fc.weight"].shape[0] == 3
     taken = {name: own[f"net.{name}"] for name in body(source)}
     return all(torch.equal(value, source[name].to(value.dtype)) for name, value in taken.items())
-
-
-WRITTEN = {
-    "plain.pth": lambda state: state,
-    "nested.pt": lambda state: {"state_dict": state, "epoch": 3},
-    "model.bin": lambda state: {"model": state},
-    "model_state.pth": lambda state: {"model_state": state, "optimizer": {0: torch.ones(1)}},
-    "parallel.pth": lambda state: {f"module.{name}": value for name, value in state.items()},
-    "compiled.pth": lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
-    "half.pth": lambda state: {name: value.half() if value.is_floating_point() else value
-                               for name, value in state.items()},
-    "run.pth": lambda state: {f"net.{name}": value for name, value in state.items()},
-    "headless.pth": body,
-    "old.pth": lambda state: {name: value for name, value in state.items() if "num_batches" not in name},
-}
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_weights_are_read_however_they_were_wrapped(name, source, tmp_path):
-    written = WRITTEN[name](source)
-    torch.save(written, tmp_path / name)
-    expected = {key: value.half().float() if value.is_floating_point() else value for key, value in source.items()} \
-        if name.startswith("half") else {key: value for key, value in source.items()
-                                         if name != "old.pth" or "num_batches" not in key}
-    assert starts_from(tmp_path / name, expected)
 
 
 def test_safetensors_are_read(source, tmp_path):
@@ -97,38 +74,6 @@ def test_another_models_weights_are_refused_with_counts_and_keys(source, tmp_pat
     assert "1 of another shape (conv1.0.weight)" in told
 
 
-class Danger:
-    """Would run code when unpickled."""
-
-    def __reduce__(self):
-        return (exec, ("raise SystemExit('code in a weights file was run')",))
-
-
-def test_a_file_that_would_run_code_is_not_read(tmp_path):
-    torch.save({"weight": Danger()}, tmp_path / "weights.pth")
-    with pytest.raises(UsageError, match="could run code"):
-        weights.read(tmp_path / "weights.pth")
-
-
-@pytest.mark.parametrize(("name", "content", "told"), [
-    ("broken.safetensors", b"nothing of the kind", "damaged or is no weights file"),
-    ("broken.pth", b"nothing of the kind", "no weights file"), ("empty.pth", b"", "no weights file"),
-    ("torn.pth", b"PK\x03\x04 and then nothing", "damaged or is no weights file"),
-    ("notes.txt", b"", "not a weights file by its name"), ("missing.pth", None, "There is no weights file")])
-def test_what_is_no_weights_file_is_refused_with_a_sentence(name, content, told, tmp_path):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match=told):
-        build(spec(pretrained=str(tmp_path / name)), classes=3)
-
-
-@pytest.mark.parametrize("content", [{}, [1, 2], {"epoch": 3}, torch.ones(3), {0: torch.ones(1)}], ids=str)
-def test_a_file_without_named_tensors_is_refused(content, tmp_path):
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(UsageError, match="no named tensors"):
-        weights.read(tmp_path / "weights.pth")
-
-
 def test_what_a_run_saves_it_loads(tmp_path):
     file = tmp_path / "run" / "weights.safetensors"
     model = build(spec(seed=1), classes=3)
@@ -140,6 +85,24 @@ def test_what_a_run_saves_it_loads(tmp_path):
     weights.save(again, file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_plain_timm_loads_what_a_run_saves(tmp_path):
+    model = build(spec(seed=1), classes=3)
+    weights.save(model, tmp_path / "weights.safetensors")
+    net = timm.create_model(NAME, num_classes=3)
+    net.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(net.eval()(model.prepare(images)), model.eval()(images).logits, atol=1e-5)
+
+
+def test_a_file_of_the_first_versions_loads(tmp_path):
+    model = build(spec(seed=1), classes=3)
+    save_file({name: value.clone() for name, value in model.state_dict().items()}, tmp_path / "weights.safetensors")
+    again = build(spec(seed=2), classes=3)
+    weights.load(again, tmp_path / "weights.safetensors")
+    assert torch.equal(again.net.fc.weight, model.net.fc.weight)
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -162,7 +125,7 @@ def test_layers_that_share_a_tensor_are_saved(tmp_path):
     model = build(RunSpec(depth=2, image_size=32), classes=2)
     model.layers[1][1].bias = model.layers[1][1].weight
     weights.save(model, tmp_path / "weights.safetensors")
-    assert torch.equal(weights.read(tmp_path / "weights.safetensors")["layers.1.1.bias"], model.layers[1][1].weight)
+    assert torch.equal(read(tmp_path / "weights.safetensors").tensors["layers.1.1.bias"], model.layers[1][1].weight)
 
 
 def test_a_run_of_another_model_does_not_load(tmp_path):
@@ -190,7 +153,7 @@ def mobilenet(shared) -> Path:
 
 
 def test_real_weights_fill_everything_but_the_classifier(mobilenet):
-    stated = weights.read(mobilenet)
+    stated = read(mobilenet).tensors
     own = build(RunSpec(model="mobilenetv2_100", pretrained=str(mobilenet)), classes=4).state_dict()
     assert len(stated) == len(own)
     kept = [name for name, value in stated.items() if not name.startswith("classifier.")
@@ -214,7 +177,7 @@ def test_real_weights_know_what_they_see(mobilenet):
 
 def test_real_weights_of_a_base_start_a_truncated_student(mobilenet):
     student = build(RunSpec(model="truncated", base="mobilenetv2_100", depth=2, pretrained=str(mobilenet)), classes=4)
-    assert torch.equal(student.net.conv_stem.weight, weights.read(mobilenet)["conv_stem.weight"].float())
+    assert torch.equal(student.net.conv_stem.weight, read(mobilenet).tensors["conv_stem.weight"].float())
 
 
 def test_real_weights_of_another_model_are_refused(mobilenet):

@@ -109,6 +109,8 @@ def distill(args: Namespace, store: Store) -> Result:
     series = planning.plan_runs(request, store, data)
     say_size(reason)
     say(planning.saving_note(specs, data))
+    for note in planning.weights_notes(specs, data):
+        say(note)
     if caveat := planning.method_warning(request, data):
         say(caveat)
     train_here(series.runs, store)

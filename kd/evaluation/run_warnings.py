@@ -22,7 +22,8 @@ START_LIMIT = 2.0
 # Of ln K, at T = 1: for four classes a confidence of 99 % on every image, for two of 99.4 %. A teacher of 1.5 % changed
 # its student's accuracy by nothing in trials; label smoothing of .1, which is no teacher, has 25 % for four classes.
 TARGET_LIMIT = 0.05
-START, TARGETS = "start_loss", "targets"  # events of a run, and entries of its summary
+# Events of a run, and entries of its summary.
+START, TARGETS, WEIGHTS = "start_loss", "targets", "initial_weights"
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,19 @@ def run_warnings(run: Run) -> tuple[RunWarning, ...]:
 def _first_epoch(run: Run, summary: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What the first epoch logged at its start and of its targets: a summary repeats it; an older version has neither.
     """
-    start, targets = ((run.last_event(name) if summary is None else summary.get(name)) or {}
-                      for name in (START, TARGETS))
-    return start, targets
+    return _entry(run, summary, START), _entry(run, summary, TARGETS)
+
+
+def _entry(run: Run, summary: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    return (run.last_event(name) if summary is None else summary.get(name)) or {}
 
 
 def first_epoch_line(run: Run) -> str:
-    """The loss at the start and the entropy of the soft targets, in words; empty where nothing was logged."""
+    """What was taken of a weights file, the loss at the start and the entropy of the soft targets, in words; empty
+    where nothing was logged."""
     start, targets = _first_epoch(run, run.summary)
-    words = [f"First batch's cross-entropy: {start['loss']:.3g} (guessing: {start['chance']:.3g})."] if start else []
+    words = [*_entry(run, run.summary, WEIGHTS).get("notes", ())]
+    words += [f"First batch's cross-entropy: {start['loss']:.3g} (guessing: {start['chance']:.3g})."] if start else []
     if targets:
         softened = "" if targets["temperature"] == 1 else (
             f" {targets['entropy']:.3g} nats at T = {targets['temperature']:g} ({_percent(targets['share'])} of ln K),")

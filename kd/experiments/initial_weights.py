@@ -11,14 +11,14 @@ from kd.store.runs import Store
 def initial_weights(source: str, store: Store) -> dict[str, Any]:
     """Spec fields of initial weights: `none`, `hub`, `run:ID`, or a file with its digest. Raises UsageError where there
     is no such run or file."""
-    from kd.models import weights
+    from kd.models import weights, weights_files
 
     if source in ("none", "hub"):
         return {"pretrained": source}
     if source.startswith(OF_RUN):
         return {"pretrained": OF_RUN + store[source.removeprefix(OF_RUN)].id}
     path = Path(source).expanduser().resolve()
-    weights.require_suffix(path)
+    weights_files.require_suffix(path)
     return {"pretrained": str(path), "pretrained_fingerprint": weights.fingerprint(path)}
 
 

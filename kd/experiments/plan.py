@@ -9,7 +9,7 @@ from kd.datasets import DataRef
 from kd.errors import UsageError
 from kd.experiments.initial_weights import initial_weights, plain_weights
 from kd.experiments.unlabelled import unlabelled_images
-from kd.spec import IN_SAMPLE, OF_RUN, RunSpec, check, require_downsampling, setting
+from kd.spec import IN_SAMPLE, OF_RUN, RunSpec, check, require_downsampling, setting, timm_name
 from kd.store.groups import Distillation, Replicates
 from kd.store.runs import FINISHED, Run, Store
 
@@ -104,6 +104,7 @@ class DistillSpec:
 
     def __post_init__(self) -> None:
         check(self)
+        object.__setattr__(self, "teacher", timm_name(self.teacher))
 
 
 def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) -> tuple[RunSpec, RunSpec, RunSpec]:
@@ -138,6 +139,7 @@ def plan_specs(request: DistillSpec, store: Store, data: DataRef | None = None) 
         **{name: getattr(request, name) for name in MASK_NET_FIELDS
            if methods.METHODS[request.method].needs_mask_net},
     )
+    _weights_notes((teacher, control), len(data.classes))
     return teacher, control, student
 
 
@@ -258,7 +260,7 @@ def _student_spec(request: DistillSpec, teacher: RunSpec, store: Store, data: Da
                    initial_weights(request.student_weights, store))
         return RunSpec(model="truncated", base=teacher.model, depth=request.depth, **weights,
                        normalisation=teacher.normalisation, **common)
-    name = request.student.removeprefix("timm:")
+    name = timm_name(request.student)
     require_cnn(name)
     return RunSpec(model=name, **initial_weights(request.student_weights, store), **common)
 
@@ -276,7 +278,6 @@ def plan_single_run(settings: Mapping[str, Any], store: Store, data: DataRef | N
         rate = STUDENT_RATE if small else TEACHER_RATE if spec.pretrained == "none" else FINE_TUNE_RATE
         spec = replace(spec, learning_rate=rate)
     if spec.model not in ("plain", "truncated"):
-        spec = replace(spec, model=spec.model.removeprefix("timm:"))
         require_cnn(spec.model)
     data = data or datasets.inspect(spec.data, store.paths)
     spec = replace(spec, data=data.reference, data_fingerprint=data.fingerprint)
@@ -291,6 +292,19 @@ def require_possible(specs: Iterable[RunSpec], data: DataRef) -> None:
 
     for spec in specs:
         cost.cost(spec, len(data.classes))
+        _weights_notes([spec], len(data.classes))
+
+
+def weights_notes(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef) -> tuple[str, ...]:
+    """What teacher and student take of their weights files where that goes without saying in none, in sentences."""
+    return _weights_notes(specs[:2], len(data.classes))
+
+
+def _weights_notes(specs: Iterable[RunSpec], classes: int) -> tuple[str, ...]:
+    """Raises UsageError where a file cannot be read or does not fit its model."""
+    from kd.models import check_weights
+
+    return tuple(note for spec in specs for note in check_weights(spec, classes))
 
 
 def saving_note(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef) -> str:

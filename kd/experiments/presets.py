@@ -12,6 +12,7 @@ from kd.datasets import DataRef
 from kd.datasets.splits import TRAINED
 from kd.errors import unknown
 from kd.experiments.plan import DistillSpec
+from kd.spec import timm_name
 from kd.store.runs import Store
 
 FEW = 5000  # training images up to which a data set counts as few
@@ -82,7 +83,8 @@ def with_preset(name: str, given: Mapping[str, Any], data: DataRef, store: Store
     if name == SUGGESTED:
         weights = run.spec.pretrained if run else given.get("teacher_weights", "none")
         name = suggested(weights != "none", _images(data))
-    found = distillation_settings(name, {**given, "teacher": run.spec.model if run else teacher}, _images(data))
+    known = {**given, "teacher": run.spec.model if run else timm_name(teacher)}
+    found = distillation_settings(name, known, _images(data))
     return {**found, **given}
 
 

@@ -15,6 +15,7 @@ from kd.models.factory import (
     backbone_parameters,
     build,
     build_untrained,
+    check_weights,
     has_depthwise,
     require_freezable,
     stage_count,
@@ -22,5 +23,5 @@ from kd.models.factory import (
 )
 from kd.models.timm_info import ModelEntry, require_cnn, search
 
-__all__ = ["Classifier", "ModelEntry", "Stage", "backbone_parameters", "build", "build_untrained", "has_depthwise",
-           "require_cnn", "require_freezable", "search", "stage_count", "stage_shapes"]
+__all__ = ["Classifier", "ModelEntry", "Stage", "backbone_parameters", "build", "build_untrained", "check_weights",
+           "has_depthwise", "require_cnn", "require_freezable", "search", "stage_count", "stage_shapes"]

@@ -34,6 +34,7 @@ class Classifier(nn.Module):
     input_size: int = 0  # side in pixels to which larger images are downsampled first; 0: none is
     frozen: tuple[str, ...] = ()  # names of modules that stay in eval mode (`kd.models.frozen`)
     has_mask: ClassVar[bool] = False  # whether a mask network stands in front of it (`kd.models.masked_student`)
+    initial_notes: tuple[str, ...] = ()  # sentences on the weights file that it started from
     mirrors: bool = False  # whether its data set is known to allow mirroring (`DatasetInfo.flip`)
 
     def __init__(self, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.5, 0.5, 0.5)) -> None:

@@ -9,13 +9,13 @@ import timm
 import torch
 
 from kd.errors import UsageError
-from kd.models import frozen, heads, weights
+from kd.models import frozen, heads, hub, weights
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent, UNet
 from kd.models.plain import Plain
 from kd.models.timm_info import FORWARD_ERRORS, create, reason, timm_info
 from kd.models.timm_models import TimmClassifier, Truncated, cut
-from kd.spec import RunSpec
+from kd.spec import OF_RUN, RunSpec
 from kd.torch_utils.flops import meta_image
 from kd.torch_utils.rng import isolated_rng
 
@@ -105,9 +105,28 @@ def _initial(spec: RunSpec, what: Architecture, classes: int) -> Classifier:
     model = assemble(what, spec.seed)
     if spec.pretrained != "none":
         heads.start_at_zero(unwrap(model), classifier_layers(what))
-        spare = _base_keys(what.base, classes) if what.base else frozenset()
-        weights.start(unwrap(model), Path(spec.pretrained), what.label, classifier_layers(what), spare)
+        model.initial_notes = weights.start(unwrap(model), *_initial_file(spec.pretrained, what))
     return model
+
+
+def _initial_file(path: str, what: Architecture) -> tuple[Path, str, str, tuple[str, ...], frozenset[str]]:
+    """Arguments of `weights.start` behind the model."""
+    spare = _base_keys(what.base, what.classes) if what.base else frozenset()
+    network = what.base or ("" if what.model == "plain" else what.model)
+    return Path(path), what.label, network, classifier_layers(what), spare
+
+
+def check_weights(spec: RunSpec, classes: int) -> tuple[str, ...]:
+    """Sentences on what a spec's model takes of its weights file; none where it has no file. Computes nothing. Raises
+    UsageError when the file cannot be read or does not fit, and as `build` does."""
+    if spec.pretrained in ("none", "hub") or spec.pretrained.startswith(OF_RUN):
+        return ()
+    return _checked_weights(architecture(spec, classes), spec.pretrained, spec.pretrained_fingerprint)
+
+
+@lru_cache(maxsize=64)
+def _checked_weights(what: Architecture, path: str, _fingerprint: str) -> tuple[str, ...]:
+    return weights.check(unwrap(meta_model(what)), *_initial_file(path, what))
 
 
 def unwrap(model: Classifier) -> Classifier:
@@ -210,11 +229,11 @@ def _from_hub(what: Architecture, seed: int) -> Classifier:
     if what.model == "plain":
         raise UsageError("timm's hub has no weights for plain. Start from none, or from another plain run's weights.")
     name = what.base or what.model
-    pretrained = weights.hub_arguments(name)
+    pretrained = hub.hub_arguments(name)
     try:
         model = assemble(what, seed, **pretrained)
     except (OSError, RuntimeError) as error:
-        raise weights.download_failed(name, error) from error
+        raise hub.download_failed(name, error) from error
     config: Any = timm.get_pretrained_cfg(name)
     if what.base or config.num_classes != what.classes:  # else timm's classifier is kept
         heads.start_at_zero(unwrap(model), classifier_layers(what))

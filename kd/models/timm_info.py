@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.models.base import Stage
+from kd.spec import timm_name
 from kd.torch_utils.flops import FlopCounter
 from kd.torch_utils.overrides import record
 
@@ -190,7 +191,7 @@ def search(pattern: str = "", limit: int | None = None) -> list[ModelEntry]:
 
     limit: at most so many. Names that begin with the pattern come first.
     """
-    wanted = pattern.strip().lower().removeprefix("timm:")
+    wanted = timm_name(pattern.strip().lower())
     if any(letter in wanted for letter in "*?["):
         found = [entry for entry in catalogue() if fnmatch(entry.name.lower(), wanted)]
     else:

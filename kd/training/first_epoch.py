@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.evaluation.run_warnings import START, TARGETS
+from kd.evaluation.run_warnings import START, TARGETS, WEIGHTS
 from kd.methods import TeacherOutputs
 from kd.store.runs import Run
 from kd.training.batches import Batch
@@ -52,7 +52,7 @@ def _reduced(step: TrainStep, value: Tensor, how: str) -> Tensor:
 
 def recorded(run: Run) -> dict[str, Any]:
     """What `observed` logged, as entries of the run's summary."""
-    events = ((name, run.last_event(name)) for name in (START, TARGETS))
+    events = ((name, run.last_event(name)) for name in (START, TARGETS, WEIGHTS))
     return {name: {key: value for key, value in event.items() if key not in ("event", "time")}
             for name, event in events if event}
 

@@ -19,7 +19,7 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import mean_image
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
-from kd.evaluation.run_warnings import run_warnings
+from kd.evaluation.run_warnings import WEIGHTS, run_warnings
 from kd.methods import Method, TeacherOutputs
 from kd.metrics import classification, mask_statistics
 from kd.models import backbone_parameters, cost, weights
@@ -67,6 +67,8 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         report("building the models")
         # channels_last makes convolutions of oneDNN and cuDNN a tenth to a third faster, with the same sums.
         model = build_model(store.with_weights_file(spec), len(data.classes)).to(memory_format=torch.channels_last)
+        if model.initial_notes:
+            log(WEIGHTS, notes=model.initial_notes)
         trained_on = images.within(data)
         method, teacher = build_method_and_teacher(spec, store, trained_on, fabric, log)
         optimizer = _optimizer(spec, model, method, len(data.classes))

@@ -6,7 +6,7 @@ import streamlit as st
 
 from kd.datasets import DataRef
 from kd.experiments.estimate import ResourceEstimate, estimate_resources
-from kd.experiments.plan import DistillSpec, plan_specs
+from kd.experiments.plan import DistillSpec, plan_specs, weights_notes
 from kd.metrics.grids import coarse_note
 from kd.models import cost
 from kd.spec import RunSpec
@@ -34,7 +34,7 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
         {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
          "FLOPs": times(large.flops, small.flops), "Receptive field": ""},
     ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
-    st.caption(cost.flops_note(large.flops / small.flops))
+    st.caption(" ".join((cost.flops_note(large.flops / small.flops), *weights_notes(planned, about))))
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's stages")

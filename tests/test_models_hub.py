@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from kd.errors import UsageError
-from kd.models import build, search, weights
+from kd.models import build, hub, search, weights
 from kd.spec import RunSpec
 
 NAME = "test_resnet"
@@ -57,7 +57,7 @@ def test_without_a_network_there_is_one_sentence_and_a_way_out(changes):
 
 def test_offline_by_choice_asks_nobody(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(weights, "reachable", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("asked the network"))
     with pytest.raises(UsageError, match="cannot be reached"):
         build(spec(), classes=3)
 
@@ -76,11 +76,9 @@ def test_a_truncated_student_starts_from_its_bases_weights(cached):
 
 
 def test_a_download_is_used_and_a_failed_one_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "reachable", lambda *_: True)
+    monkeypatch.setattr(hub, "reachable", lambda *_: True)
     state = build(spec(pretrained="none", seed=8), classes=3)
-    weights.save(state, tmp_path / "run.safetensors")
-    save_file({name.removeprefix("net."): value for name, value in weights.read(tmp_path / "run.safetensors").items()},
-              tmp_path / "model.safetensors")
+    weights.save(state, tmp_path / "model.safetensors")  # by timm's own names
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     assert torch.equal(build(spec(), classes=3).net.conv1[0].weight, state.net.conv1[0].weight)
 
@@ -95,7 +93,7 @@ def test_a_download_is_used_and_a_failed_one_is_told(monkeypatch, tmp_path):
 def test_a_model_without_weights_and_plain_are_refused():
     nameless = next(entry.name for entry in search("densenet") if not entry.hub)
     with pytest.raises(UsageError, match=f"no trained weights for {nameless}"):
-        weights.hub_arguments(nameless)
+        hub.hub_arguments(nameless)
     with pytest.raises(UsageError, match="no weights for plain"):
         build(spec(model="plain"), classes=3)
 
@@ -113,7 +111,7 @@ def test_any_answer_means_reachable():
     thread = threading.Thread(target=server.handle_request)
     thread.start()
     try:
-        assert weights.reachable(f"http://127.0.0.1:{server.server_port}/")
+        assert hub.reachable(f"http://127.0.0.1:{server.server_port}/")
     finally:
         thread.join()
         server.server_close()
@@ -123,5 +121,5 @@ def test_no_answer_means_not_reachable_and_is_not_waited_for():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        assert not weights.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/", patience=0.2)
-    assert not weights.reachable("not an address")
+        assert not hub.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/", patience=0.2)
+    assert not hub.reachable("not an address")
