@@ -1,17 +1,13 @@
-"""Import of a DICOM series beside pydicom's `pixel_array` in a loop, and the images shown beside those of other
-readers.
+"""Import of a DICOM series beside pydicom's `pixel_array` in a loop.
 
 The series is made by this script: CT-like slices with noise, 512 px, 12 bits stored in 16, in class folders of
-patients. Ours is the whole import (headers, decoding, windowing, PNG files, the set's own files); the loop only
-decodes. Memory is the resident set, sampled every 20 ms in a process of its own, above that before the import.
-
-`--readers` instead compares pixels on the test files that come with pydicom: stored values with pydicom, shown values
-with SimpleITK and highdicom where they are installed (they are not needed for anything else).
+patients; `jpeg-colour` has 8 bits in colour, subsampled, as ultrasound does. Ours is the whole import (headers,
+decoding, windowing, PNG files, the set's own files); the loop only decodes. Memory is the resident set, sampled every
+20 ms in a process of its own, above that before the import.
 """
 
 import argparse
 import contextlib
-import io
 import multiprocessing
 import os
 import shutil
@@ -19,7 +15,6 @@ import statistics
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +22,8 @@ from typing import Any
 import numpy as np
 
 SYNTAXES = {"native": "1.2.840.10008.1.2.1", "rle": "1.2.840.10008.1.2.5", "jpeg2000": "1.2.840.10008.1.2.4.90",
-            "jpeg-ls": "1.2.840.10008.1.2.4.80", "jpeg-lossless": "1.2.840.10008.1.2.4.70"}
+            "jpeg-ls": "1.2.840.10008.1.2.4.80", "jpeg-lossless": "1.2.840.10008.1.2.4.70",
+            "jpeg-colour": "1.2.840.10008.1.2.4.50"}
 DISTINCT = 16  # slices that are encoded; the series repeats them
 
 
@@ -37,7 +33,7 @@ def slice_of(number: int, side: int) -> np.ndarray:
     rows, columns = np.mgrid[:side, :side] / side - 0.5
     body = (rows**2 + columns**2 < 0.2) * 1000.0
     return np.clip(body + 40 * np.sin(30 * rows + number) + noise.normal(24, 12, (side, side)), 0,
-    4095).astype(np.uint16)
+                   4095).astype(np.uint16)
 
 
 def encoded(syntax: str, values: np.ndarray) -> bytes:
@@ -49,6 +45,10 @@ def encoded(syntax: str, values: np.ndarray) -> bytes:
 
     if syntax == "rle":
         return _rle(values)
+    if syntax == "jpeg-colour":
+        grey = (values >> 4).astype(np.uint8)
+        colour = np.stack([grey, grey, 255 - grey], -1)
+        return encapsulate([bytes(imagecodecs.jpeg8_encode(colour, level=90, subsampling="422"))])
     encode = {"jpeg2000": lambda one: imagecodecs.jpeg2k_encode(one, level=0, codecformat="j2k", reversible=True),
               "jpeg-ls": imagecodecs.jpegls_encode,
               "jpeg-lossless": lambda one: imagecodecs.ljpeg_encode(one, bitspersample=16)}[syntax]
@@ -87,6 +87,9 @@ def make_series(root: Path, files: int, side: int, syntax: str, frames_a_patient
         data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
         data.RescaleSlope, data.RescaleIntercept, data.WindowCenter, data.WindowWidth = 1, -1024, 40, 400
+        if syntax == "jpeg-colour":
+            data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "YBR_FULL_422", 0
+            data.BitsAllocated, data.BitsStored, data.HighBit = 8, 8, 7
         data.ImagePositionPatient, data.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
         data.PixelData = pixels[number % len(pixels)]
         data["PixelData"].VR = "OW" if syntax == "native" else "OB"
@@ -95,14 +98,14 @@ def make_series(root: Path, files: int, side: int, syntax: str, frames_a_patient
         data.save_as(place, enforce_file_format=True)
 
 
-def loop(root: Path) -> float:
-    """Seconds of pydicom's `pixel_array` over all files."""
+def loop(root: Path) -> tuple[float, float]:
+    """Seconds of pydicom's `pixel_array` over all files, and seconds of processor time."""
     import pydicom
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     for path in sorted(root.rglob("*.dcm")):
         assert pydicom.dcmread(path).pixel_array.size
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - busy
 
 
 @contextlib.contextmanager
@@ -129,7 +132,8 @@ def peak_memory(found: list[float]) -> Iterator[None]:
 
 
 def ours(root: Path, answers: Any) -> None:
-    """Seconds and memory of a whole import, and images written; in a process of its own."""
+    """Seconds of a whole import, of the clock and of processors, its memory, and images written; in a process of its
+    own."""
     import imagecodecs
     import pydicom
 
@@ -140,10 +144,11 @@ def ours(root: Path, answers: Any) -> None:
     assert pydicom.__version__ and imagecodecs.__version__, "idle is with the libraries loaded"
     memory: list[float] = []
     with tempfile.TemporaryDirectory() as place:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         with peak_memory(memory):
             _, preview = import_set(str(root), "series", ImportOptions(), Paths(Path(place)))
-        answers.put((time.perf_counter() - start, memory[0], len(preview.images) - len(preview.skipped)))
+        answers.put((time.perf_counter() - start, time.process_time() - busy, memory[0],
+                     len(preview.images) - len(preview.skipped)))
 
 
 def measure(syntax: str, files: int, side: int, repeats: int) -> None:
@@ -152,106 +157,22 @@ def measure(syntax: str, files: int, side: int, repeats: int) -> None:
         root = Path(place) / "series"
         make_series(root, files, side, syntax)
         context = multiprocessing.get_context("spawn")
-        loops, imports, memories = [], [], []
+        loops, imports, memories = [], [], [0.0]
         for _ in range(repeats):
             loops.append(loop(root))
             answers = context.Queue()
             process = context.Process(target=ours, args=(root, answers))
             process.start()
-            seconds, memory, written = answers.get()
+            *seconds, memory, written = answers.get()
             process.join()
             assert written == files, f"{written} of {files} images were written"
             imports.append(seconds)
             memories.append(memory)
         shutil.rmtree(root)
-    reference, own = statistics.median(loops), statistics.median(imports)
-    print(f"| {syntax} | {reference:.1f} | {own:.1f} | {reference / own:.2f} | {max(memories):.0f} |", flush=True)
-
-
-def compare_readers() -> None:
-    """Print, for each test file of pydicom with an image, how far our pixels are from those of other readers."""
-    import pydicom
-
-    from kd.datasets.decode import UnreadableImage
-    from kd.datasets.importing import dicom_files
-    from kd.datasets.importing.dicom_display import Window, shown
-    from kd.datasets.importing.dicom_pixels import frames_of, read_dataset, stored_values
-
-    folder = Path(pydicom.__file__).parent / "data" / "test_files"
-    print("| file | syntax | photometric | stored, against pydicom | shown, against SimpleITK | stored, highdicom |")
-    print("|---|---|---|---|---|---|")
-    with dicom_files._quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for path in sorted(folder.glob("*.dcm")):
-            try:
-                data, size = read_dataset(path)
-                frames = frames_of(data, size)
-                stored = next(iter(stored_values(data, frames, [0])))
-                image = shown(data, frames, stored, 0, Window())
-            except UnreadableImage as bad:
-                if "no image" not in str(bad):
-                    print(f"| {path.name} | | | not read: {str(bad)[:60]} | {_outcome(_simpleitk, path)} | |")
-                continue
-            row = [path.name, ".".join(frames.syntax.split(".")[-2:]), frames.photometric,
-                   _difference(stored, _pydicom, data, frames), _inverted(image, frames, _simpleitk, path),
-                   _difference(stored, _highdicom, path, frames)]
-            print("| " + " | ".join(row) + " |", flush=True)
-
-
-def _pydicom(data: Any, frames: Any) -> np.ndarray:
-    found = data.pixel_array
-    return np.asarray(found[0] if frames.count > 1 else found)
-
-
-def _highdicom(path: Path, frames: Any) -> np.ndarray:
-    import highdicom
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        return np.asarray(highdicom.imread(path).get_stored_frame(1))
-
-
-def _simpleitk(path: Path) -> np.ndarray:
-    import SimpleITK
-
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))[0]
-
-
-def _outcome(read: Any, path: Path) -> str:
-    try:
-        read(path)
-    except ImportError:
-        return "not installed"
-    except Exception as error:  # whatever the reader says of a broken file
-        return f"not read either ({type(error).__name__})"
-    return "read"
-
-
-def _difference(own: np.ndarray, read: Any, source: Any, frames: Any) -> str:
-    try:
-        other = read(source, frames)
-    except ImportError:
-        return "not installed"
-    except Exception as error:  # whatever the reader says
-        return f"not read ({type(error).__name__})"
-    if other.shape != own.shape:
-        return f"shape {other.shape}"
-    return f"{np.abs(own.astype(float) - other).max():g}"
-
-
-def _inverted(image: np.ndarray, frames: Any, read: Any, path: Path) -> str:
-    """The correlation of what is shown with what the reader gives: 1 for the same polarity."""
-    try:
-        other = read(path).astype(float)
-    except ImportError:
-        return "not installed"
-    except Exception as error:  # whatever the reader says
-        return f"not read ({type(error).__name__})"
-    if other.shape != image.shape:
-        return f"shape {other.shape}"
-    if image.std() == 0 or other.std() == 0:
-        return "constant"
-    return f"r {np.corrcoef(image.ravel().astype(float), other.ravel())[0, 1]:.3f}"
+    (reference, busy), (own, own_busy) = (tuple(map(statistics.median, zip(*times, strict=True)))
+                                          for times in (loops, imports))
+    print(f"| {syntax} | {reference:.1f} | {own:.1f} | {reference / own:.2f} | {busy:.1f} | {own_busy:.1f} | "
+          f"{max(memories):.0f} |", flush=True)
 
 
 def main() -> None:
@@ -261,15 +182,12 @@ def main() -> None:
     flags.add_argument("--side", type=int, default=512)
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--syntax", nargs="+", choices=SYNTAXES, default=list(SYNTAXES))
-    flags.add_argument("--readers", action="store_true", help="compare pixels instead of times")
     args = flags.parse_args()
-    if args.readers:
-        compare_readers()
-        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{args.files} files of {args.side}x{args.side}, 12 bits, {cores} cores; medians of {args.repeats} in turn\n")
-    print("| transfer syntax | pydicom's loop, s | import, s | times faster | memory above idle, MB |")
-    print("|---|---|---|---|---|")
+    print("| transfer syntax | pydicom's loop, s | import, s | times faster | processor time: loop, s | import, s | "
+          "memory above idle, MB |")
+    print("|---|---|---|---|---|---|---|")
     for syntax in args.syntax:
         measure(syntax, args.files, args.side, args.repeats)
 

@@ -1,8 +1,9 @@
 """DICOM: the stored values, the image shown, what is kept, and files that lie."""
 
+import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from kd.datasets.decode import UnreadableImage
 from kd.datasets.importing import dicom_files, dicom_pixels
 from kd.datasets.importing.dicom_display import Window, shown
 from kd.datasets.importing.dicom_pixels import frames_of, read_dataset, stored_values
+from kd.datasets.importing.png import packed_png, png
 from kd.datasets.importing.preview import ImportOptions
 from kd.datasets.importing.run import import_set
 from kd.datasets.limits import LIMITS
@@ -34,7 +36,7 @@ RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    with dicom_files._quiet():
+    with dicom_files.quiet():
         yield
 
 
@@ -260,6 +262,22 @@ def test_multi_frame_files_come_by_frame_and_bad_pixels_cost_only_themselves(tmp
     path.write_bytes(b"gone")
     again = list(dicom_files.read_slices(dicom_files.slices_of(headers), Window()))
     assert len(again) == 40 and all(isinstance(one, Skipped) for one in again)
+
+
+@pytest.mark.parametrize("encode", [png, packed_png])
+def test_written_images_are_read_back_as_they_were(encode: Callable[[np.ndarray], bytes]) -> None:
+    for shape in ((5, 7), (1, 1), (300, 400), (4, 9, 3)):
+        pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        with Image.open(io.BytesIO(encode(pixels))) as opened:
+            opened.verify()
+        with Image.open(io.BytesIO(encode(pixels))) as opened:
+            assert np.array_equal(np.asarray(opened), pixels)
+
+
+def test_signed_values_of_any_range_are_windowed_as_every_value_alone(tmp_path: Path) -> None:
+    values = np.linspace(-32768, 32767, 256).astype(np.int16).reshape(16, 16)
+    found = image(tmp_path, dicom(values, WindowCenter=0, WindowWidth=65536))
+    assert np.array_equal(found.ravel(), np.arange(256))
 
 
 @pytest.mark.parametrize("text", ["40", "40,0", "40,-3", "wide", "nan,1", "1,2,3"])

@@ -56,14 +56,16 @@ def shown(data: "Dataset", found: Frames, values: NDArray[Any], number: int, win
     turned = found.photometric == "MONOCHROME1" or str(data.get("PresentationLUTShape", "")) == "INVERSE"
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2 and _has_window(data, number, window):
         # Each of the few values that 16 bits can have is looked up, which takes a fraction of working on every pixel.
-        lowest = int(values.min())
-        levels = np.arange(lowest, int(values.max()) + 1)
-        return np.asarray(_bright(data, levels, number, window, turned)[values.astype(np.int32) - lowest])
+        lowest = values.min()
+        levels = np.arange(int(lowest), int(values.max()) + 1)
+        # Unsigned differences are right where signed ones would not fit; none needs clipping, which spares a check.
+        steps = np.subtract(values, lowest).view(f"u{values.dtype.itemsize}")
+        return np.asarray(_bright(data, levels, number, window, turned).take(steps, mode="clip"))
     return _bright(data, values, number, window, turned)
 
 
 def _bright(data: "Dataset", values: NDArray[Any], number: int, window: Window, turned: bool) -> NDArray[np.uint8]:
-    bright = _windowed(data, values, _rescaled(data, values, number), number, window)
+    bright = _windowed(data, values, rescaled(data, values, number), number, window)
     return np.asarray(np.rint((1 - bright if turned else bright) * 255), np.uint8)
 
 
@@ -84,7 +86,8 @@ def _functional(data: "Dataset", number: int, sequence: str) -> Any:
     return None
 
 
-def _rescaled(data: "Dataset", values: NDArray[Any], number: int) -> NDArray[np.float64]:
+def rescaled(data: "Dataset", values: NDArray[Any], number: int) -> NDArray[np.float64]:
+    """Stored grey values in the unit of their modality (of CT, Hounsfield units), as the frame's own group says."""
     own = _functional(data, number, "PixelValueTransformationSequence") or data
     numbers = values.astype(np.float64)
     if data.get("ModalityLUTSequence"):

@@ -98,7 +98,7 @@ def hashed(text: str, salt: bytes) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without pydicom's remarks on values that break its rules: images are read all the same."""
     from pydicom import config
 
@@ -116,7 +116,7 @@ def read_headers(root: Path, files: Sequence[str], salt: bytes) -> tuple[list[He
     """The headers of files below a folder, and those that have no image or cannot be read."""
     found: list[Header] = []
     bad: list[Skipped] = []
-    with _quiet():
+    with quiet():
         for relative in files:
             try:
                 found.append(_header(root / relative, relative, salt))
@@ -174,13 +174,13 @@ def slices_of(headers: Sequence[Header]) -> list[Slice]:
 def read_slices(slices: Sequence[Slice], window: Window) -> Iterator[SampleFiles | Skipped]:
     """Each frame as a PNG, in order: files are decoded ahead in threads, frames of one file in blocks, so memory holds
     a few frames whatever the number of files."""
-    blocks = _blocks(slices)
-    with _quiet(), ThreadPoolExecutor(workers()) as pool:
-        ahead = deque(pool.submit(_read_block, block, window) for block in islice(blocks, _AHEAD))
+    blocks, held = _blocks(slices), threading.local()
+    with quiet(), ThreadPoolExecutor(workers()) as pool:
+        ahead = deque(pool.submit(_read_block, block, window, held) for block in islice(blocks, _AHEAD))
         try:
             while ahead:
                 yield from ahead.popleft().result()
-                ahead.extend(pool.submit(_read_block, block, window) for block in islice(blocks, 1))
+                ahead.extend(pool.submit(_read_block, block, window, held) for block in islice(blocks, 1))
         finally:
             for future in ahead:
                 future.cancel()
@@ -198,14 +198,15 @@ def _blocks(slices: Sequence[Slice]) -> Iterator[list[Slice]]:
         yield block
 
 
-_memory = threading.local()  # of each thread, the file that it read last: the next block is mostly of the same
-
-
-def _read_block(block: list[Slice], window: Window) -> list[SampleFiles | Skipped]:
+def _read_block(block: list[Slice], window: Window, held: threading.local) -> list[SampleFiles | Skipped]:
+    """held: of each thread, the file that it read last: its next block is often of the same."""
     found: list[SampleFiles | Skipped] = []
     try:
-        data, size = read_dataset(block[0].path)
-        frames = frames_of(data, size)
+        if getattr(held, "path", None) != block[0].path:
+            held.path = held.file = None  # before the next is read, so that a thread's memory holds one file
+            data, size = read_dataset(block[0].path)
+            held.path, held.file = block[0].path, (data, frames_of(data, size))
+        data, frames = held.file
         values = stored_values(data, frames, [one.frame for one in block])
         for one, stored in zip(block, values, strict=True):
             found.append(SampleFiles(png(shown(data, frames, stored, one.frame, window)), ".png"))

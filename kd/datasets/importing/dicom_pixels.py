@@ -235,6 +235,8 @@ def _masked(values: NDArray[Any], found: Frames) -> NDArray[Any]:
     """Only the bits that are stored: the others may hold an overlay."""
     if found.kind == "f" or found.stored == found.allocated:
         return values
+    if found.kind == "u":
+        return values & values.dtype.type(2**found.stored - 1)
     shift = found.allocated - found.stored
     return np.right_shift(np.left_shift(values, shift), shift)
 
@@ -268,9 +270,9 @@ def _by_imagecodecs(content: bytes, found: Frames) -> NDArray[Any]:
     import imagecodecs as codecs
 
     if found.syntax == RLE:
-        flat = np.asarray(codecs.dicomrle_decode(content, found.dtype))
+        flat = np.asarray(codecs.dicomrle_decode(content, found.dtype)).reshape(-1)
         size = found.rows * found.columns
-        planes = np.frombuffer(flat.tobytes(), found.dtype)[:size * found.samples]
+        planes = flat.view(found.dtype)[:size * found.samples]
         shaped = planes.reshape(found.samples, found.rows, found.columns)
         return _masked(shaped[0], found) if found.samples == 1 else np.moveaxis(shaped, 0, -1)
     if found.syntax in _JPEG8:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.base import SampleFiles, Skipped
 from kd.datasets.decode import UnreadableImage
-from kd.datasets.importing.png import png
+from kd.datasets.importing.png import packed_png, png
 from kd.datasets.limits import LIMITS
 from kd.errors import UsageError
 
@@ -126,7 +126,7 @@ def _slice(one: Slice, held: tuple[Path, NDArray[Any], NDArray[Any] | None, floa
     if mask is None:
         return SampleFiles(image, ".png")
     inside = np.where(mask[one.number] > 0, 255, 0).astype(np.uint8)
-    return SampleFiles(image, ".png", png(_upright(inside)), ".png")
+    return SampleFiles(image, ".png", packed_png(_upright(inside)), ".png")
 
 
 def _upright(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
