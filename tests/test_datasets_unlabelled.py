@@ -9,7 +9,7 @@ from PIL import Image
 from kd.datasets import cache, inspect, open_dataset
 from kd.datasets.unlabelled import inspect_unlabelled, open_unlabelled
 from kd.errors import UsageError
-from kd.paths import default_paths
+from kd.paths import Paths, default_paths
 
 
 def write(path, shade):
@@ -70,6 +70,15 @@ def test_a_changed_folder_is_refused(folder):
     write(folder / "e.png", 7)
     with pytest.raises(UsageError, match="have changed since this run was planned"):
         open_unlabelled(str(folder), about.fingerprint, 32, default_paths())
+
+
+def test_a_folder_of_a_moved_store_is_found_by_its_name_and_content(folder, tmp_path):
+    about, after = inspect_unlabelled(str(folder), default_paths()), Paths(tmp_path / "after")
+    after.data.mkdir(parents=True)
+    folder.rename(after.data / "ward")
+    assert len(open_unlabelled(str(folder), about.fingerprint, 32, after)) == 4
+    with pytest.raises(UsageError, match="There are no unlabelled images at"):
+        inspect_unlabelled(str(folder), after)
 
 
 def test_what_is_no_folder_or_empty_is_refused(tmp_path):

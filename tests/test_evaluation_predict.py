@@ -1,11 +1,16 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_sets import make_folder
 from small import trained
 
+from kd.datasets import inspect
 from kd.errors import UsageError
 from kd.evaluation import predict
 from kd.metrics import classification
+from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.predictions import load
 from kd.store.runs import Store
@@ -33,6 +38,31 @@ def test_whose_picture_is_whose_is_kept_with_the_answers(tmp_path):
     assert found is not None
     assert found.groups == test.groups
     assert 1 < len(set(found.groups)) < len(found.names)
+
+
+def test_the_data_of_a_moved_store_are_found_again_by_their_content(tmp_path):
+    before = Paths(tmp_path / "before")
+    set_of(before.data / "people")
+    set_of(before.data / "zz", side=20)
+    spec = make_spec("people", before)
+    store = Store(Paths((tmp_path / "before").rename(tmp_path / "after")))
+    (store.paths.data / "people").rename(store.paths.data / "renamed")
+    (store.paths.data / "empty").mkdir()
+    run = store.create(spec)
+    data = predict.data_of(run, store)
+    assert data.fingerprint == spec.data_fingerprint and data.reference == str(store.paths.data / "renamed")
+    shutil.rmtree(store.paths.data / "renamed")
+    with pytest.raises(UsageError, match="There is no data set"):
+        predict.data_of(run, store)
+
+
+def make_spec(name: str, paths: Paths) -> RunSpec:
+    seen = inspect(name, paths)
+    return RunSpec(data=seen.reference, data_fingerprint=seen.fingerprint, image_size=32)
+
+
+def set_of(root: Path, side: int = 16) -> Path:
+    return make_folder(root, {"a": 12, "b": 12}, size=(side, side))
 
 
 def test_a_run_without_weights_says_so():

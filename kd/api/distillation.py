@@ -110,7 +110,7 @@ class Experiment:
     def data(self) -> Dataset:
         """The data set at the working size, with its three splits: `run.data.test.images[0]`."""
         spec = self.student.spec
-        return datasets.open_dataset(spec.data, spec.image_size, self.store.paths)
+        return datasets.open_dataset(spec.data, spec.image_size, self.store.paths, fingerprint=spec.data_fingerprint)
 
     def compare(self, image: ImageLike, target: int | str | None = None, explainer: str = "grad-cam",
                 stage: StageChoice = DEFAULT_STAGE, seed: int | None = None) -> Comparison:

@@ -36,8 +36,8 @@ from kd.paths import Paths, default_paths
 from kd.progress import ProgressCallback, no_progress
 
 __all__ = ["DataRef", "Dataset", "DatasetEntry", "DatasetInfo", "Originals", "ReadReport", "Split", "available",
-           "files", "fingerprint", "images_taken", "inspect", "is_drawn", "locate", "open_dataset", "originals",
-           "resolve", "take_fraction"]
+           "files", "fingerprint", "found_again", "images_taken", "inspect", "is_drawn", "locate", "open_dataset",
+           "originals", "resolve", "take_fraction"]
 
 FOLDER, ZIP, NPZ, PHANTOM = "folder", "zip", "npz", "phantom"
 _ENDINGS = {".zip": ZIP, ".npz": NPZ}
@@ -54,14 +54,16 @@ class DatasetEntry:
     kind: str
 
 
-def open_dataset(reference: str, size: int, paths: Paths | None = None,
-                 progress: ProgressCallback | None = None) -> Dataset:
+def open_dataset(reference: str, size: int, paths: Paths | None = None, progress: ProgressCallback | None = None,
+                 fingerprint: str = "") -> Dataset:
     """A data set at a working size (pixels), decoded on first use and memory-mapped from then on.
 
     reference: a phantom's name (with options), a folder, a .zip or a MedMNIST .npz; see `resolve`. progress:
-    called with the phase and its share done, 0..1. Raises UsageError when the set cannot be found or trained on.
+    called with the phase and its share done, 0..1. fingerprint: see `found_again`. Raises UsageError when the set
+    cannot be found or trained on.
     """
     paths = paths or default_paths()
+    reference = found_again(reference, fingerprint, paths)
     dataset = cache.open_cached(_source(resolve(reference, paths), paths), size, paths, progress or no_progress)
     counts = {part: split.counts(len(dataset.classes)) for part, split in dataset.splits.items()}
     skipped = [Skipped(name, reason) for name, reason in dataset.report.skipped]
@@ -143,6 +145,27 @@ def locate(text: str, paths: Paths) -> str:
     if text and not os.path.isabs(near[0]):
         near += [str(paths.data / text) + ending for ending in ("", *_ENDINGS)]
     return next((os.path.abspath(path) for path in near if text and os.path.exists(path)), "")
+
+
+def found_again(reference: str, fingerprint: str, paths: Paths) -> str:
+    """A set's reference, as a run has stored it with the set's fingerprint; where nothing lies there any more, as after
+    the whole folder was moved or copied to another machine, that of the set below `paths.data` with this content.
+
+    Sets of the same name are looked at first, since the others must be hashed.
+    """
+    if not fingerprint or is_drawn(reference) or locate(reference.strip(), paths):
+        return reference
+    name = Path(reference.replace("\\", "/")).name
+    known = [entry.reference for entry in available(paths) if entry.kind != PHANTOM]
+    return next((other for other in sorted(known, key=lambda one: Path(one).name != name)
+                 if _content(other, paths) == fingerprint), reference)
+
+
+def _content(reference: str, paths: Paths) -> str:
+    try:
+        return fingerprint(reference, paths)
+    except UsageError:  # another set that cannot be read is not the one
+        return ""
 
 
 def fingerprint(reference: str, paths: Paths | None = None) -> str:

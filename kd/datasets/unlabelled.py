@@ -23,9 +23,12 @@ def open_unlabelled(reference: str, fingerprint: str, size: int, paths: Paths,
                     progress: ProgressCallback = no_progress) -> Split:
     """The images of a folder or zip at a working size, in one split with labels that mean nothing.
 
-    fingerprint: what it had when it was inspected. Raises UsageError when it is not there, or has changed.
+    fingerprint: what it had when it was inspected. It may also lie below `paths.data` by the same name, where the
+    store was moved. Raises UsageError when it is not there, or has changed.
     """
-    source = _source(reference, paths)
+    moved = paths.data / Path(reference).name
+    gone = fingerprint and not locate(reference.strip(), paths) and moved.exists()
+    source = _source(str(moved) if gone else reference, paths)
     if fingerprint not in ("", source.fingerprint):
         raise UsageError(f"The unlabelled images in {reference} have changed since this run was planned. Start a new "
                          "run, or put the old content back.")

@@ -108,7 +108,7 @@ def load(run: Run, classes: int) -> Classifier:
 def data_of(run: Run, store: Store, progress: ProgressCallback | None = None) -> Dataset:
     """The data set that the run was trained on. Raises UsageError when its content has changed."""
     spec = run.spec
-    data = open_dataset(spec.data, spec.image_size, store.paths, progress)
+    data = open_dataset(spec.data, spec.image_size, store.paths, progress, spec.data_fingerprint)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since {run.id} learnt from it. Put the old content "
                          "back, or train a new run.")

@@ -147,7 +147,7 @@ def _open(run: Run, store: Store) -> tuple[Dataset, TrainingImages]:
         run.write_progress(phase, share=done)
 
     require_same_weights(spec)
-    data = open_dataset(spec.data, spec.image_size, store.paths, report)
+    data = open_dataset(spec.data, spec.image_size, store.paths, report, spec.data_fingerprint)
     if spec.data_fingerprint and spec.data_fingerprint != data.fingerprint:
         raise UsageError(f"The data set {spec.data} has changed since this run was planned. Start a new run, or put "
                          "the old content back.")

@@ -41,7 +41,7 @@ def pick_image(student: Run) -> Chosen | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = st.segmented_control("Image", SOURCES, key="compare_source", required=True, persist_state="session")
         if source == TEST:
-            data = opened(student.spec.data, student.spec.image_size, store().paths.root)
+            data = opened(student.spec.data, student.spec.data_fingerprint, student.spec.image_size, store().paths.root)
             numbers = _some(student, data)
     return _test_image(data, *numbers) if source == TEST else _upload(student)
 

@@ -67,7 +67,7 @@ def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], 
     if not picked:
         return
     spec = student.spec
-    data = opened(spec.data, spec.image_size, store().paths.root)
+    data = opened(spec.data, spec.data_fingerprint, spec.image_size, store().paths.root)
     images = tiles(data, data.test, [one.index for one in picked], False)
     with st.grid("auto", min_column_width=170, gap="small"):
         for one, image in zip(picked, images, strict=True):

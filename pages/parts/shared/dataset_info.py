@@ -22,6 +22,6 @@ def _looked(reference: str, root: Path) -> DataRef:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the data set")
-def opened(reference: str, size: int, root: Path) -> Dataset:
-    """A data set at one size. Its images are memory maps: keeping it costs little."""
-    return open_dataset(reference, size, Paths(root))
+def opened(reference: str, fingerprint: str, size: int, root: Path) -> Dataset:
+    """A run's data set at one size, also of a moved store. Its images are memory maps: keeping it costs little."""
+    return open_dataset(reference, size, Paths(root), fingerprint=fingerprint)

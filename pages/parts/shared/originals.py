@@ -46,7 +46,7 @@ def tracked(run: Run, number: int) -> NDArray[np.uint8] | None:
     if datasets.is_drawn(run.spec.data):
         return stored
     try:
-        data = opened(run.spec.data, run.spec.image_size, store().paths.root)
+        data = opened(run.spec.data, run.spec.data_fingerprint, run.spec.image_size, store().paths.root)
     except UsageError:
         return stored
     first = np.flatnonzero(data.val.labels == label)[:1]
