@@ -19,7 +19,8 @@ import numpy as np
 from kd.datasets.decode import UnreadableImage
 from kd.datasets.importing import dicom_files
 from kd.datasets.importing.dicom_display import Window, rescaled, shown
-from kd.datasets.importing.dicom_pixels import Frames, frames_of, read_dataset, stored_values
+from kd.datasets.importing.dicom_parsing import read_dataset
+from kd.datasets.importing.dicom_pixels import Frames, frames_of, stored_values
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 

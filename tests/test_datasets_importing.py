@@ -14,7 +14,7 @@ from made_sets import make_folder, make_image, make_mask, make_npz, make_zip
 from PIL import Image
 
 from kd.datasets import available, open_dataset
-from kd.datasets.importing import archives, nifti_files
+from kd.datasets.importing import archives, dicom_pixels, nifti_files
 from kd.datasets.importing.preview import ImportOptions
 from kd.datasets.importing.run import import_set
 from kd.datasets.importing.understand import understand
@@ -129,6 +129,37 @@ def test_a_stopped_import_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(again) == 24 and max(share for _, share in shares) == 1.0
     assert min(share for phase, share in shares if phase == "Importing") >= len(written) / 24
     assert all(again[path] == before for path, before in written.items())
+
+
+@pytest.mark.parametrize("change", ["source", "options", "decoders"])
+def test_another_import_of_the_name_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    paths, root, options = Paths(tmp_path / "root"), dicom_set(tmp_path / "s", slices=1), ImportOptions()
+    asked = iter([False] * 8 + [True] * 99)
+    with pytest.raises(Stopped):
+        import_set(str(root), "mine", options, paths, should_stop=lambda: next(asked))
+    assert len(list((paths.data / ".mine.part").rglob("*.png"))) > 1
+    if change == "source":
+        root = dicom_set(tmp_path / "t", patients=3, slices=1, side=20)
+    elif change == "options":
+        options = ImportOptions(window="1000,2000")
+    else:
+        monkeypatch.setattr(dicom_pixels, "decoders", lambda: "another decoder 9")
+    place, preview = import_set(str(root), "mine", options, paths)
+    wanted, _ = import_set(str(root), "alone", options, paths)
+    both = [{path.relative_to(one): path.read_bytes() for path in one.rglob("*.png")} for one in (place, wanted)]
+    assert both[0] == both[1] and len(both[0]) == len(preview.images)
+
+
+def test_unpacked_archives_are_cleared_but_not_under_an_import(tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "root")
+    seen = understand(str(tarred(tmp_path / "t.tar.gz", make_folder(tmp_path / "s", CLASSES))), ImportOptions(), paths)
+    with archives.kept(seen.unpacked):
+        assert archives.remove_unpacked(paths) == 0 < archives.unpacked_bytes(paths)
+    assert archives.remove_unpacked(paths, age=3600) == 0, "it was looked at just now"
+    assert archives.remove_unpacked(paths) > 0 == archives.unpacked_bytes(paths)
+    with pytest.raises(UsageError, match="import it again"), archives.kept(seen.unpacked):
+        pass
+    assert import_set(str(tmp_path / "t.tar.gz"), "mine", ImportOptions(), paths)[1].images
 
 
 def test_nothing_is_left_of_what_cannot_be_read(tmp_path: Path) -> None:

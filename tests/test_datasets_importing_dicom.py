@@ -1,6 +1,7 @@
 """DICOM: the stored values, the image shown, what is kept, and files that lie."""
 
 import io
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,16 +18,18 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
-from kd.datasets import open_dataset
+from kd.datasets import fingerprint, open_dataset
 from kd.datasets.base import SampleFiles, Skipped
 from kd.datasets.decode import UnreadableImage
-from kd.datasets.importing import dicom_files, dicom_pixels
+from kd.datasets.importing import dicom_files, dicom_parsing, dicom_pixels
 from kd.datasets.importing.dicom_display import Window, shown
-from kd.datasets.importing.dicom_pixels import frames_of, read_dataset, stored_values
+from kd.datasets.importing.dicom_parsing import read_dataset
+from kd.datasets.importing.dicom_pixels import frames_of, stored_values
 from kd.datasets.importing.png import packed_png, png
 from kd.datasets.importing.preview import ImportOptions
 from kd.datasets.importing.run import import_set
 from kd.datasets.limits import LIMITS
+from kd.datasets.named_sets import history_of
 from kd.errors import UsageError
 from kd.paths import Paths
 
@@ -174,7 +177,7 @@ def test_fewer_compressed_frames_than_said_are_named(tmp_path: Path) -> None:
 
 
 def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom_pixels, "LIMITS", replace(LIMITS, file=10**6))
+    monkeypatch.setattr(dicom_parsing, "LIMITS", replace(LIMITS, file=10**6))
     plain = save(dicom(RAMP, syntax="1.2.840.10008.1.2.1.99"), tmp_path / "x.dcm")
     content = plain.read_bytes()
     packed = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -278,6 +281,27 @@ def test_signed_values_of_any_range_are_windowed_as_every_value_alone(tmp_path: 
     values = np.linspace(-32768, 32767, 256).astype(np.int16).reshape(16, 16)
     found = image(tmp_path, dicom(values, WindowCenter=0, WindowWidth=65536))
     assert np.array_equal(found.ravel(), np.arange(256))
+
+
+def test_the_decoder_of_lossy_pixels_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = Paths(tmp_path / "root")
+
+    def imported(name: str, decoder: str) -> str:
+        for number in range(8):
+            data = pydicom.dcmread(SAMPLES / name)
+            data.PatientID = f"p{number}"
+            save(data, tmp_path / name / "ab"[number % 2] / f"{number}.dcm")
+        with monkeypatch.context() as patch:
+            patch.setattr(dicom_pixels, "decoders", lambda: decoder)
+            place, _ = import_set(str(tmp_path / name), "set", ImportOptions(), paths)
+        assert history_of(place)[0]["decoders"] == decoder
+        found = fingerprint("set", paths)
+        shutil.rmtree(place)
+        return found
+
+    lossy, lossless = "SC_rgb_dcmtk_+eb+cy+s2.dcm", "SC_rgb_rle.dcm"
+    assert imported(lossy, "x 1") == imported(lossy, "x 1") != imported(lossy, "x 2")
+    assert imported(lossless, "x 1") == imported(lossless, "x 2")
 
 
 @pytest.mark.parametrize("text", ["40", "40,0", "40,-3", "wide", "nan,1", "1,2,3"])

@@ -4,6 +4,7 @@ The result is a new named set below the data folder with its history; the old se
 """
 
 import io
+import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -178,8 +179,7 @@ def _units(images: Sequence[Listed], clusters: Sequence[Sequence[str]]) -> list[
 
 def _written(data: Dataset, name: str, planned: Repaired, paths: Paths, progress: ProgressCallback,
              should_stop: Callable[[], bool]) -> Path:
-    NamedSetWriter(name, paths).discard()  # of a repair that was killed, and may have been another
-    writer = NamedSetWriter(name, paths)
+    writer = NamedSetWriter(name, paths, secrets.token_hex())  # so that nothing of a killed repair is gone on with
     places = targets(planned.images)
     try:
         _copy(data, planned, places, writer, paths, progress, should_stop)

@@ -1,4 +1,4 @@
-"""The verbs on data sets: audit and repair."""
+"""The verbs on data sets: list, audit and repair."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -10,7 +10,25 @@ from kd.cli.progress import say
 from kd.cli.run_here import Result, compute_here
 from kd.errors import UsageError
 from kd.jobs.tasks import task
+from kd.store.quota import GB
 from kd.store.runs import Store
+
+
+def list_datasets(args: Namespace, store: Store) -> Result:
+    from kd.datasets import cache
+    from kd.datasets.importing.archives import remove_unpacked
+
+    if args.clear_cache:
+        cleared = cache.clear(store.paths)
+        removed = cleared.removed + remove_unpacked(store.paths)
+        say(f"Decoded images: {removed / GB:.3g} GB removed, {cleared.in_use / GB:.3g} GB in use stay")
+    used, allowed = cache.cached_bytes(store.paths), cache.quota()
+    found = {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
+                          for entry in datasets.available(store.paths)]}
+    if args.json:
+        return {**found, "decoded_cache": {"bytes": used, "quota": allowed}}
+    say(f"Decoded images take {used / GB:.3g} GB of {allowed / GB:.3g} GB")
+    return found
 
 
 def audit(args: Namespace, store: Store) -> Result:

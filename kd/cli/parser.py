@@ -139,8 +139,8 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
           {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
     _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
-        "--clear-cache": {"action": "store_true", "help": "First remove the decoded images that nothing uses now. They "
-                          "are decoded again when they are needed."}})
+        "--clear-cache": {"action": "store_true", "help": "First remove the decoded images and unpacked archives that "
+                          "nothing uses now. They are decoded again when they are needed."}})
     _verb(verbs, "import", "Bring images in from elsewhere as a named data set, or say what they are.", IMPORT)
     _verb(verbs, "audit", "Whether a data set can be believed, and which number a model must beat.", {
         "data": {"help": "A phantom's name, a folder, a zip or an .npz."},

@@ -22,7 +22,6 @@ from kd.jobs.tasks import task
 from kd.paths import Paths
 from kd.roles import ROLES
 from kd.store.groups import Replicates, replicates_of
-from kd.store.quota import GB
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
 
@@ -52,21 +51,6 @@ def demo(args: Namespace, store: Store) -> Result:
     result = script.compare(trio.student, store, out)
     say(f"Comparison figure: {out / 'comparison.png'}")
     return {**{part: brief(getattr(trio, part)) for part in ROLES}, "comparison": result}
-
-
-def list_datasets(args: Namespace, store: Store) -> Result:
-    from kd.datasets import cache
-
-    if args.clear_cache:
-        cleared = cache.clear(store.paths)
-        say(f"Decoded images: {cleared.removed / GB:.3g} GB removed, {cleared.in_use / GB:.3g} GB in use stay")
-    used, allowed = cache.cached_bytes(store.paths), cache.quota()
-    found = {"datasets": [{"reference": entry.reference, "title": entry.title, "kind": entry.kind}
-                          for entry in datasets.available(store.paths)]}
-    if args.json:
-        return {**found, "decoded_cache": {"bytes": used, "quota": allowed}}
-    say(f"Decoded images take {used / GB:.3g} GB of {allowed / GB:.3g} GB")
-    return found
 
 
 def list_models(args: Namespace, store: Store) -> Result:
@@ -304,7 +288,7 @@ def _later(module: str, name: str) -> Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": demo, "datasets": list_datasets, "import": _later("importing", "import_data"),
+    "demo": demo, "datasets": _later("data_sets", "list_datasets"), "import": _later("importing", "import_data"),
     "audit": _later("data_sets", "audit"), "repair": _later("data_sets", "repair"), "models": list_models,
     "train": train, "distill": distill, "sweep": _later("sweep", "sweep"),
     "data-efficiency": _later("data_efficiency", "learning_curves_of"), "evaluate": evaluate, "explain": explain,

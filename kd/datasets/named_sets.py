@@ -73,15 +73,21 @@ def targets(images: Sequence[Listed]) -> list[str]:
 class NamedSetWriter:
     """Writes a new named set image by image; `finish` makes it appear. One writer a name at a time.
 
-    history: what was done, one entry a step; of a repaired set after the entries of the set it was made of.
+    plan: digest of all that decides what is written; what a stopped writer of another plan has left is removed, so that
+    a set never holds images of two. history: what was done, one entry a step; of a repaired set after the entries of
+    the set it was made of.
     """
 
-    def __init__(self, name: str, paths: Paths) -> None:
+    def __init__(self, name: str, paths: Paths, plan: str = "") -> None:
         require_free_name(name, paths)
         self.name, self.paths = name, paths
         self.part = paths.data / f".{name}.part"
         self.set, self.masks = self.part / "set", self.part / "masks"
+        stamp = self.part / "plan"
+        if self.part.exists() and (not stamp.is_file() or stamp.read_text() != plan):
+            self.discard()
         self.set.mkdir(parents=True, exist_ok=True)
+        write_bytes(stamp, plan.encode())
 
     def written(self) -> set[str]:
         """Targets whose image was written before, by this writer or one that was stopped."""

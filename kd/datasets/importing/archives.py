@@ -4,10 +4,11 @@ import hashlib
 import os
 import shutil
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -18,9 +19,11 @@ from kd.datasets.image_folder.names import is_hidden, printable
 from kd.datasets.limits import LIMITS
 from kd.errors import Stopped, UsageError
 from kd.paths import Paths
+from kd.store.row_files import folder_size
 
 PREFIX = "unpacked-"
 TAR = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_FORGOTTEN = 86400.0  # seconds after which what was unpacked only to be looked at makes room for the next
 _PACKED = (".zip", ".7z", ".rar", *TAR)
 
 
@@ -35,8 +38,8 @@ def unpacked(path: Path, paths: Paths, should_stop: Callable[[], bool] = lambda:
     key = hashlib.blake2b(f"{path}|{status.st_size}|{status.st_mtime_ns}".encode(), digest_size=8).hexdigest()
     place = paths.cache / f"{PREFIX}{key}"
     paths.cache.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place.with_name(f"{place.name}.lock"), thread_local=False)
-    with lock:  # which keeps others from clearing it away
+    remove_unpacked(paths, _FORGOTTEN)
+    with _lock(place):
         return place, _unpack(path, place, LIMITS.free + LIMITS.ratio * status.st_size, should_stop)
 
 
@@ -128,8 +131,38 @@ def _write(place: Path, opened: Callable[[], IO[bytes] | None], size: int) -> No
             left -= len(block)
 
 
-def remove_unpacked(paths: Paths) -> None:
-    """Remove what was unpacked and is not needed any more."""
-    for place in paths.cache.glob(f"{PREFIX}*"):
-        with suppress(Timeout), FileLock(place.with_name(f"{place.name}.lock"), timeout=0, thread_local=False):
-            shutil.rmtree(place, ignore_errors=True)
+@contextmanager
+def kept(place: Path | None) -> Iterator[None]:
+    """While the block runs, the folder that an archive was unpacked to is not cleared away. Raises UsageError where it
+    was already."""
+    if place is None:
+        yield
+        return
+    with _lock(place):
+        if not place.is_dir():
+            raise UsageError("What was unpacked of the archive was cleared away meanwhile: import it again.")
+        yield
+
+
+def remove_unpacked(paths: Paths, age: float = 0) -> int:
+    """Remove what was unpacked and nothing reads now; the bytes removed. age: seconds since it was unpacked."""
+    removed = 0
+    for place in _places(paths):
+        if time.time() - place.stat().st_mtime >= age:
+            with suppress(Timeout), _lock(place).acquire(timeout=0):
+                removed += folder_size(place)
+                shutil.rmtree(place, ignore_errors=True)
+    return removed
+
+
+def unpacked_bytes(paths: Paths) -> int:
+    """Bytes on disk of what was unpacked."""
+    return sum(map(folder_size, _places(paths)))
+
+
+def _places(paths: Paths) -> list[Path]:
+    return [place for place in sorted(paths.cache.glob(f"{PREFIX}*")) if place.is_dir() and place.suffix != ".part"]
+
+
+def _lock(place: Path) -> FileLock:
+    return FileLock(place.with_name(f"{place.name}.lock"), thread_local=False)

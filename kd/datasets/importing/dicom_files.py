@@ -22,7 +22,8 @@ from kd.datasets.base import SampleFiles, Skipped
 from kd.datasets.decode import UnreadableImage
 from kd.datasets.image_folder.source import workers
 from kd.datasets.importing.dicom_display import Window, shown
-from kd.datasets.importing.dicom_pixels import frames_of, read_dataset, stored_values
+from kd.datasets.importing.dicom_parsing import read_dataset
+from kd.datasets.importing.dicom_pixels import frames_of, stored_values
 from kd.datasets.importing.png import png
 from kd.paths import Paths
 
@@ -64,6 +65,7 @@ class Header:
     modality: str
     burnt_in: bool
     overlay: bool
+    lossy: bool
 
 
 def is_dicom(path: Path) -> bool:
@@ -136,7 +138,7 @@ def _header(path: Path, relative: str, salt: bytes) -> Header:
     return Header(path, relative, frames.count, hashed(patient, salt),
                   hashed(str(data.get("SeriesInstanceUID", "") or relative), salt), _position(data),
                   float(_number(data.get("InstanceNumber"))), str(data.get("Modality", "")),
-                  str(data.get("BurnedInAnnotation", "")) == "YES", _OVERLAY in data)
+                  str(data.get("BurnedInAnnotation", "")) == "YES", _OVERLAY in data, frames.lossy)
 
 
 def _position(data: Any) -> float:

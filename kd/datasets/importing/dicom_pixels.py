@@ -1,15 +1,12 @@
 """Stored values of the frames of a DICOM file, frame by frame, with the size checked before anything is decoded.
 
 Compressed frames are decoded by imagecodecs, which reads all JPEG kinds up to 16 bits and RLE and is many times faster
-than what pydicom calls by default; what it refuses is tried with GDCM. Lossy JPEG differs by decoder, so `DECODERS`
+than what pydicom calls by default; what it refuses is tried with GDCM. Lossy JPEG differs by decoder, so `decoders`
 belongs with whatever is stored of the pixels.
 """
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +18,13 @@ from kd.datasets.limits import LIMITS
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 _JPEG8 = ("1.2.840.10008.1.2.4.50",)
 _JPEG = "1.2.840.10008.1.2.4.51"
 _LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+_LOSSY = (*_JPEG8, _JPEG, "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 
 
@@ -51,6 +48,11 @@ class Frames:
         return np.dtype(f"<{self.kind}{max(1, self.allocated // 8)}")
 
     @property
+    def lossy(self) -> bool:
+        """Whether decoders may differ by a few grey levels."""
+        return self.syntax in _LOSSY
+
+    @property
     def subsampled(self) -> bool:
         return self.photometric == "YBR_FULL_422" and self.samples == 3
 
@@ -60,56 +62,6 @@ def decoders() -> str:
     from importlib.metadata import version
 
     return ", ".join(f"{name} {version(name)}" for name in ("pydicom", "imagecodecs", "python-gdcm"))
-
-
-def read_dataset(source: bytes | Path, header_only: bool = False,
-                 tags: list[Any] | None = None) -> tuple["Dataset", int]:
-    """A DICOM file parsed, and its bytes; a deflated one is inflated up to a bound first. Raises UnreadableImage."""
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        file: BytesIO | Path = BytesIO(source) if isinstance(source, bytes) else source
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        if _syntax_of(source) == DEFLATED:
-            file = _inflated(source)
-            size = file.getbuffer().nbytes
-        return dcmread(file, stop_before_pixels=header_only, specific_tags=tags), size
-    except UnreadableImage:
-        raise
-    except InvalidDicomError as error:
-        raise UnreadableImage("it is not a DICOM file") from error
-    except Exception as error:  # broken bytes make the parser raise anything at all
-        raise UnreadableImage(f"its header is damaged ({error or type(error).__name__})") from error
-
-
-def _syntax_of(source: bytes | Path) -> str:
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.filereader import read_preamble as skip
-
-    if isinstance(source, Path):
-        return str(getattr(read_file_meta_info(source), "TransferSyntaxUID", ""))
-    from pydicom.filereader import _read_file_meta_info
-
-    file = BytesIO(source)
-    skip(file, force=False)
-    return str(getattr(_read_file_meta_info(file), "TransferSyntaxUID", ""))
-
-
-def _inflated(source: bytes | Path) -> BytesIO:
-    """The same file not deflated, of bounded size: a small deflated file can unpack to gigabytes."""
-    from pydicom.filereader import _read_file_meta_info, read_preamble
-
-    file = BytesIO(source if isinstance(source, bytes) else source.read_bytes())
-    read_preamble(file, force=False)
-    _read_file_meta_info(file)
-    start = file.tell()
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = unpacker.decompress(file.getvalue()[start:], LIMITS.file)
-    if unpacker.unconsumed_tail:
-        raise UnreadableImage(f"it unpacks to more than {LIMITS.file // 2**20} MB: so do bombs")
-    head = file.getvalue()[:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0")
-    return BytesIO(head + content)
 
 
 def frames_of(data: "Dataset", file_size: int) -> Frames:

@@ -14,7 +14,7 @@ from kd.datasets.image_folder import folder, layout, names, zip_archive
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.metadata import title_of
 from kd.datasets.image_folder.source import class_folders
-from kd.datasets.importing import archives, dicom_files, nifti_files
+from kd.datasets.importing import archives, dicom_files, dicom_pixels, nifti_files
 from kd.datasets.importing.dicom_display import Window
 from kd.datasets.importing.png import png
 from kd.datasets.importing.preview import ImportOptions, Preview, arranged
@@ -234,14 +234,16 @@ def _dicom(root: Path, files: Sequence[str], options: ImportOptions, paths: Path
     notes.append(f"{len(headers)} DICOM files of {len({one.series for one in headers})} series and "
                  f"{len({one.patient for one in headers})} patients, {', '.join(modalities) or 'no modality'}; window: "
                  f"{window.name}. Only pixels and a salted hash of the patient's id are kept.")
-    from kd.datasets.importing.dicom_pixels import decoders
 
     def read(numbers: Sequence[int]) -> Iterator[SampleFiles | Skipped]:
         return dicom_files.read_slices([slices[number] for number in numbers], window)
 
-    return Preview("dicom", images, read, DatasetInfo("DICOM images", "DICOM files", flip=False), 0, tuple(notes),
-                   tuple(warnings), tuple(bad), {"files": len(headers), "window": options.window,
-                                                 "decoders": decoders()})
+    by = dicom_pixels.decoders()
+    # Which is hashed with the set: of lossy pixels the decoder's version belongs to the fingerprint.
+    origin = f"DICOM files with lossy compression, decoded by {by}" if any(
+        one.lossy for one in headers) else "DICOM files"
+    return Preview("dicom", images, read, DatasetInfo("DICOM images", origin, flip=False), 0, tuple(notes),
+                   tuple(warnings), tuple(bad), {"files": len(headers), "window": options.window, "decoders": by})
 
 
 def _nifti(root: Path, files: Sequence[str], options: ImportOptions, progress: ProgressCallback,

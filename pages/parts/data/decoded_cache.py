@@ -3,13 +3,14 @@
 import streamlit as st
 
 from kd.datasets import cache
+from kd.datasets.importing import archives
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import size
 
 
 def decoded_cache() -> None:
     """One line and the button; nothing where nothing is cached."""
-    used = cache.cached_bytes(store().paths)
+    used = cache.cached_bytes(store().paths) + archives.unpacked_bytes(store().paths)
     if not used:
         return
     with usage_errors(), st.container(horizontal=True, vertical_alignment="center"):
@@ -19,6 +20,7 @@ def decoded_cache() -> None:
                      help="Images are decoded again when their data set is next opened. What is in use now stays, as "
                           "are the images shown on this page."):
             cleared = cache.clear(store().paths)
+            removed = cleared.removed + archives.remove_unpacked(store().paths)
             stays = f", {size(cleared.in_use)} in use stay" if cleared.in_use else ""
-            st.toast(f"{size(cleared.removed)} freed{stays}.", icon=":material/mop:")
+            st.toast(f"{size(removed)} freed{stays}.", icon=":material/mop:")
             st.rerun()
