@@ -1,7 +1,7 @@
 """Speed and memory of an audit on a large data set: `python -m benchmarks.audit [--count N]`.
 
 Random smooth images with text and copies among them are written as a MedMNIST file to a temporary folder and decoded;
-then the audit is computed on them. Printed are the seconds of each phase after decoding, by the clock and of the
+then the audit is computed on them. Printed are, of each phase after decoding, the seconds by the clock and of the
 processor (on a machine that others use too, the latter divided by the cores is what it would take alone), and the
 process's own resident memory (Linux), at its highest, above that before.
 """
@@ -41,12 +41,12 @@ def main(words: list[str] | None = None) -> None:
         data = open_dataset(str(path), args.size, paths)
         print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; {args.count:,} images of {args.size} px, "
               f"{CLASSES} classes; decoded in {time.perf_counter() - started:.1f} s")
-        seconds, memory = measured(data, paths)
-    whole, of_all = zip(*seconds.values(), strict=True)
-    lines = {**seconds, f"in all; goal at 10,000 images: {GOAL} s": (sum(whole), sum(of_all))}
-    for phase, (spent, busy) in lines.items():
-        print(f"{spent:7.1f} s, {busy:6.1f} s of the processor  {phase}")
-    print(f"{memory:7.0f} MB own memory above that before, {1000 * memory / args.count:.1f} kB an image")
+        phases = measured(data, paths)
+    whole, of_all, memory = zip(*phases.values(), strict=True)
+    lines = {**phases, f"in all; goal at 10,000 images: {GOAL} s": (sum(whole), sum(of_all), max(memory))}
+    for phase, (spent, busy, most) in lines.items():
+        print(f"{spent:7.1f} s, {busy:6.1f} s of the processor, {most:5.0f} MB  {phase}")
+    print("MB: own memory above that before, at its highest")
 
 
 def arrays(count: int, size: int) -> dict[str, NDArray]:
@@ -63,16 +63,17 @@ def arrays(count: int, size: int) -> dict[str, NDArray]:
     return found
 
 
-def measured(data: Dataset, paths: Paths) -> tuple[dict[str, tuple[float, float]], float]:
-    """Seconds by phase, by the clock and of the processor, and the greatest own memory above that before, in MB."""
-    before, peak, ended = resident()["own"], 0.0, threading.Event()
+def measured(data: Dataset, paths: Paths) -> dict[str, tuple[float, float, float]]:
+    """By phase: seconds by the clock and of the processor, and the greatest own memory above that before, in MB."""
+    before, ended = resident()["own"], threading.Event()
+    begun: dict[str, tuple[float, float]] = {}
+    peaks: dict[str, float] = {}
 
     def watch() -> None:
-        nonlocal peak
         while not ended.wait(0.1):
-            peak = max(peak, resident()["own"])
-
-    begun: dict[str, tuple[float, float]] = {}
+            if begun:
+                phase = list(begun)[-1]
+                peaks[phase] = max(peaks.get(phase, 0.0), resident()["own"] - before)
 
     def report(phase: str, _: float) -> None:
         begun.setdefault(phase, (time.perf_counter(), time.process_time()))
@@ -85,8 +86,8 @@ def measured(data: Dataset, paths: Paths) -> tuple[dict[str, tuple[float, float]
         ended.set()
         watcher.join()
     ends = [*list(begun.values())[1:], (time.perf_counter(), time.process_time())]
-    return {phase: (end[0] - start[0], end[1] - start[1])
-            for (phase, start), end in zip(begun.items(), ends, strict=True)}, peak - before
+    return {phase: (end[0] - start[0], end[1] - start[1], peaks.get(phase, 0.0))
+            for (phase, start), end in zip(begun.items(), ends, strict=True)}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pages.parts.shared import layout, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
 from pages.parts.shared.run_list import Entry
-from pages.parts.shared.run_warnings import titles
+from pages.parts.shared.run_warnings import in_short, titles
 from pages.parts.shared.theme import STATUS_WORDS
 
 LONG = 8  # lines of the queue that are shown without scrolling
@@ -23,6 +23,8 @@ COLUMNS = {
     "Macro-F1": st.column_config.NumberColumn("Macro-F1", format="%.3f",
                                               help="Mean of the classes' F1 scores on the test images."),
     "Warnings": st.column_config.TextColumn("Warnings", width="medium"),
+    "Audit": st.column_config.TextColumn("Audit", width="medium", help="Whether scores on the run's data set can be "
+                                         "believed. The data page says more."),
     "NLL": st.column_config.NumberColumn("NLL", format="%.3f", help="Cross-entropy of the test images with their "
                                          "labels, in nats; lower is better."),
     "ECE": st.column_config.NumberColumn("ECE", format="%.3f", help="Expected calibration error on the test images, "
@@ -175,7 +177,8 @@ def _row(entry: Entry) -> dict[str, object]:
             "Model": spec.model_label, "Method": spec.method_label, "Epochs": f"{len(run.epochs())}/{spec.epochs}",
             "Accuracy": summary.get("accuracy"), "Macro-F1": summary.get("macro_f1"),
             "NLL": tested.get("loss"), "ECE": tested.get("ece"), "Warnings": titles(run),
-            "Parameters": summary.get("parameters"), "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
+            "Audit": in_short(run) if summary else "", "Parameters": summary.get("parameters"),
+            "FLOPs": summary.get("flops"), "Seconds": summary.get("seconds"),
             "Bytes": run.size(), "Created": entry.created, "Run": run.id}
 
 

@@ -62,6 +62,16 @@ def plant_text(root: Path) -> None:
         image.save(path)
 
 
+def plant_named_patients(root: Path, shared: bool) -> None:
+    """Names that carry patients of three images each, as `ill_subj004_slice02`; shared: of whom one of each class is in
+    train and test."""
+    for part in ("train", "val", "test"):
+        for name in ("ill", "well"):
+            for number, path in enumerate(sorted((root / part / name).iterdir())):
+                patient = 100 * ("train", "val", "test").index(part) * (number >= 3 or not shared) + number // 3
+                path.rename(path.with_name(f"{name}_subj{patient:03d}_slice{part[:2]}{number:02d}{path.suffix}"))
+
+
 def plant_format(root: Path) -> None:
     """The ill come as coarse JPEG files, the well ones stay as they are."""
     for path in sorted(root.glob("*/ill/ill-*.png")):

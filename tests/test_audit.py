@@ -1,5 +1,6 @@
 """Audits: every planted fault is found, nothing is found where none is, and the verdict says what to beat."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from made_leaks import (
     plant_copies,
     plant_format,
     plant_label,
+    plant_named_patients,
     plant_patients,
     plant_text,
 )
 
-from kd.audit import report
+from kd.audit import findings, report
 from kd.audit.audit import audit
 from kd.audit.findings import FAULT, NOTE, WARNING, Finding
 from kd.audit.report import AuditReport
@@ -83,6 +85,39 @@ def test_patients_in_two_parts_are_a_fault(leaking: AuditReport) -> None:
     assert both.images == ("test/ill/ill-test-00.png",)
     assert not {"patients-val-test", "patients-unknown"} & {one.key for one in leaking.findings}
     assert leaking.verdict.startswith("Scores on this data set cannot be believed: 1 patients have images in both")
+
+
+def test_patients_in_two_parts_by_the_files_names_are_a_fault(tmp_path: Path, paths: Paths) -> None:
+    root = make_clean(tmp_path / "named", 12, 6, 6)
+    plant_named_patients(root, shared=True)
+    both = found(audit(str(root), paths), "patients-train-test")
+    assert both.level == FAULT
+    assert both.clause == ("2 patients (by the files' names, as ill/ill_subj000) have images in both train and test, "
+                           "with 6 of 12 (50 %) of the test images")
+
+
+def test_of_patients_in_files_names_that_are_kept_apart_it_is_said_what_a_random_split_would_do(
+        tmp_path: Path, paths: Paths) -> None:
+    root = make_clean(tmp_path / "named", 12, 6, 6)
+    plant_named_patients(root, shared=False)
+    made = audit(str(root), paths)
+    named = found(made, "patients-named")
+    assert named.level == NOTE
+    # 16 patients of 3 images; a quarter of the images is test, half train: 1 - .5³ - .75³ + .25³ of them
+    assert "split at random, about 8 patients would have images in both train and test" in named.clause
+    assert "patients-unknown" not in {one.key for one in made.findings}
+
+
+def test_every_fault_and_warning_has_a_few_words_for_cards_and_tables(leaking: AuditReport, clean: AuditReport) -> None:
+    assert leaking.brief.startswith("Audit: scores on this data set cannot be believed (patients in both train and ")
+    assert "copies of training images in the test part" in leaking.brief
+    assert clean.brief == "Audit: scores on this data set can be believed only with care (a small test part)."
+    source = Path(findings.__file__).read_text()
+    notes = {"patients-unknown", "patients-named", "copies-within", "look-alikes", "series", "labels", "imbalance",
+             "extreme"}
+    of_parts = {"patients-train-test", "patients-val-test", "patients-train-val", "copies-test", "copies-val",
+                "small-test"}
+    assert set(re.findall(r'Finding\("([a-z-]+)"', source)) - notes | of_parts == set(findings.IN_SHORT)
 
 
 def test_flat_dark_and_unreadable_images_are_named(leaking: AuditReport) -> None:
@@ -163,7 +198,7 @@ def test_what_cannot_be_opened_is_said() -> None:
     ("breast_ultrasound", {"marks"}, "pixels", 0.60),
     ("brain_tumor", {"copies-test", "shortcut"}, "nearest", 0.74),
     ("eye_disease", {"shortcut"}, "files", 0.74),
-    ("alzheimer", {"series"}, "pixels", 0.40)))
+    ("alzheimer", {"series", "patients-train-val"}, "pixels", 0.40)))
 def test_real_sets_as_their_notes_say(shared: Path, name: str, keys: set[str], beaten_by: str, about: float) -> None:
     made = audit(str(shared / "data" / name), default_paths())
     assert keys <= {one.key for one in made.findings}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_leaks import make_clean, plant_copies, plant_patients
+from made_leaks import make_clean, plant_copies, plant_named_patients, plant_patients
 from made_sets import make_mask
 
 from kd import datasets
@@ -73,6 +73,19 @@ def test_a_new_split_keeps_patients_and_copies_whole(leaking: Path, by: str) -> 
     data = open_dataset("mended", 96, paths)
     assert sum(map(len, data.splits.values())) == 51
     assert len(data.test) == pytest.approx(0.3 * 51, abs=4)
+
+
+def test_patients_in_files_names_can_be_split_by_and_are_known_then(tmp_path: Path) -> None:
+    root = make_clean(tmp_path / "named", 12, 6, 6)
+    plant_named_patients(root, shared=True)
+    paths = default_paths()
+    _, found = repair(str(root), "mended", Repair(split="patients", test=0.3, val=0.2), paths)
+    assert "patients (by the files' names, such as ill_subj000) and clusters of copies whole" in found.done[-1]
+    data = open_dataset("mended", 96, paths)
+    groups = [set(split.groups or ()) for split in data.splits.values()]
+    assert all(groups)
+    assert not groups[0] & groups[2]
+    assert not groups[1] & (groups[0] | groups[2])
 
 
 def test_classes_are_renamed_and_merged(tmp_path: Path) -> None:

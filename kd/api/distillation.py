@@ -14,6 +14,7 @@ import pandas as pd
 from kd import datasets, methods
 from kd.api.images import ImageLike, as_image, as_original
 from kd.api.progress import ProgressBar
+from kd.audit.beside import verdict_of
 from kd.datasets import Dataset
 from kd.datasets.arrays import Arrays
 from kd.errors import UsageError, unknown
@@ -101,10 +102,17 @@ class Experiment:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on these results: what a method loses on two classes, models no better than the majority class, soft
-        targets without content, a start far above chance, masks that explain nothing.
+        targets without content, a start far above chance, masks that explain nothing; and the audit's verdict.
         """
         classes = len((self.teacher.summary or {})["classes"])
-        return tuple(filter(None, (methods.check(self.student.spec.method, classes), *series_warnings(self.series))))
+        return tuple(filter(None, (methods.check(self.student.spec.method, classes), *series_warnings(self.series),
+                                   self.audit)))
+
+    @property
+    def audit(self) -> str:
+        """The verdict of the data set's audit in one sentence: whether these scores can be believed, and the number
+        that a model must beat. Empty before `python -m kd audit` or the data page has computed it."""
+        return verdict_of(self.student)
 
     @property
     def data(self) -> Dataset:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kd import datasets
 from kd.audit import findings, labels, report
@@ -46,10 +47,11 @@ def audit_opened(data: Dataset, files: FileReader | None, paths: Paths, phases: 
     with phases.phase("Comparing images", 10):
         pairs, more = find_pairs(measured, _reader(data, measured), phases)
     units = _units(measured, pairs)
-    with phases.phase("Computing yardsticks", 20):
-        beside = yardsticks(measured, units, phases)
-    with phases.phase("Checking labels", 15):
-        doubted = labels.suspects(measured, units, phases)
+    with threadpool_limits(1, user_api="blas"):  # products too small for threads, which would spin beside a training
+        with phases.phase("Computing yardsticks", 20):
+            beside = yardsticks(measured, units, phases)
+        with phases.phase("Checking labels", 15):
+            doubted = labels.suspects(measured, units, phases)
     found = _report(data, measured, pairs, more, beside, doubted)
     report.save(found, _answers(measured, beside), paths)
     return found

@@ -66,6 +66,12 @@ def verdict_of(run: Run) -> str:
     return found.verdict if found else ""
 
 
+def brief_of(run: Run) -> str:
+    """The verdict without numbers, for cards and tables; empty where the set has not been audited."""
+    found = audit_of(run)
+    return found.brief if found else ""
+
+
 def beside_yardstick(run: Run) -> BesideYardstick | None:
     """A tested run beside the best simple rule on the same images; None before the test, without an audit, or where
     the run was tested on others."""

@@ -13,6 +13,7 @@ slices, frames of one examination, or just similar. They prove nothing.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ DISTANCE = 40  # bits of 256
 DETAIL, PER_BIT = 0.85, 0.0025  # correlation of fine detail of copies: at least so much, and more per bit that differs
 FLAT = 2.0  # standard deviation of the grey levels: images below are alike because nothing is on them
 MOST = 200_000  # pairs kept; a set with more has hardly an image without a copy
-_BLOCK = 256  # rows compared at once with all others
+_BLOCK, _ACROSS = 256, 4096  # rows and columns compared at once
+_READ = 8192  # images whose fine detail is kept at once, 4 kB each
 _SIDE, _BLUR, _QUIET = 64, 1.5, 3.0  # of the fine detail: pixels, pixels, grey levels of noise
 
 Reader = Callable[[int], NDArray[np.uint8]]
@@ -80,14 +82,21 @@ def _candidates(measured: Measurements, progress: ShareCallback) -> Iterator[tup
     numbers = np.flatnonzero(measured.spread >= FLAT)
     hashes, mirrored = measured.hashes[numbers], measured.mirrored[numbers]
     for start in range(0, len(numbers), _BLOCK):
-        block = hashes[start:start + _BLOCK]
-        plain, turned = _distances(block, hashes[start:]), _distances(block, mirrored[start:])
-        least = np.minimum(plain, turned)
-        least[np.tril_indices(len(block), 0, least.shape[1])] = 255
-        for row, column in zip(*np.nonzero(least <= DISTANCE), strict=True):
-            yield (int(numbers[start + row]), int(numbers[start + column]), int(least[row, column]),
-                   bool(turned[row, column] < plain[row, column]))
+        for first in range(start, len(numbers), _ACROSS):
+            yield from _close(hashes, mirrored, numbers, start, first)
         progress(min(1.0, (start + _BLOCK) / max(len(numbers), 1)))
+
+
+def _close(hashes: NDArray[np.uint64], mirrored: NDArray[np.uint64], numbers: NDArray[np.int64], start: int,
+           first: int) -> Iterator[tuple[int, int, int, bool]]:
+    """The candidates of one block: rows from `start` on, columns from `first` on that come after their row."""
+    block, across = hashes[start:start + _BLOCK], slice(first, first + _ACROSS)
+    plain, turned = _distances(block, hashes[across]), _distances(block, mirrored[across])
+    least = np.minimum(plain, turned)
+    least[np.tril_indices(len(block), start - first, least.shape[1])] = 255
+    for row, column in zip(*np.nonzero(least <= DISTANCE), strict=True):
+        yield (int(numbers[start + row]), int(numbers[first + column]), int(least[row, column]),
+               bool(turned[row, column] < plain[row, column]))
 
 
 def _distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
@@ -99,16 +108,17 @@ def _distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray
 
 
 class _Details:
-    """Fine detail of images by number, each read once; kept in 8 bits."""
+    """Fine detail of images by number, the last ones kept in 8 bits."""
 
     def __init__(self, read: Reader) -> None:
-        self.read = read
-        self.known: dict[int, NDArray[np.int8]] = {}
+        self.kept = lru_cache(_READ)(lambda number: _in_8_bits(fine_detail(read(number))))
 
     def __getitem__(self, number: int) -> NDArray[np.float64]:
-        if number not in self.known:
-            self.known[number] = np.clip(np.rint(32 * fine_detail(self.read(number))), -127, 127).astype(np.int8)
-        return self.known[number].astype(np.float64)
+        return self.kept(number).astype(np.float64)
+
+
+def _in_8_bits(detail: NDArray[np.float64]) -> NDArray[np.int8]:
+    return np.clip(np.rint(32 * detail), -127, 127).astype(np.int8)
 
 
 def fine_detail(image: NDArray[np.uint8]) -> NDArray[np.float64]:

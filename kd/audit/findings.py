@@ -29,6 +29,16 @@ NAMES = {"train": "training", "val": "validation", "test": "the test part"}
 _PARTS = (("train", "test"), ("val", "test"), ("train", "val"))
 
 
+IN_SHORT = {
+    "patients-train-test": "patients in both train and test", "patients-val-test": "patients in both val and test",
+    "patients-train-val": "patients in both train and val", "copies-test": "copies of training images in the test part",
+    "copies-val": "copies of training images in validation", "contradictions": "copies with different labels",
+    "shortcut": "a shortcut around the anatomy", "corner": "a corner that tells a class",
+    "marks": "burnt-in marks on some classes", "flat": "empty images", "unreadable": "unreadable files",
+    "small-test": "a small test part"}
+"""Every fault and warning in a few words."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One finding. key: names its kind. level: a fault spoils every score, a warning part of them, a note none. clause:
@@ -62,14 +72,36 @@ def of_patients(measured: Measurements, drawn: bool) -> Iterator[Finding]:
                           "train and test", "A groups.csv with the columns file and group names them.")
         return
     groups, parts = np.asarray(measured.groups), np.asarray(measured.parts)
+    called = f" (by the files' names, as {_shared_patient(measured.groups)})" if measured.named else ""
+    if measured.named and not any(np.intersect1d(groups[parts == one], groups[parts == other]).size
+                                  for one, other in _PARTS):
+        yield Finding("patients-named", NOTE, f"images of one patient{called} lie in one part only; split at random, "
+                      f"about {_straddling(measured):,.0f} patients would have images in both train and test",
+                      "A groups.csv with the columns file and group, or repairing with a split by patient, makes them "
+                      "known: intervals are then by patient.")
     for one, other in _PARTS:
         both = np.intersect1d(groups[parts == one], groups[parts == other])
         if len(both):
             rows = np.flatnonzero((parts == other) & np.isin(groups, both))
             level = FAULT if other == "test" and len(rows) >= LEAK * (parts == other).sum() else WARNING
             said = share(len(rows), int((parts == other).sum()))
-            yield Finding(f"patients-{one}-{other}", level, f"{len(both):,} patients have images in both {one} and "
-                          f"{other}, with {said} of the {other} images", "Split by patient.", _names(measured, rows))
+            yield Finding(f"patients-{one}-{other}", level, f"{len(both):,} patients{called} have images in both "
+                          f"{one} and {other}, with {said} of the {other} images", "Split by patient.",
+                          _names(measured, rows))
+
+
+def _shared_patient(groups: Sequence[str]) -> str:
+    """The patient with the most images."""
+    return Counter(groups).most_common(1)[0][0]
+
+
+def _straddling(measured: Measurements) -> float:
+    """How many patients a random split of the same size would put into both train and test, expected."""
+    counts = np.unique(np.asarray(measured.groups), return_counts=True)[1]
+    shares = [len(measured.rows(part)) / len(measured) for part in ("train", "test")]
+    train, test = ((1 - part) ** counts for part in shares)
+    neither = (1 - sum(shares)) ** counts
+    return float((1 - train - test + neither).sum())
 
 
 def of_copies(measured: Measurements, pairs: Sequence[Pair], more: bool) -> Iterator[Finding]:
@@ -191,9 +223,10 @@ def _corners(measured: Measurements, classes: Sequence[str]) -> Iterator[Finding
 def of_labels(measured: Measurements, doubted: Sequence[Suspect]) -> Iterator[Finding]:
     """Labels in doubt."""
     if doubted:
-        yield Finding("labels", NOTE, f"{share(len(doubted), len(measured))} of the labels are in doubt by a cheap "
-                      "classifier that did not learn from these images", "A list to look through, most doubtful first; "
-                      "it proves nothing.", _names(measured, [one.image for one in doubted]))
+        yield Finding("labels", NOTE, f"{share(len(doubted), len(measured))} of the labels are in doubt by cheap "
+                      "classifiers that did not learn from these images", "A list to look through, most doubtful "
+                      "first; most are right, and most wrong labels are not on it.",
+                      _names(measured, [one.image for one in doubted]))
 
 
 def of_counts(data: Dataset) -> Iterator[Finding]:

@@ -1,10 +1,11 @@
 """One pass over a data set's images: per image a few kilobytes that all further checks are computed from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from kd.audit.file_facts import FileFacts, file_facts
 from kd.audit.marks import marks
 from kd.datasets import Dataset, FileReader
 from kd.datasets.decode import box_of
+from kd.datasets.image_folder.patients import patients_in_names
 from kd.datasets.image_folder.source import workers
 from kd.progress import ShareCallback
 
@@ -28,7 +30,8 @@ FACTS = ("width", "height", "aspect ratio", "bytes", "bytes per pixel", "channel
 class Measurements:
     """What one pass leaves of N images, those of train first, then val, then test.
 
-    parts, groups: split and patient of each (None where patients are not known). shapes: int64 [N, 2], width and height
+    parts, groups: split and patient of each (None where patients are not known). named: whether the patients are those
+    that the files' names give, and not stated ones. shapes: int64 [N, 2], width and height
     of each file in pixels, 0 where there is none. digests: of the pixels. hashes,
     mirrored: uint64 [N, 4], perceptual hash (ImageHash's phash of 16 × 16) of the image and of its mirror image. grey:
     uint8 [N, 32, 32]. colour: uint8 [N, 24, 24, 3]. facts: float64 [N, 11], see FACTS. spread: standard deviation of
@@ -48,6 +51,7 @@ class Measurements:
     facts: NDArray[np.float64]
     spread: NDArray[np.float64]
     marks: tuple[frozenset[str], ...]
+    named: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,45 +66,52 @@ class Measurements:
         return self.facts[:, FACTS.index("mean brightness")]
 
 
-@dataclass(frozen=True, eq=False)
-class _One:
-    digest: bytes
-    hash: NDArray[np.uint64]
-    mirrored: NDArray[np.uint64]
-    grey: NDArray[np.uint8]
-    colour: NDArray[np.uint8]
-    facts: tuple[float, ...]
-    shape: tuple[int, int]
-    spread: float
-    marks: frozenset[str]
+_ARRAYS: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+    "shapes": ((2,), np.int64), "hashes": ((HASH * HASH // 64,), np.uint64),
+    "mirrored": ((HASH * HASH // 64,), np.uint64), "grey": ((NEIGHBOUR, NEIGHBOUR), np.uint8),
+    "colour": ((PIXELS, PIXELS, 3), np.uint8), "facts": ((len(FACTS),), np.float64), "spread": ((), np.float64)}
+"""Shape per image and kind of the arrays of Measurements, which are filled image by image."""
+_One = tuple[dict[str, Any], bytes, frozenset[str]]
+"""One image's values of these arrays, its digest and its marks."""
 
 
 def measure(data: Dataset, files: FileReader | None, progress: ShareCallback) -> Measurements:
     """Measure every image of an opened data set. files: reads what is on disk, where images are files."""
-    found: list[_One] = []
     names = [name for split in data.splits.values() for name in split.names]
-    rows = files(names) if files else repeat(None)
-    facts = map(file_facts, rows)
-    with ThreadPoolExecutor(workers()) as pool:
-        for images in _batches(data):
-            own = [next(facts) for _ in images]
-            found += pool.map(_measure, images, own)
-            progress(len(found) / max(len(names), 1))
+    arrays = {name: np.empty((len(names), *shape), kind) for name, (shape, kind) in _ARRAYS.items()}
+    digests, marked = list[bytes](), list[frozenset[str]]()
+    for one in _each(data, files, names):
+        for name, value in one[0].items():
+            arrays[name][len(digests)] = value
+        digests.append(one[1])
+        marked.append(one[2])
+        progress(len(digests) / len(names))
     splits = data.splits
-    known = splits["train"].groups is not None
+    groups, named = _patients(data, names)
     return Measurements(
         tuple(names), np.concatenate([split.labels for split in splits.values()]),
-        tuple(part for part, split in splits.items() for _ in range(len(split))),
-        tuple(group for split in splits.values() for group in split.groups or ()) if known else None,
-        np.array([one.shape for one in found], np.int64), tuple(one.digest for one in found),
-        _stack(found, lambda one: one.hash), _stack(found, lambda one: one.mirrored),
-        _stack(found, lambda one: one.grey), _stack(found, lambda one: one.colour),
-        np.array([one.facts for one in found], np.float64), np.array([one.spread for one in found]),
-        tuple(one.marks for one in found))
+        tuple(part for part, split in splits.items() for _ in range(len(split))), groups,
+        digests=tuple(digests), marks=tuple(marked), named=named, **arrays)
 
 
-def _stack(found: list[_One], take: Callable[[_One], NDArray]) -> NDArray:
-    return np.stack([take(one) for one in found])
+def _patients(data: Dataset, names: Sequence[str]) -> tuple[tuple[str, ...] | None, bool]:
+    """The patient of each image, and whether it comes from the files' names. Of these each class has its own: where two
+    classes are of two sources, 17 of one is not 17 of the other."""
+    if data.train.groups is not None:
+        return tuple(group for split in data.splits.values() for group in split.groups or ()), False
+    found = patients_in_names(names)
+    if found is None:
+        return None, False
+    labels = [data.classes[label] for split in data.splits.values() for label in split.labels.tolist()]
+    return tuple(f"{label}/{patient}" if patient else name
+                 for patient, name, label in zip(found, names, labels, strict=True)), True
+
+
+def _each(data: Dataset, files: FileReader | None, names: Sequence[str]) -> Iterator[_One]:
+    facts = map(file_facts, files(names) if files else repeat(None))
+    with ThreadPoolExecutor(workers()) as pool:
+        for images in _batches(data):
+            yield from pool.map(_measure, images, [next(facts) for _ in images])
 
 
 def _batches(data: Dataset) -> Iterator[NDArray[np.uint8]]:
@@ -116,9 +127,10 @@ def _measure(image: NDArray[np.uint8], file: FileFacts) -> _One:
     values = np.asarray(grey)
     small = np.asarray(grey.resize((NEIGHBOUR, NEIGHBOUR), Image.Resampling.BOX))
     colour = np.asarray(shown.resize((PIXELS, PIXELS), Image.Resampling.BOX))
-    return _One(blake2b(own.data, digest_size=12, person=repr(own.shape).encode()[:16]).digest(), perceptual_hash(grey),
-                perceptual_hash(grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)), small, colour,
-                _facts(values, file), (file.width, file.height), float(values.std()), marks(own))
+    digest = blake2b(own.data, digest_size=12, person=repr(own.shape).encode()[:16]).digest()
+    mirrored = perceptual_hash(grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    return {"shapes": (file.width, file.height), "hashes": perceptual_hash(grey), "mirrored": mirrored, "grey": small,
+            "colour": colour, "facts": _facts(values, file), "spread": float(values.std())}, digest, marks(own)
 
 
 def without_bars(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

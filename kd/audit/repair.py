@@ -18,6 +18,7 @@ from kd.audit import report
 from kd.audit.audit import audit, audit_size
 from kd.datasets import Dataset, splits
 from kd.datasets.base import Listed, SampleFiles
+from kd.datasets.image_folder.patients import patients_in_names
 from kd.datasets.limits import LIMITS
 from kd.datasets.named_sets import NamedSetWriter, history_of, require_free_name, step, targets
 from kd.errors import Stopped, UsageError, unknown
@@ -148,16 +149,29 @@ def _renamed(images: list[Listed], new: Mapping[str, str], classes: Sequence[str
 
 def _split(images: list[Listed], wanted: Repair, clusters: Sequence[Sequence[str]], done: list[str]) -> list[Listed]:
     """Parts anew: per class, and whole units at a time."""
+    images, named = _with_patients(images)
     if wanted.split == PATIENTS and all(image.group is None for image in images):
-        raise UsageError("The patients of this set are not known, so it cannot be split by them. Name them in a "
-                         "groups.csv with the columns file and group, or split by copies.")
+        raise UsageError("The patients of this set are not known, neither by a table nor by the files' names, so it "
+                         "cannot be split by them. Name them in a groups.csv with the columns file and group, or split "
+                         "by copies.")
     units = _units(images, clusters)
     labels = sorted({image.label for image in images})
     numbers = [labels.index(image.label) for image in images]
     parts = splits.cut([image.name for image in images], numbers, units, {"test": wanted.test, "val": wanted.val})
-    whole = "patients and clusters of copies" if images[0].group is not None else "clusters of copies"
+    known = f"patients{named} and " if any(image.group is not None for image in images) else ""
+    whole = f"{known}clusters of copies"
     done.append(f"Split anew, {100 * wanted.test:g} % test and {100 * wanted.val:g} % val, per class, {whole} whole.")
     return [replace(image, part=part) for image, part in zip(images, parts, strict=True)]
+
+
+def _with_patients(images: list[Listed]) -> tuple[list[Listed], str]:
+    """The images with the patients that their files' names give, where none is stated; and words that say so."""
+    found = None if any(image.group is not None for image in images) else patients_in_names(
+        [image.name for image in images])
+    if not found:
+        return images, ""
+    return ([replace(image, group=patient) for image, patient in zip(images, found, strict=True)],
+            f" (by the files' names, such as {next(filter(None, found))})")
 
 
 def _units(images: Sequence[Listed], clusters: Sequence[Sequence[str]]) -> list[str | None]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.audit.findings import FAULT, WARNING, Finding, percent
+from kd.audit.findings import FAULT, IN_SHORT, WARNING, Finding, percent
 from kd.paths import Paths
 from kd.store.files import read_npz, write_bytes, write_json
 from kd.store.task_folder import TaskFolder
 
-VERSION = 1  # of the report: one of another is computed again
+VERSION = 2  # of the report: one of another is computed again
 YES, CARE, NO = BELIEVABLE = ("yes", "with care", "no")
 FILE, _ANSWERS = "audit.json", "yardsticks.npz"
 
@@ -75,6 +75,14 @@ class AuditReport:
         more = f", and {rest} more finding{'s' if rest > 1 else ''}" if rest > 0 else ""
         reason = f": {why[0]}{more}" if why and self.believable != YES else ""
         return f"{said[0].upper()}{said[1:]}{reason}; a model must beat {self.to_beat.in_words}."
+
+    @property
+    def brief(self) -> str:
+        """The verdict without numbers: `Audit: scores on this data set cannot be believed (patients in both …).`"""
+        said = {YES: "can be believed", CARE: "can be believed only with care", NO: "cannot be believed"}
+        why = dict.fromkeys(IN_SHORT[one.key] for one in self.findings if one.level in (FAULT, WARNING))
+        reasons = f" ({', '.join(why)})" if why else ""
+        return f"Audit: scores on this data set {said[self.believable]}{reasons}."
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "verdict": self.verdict,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.audit.components import components
 from kd.audit.measure import NEIGHBOUR, PIXELS, Measurements
 from kd.metrics.bootstrap import SHARE_SPAN, ConfidenceInterval, bootstrap_ci, stratified_sample
 from kd.progress import ShareCallback
@@ -25,6 +26,7 @@ TITLES = {
 TO_BEAT = (MAJORITY, NEAREST, LINEAR, FILE)
 """Yardsticks on the split as it is: the best of them is the number that a model must beat."""
 MOST = 20_000  # training images that a yardstick learns from; of more a sample, stratified by class
+COMPONENTS = 256  # of the pixels, which hold all that a penalised regression makes use of
 _BLOCK = 512
 
 
@@ -94,29 +96,38 @@ def nearest(measured: Measurements, fit: NDArray[np.int64], asked: NDArray[np.in
     """Class of the nearest of the images `fit` to each of the images `asked`, by the Euclidean distance of their small
     grey copies. units: where given, neighbours of the same unit do not count."""
     small = measured.grey.reshape(len(measured), -1)
-    known = small[fit].astype(np.float32)
-    lengths = np.einsum("ij,ij->i", known, known)
-    found = np.empty(len(asked), np.int64)
-    for start in range(0, len(asked), _BLOCK):
-        rows = asked[start:start + _BLOCK]
-        distances = lengths[None] - 2 * (small[rows].astype(np.float32) @ known.T)
-        if units is not None:
-            distances[units[rows][:, None] == units[fit][None]] = np.inf
-        found[start:start + _BLOCK] = measured.labels[fit[distances.argmin(axis=1)]]
-    return found
+    least, found = np.full(len(asked), np.inf, np.float32), np.full(len(asked), fit[0])
+    for first in range(0, len(fit), _BLOCK):
+        block = fit[first:first + _BLOCK]
+        known = small[block].astype(np.float32)
+        lengths = np.einsum("ij,ij->i", known, known)
+        for start in range(0, len(asked), _BLOCK):
+            own, rows = slice(start, start + _BLOCK), asked[start:start + _BLOCK]
+            distances = lengths[None] - 2 * (small[rows].astype(np.float32) @ known.T)
+            if units is not None:
+                distances[units[rows][:, None] == units[block][None]] = np.inf
+            _keep_nearer(distances, block, least[own], found[own])
+    return measured.labels[found]
+
+
+def _keep_nearer(distances: NDArray[np.float32], block: NDArray[np.int64], least: NDArray[np.float32],
+                 found: NDArray[np.int64]) -> None:
+    """Write the images of a block that are nearer than the nearest so far, and their distances, in place."""
+    column = distances.argmin(axis=1)
+    own = distances[np.arange(len(column)), column]
+    nearer = own < least
+    least[nearer], found[nearer] = own[nearer], block[column[nearer]]
 
 
 def _linear(measured: Measurements, fit: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    pixels = measured.colour.reshape(len(measured), -1)
-    model = make_pipeline(StandardScaler(copy=False), LogisticRegression(C=0.01, max_iter=100, tol=1e-3))
+    features = components(measured.colour.reshape(len(measured), -1), fit, COMPONENTS)
+    model = LogisticRegression(C=0.01, max_iter=100, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged to the last digit: what it has then is its answer
-        model.fit(pixels[fit].astype(np.float32), measured.labels[fit])
-    found: NDArray[np.int64] = model.predict(pixels[asked].astype(np.float32))
+        model.fit(features[fit], measured.labels[fit])
+    found: NDArray[np.int64] = model.predict(features[asked])
     return found
 
 

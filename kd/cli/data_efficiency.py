@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from kd.cli.progress import say
-from kd.cli.run_here import Result
+from kd.cli.run_here import Result, say_note
 from kd.cli.sweep import knobs, settings, sized, train_all
 from kd.errors import UsageError
 from kd.experiments.data_efficiency import DATA_EFFICIENCY, FRACTIONS, METHODS, UNLABELLED_IMAGES, data_efficiency
 from kd.experiments.data_efficiency import report as reports
 from kd.experiments.data_efficiency.curves import FRACTION, LearningCurves, learning_curves
 from kd.experiments.sweep import Sweep, find
-from kd.experiments.sweep.results import NOTICE, Row, table
+from kd.experiments.sweep.results import NOTICE, Row, audit_verdict, table
 from kd.store.files import write_bytes
 from kd.store.runs import Store
 
@@ -31,10 +31,14 @@ def learning_curves_of(args: Namespace, store: Store) -> Result:
     for row in rows:
         if row.reason:
             say(f"Cell {row.cell.number}, {row.cell.title}: {row.reason}")
-    result = {"sweep": wanted.id, **wanted.to_json(),
-              "studies": [reports.to_json(one) for one in found], "notice": NOTICE}
+    result: Result = {"sweep": wanted.id, **wanted.to_json(),
+              "studies": [reports.to_json(one) for one in found],
+              "audit": audit_verdict(rows, store), "notice": NOTICE}
     _write(args, wanted, rows, found, result, store)
-    return result if args.json else _as_text(found)
+    if args.json:
+        return result
+    say_note(result["audit"])
+    return _as_text(found)
 
 
 def _requested(args: Namespace) -> Sweep:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kd.audit.beside import verdict_of
+from kd.audit.beside import brief_of, verdict_of
 from kd.cli.progress import Epochs, Phases, say
 from kd.errors import UsageError
 from kd.evaluation.run_warnings import first_epoch_line, run_warnings
@@ -67,6 +67,7 @@ def brief(run: Run) -> Result:
     summary, tested = run.summary or {}, run.evaluation or {}
     found = {**summary, **({"nll": tested["loss"], "ece": tested["ece"]} if summary and tested else {})}
     keys = ("accuracy", "macro_f1", "nll", "ece", "parameters", "flops", "seconds")
-    warned = "; ".join(warning.title for warning in run_warnings(run))
+    texts = {"warnings": "; ".join(warning.title for warning in run_warnings(run)),
+             "audit": brief_of(run).removeprefix("Audit: ") if summary else ""}
     return {"run": run.id, "status": run.status, **{key: found[key] for key in keys if key in found},
-            **({"warnings": warned} if warned else {})}
+            **{name: text for name, text in texts.items() if text}}

@@ -170,7 +170,8 @@ def as_json(wanted: Sweep, rows: list[Row], store: Store) -> Result:
             "fronts": {cost: [{"role": point.role, "cell": point.row.cell.number, "test_accuracy": point.accuracy.mean,
                                cost: point.cost(cost)} for point in tables.front(rows, cost)]
                        for cost in tables.COSTS},
-            "explanation_times": vars(times) if times else None, "notice": tables.NOTICE}
+            "explanation_times": vars(times) if times else None, "audit": tables.audit_verdict(rows, store),
+            "notice": tables.NOTICE}
 
 
 def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
@@ -188,6 +189,7 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
             say(f"Cell {row.cell.number}: {row.reason}")
     if times := timing.read(store, wanted):
         say(times.words)
+    say_note(tables.audit_verdict(rows, store))
     say(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
     return {"cells": [_line(row, row is chosen) for row in rows]}
 

@@ -8,7 +8,7 @@ from typing import Any
 from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
 from kd.experiments.differences import NOT_SIGNIFICANT, VERDICTS, PairedDifference, between, signed
 from kd.experiments.sweep import Sweep
-from kd.experiments.sweep.results import NOTICE, Row, shared, versions
+from kd.experiments.sweep.results import NOTICE, Row, audit_verdict, shared, versions
 from kd.store.runs import Store
 
 # What a bar, or a pair of numbers in brackets, is.
@@ -160,7 +160,8 @@ def to_json(study: LearningCurves) -> dict[str, Any]:
 def as_csv(sweep: Sweep, found: Sequence[LearningCurves], table: Sequence[Row], store: Store) -> str:
     """A line per model and share, the teacher's accuracy and every setting that all share beside it."""
     known = [recorded for row in table if (recorded := versions(row, store))]
-    common = {**shared(sweep), **(known[0] if known else {}), "notice": NOTICE}
+    common = {**shared(sweep), **(known[0] if known else {}), "audit": audit_verdict(table, store),
+              "notice": NOTICE}
     written = [{"sweep": sweep.id, **line, "teacher_accuracy": study.teacher_accuracy, "majority": study.majority,
                 "test_images": study.tested, **common} for study in found for line in lines(study)]
     buffer = io.StringIO()

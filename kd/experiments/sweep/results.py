@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from kd.audit.beside import verdict_of
 from kd.experiments.differences import PairedDifference, SeedScores, between, difference, signed
 from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence, test_predictions
 from kd.experiments.sweep import Cell, Settings, Sweep, planned_cells
@@ -183,12 +184,18 @@ def record(row: Row) -> dict[str, Any]:
 def as_csv(sweep: Sweep, rows: Sequence[Row], store: Store) -> str:
     """CSV table, a line per cell: its numbers, all shared settings, the versions that computed it, and the notice."""
     lines = [{"sweep": sweep.id, **dict.fromkeys(sweep.axes), **record(row), **shared(sweep), **versions(row, store),
-              "notice": NOTICE} for row in rows]
+              "audit": audit_verdict(rows, store), "notice": NOTICE} for row in rows]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in lines for name in line)))
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
+
+
+def audit_verdict(rows: Sequence[Row], store: Store) -> str:
+    """The verdict of the data set's audit; empty where it has not been audited, or before the teacher is planned."""
+    teacher = store.get(rows[0].cell.teacher) if rows else None
+    return verdict_of(teacher) if teacher else ""
 
 
 def shared(sweep: Sweep) -> dict[str, Any]:

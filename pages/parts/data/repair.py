@@ -13,7 +13,7 @@ from kd.datasets import Dataset
 from kd.datasets.named_sets import require_free_name
 from kd.jobs import tasks
 from kd.jobs.queue import queue
-from kd.store.runs import CANCELLED, FAILED, FINISHED, QUEUED
+from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED
 from kd.store.task_folder import TaskFolder
 from pages.parts.shared import links
 from pages.parts.shared.context import store, usage_errors
@@ -41,14 +41,14 @@ def repair_section(data: Dataset, found: AuditReport) -> None:
     elif state.state == FAILED:
         st.error(state.reason, icon=":material/error:")
     with st.expander("Repair: write a new data set without what was found"):
-        if state.state == CANCELLED:
-            st.caption("The last repair was cancelled. Nothing was written.")
+        if state.state in (CANCELLED, INTERRUPTED):
+            st.caption(f"The last repair was {state.state}. No new set was written: write it again.")
         _form(data, found, owner)
 
 
 def _form(data: Dataset, found: AuditReport, owner: TaskFolder) -> None:
     keys = {one.key for one in found.findings}
-    known = data.train.groups is not None
+    known = "patients-unknown" not in keys
     with st.form("repair", border=False):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.text_input("Name of the new set", f"{data.name}-repaired", key="repair_name", width=260)

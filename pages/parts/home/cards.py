@@ -15,7 +15,7 @@ from pages.parts.shared import links, run_list, run_progress
 from pages.parts.shared.format import count, duration, percent, plain
 from pages.parts.shared.result_summary import verdict
 from pages.parts.shared.run_list import Entry
-from pages.parts.shared.run_warnings import MARK, score
+from pages.parts.shared.run_warnings import MARK, data_verdict_in_short, score
 from pages.parts.shared.theme import STATUS
 
 
@@ -137,6 +137,8 @@ def result(trial: Trial, first: bool = False) -> None:
             _arm(name, trial.arms.get(name, ()))
     if text := _verdict(trial):
         st.markdown(text)
+    if trial.finished:
+        data_verdict_in_short(student.run)
     failed = next((entry for entry in trial.entries if entry.run.failure_reason), None)
     if failed:  # the first: what follows failed for want of it
         role = "fold teacher" if failed.spec.fold else failed.role

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from kd.audit.beside import verdict_of
+from kd.audit.beside import brief_of, verdict_of
 from kd.evaluation.run_warnings import beats_majority, run_warnings
 from kd.store.runs import Run
 from pages.parts.shared.format import percent, plain
@@ -23,6 +23,17 @@ def data_verdict(run: Run) -> None:
     """Quote the audit of a run's data set; nothing where there is none."""
     if text := verdict_of(run):
         st.caption(f":material/policy: {plain(text)}")
+
+
+def data_verdict_in_short(run: Run) -> None:
+    """Quote the audit of a run's data set in few words; nothing where there is none."""
+    if text := brief_of(run):
+        st.caption(f":material/policy: {plain(text)}")
+
+
+def in_short(run: Run) -> str:
+    """The audit of a run's data set in few words, for tables; empty where there is none."""
+    return brief_of(run).removeprefix("Audit: ")
 
 
 def titles(run: Run) -> str:

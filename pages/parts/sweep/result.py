@@ -15,6 +15,7 @@ from kd.experiments.sweep.results import (
     FLOPS,
     Row,
     as_csv,
+    audit_verdict,
     best,
     best_control_sentence,
     front,
@@ -27,7 +28,7 @@ from kd.store.runs import FAILED, Store
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.format import percent, plain, unbroken
-from pages.parts.shared.run_warnings import data_verdict, show_warnings
+from pages.parts.shared.run_warnings import show_warnings
 from pages.parts.shared.theme import CHART, STATUS_WORDS
 from pages.parts.sweep import data_efficiency
 from pages.parts.sweep.charts import front_chart, heat_chart, list_chart
@@ -63,6 +64,8 @@ def result(sweep: Sweep, now: SweepStatus) -> None:
     """Draw all results so far."""
     rows = table(sweep, store())
     _failures(rows)
+    if text := audit_verdict(rows, store()):
+        st.caption(f":material/policy: {plain(text)}")
     data_efficiency.section(sweep, rows)
     chosen = best(rows)
     if chosen is None:
@@ -101,7 +104,6 @@ def _best(chosen: Row, rows: Sequence[Row], now: SweepStatus) -> None:
         if other := best_control_sentence(rows, chosen, store()):
             st.markdown(plain(other))
         show_warnings(chosen.outcome.warnings)
-        data_verdict(student.run)
         with st.container(horizontal=True, vertical_alignment="center"):
             if chosen.student in store():
                 links.compare(chosen.student, "Compare explanations")
