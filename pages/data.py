@@ -26,8 +26,11 @@ def main() -> None:
     """Draw the page."""
     layout.page("Data")
     st.title("Data", anchor=False)
+    chosen = None
     with usage_errors():
         chosen = dataset_picker.choose(store().paths)
+    importing.importing(store().paths)
+    with usage_errors():
         if chosen:
             data = opened(*chosen)
             heading(data)
@@ -38,7 +41,6 @@ def main() -> None:
             reading(data)
             st.subheader("Images", anchor=False)
             gallery.browse(data)
-    importing.importing(store().paths)
     decoded_cache()
 
 

@@ -132,6 +132,15 @@ def test_damaged_bytes_are_said(tmp_path: Path) -> None:
         open_dataset(str(path), 32)
 
 
+def test_an_archive_that_is_wrong_about_where_its_arrays_lie_is_damaged(tmp_path: Path) -> None:
+    path = make_npz(tmp_path / "x.npz", COUNTS)
+    content = path.read_bytes()
+    for changed in (b"\0" * 4 + content[4:], content[:60] + content[70:]):  # a header overwritten, bytes lost
+        path.write_bytes(changed)
+        with pytest.raises(UsageError, match=r"damaged in .*again|no readable"):
+            open_dataset(str(path), 32)
+
+
 @pytest.mark.parametrize("name", [name for name, one in SETS.items() for _ in one.sizes])
 def test_a_published_set_is_known_by_its_content(name: str) -> None:
     for sizes in SETS[name].sizes:

@@ -40,6 +40,11 @@ def test_a_folder_is_looked_at_and_imported(tmp_path: Path) -> None:
     assert not at.exception
     assert wait_for(lambda: (default_paths().data / "mine").is_dir())
     assert open_dataset("mine", 16).classes == ("benign", "cancer")
+    assert wait_for(lambda: any(one.label == "Show it" for one in at.run().button))
+    button(at, "Show it")
+    at.run()
+    assert not at.exception and "Mine" in words(at)
+    assert str(default_paths().data / "mine") in at.query_params["data"]
 
 
 def test_editions_are_asked_about_in_place(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def known_set(path: Path) -> tuple[str, str]:
     with npz_arrays.opened(path) as archive:
         members, sizes = members_of(archive, path.name), {}
         for part, own in members.items():
-            with archive.open(f"{own.images}.npy") as file:
+            with npz_arrays.member_of(archive, f"{own.images}.npy", path.name) as file:
                 sizes[part] = npz_arrays.head(file, own.images, path.name).shape[:1]
     if found := known_by_content({part: size[0] for part, size in sizes.items() if size}):
         return found, "its numbers of images"
@@ -134,7 +134,7 @@ def _form(archive: ZipFile, members: Mapping[str, Members], labels: Labels, wher
     """The form of the images; looks at the heads of the arrays only."""
     forms = {}
     for part, own in members.items():
-        with archive.open(f"{own.images}.npy") as file:
+        with npz_arrays.member_of(archive, f"{own.images}.npy", where) as file:
             head = npz_arrays.head(file, own.images, where)
         forms[part] = form_of(head.shape[1:], own.images, where)
         if head.shape[0] != labels.sizes[part]:

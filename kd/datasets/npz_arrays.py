@@ -45,9 +45,17 @@ def head(file: IO[bytes], name: str, where: str, kinds: str = "uifb") -> Head:
     return found
 
 
+def member_of(archive: zipfile.ZipFile, member: str, where: str) -> IO[bytes]:
+    """One file of an archive, opened. Raises UsageError where the archive's directory is wrong about it."""
+    try:
+        return archive.open(member)
+    except Exception as error:  # BadZipFile, OSError, NotImplementedError, RuntimeError: whatever a broken entry says
+        raise UsageError(f"{where} is damaged in {member[:-4]} ({error}): take it from its source again.") from error
+
+
 def rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray[np.generic]]:
     """One image after another, so that a file larger than memory can be read."""
-    with archive.open(member) as file:
+    with member_of(archive, member, where) as file:
         found = head(file, member, where)
         if found.columns_first:
             yield from load(archive, member, where)
@@ -61,7 +69,7 @@ def rows(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[NDArray[
 def chosen_rows(archive: zipfile.ZipFile, member: str, where: str,
                 numbers: Sequence[int]) -> Iterator[NDArray[np.generic]]:
     """The images of these rows, in ascending order."""
-    with archive.open(member) as file:
+    with member_of(archive, member, where) as file:
         found = head(file, member, where)
         if found.columns_first:
             yield from load(archive, member, where)[list(numbers)]
@@ -74,7 +82,7 @@ def chosen_rows(archive: zipfile.ZipFile, member: str, where: str,
 
 def load(archive: zipfile.ZipFile, member: str, where: str, kinds: str = "uifb") -> NDArray[np.generic]:
     """A whole array."""
-    with archive.open(member) as file:
+    with member_of(archive, member, where) as file:
         found = head(file, member[:-4], where, kinds)
         if found.dtype.itemsize * math.prod(found.shape) > LIMITS.array:
             raise UsageError(f"{where}: the array {member[:-4]} of {found.shape} is too large to be read at once.")

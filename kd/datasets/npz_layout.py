@@ -52,7 +52,7 @@ def _seen(archive: zipfile.ZipFile, held: set[str], where: str) -> str:
     said = []
     for name in sorted(held)[:4]:
         try:
-            with archive.open(f"{name}.npy") as file:
+            with npz_arrays.member_of(archive, f"{name}.npy", where) as file:
                 head = npz_arrays.head(file, name, where, "uifbUSOcM")
             said.append(f"{name} {head.dtype} {head.shape}")
         except (UsageError, OSError):

@@ -18,11 +18,13 @@ from kd.jobs.queue import queue
 from kd.paths import Paths
 from kd.store.runs import FAILED, FINISHED
 from kd.store.task_folder import TaskFolder
+from pages.parts.data import dataset_picker
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
 
 TASK = "import"
 SOURCE, RECENT, SEEN, FOLDER, NAME = "import_source", "import_recent", "import_seen", "import_folder", "import_name"
+LOOKED = "import_looked"
 ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".csv", ".npz")
 WINDOWS = ("file", "own", "lung", "bone", "brain", "soft tissue", "abdomen", "mediastinum")
 _SHOWN, _SAID = 8, 200
@@ -31,7 +33,8 @@ _SHOWN, _SAID = 8, 200
 def importing(paths: Paths) -> None:
     """The section: running imports, the source, what was understood of it, and the button that writes it."""
     running = [owner for owner in owners(paths) if tasks.status(owner, TASK).active]
-    with st.expander("Import", icon=":material/move_to_inbox:", expanded=bool(running) or SEEN in st.session_state):
+    opened = bool(running) or SEEN in st.session_state or st.session_state.get(LOOKED, False)
+    with st.expander("Import from elsewhere", icon=":material/move_to_inbox:", expanded=opened):
         for owner in running:
             _progress(owner)
         _ended(paths)
@@ -50,19 +53,22 @@ def _source(paths: Paths) -> None:
         source = st.text_input("Source", key=SOURCE, placeholder="/data/download.zip",
                                help="A folder, .zip or .tar, an .npz, a .csv with paths and labels, or DICOM or NIfTI "
                                     "files on this machine.").strip()
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            folder = st.text_input("Only this folder", key=FOLDER, width=200, help="Of several editions in the source.")
-            labels = st.text_input("Table of labels", key="import_labels", width=200, help="For DICOM and NIfTI: a .csv "
-                                   "that names files, or the folders of patients, and their classes.")
-            window = st.selectbox("Window (DICOM)", WINDOWS, key="import_window", accept_new_options=True, width=150,
-                                  help="A name, or centre,width.")
-            plane = st.selectbox("Plane (NIfTI)", ("axial", "coronal", "sagittal"), key="import_plane", width=130)
-            every = st.number_input("Every … slice", 1, 50, 1, key="import_every", width=120)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            test = st.number_input("Test share", 0.05, 0.5, 0.2, 0.05, key="import_test", width=120)
-            val = st.number_input("Validation share", 0.05, 0.5, 0.1, 0.05, key="import_val", width=140)
-            resplit = st.checkbox("Cut all parts anew, by patient", key="import_resplit")
-        if st.form_submit_button("Look", icon=":material/search:"):
+        with st.expander("Where that is not enough"):
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                folder = st.text_input("Only this folder", key=FOLDER, width=200, help="Of several editions in the "
+                                       "source.")
+                labels = st.text_input("Table of labels", key="import_labels", width=200, help="For DICOM and NIfTI: a "
+                                       ".csv that names files, or the folders of patients, and their classes.")
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                window = st.selectbox("Window (DICOM)", WINDOWS, key="import_window", accept_new_options=True, width=150,
+                                      help="A name, or centre,width.")
+                plane = st.selectbox("Plane (NIfTI)", ("axial", "coronal", "sagittal"), key="import_plane", width=130)
+                every = st.number_input("Every … slice", 1, 50, 1, key="import_every", width=140)
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                test = st.number_input("Test share", 0.05, 0.5, 0.2, 0.05, key="import_test", width=140)
+                val = st.number_input("Validation share", 0.05, 0.5, 0.1, 0.05, key="import_val", width=140)
+                resplit = st.checkbox("Cut all parts anew, by patient", key="import_resplit")
+        if st.form_submit_button("Look", icon=":material/search:", on_click=_keep_open):
             st.session_state.pop(SEEN, None)
             if not source:
                 raise UsageError("Give a source first.")
@@ -81,13 +87,18 @@ def _take() -> None:
     st.session_state[SOURCE] = st.session_state[RECENT] or ""
 
 
+def _keep_open() -> None:
+    """Before the page is drawn, so that the answer does not stand in a section that is closed."""
+    st.session_state[LOOKED] = True
+
+
 def _look(source: str, options: ImportOptions, paths: Paths) -> None:
     try:
         with st.spinner("Looking at the source …", show_time=True):
             st.session_state[SEEN] = (source, understand(source, options, paths), options)
     except WhichFolder as which:
         st.error(str(which), icon=":material/help:")
-        st.caption("Write one of them into “Only this folder”: " + ", ".join(f"`{one}`" for one in which.choices))
+        st.caption("Write one of them into “Only this folder”, under “Where that is not enough”: " + ", ".join(f"`{one}`" for one in which.choices))
 
 
 def _answer(source: str, preview: Preview, paths: Paths) -> None:
@@ -126,9 +137,11 @@ def _renames(preview: Preview) -> dict[str, str]:
 
 
 def _examples(preview: Preview) -> None:
-    """An image of each class, as it would be written."""
-    firsts = {image.label: number for number, image in reversed(list(enumerate(preview.images)))}
-    numbers = sorted(firsts.values())[:_SHOWN]
+    """An image of each class, as it would be written: of the middle, since the first slices of a volume show little."""
+    of: dict[str, list[int]] = {label: [] for label in preview.classes[:_SHOWN]}
+    for number, image in enumerate(preview.images):
+        of.get(image.label, []).append(number)
+    numbers = [own[len(own) // 2] for own in of.values()]
     with st.grid("auto", min_column_width=120, gap="xsmall"):
         for number, found in zip(numbers, islice(preview.read(numbers), len(numbers)), strict=False):
             if isinstance(found, SampleFiles):
@@ -154,7 +167,9 @@ def _ended(paths: Paths) -> None:
     for owner in owners(paths)[:1]:
         state = tasks.status(owner, TASK)
         if state.state == FINISHED and (paths.data / owner.title).is_dir():
-            st.success(f"{owner.title} is imported: choose it above.", icon=":material/check_circle:")
+            st.success(f"{owner.title} is imported.", icon=":material/check_circle:")
+            st.button("Show it", key=f"show_{owner.title}", icon=":material/image:", on_click=dataset_picker.show,
+                      args=(str(paths.data / owner.title),))
         elif not state.active and state.state != FINISHED:
             st.error(f"{owner.title}: {state.reason or state.state}", icon=":material/error:") if (
                 state.state == FAILED) else st.info(f"{owner.title} was {state.state}.", icon=":material/pause_circle:")
