@@ -30,13 +30,13 @@ def test_an_audit_is_started_on_the_page_and_then_shown(leaking):
     owner = report.owner(fingerprint(str(leaking)), "it", default_paths())
     assert status(owner, "audit").state == "finished", status(owner, "audit").reason
     at.run()
-    assert at.error[0].value.startswith("Scores on this data set cannot be believed: 2 of 14")
+    assert at.error[0].value.startswith("Scores on this data set cannot be believed: 2 of 14 (14\u00a0%)")
 
 
 def test_the_verdict_the_findings_and_the_images_of_one_are_shown(leaking):
     made = audit(str(leaking), default_paths())
     at = page(data=str(leaking), size="28")
-    assert at.error[0].value.replace("\\", "") == made.verdict
+    assert at.error[0].value.replace("\\", "").replace("\u00a0", " ") == made.verdict
     shown = words(at)
     assert all(one.clause[1:40] in shown.replace("\\", "") for one in made.findings)
     rules = at.table[0].value["Rule"].tolist()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from made_leaks import make_clean, plant_copies
+from made_leaks import make_clean, plant_copies, plant_named_patients
 from test_pages_data import page
 from test_pages_home import words
 
@@ -37,6 +37,22 @@ def test_a_set_is_repaired_on_the_page_and_its_history_is_shown(leaking):
     shown = words(page(data=str(paths.data / "mended"), size="28"))
     assert "copies left out" in shown
     assert "ill is sick" in shown
+
+
+def test_patients_in_two_parts_propose_a_split_by_them_and_any_image_can_be_left_out(tmp_path: Path) -> None:
+    root = make_clean(tmp_path / "shared", 12, 6, 6)
+    plant_named_patients(root, shared=True)
+    audit(str(root), default_paths())
+    at = page(data=str(root), size="28")
+    assert at.selectbox(key="repair_split").value == "patients"
+    at.text_input(key="repair_name").set_value("apart")
+    gone = sorted(path.name for path in (root / "train/ill").iterdir())[4]
+    at.multiselect(key="repair_exclude").set_value([gone])
+    next(button for button in at.button if button.label == "Write the repaired set").click().run()
+    assert queue(default_paths()).join(120)
+    kept = {path.name for path in (default_paths().data / "apart").glob("*/*/*.png")}
+    assert len(kept) == 47
+    assert gone not in kept
 
 
 def test_a_name_that_is_taken_and_nothing_to_do_are_said_in_place(leaking):

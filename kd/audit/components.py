@@ -1,24 +1,41 @@
 """Principal components of small images, computed in blocks: memory depends on pixels and components, not on images."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1024  # images that are floating-point numbers at once
+BLOCK = 1024  # images that are floating-point numbers at once
 
 
-def components(pixels: NDArray[np.uint8], fit: NDArray[np.int64], most: int) -> NDArray[np.float32]:
-    """The first components [N, C] of images [N, P], C at most `most` and at least 1. fit: the rows that the mean, the
-    spread of each pixel and the directions come from. No label is used, so a classifier's test images may be among
-    them."""
-    mean, scale = _moments(pixels, fit)
-    directions = _directions(pixels, fit, most, mean, scale)
-    found = np.empty((len(pixels), directions.shape[1]), np.float32)
-    for start in range(0, len(pixels), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        found[rows] = _scaled(pixels[rows], mean, scale) @ directions
-    return found
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Directions [P, C] of the greatest spread of pixels [P] that were scaled by their mean and spread."""
+
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    directions: NDArray[np.float32]
+
+    def of(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The components [len(rows), C] of these of the images [N, P]."""
+        found = np.empty((len(rows), self.directions.shape[1]), np.float32)
+        for number, block in enumerate(_blocks(pixels, rows)):
+            start = number * BLOCK
+            found[start:start + BLOCK] = self.scaled(block) @ self.directions
+        return found
+
+    def scaled(self, block: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pixels [B, P] by their mean and spread."""
+        found: NDArray[np.float32] = (block.astype(np.float32) - self.mean) / self.spread
+        return found
+
+
+def components(pixels: NDArray[np.uint8], fit: NDArray[np.int64], most: int) -> Components:
+    """The first components of images [N, P], at most `most` and at least one. fit: the rows that the mean, the spread
+    and the directions come from. No label is used, so a classifier's test images may be among them."""
+    unturned = Components(*_moments(pixels, fit), np.zeros((0, 0), np.float32))
+    return Components(unturned.mean, unturned.spread, _directions(pixels, fit, most, unturned))
 
 
 def _moments(pixels: NDArray[np.uint8], fit: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -34,17 +51,15 @@ def _moments(pixels: NDArray[np.uint8], fit: NDArray[np.int64]) -> tuple[NDArray
     return mean.astype(np.float32), spread.astype(np.float32)
 
 
-def _directions(pixels: NDArray[np.uint8], fit: NDArray[np.int64], most: int, mean: NDArray[np.float32],
-                scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors [P, C] of the greatest spread: eigenvectors of the pixels' products, or of the images' where these
-    are fewer."""
+def _directions(pixels: NDArray[np.uint8], fit: NDArray[np.int64], most: int, by: Components) -> NDArray[np.float32]:
+    """Unit vectors [P, C]: eigenvectors of the scaled pixels' products, or of the images' where these are fewer."""
     if len(fit) < pixels.shape[1]:
-        scaled = _scaled(pixels[fit], mean, scale)
+        scaled = by.scaled(pixels[fit])
         values, vectors = _leading(scaled @ scaled.T, most)
         return scaled.T @ (vectors / np.sqrt(values)).astype(np.float32)
     products = np.zeros((pixels.shape[1], pixels.shape[1]), np.float32)
     for block in _blocks(pixels, fit):
-        scaled = _scaled(block, mean, scale)
+        scaled = by.scaled(block)
         products += scaled.T @ scaled
     return _leading(products, most)[1].astype(np.float32)
 
@@ -61,10 +76,5 @@ def _leading(products: NDArray[np.float32], most: int) -> tuple[NDArray[np.float
 
 
 def _blocks(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(rows), _BLOCK):
-        yield pixels[rows[start:start + _BLOCK]]
-
-
-def _scaled(block: NDArray[np.uint8], mean: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = (block.astype(np.float32) - mean) / scale
-    return scaled
+    for start in range(0, len(rows), BLOCK):
+        yield pixels[rows[start:start + BLOCK]]

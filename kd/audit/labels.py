@@ -42,7 +42,10 @@ def suspects(measured: Measurements, units: NDArray[np.int64], progress: ShareCa
     counts = np.bincount(labels)
     if counts[counts > 0].min() < FOLDS:
         return []
-    probabilities = _cross_validated(measured.colour[chosen].reshape(len(chosen), -1), labels, units[chosen], progress)
+    pixels = measured.colour.reshape(len(measured), -1)
+    features = components(pixels, chosen, COMPONENTS).of(pixels, chosen)
+    progress(0.5)
+    probabilities = _cross_validated(features, labels, units[chosen], progress)
     rows = np.arange(len(labels))
     given = probabilities[rows, labels]
     usual = np.array([np.nanmean(np.append(given[labels == label], 0.0)) for label in range(len(counts))])
@@ -53,7 +56,7 @@ def suspects(measured: Measurements, units: NDArray[np.int64], progress: ShareCa
             for row in order]
 
 
-def _cross_validated(pixels: NDArray[np.uint8], labels: NDArray[np.int64], units: NDArray[np.int64],
+def _cross_validated(features: NDArray[np.float32], labels: NDArray[np.int64], units: NDArray[np.int64],
                      progress: ShareCallback) -> NDArray[np.float64]:
     """Probabilities [N, K] of images by classifiers that did not learn from them, nor from others of their unit."""
     from sklearn.kernel_approximation import Nystroem
@@ -61,9 +64,7 @@ def _cross_validated(pixels: NDArray[np.uint8], labels: NDArray[np.int64], units
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
 
-    features = components(pixels, np.arange(len(pixels)), COMPONENTS)
     evened = _evened(features)
-    progress(0.5)
     found = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(features, labels, units)
     with warnings.catch_warnings():

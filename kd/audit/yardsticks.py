@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.audit.components import components
+from kd.audit.components import BLOCK, components
 from kd.audit.measure import NEIGHBOUR, PIXELS, Measurements
 from kd.metrics.bootstrap import SHARE_SPAN, ConfidenceInterval, bootstrap_ci, stratified_sample
 from kd.progress import ShareCallback
@@ -122,13 +122,14 @@ def _keep_nearer(distances: NDArray[np.float32], block: NDArray[np.int64], least
 def _linear(measured: Measurements, fit: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
     from sklearn.linear_model import LogisticRegression
 
-    features = components(measured.colour.reshape(len(measured), -1), fit, COMPONENTS)
+    pixels = measured.colour.reshape(len(measured), -1)
+    turned = components(pixels, fit, COMPONENTS)
     model = LogisticRegression(C=0.01, max_iter=100, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged to the last digit: what it has then is its answer
-        model.fit(features[fit], measured.labels[fit])
-    found: NDArray[np.int64] = model.predict(features[asked])
-    return found
+        model.fit(turned.of(pixels, fit), measured.labels[fit])
+    return np.concatenate([model.predict(turned.of(pixels, asked[start:start + BLOCK]))
+                           for start in range(0, len(asked), BLOCK)])
 
 
 def _by_files(measured: Measurements, fit: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -82,7 +82,7 @@ def _cancel(owner: TaskFolder) -> None:
 def show(found: AuditReport, data: Dataset, owner: TaskFolder) -> None:
     """The verdict; the findings, the yardsticks and the images they are about in a panel to open."""
     box, icon = BOXES[found.believable]
-    box(plain(found.verdict), icon=icon)
+    box(plain(found.verdict).replace(" %", "\u00a0%"), icon=icon)
     serious = sum(one.level != NOTE for one in found.findings)
     with st.expander(f"Audit: {len(found.findings)} findings, {serious} of them serious; what simple rules reach"):
         for one in found.findings:

@@ -21,6 +21,7 @@ from pages.parts.shared.format import plain
 
 TASK, POLL = "repair", 1.0
 KEEP = "keep the parts"
+SHARED = {"patients-train-test", "patients-val-test"}
 LABELS = {KEEP: KEEP, "patients": "anew, by patient", "copies": "anew, by cluster of copies"}
 
 
@@ -52,14 +53,17 @@ def _form(data: Dataset, found: AuditReport, owner: TaskFolder) -> None:
     with st.form("repair", border=False):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.text_input("Name of the new set", f"{data.name}-repaired", key="repair_name", width=260)
-            split = st.selectbox("Split", [KEEP, *(one for one in SPLITS if known or one != PATIENTS)],
+            ways = [KEEP, *(one for one in SPLITS if known or one != PATIENTS)]
+            split = st.selectbox("Split", ways, ways.index(PATIENTS) if keys & SHARED else 0,
                                  format_func=LABELS.__getitem__, key="repair_split", width=220,
                                  help="Anew: 70 % train, 10 % val, 20 % test per class; copies, and patients where they "
                                       "are known, stay in one part.")
         drop = st.checkbox("Keep one image of each cluster of copies", bool(keys & {"copies-test", "copies-val"}),
                            key="repair_drop", help="The one in the test first; none where their labels differ.")
         out = st.multiselect("Images to leave out", _offered(found), key="repair_exclude",
-                             help="Images that the audit names: flat, nearly black or white, labels in doubt, marks.")
+                             accept_new_options=True, help="To choose from: images that the audit names, flat, nearly "
+                             "black or white, labels in doubt, marks. Any other by its path in the set, or by its file "
+                             "name where only one image has it.")
         st.caption("Classes: another name, or the same name for two that are to be one.")
         with st.container(horizontal=True):
             new = {old: st.text_input(old, old, key=f"repair_class_{number}", width=200)
