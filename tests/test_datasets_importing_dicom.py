@@ -212,6 +212,7 @@ def test_a_series_is_imported_by_patient_and_slice(tmp_path: Path) -> None:
     paths = Paths(tmp_path / "root")
     place, preview = import_set(str(dicom_set(tmp_path / "s")), "ct", ImportOptions(), paths)
     assert preview.kind == "dicom" and preview.patients == 8 and not preview.skipped
+    assert not any("folders below the classes" in note for note in preview.notes), "patients are those of the files"
     data = open_dataset("ct", 16, paths)
     assert data.classes == ("cancer", "normal") and not data.info.flip
     parts = [set(split.groups or ()) for split in data.splits.values()]

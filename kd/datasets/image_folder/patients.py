@@ -53,3 +53,8 @@ def patients_in_names(files: Sequence[str]) -> list[str | None] | None:
 def _named(stem: str) -> str | None:
     match = _NAMED.search(stem)
     return names.printable(names.composed(stem[:match.end()])) if match else None
+
+
+def is_patients_note(note: str) -> bool:
+    """Whether a note says of folders whether they are patients: of no use where files name their patients."""
+    return note.startswith("The ") and "folders below the classes" in note

@@ -10,7 +10,7 @@ from pathlib import Path
 from kd.datasets import npz_arrays, splits
 from kd.datasets.base import DatasetInfo, Listed, SampleFiles, Skipped, Source
 from kd.datasets.decode import UnreadableImage
-from kd.datasets.image_folder import folder, layout, names, zip_archive
+from kd.datasets.image_folder import folder, layout, names, patients, zip_archive
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.metadata import title_of
 from kd.datasets.image_folder.source import class_folders
@@ -213,6 +213,7 @@ def _dicom(root: Path, files: Sequence[str], options: ImportOptions, paths: Path
            should_stop: Callable[[], bool]) -> Preview:
     window = Window.of(options.window)
     listed, notes = _parsed(root, files, options)
+    notes = [note for note in notes if not patients.is_patients_note(note)]  # DICOM says itself whose image it is
     headers, bad = [], []
     salt = dicom_files.salt_of(paths)
     wanted = [name for name in files if name in listed]
