@@ -21,7 +21,7 @@ LAYERS = (
     ("explanation_metrics",),
     ("evaluation",),
     ("inspection", "training"),
-    ("experiments",),
+    ("experiments", "export"),
     ("jobs",),
     ("cli", "api"),
     ("__main__", "kd", "pages", "dashboard", "benchmarks"),
@@ -29,7 +29,8 @@ LAYERS = (
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 # Whatever is not here can be imported without torch, so that the first page appears at once.
-WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops", "torch_utils.overrides",
+WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_utils.flops",
+              "torch_utils.memory_format", "torch_utils.overrides",
               "torch_utils.resize", "torch_utils.rng", "torch_utils.smoothing", "metrics.inpainting",
               "datasets.tensors", "models", "methods",
               "explainers", "explanation_metrics", "evaluation.context", "evaluation.explanations",
@@ -39,9 +40,10 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "training.tracked_images", "training.teacher.cached_network",
               "training.teacher.cached_teacher", "training.teacher.out_of_fold", "training.teacher.rows",
               "training.teacher.target_maps",
-              "experiments.estimate", "experiments.step_benchmark", "api")
+              "experiments.estimate", "experiments.step_benchmark", "export.check",
+              "export.int8", "export.onnx_file", "export.program", "export.run", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
-         "matplotlib", "pydicom", "nibabel", "pandera", "imagecodecs", "tifffile")
+         "matplotlib", "onnx", "onnxruntime", "pydicom", "nibabel", "pandera", "imagecodecs", "tifffile")
 
 
 def sources(*tops: str) -> list[Path]:

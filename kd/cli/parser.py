@@ -146,7 +146,8 @@ def parser() -> argparse.ArgumentParser:
         "data": {"help": "A phantom's name, a folder, a zip or an .npz."},
         "--again": {"action": "store_true", "help": "Compute it anew, where an audit of the same content is kept."}})
     _verb(verbs, "repair", "A new named set: split anew, without copies or listed images, classes merged.", REPAIR)
-    _verb(verbs, "models", "timm's convolutional models.").add_argument("pattern", nargs="?", default="")
+    _verb(verbs, "models", "timm's models whose last features are a map, and the image sizes that they take.",
+          {"pattern": {"nargs": "?", "default": ""}})
     train = _verb(verbs, "train", "Train one model from the labels.")
     train.add_argument("--data", required=True, help="A phantom's name, a folder, a zip or an .npz.")
     train.add_argument("--model", required=True, help="plain, truncated, or a timm model's name.")
@@ -181,6 +182,11 @@ def parser() -> argparse.ArgumentParser:
         },
     )
     _verb(verbs, "compare", "Teacher, control and student on one image.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "export", "A run's model as a file that runs without this program, checked against torch.", {
+        "run": {}, "--format": {"default": "onnx", "help": "onnx (default), safetensors, or torch (torch.export)."},
+        "--int8": {"action": "store_true", "help": "Also in 8-bit integers, with its accuracy, size, time, and the "
+                   "agreement of its class maps with those of float32."},
+        "--out": {"metavar": "DIR", "help": "Folder for the files (default export/FORMAT in the run's own)."}})
     _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

@@ -58,7 +58,7 @@ def list_models(args: Namespace, store: Store) -> Result:
 
     found = models.search(args.pattern)
     if not found:
-        raise UsageError(f"No convolutional timm model matches {args.pattern!r}. Try a part of a name, such as resnet.")
+        raise UsageError(f"No usable timm model matches {args.pattern!r}. Try a part of a name, such as resnet.")
     return {"models": [vars(entry) for entry in found]}
 
 
@@ -292,7 +292,8 @@ VERBS: dict[str, Verb] = {
     "audit": _later("data_sets", "audit"), "repair": _later("data_sets", "repair"), "models": list_models,
     "train": train, "distill": distill, "sweep": _later("sweep", "sweep"),
     "data-efficiency": _later("data_efficiency", "learning_curves_of"), "evaluate": evaluate, "explain": explain,
-    "layers": layers, "compare": compare, "runs": list_runs, "show": show, "delete": delete, "resume": resume}
+    "layers": layers, "compare": compare, "runs": list_runs, "show": show, "export": _later("exporting", "export"),
+    "delete": delete, "resume": resume}
 
 
 def run_verb(args: Namespace) -> Result:

@@ -62,6 +62,15 @@ def _appraisal(store: Store, run: Run, args: Mapping[str, Any], progress: Progre
     evaluate_explanations(store, run, progress=progress, should_stop=should_stop, **args)
 
 
+@TASKS.add("export")
+def _export(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
+            should_stop: Callable[[], bool]) -> None:
+    """Export of a run. args: `format`, `int8` and `folder`, as of `kd.export.run.export`."""
+    from kd.export.run import export
+
+    export(store, run, progress=progress, should_stop=should_stop, **args)
+
+
 @TASKS.add("sweep-times")
 def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                  should_stop: Callable[[], bool]) -> None:

@@ -14,6 +14,7 @@ from kd.roles import COLOURS, STUDENT
 from kd.spec import RunSpec
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
 from pages.parts.distill import teacher_cache
+from pages.parts.runs.export import export_section
 from pages.parts.shared import format, links, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
@@ -48,6 +49,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     if folds := _folds(entry, entries):
         st.caption(folds)
     st.fragment(_live, run_every=POLL if entry.active else None)(entry)
+    if entry.status == FINISHED:
+        export_section(entry.run, len(entry.summary["classes"]))
     settings(entry.spec)
 
 

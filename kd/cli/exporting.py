@@ -1,0 +1,38 @@
+"""The verb `export`."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kd.cli.run_here import Result, compute_here
+from kd.export import report
+from kd.jobs.tasks import task
+from kd.store.runs import Store
+
+
+def export(args: Namespace, store: Store) -> Result:
+    """A run's model as a file that runs without this program."""
+    run = store[args.run]
+    folder = Path(args.out).resolve() if args.out else report.folder_of(run, args.format)
+    compute_here(task(run, "export"), store, {"format": args.format, "int8": args.int8, "folder": str(folder)})
+    found = report.load(folder)
+    return found if args.json else _table(found)
+
+
+def _table(found: Mapping[str, Any]) -> Result:
+    worst = {f"difference from torch, batch of {one['batch']}": f"{one['greatest']:.1e}" for one in found["checked"]}
+    rows = {"folder": found["folder"], "file": found["file"], "bytes": f"{found['bytes']:,}",
+            "seconds": f"{found['seconds']:.1f}", "outputs": ", ".join(found["outputs"]), **worst}
+    return rows | (_quantised(found["int8"]) if found["int8"] else {})
+
+
+def _quantised(int8: Mapping[str, Any]) -> Result:
+    rows = {f"{name}, {what}": text for name in ("float32", "int8") for what, text in (
+        ("accuracy", f"{100 * int8[name]['accuracy']:.1f} %"), ("bytes", f"{int8[name]['bytes']:,}"),
+        ("ms an image", f"{1000 * int8[name]['timing']['median']:.2f}"))}
+    rows["same class"] = f"{100 * int8['same_class']:.1f} %"
+    if maps := int8["maps"]:
+        rows |= {"agreement of the class maps": f"{maps['mean']:.3f} (5 % quantile {maps['low']:.3f})",
+                 "least agreement": ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])}
+    return rows

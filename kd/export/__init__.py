@@ -1,0 +1,1 @@
+"""A finished run's model as files that run without this program: ONNX, int8, safetensors, a torch program."""

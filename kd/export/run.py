@@ -1,0 +1,145 @@
+"""Export of a finished run: its files, checked, with a model card and an example."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd.datasets.base import Dataset
+from kd.errors import Stopped, UsageError, unknown
+from kd.evaluation import predict
+from kd.export import card
+from kd.export.check import BATCHES, Deviation, Session, check_images, deviations, require_equal
+from kd.export.program import Program, grids, program
+from kd.export.report import FILES, FORMATS, INT8, ONNX, REPORT, folder_of
+from kd.progress import ProgressCallback, no_progress
+from kd.store.files import atomic_write, write_bytes, write_json
+from kd.store.runs import FINISHED, Run, Store
+from kd.version import VERSION
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export. folder: where its files are. seconds: of the model file. bytes: of it. checked: its deviations from
+    torch; none for safetensors, which hold the run's own weights. int8: what its 8-bit form is worth."""
+
+    folder: Path
+    format: str
+    file: str
+    bytes: int
+    seconds: float
+    outputs: tuple[str, ...]
+    checked: tuple[Deviation, ...] = ()
+    int8: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def export(store: Store, run: Run, format: str = ONNX, int8: bool = False, folder: str | None = None,
+           progress: ProgressCallback = no_progress, should_stop: Callable[[], bool] = lambda: False) -> Exported:
+    """Write a finished run's model to `folder`, by default `export/<format>` in the run's own, and check it.
+
+    format: onnx, safetensors or torch (a program of torch.export). int8: also its 8-bit form, of onnx alone. Raises
+    UsageError where the run has not finished, where its data set has changed, and where the file does not compute what
+    torch does; Stopped when `should_stop`, called between steps, returns True.
+    """
+    _require(run, format, int8)
+    target = Path(folder) if folder else folder_of(run, format)
+    progress("reading the data", 0.0)
+    data = predict.data_of(run, store)
+    made = program(predict.load(run, len(data.classes)))
+    details = _details(run, data, made)
+    if should_stop():
+        raise Stopped
+    path, began = target / FILES[format], time.perf_counter()
+    progress(f"writing {path.name}", 0.1)
+    checked = _write(run, data, made, details, path)
+    found = Exported(target, format, path.name, path.stat().st_size, time.perf_counter() - began, made.outputs, checked)
+    if should_stop():
+        raise Stopped
+    if int8:
+        progress("quantising, and asking for the maps of all test images", 0.5)
+        found = Exported(**{**vars(found), "int8": _int8(data, path)})
+    _describe(run, details, found)
+    return found
+
+
+def _require(run: Run, format: str, int8: bool) -> None:
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if int8 and format != ONNX:
+        raise UsageError(f"The 8-bit form is an ONNX file, and the format is {format}. Take onnx.")
+    if run.status != FINISHED:
+        raise UsageError(f"{run.id} is {run.status}, not finished. Wait for its end, or resume it.")
+
+
+def _details(run: Run, data: Dataset, made: Program) -> dict[str, Any]:
+    """What somebody who has the file alone must know."""
+    spec = run.spec
+    return {"program": f"KD Lens {VERSION}", "run": run.id, "model": spec.model_label, "data": data.name,
+            "classes": list(data.classes), "image_size": spec.image_size,
+            "images": "RGB, float32 in 0..1, [batch, 3, side, side]; scaling is part of the model",
+            "outputs": list(made.outputs), "stages": grids(made.model, spec.image_size),
+            "accuracy": (run.evaluation or {}).get("accuracy"), "use": "not for clinical use"}
+
+
+def _write(run: Run, data: Dataset, made: Program, details: dict[str, Any], path: Path) -> tuple[Deviation, ...]:
+    """The model's file, checked where another engine or program computes it."""
+    if path.suffix == ".safetensors":
+        with atomic_write(path) as part:
+            shutil.copyfile(run.weights, part)
+        return ()
+    session = _onnx(made, details, path) if path.suffix == ".onnx" else _torch(made, details, path)
+    checked = deviations(made, session, check_images(data.test, max(BATCHES)))
+    try:
+        require_equal(checked)
+    except UsageError:
+        path.unlink()
+        raise
+    return checked
+
+
+def _onnx(made: Program, details: dict[str, Any], path: Path) -> Session:
+    from kd.export import onnx_file
+
+    onnx_file.write(made, details["image_size"], details, path)
+    return onnx_file.session(path)
+
+
+def _torch(made: Program, details: dict[str, Any], path: Path) -> Session:
+    size = details["image_size"]
+    found = torch.export.export(made, (torch.rand(2, 3, size, size),),
+                                dynamic_shapes=({0: torch.export.Dim("batch")},))
+    with atomic_write(path) as part, part.open("wb") as file:
+        torch.export.save(found, file)
+    loaded = torch.export.load(path).module()
+
+    def session(images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in zip(made.outputs, loaded(torch.from_numpy(images)),
+                                                               strict=True)}
+
+    return session
+
+
+def _int8(data: Dataset, path: Path) -> dict[str, Any]:
+    from kd.export import int8, onnx_file
+
+    small = path.with_name(INT8)
+    int8.quantise(path, data.train, small)
+    return int8.report(onnx_file.session(path), onnx_file.session(small), (path, small), data.test).to_json()
+
+
+def _describe(run: Run, details: dict[str, Any], found: Exported) -> None:
+    """Model card, example and report beside the file."""
+    write_bytes(found.folder / "README.md", card.text(run, details, found).encode())
+    write_bytes(found.folder / "example.py", card.example(run.spec, details, found).encode())
+    write_json(found.folder / REPORT, {**details, **found.to_json()})
