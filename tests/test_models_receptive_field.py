@@ -71,6 +71,22 @@ def test_a_pixel_matters_only_inside_the_field(name):
     assert torch.allclose(before[..., row, column], after[..., row, column], atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "twin"), [
+    ("test_efficientnet_evos", "test_efficientnet"), *slow(("gcresnext26ts", "resnext26ts"))])
+def test_a_normalisation_or_gate_over_the_whole_image_leaves_the_field_of_its_twin(name, twin):
+    one, other = (receptive_field.receptive_fields(RunSpec(model=model, image_size=96)) for model in (name, twin))
+    assert one == other
+
+
+@pytest.mark.parametrize("name", slow("resnetv2_50d_frn"))
+def test_an_activation_with_a_learnt_threshold_passes(name):
+    assert receptive_field.receptive_fields(RunSpec(model=name, image_size=96))[:3] == [11, 39, 95]
+
+
+def test_a_field_that_cannot_be_told_is_0():
+    assert receptive_field.receptive_fields(RunSpec(model="levit_128s", image_size=224)) == [0, 0, 0]
+
+
 def test_a_last_grid_of_one_unit_without_padding_sees_no_less_than_the_stage_before():
     sides = receptive_field.receptive_fields(RunSpec(model="inception_v3", image_size=96))
     assert sides == sorted(sides)

@@ -6,18 +6,24 @@ import timm
 import torch
 from lanes import slow
 
-from kd.models import build
+from kd.models import build, wants_float32
 from kd.models.base import Classifier
+from kd.models.layouts import Layout
 from kd.models.timm_info import timm_info
 from kd.models.timm_models import _read
 from kd.spec import RunSpec
 
 # One of each way in which timm networks differ: where stages lie, what they return, what stands in the head.
 FAMILIES = ("test_resnet", "test_efficientnet", "test_nfnet", "test_convnext", "mobilenetv3_small_050",
-            "hrnet_w18_small", *slow("resnet10t", "densenet121", "mobilenetv2_100", "efficientnet_b0", "regnety_002",
-                                     "convnext_atto", "ghostnet_050", "inception_v3", "repvgg_a0", "legacy_xception",
-                                     "selecsls42", "nf_resnet26", "resnetv2_18", "dla34"))
-NOT_POOLED_LINEAR = {"test_convnext", "convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "resnetv2_18", "dla34"}
+            "hrnet_w18_small", "test_mambaout", *slow(
+                "resnet10t", "densenet121", "mobilenetv2_100", "efficientnet_b0", "regnety_002", "convnext_atto",
+                "ghostnet_050", "inception_v3", "repvgg_a0", "legacy_xception", "selecsls42", "nf_resnet26",
+                "resnetv2_18", "dla34", "lambda_resnet26t", "resnetv2_50d_frn", "gcresnext26ts", "poolformer_s12",
+                "test_efficientnet_evos", "mobilenetv4_hybrid_medium_075", "ghostnetv3_050", "pvt_v2_b0",
+                "mobilevit_xxs", "efficientvit_b0", "hieradet_small"))
+NOT_POOLED_LINEAR = {"test_convnext", "convnext_atto", "mobilenetv3_small_050", "ghostnet_050", "resnetv2_18", "dla34",
+                     "test_mambaout", "resnetv2_50d_frn", "mobilenetv4_hybrid_medium_075", "poolformer_s12",
+                     "ghostnetv3_050", "efficientvit_b0", "hieradet_small"}
 SIZE = 96
 
 
@@ -86,9 +92,9 @@ def test_no_later_layer_writes_into_a_stage(name):
 
 def test_timms_own_stages_are_taken_wherever_they_are_what_its_modules_compute():
     """HRNet's own intermediates are all of its last stage, and Xception's are copies that no gradient flows through."""
-    names = [getattr(one, "values", (one,))[0] for one in FAMILIES]  # those of the slow lane are marked parameters
+    names = [one for one in FAMILIES if isinstance(one, str)] + ["legacy_xception"]  # without the slow lane's
     read = {name for name in names if any(output.index is None for output in timm_info(name).outputs)}
-    assert read == {"hrnet_w18_small", "legacy_xception"}
+    assert read == {"hrnet_w18_small", "legacy_xception", "test_mambaout"}
     assert [output.stage.name for output in timm_info("hrnet_w18_small").outputs] == ["stage2", "stage3", "stage4"]
 
 
@@ -97,6 +103,24 @@ def test_every_stage_has_a_gradient(name):
     logits, maps, *_ = ready(name)(pictures().requires_grad_())
     gradients = torch.autograd.grad(logits[:, 0].sum(), maps)
     assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize(("name", "size", "layout"), [
+    ("levit_128s", 224, Layout.TOKENS), *slow(("swin_tiny_patch4_window7_224", 224, Layout.CHANNELS_LAST),
+                                              ("mixer_s32_224", 224, Layout.TOKENS), ("haloregnetz_b", 224,
+                                                                                      Layout.CHANNELS_FIRST))])
+def test_a_network_of_one_size_and_another_layout_has_maps_from_which_its_answer_follows(name, size, layout):
+    model = build(spec(name, image_size=size), classes=3).eval()
+    assert timm_info(name).layout is layout
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        prepared = model.prepare(images)
+        logits, maps, *_ = model(images)
+        assert torch.allclose(logits, model.net(prepared), atol=1e-5)
+        assert torch.allclose(model.forward_head(maps[-1].clone()), logits, atol=1e-5)
+        for stage, features in enumerate(maps[:-1]):
+            assert torch.allclose(model.stages_from(prepared, stage, features), maps[-1], atol=1e-4)
+    assert all(features.shape[-1] == features.shape[-2] for features in maps)
 
 
 def test_vgg_whose_head_wants_a_larger_grid_takes_small_pictures_all_the_same():
@@ -130,3 +154,9 @@ def test_threads_that_share_a_model_get_their_own_maps(name):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(("name", "wanted"), [
+    ("test_resnet", False), ("test_efficientnet", True), ("lambda_resnet26t", True)])
+def test_grouped_and_three_dimensional_convolutions_are_trained_in_float32(name, wanted):
+    assert wants_float32(spec(name)) is wanted

@@ -11,17 +11,31 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
 from kd.models.base import Classifier, Stage
+from kd.models.catalogue import ModelEntry, search
 from kd.models.factory import (
     backbone_parameters,
     build,
     build_untrained,
     check_weights,
-    has_depthwise,
     require_freezable,
     stage_count,
     stage_shapes,
+    wants_float32,
 )
-from kd.models.timm_info import ModelEntry, require_cnn, search
+from kd.models.timm_info import require_cnn
 
-__all__ = ["Classifier", "ModelEntry", "Stage", "backbone_parameters", "build", "build_untrained", "check_weights",
-           "has_depthwise", "require_cnn", "require_freezable", "search", "stage_count", "stage_shapes"]
+__all__ = [
+    "Classifier",
+    "ModelEntry",
+    "Stage",
+    "backbone_parameters",
+    "build",
+    "build_untrained",
+    "check_weights",
+    "require_cnn",
+    "require_freezable",
+    "search",
+    "stage_count",
+    "stage_shapes",
+    "wants_float32",
+]

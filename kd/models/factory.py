@@ -1,7 +1,9 @@
 """Models built from specs, with their initial weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from kd.torch_utils.flops import meta_image
 from kd.torch_utils.rng import isolated_rng
 
 _SCALINGS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
-_SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
+SIZES = (32, 48, 64, 75, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,12 @@ def _stage_shapes(what: Architecture) -> tuple[tuple[int, int, int], ...]:
     return tuple((c, h, w) for _, c, h, w in (maps.shape for maps in stages))
 
 
-def has_depthwise(spec: RunSpec) -> bool:
-    """Whether the model has grouped (depthwise) convolutions. Raises UsageError as `build` does."""
+def wants_float32(spec: RunSpec) -> bool:
+    """Whether the model has layers that a processor trains slower in bfloat16, grouped (depthwise) convolutions, or
+    with wrong gradients, convolutions of three dimensions (lambda networks). Raises UsageError as `build` does."""
     layers = meta_model(architecture(spec, 2)).modules()
-    return any(isinstance(layer, torch.nn.Conv2d) and layer.groups > 1 for layer in layers)
+    return any(isinstance(layer, torch.nn.Conv3d) or (isinstance(layer, torch.nn.Conv2d) and layer.groups > 1)
+               for layer in layers)
 
 
 @lru_cache(maxsize=32)
@@ -173,23 +177,33 @@ def meta_model(what: Architecture) -> Classifier:
         return model
     name = "input size" if model.input_size else "image size"
     unwrap(model).input_size = 0  # it is only tried at other sizes from here on
-    larger = [size for size in _larger(what) if _misfit(model, size) is None]
-    way_out = f"Set the {name} to {larger[0]} px, or choose another model." if larger else "Choose another model."
+    fitting = next((size for size in _nearest(what) if _misfit(model, size) is None), None)
+    way_out = f"Set the {name} to {fitting} px, or choose another model." if fitting else "Choose another model."
     raise UsageError(f"{what.label} cannot take images of {what.input_size} px ({problem}). {way_out}")
 
 
-def _larger(what: Architecture) -> list[int]:
-    """Input sizes to try next: larger ones, but no larger than the images where the model downsamples them."""
-    most = what.image_size if what.input_size < what.image_size else _SIZES[-1]
-    return [size for size in _SIZES if what.input_size < size <= most]
+def _nearest(what: Architecture) -> list[int]:
+    """Input sizes to try next: larger ones first, but no larger than the images where the model downsamples them."""
+    most = what.image_size if what.input_size < what.image_size else SIZES[-1]
+    larger = [size for size in SIZES if what.input_size < size <= most]
+    return larger + [size for size in reversed(SIZES) if size < what.input_size]
+
+
+def fitting_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Those of these image sizes that a timm network takes. Raises UsageError where it is unknown."""
+    with torch.device("meta"):
+        model = assemble(architecture(RunSpec(model=name), classes=2), 0, device="meta").eval()
+    return tuple(size for size in sizes if _misfit(model, size) is None)
 
 
 def _misfit(model: Classifier, size: int) -> str | None:
     try:
         with torch.no_grad():
-            model(meta_image(size))
+            grids = [maps.shape[-1] for maps in model(meta_image(size)).stages]
     except FORWARD_ERRORS as error:
         return reason(error)
+    if any(one < other for one, other in pairwise(grids)):
+        return f"its grids become finer again, {', '.join(map(str, grids))} cells a side"
     return None
 
 

@@ -17,14 +17,12 @@ from torch.nn import functional as F
 
 from kd.models.base import Classifier
 from kd.models.factory import architecture, meta_model
-from kd.models.linearised import MAXIMA, LinearisedForward
+from kd.models.linearised import MAXIMA, PRODUCTS, LinearisedForward
 from kd.models.timm_info import FORWARD_ERRORS
 from kd.placement import Placement
 from kd.spec import RunSpec
 
 _ATTENTION = frozenset({"matmul", "__matmul__", "bmm", "scaled_dot_product_attention"})
-_PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "div", "div_", "__truediv__",
-                       "true_divide", "divide", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__"})
 
 CANVASES = (2, 4, 8)  # sides in strides of the last stage
 _known: "WeakKeyDictionary[Classifier, dict[int, tuple[Placement | None, ...]]]" = WeakKeyDictionary()
@@ -109,7 +107,7 @@ class _Centred(LinearisedForward):
             return _pooled(*args, **_without(kwargs, "count_include_pad", "divisor_override", "return_indices"))
         if name == "addcmul":
             return max(args, key=Tensor.numel)  # a gain and a bias per channel
-        if name in _PRODUCTS and len(args) == 2 and all(isinstance(one, Tensor) for one in args):
+        if name in PRODUCTS and len(args) == 2 and all(isinstance(one, Tensor) for one in args):
             larger, smaller = sorted(args, key=Tensor.numel, reverse=True)
             if larger.requires_grad and smaller.numel() < larger.numel():
                 return larger  # a weight or gate per channel moves nothing

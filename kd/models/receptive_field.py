@@ -13,6 +13,7 @@ from torch import Tensor
 from kd.models.base import Classifier
 from kd.models.factory import Architecture, architecture, assemble, meta_model
 from kd.models.linearised import LinearisedForward
+from kd.models.timm_info import FORWARD_ERRORS
 from kd.spec import RunSpec
 from kd.torch_utils.flops import FlopCounter, meta_image
 from kd.torch_utils.rng import isolated_rng
@@ -29,7 +30,8 @@ class Box:
 
 
 def receptive_fields(spec: RunSpec) -> list[int]:
-    """Receptive field of every stage: side in pixels of the working size, at most all of them.
+    """Receptive field of every stage: side in pixels of the working size, at most all of them; 0 where it cannot be
+    told.
 
     Raises UsageError when the model is unknown or cannot take images of this size.
     """
@@ -46,7 +48,11 @@ def receptive_field_of(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
 
 @lru_cache(maxsize=64)
 def _sides(what: Architecture) -> tuple[int, ...]:
-    images, maps = _run(what)
+    meta_model(what)  # raises UsageError for a wrong image size
+    try:
+        images, maps = _run(what)
+    except FORWARD_ERRORS:  # an operation that has no linear form
+        return (0,) * len(meta_model(what).stages)
     grown = what.image_size / what.input_size
     found = [_side(images, features, stage.reduction * grown)
              for features, stage in zip(maps, meta_model(what).stages, strict=True)]
@@ -58,9 +64,8 @@ def _side(images: Tensor, features: Tensor, step: float) -> int:
     """Side of the field, from the first unit's far end and the last unit's near end, which the rim does not cut. step:
     from unit to unit, in pixels of the image."""
     last = features.shape[-1] - 1
-    far = _box(images, features, (0, 0), more=True).right
-    near = _box(images, features, (last, last), more=True).left
-    return min(images.shape[-1], round(far - near + last * step))
+    far, near = (_box(images, features, unit, more=True) for unit in ((0, 0), (last, last)))
+    return min(images.shape[-1], round(far.right - near.left + last * step)) if far.right and near.right else 0
 
 
 @lru_cache(maxsize=256)
@@ -76,7 +81,6 @@ def _seen_alike(what: Architecture) -> Architecture:
 
 
 def _run(what: Architecture) -> tuple[Tensor, tuple[Tensor, ...]]:
-    meta_model(what)  # raises UsageError for a wrong image size
     images = torch.full((1, 3, what.image_size, what.image_size), 0.9, dtype=torch.float64, requires_grad=True)
     model = _linear(what)
     with torch.enable_grad(), LinearisedForward():
@@ -107,7 +111,7 @@ def _read_by_stages(what: Architecture) -> set[str]:
 
 
 def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) -> Box:
-    """more: whether the graph is needed again."""
+    """Empty where no path leads to the unit. more: whether the graph is needed again."""
     row, column = unit
     if row < 0 or column < 0:
         raise IndexError(f"unit {unit} is outside the grid")
@@ -115,4 +119,6 @@ def _box(images: Tensor, features: Tensor, unit: tuple[int, int], more: bool) ->
         [gradient] = torch.autograd.grad(features[0, :, row, column].sum(), images, retain_graph=more)
     seen = (gradient[0] != 0).any(dim=0)
     rows, columns = seen.any(dim=1).nonzero(), seen.any(dim=0).nonzero()
+    if not len(rows):
+        return Box(0, 0, 0, 0)
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

@@ -1,6 +1,6 @@
 """timm CNNs as classifiers, whole or truncated behind one of their first stages."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kd.errors import UsageError
 from kd.models.base import Classifier
+from kd.models.layouts import Layout, from_grid, to_grid
 from kd.models.timm_info import StageOutput, TimmInfo, create, timm_info
 from kd.torch_utils.flops import FlopCounter, meta_image
 from kd.torch_utils.overrides import record, with_output
@@ -27,22 +28,23 @@ class TimmClassifier(Classifier):
         self.net = net
         self.stages = (*(output.stage for output in info.outputs[:-1]), info.last)
         self._outputs = info.outputs[:-1]
+        self._layout = info.layout
         self._linear = info.linear if is_pooled_linear(net, info) else None
 
     def forward_stages(self, prepared: Tensor) -> tuple[Tensor, ...]:
         last, maps = _read(self.net, self._outputs, prepared)
-        return (*maps, last)
+        return (*maps, to_grid(last, self._layout))
 
     def stages_from(self, prepared: Tensor, stage: int, features: Tensor) -> Tensor:
-        return _fixed(self.net, self._outputs[stage], features).forward_features(prepared)
+        return to_grid(_fixed(self.net, self._outputs[stage], features).forward_features(prepared), self._layout)
 
     def stages_until(self, prepared: Tensor, stage: int) -> Tensor:
         if stage in (-1, len(self._outputs)):
-            return self.net.forward_features(prepared)
+            return to_grid(self.net.forward_features(prepared), self._layout)
         return _read(self.net, (self._outputs[stage],), prepared, early=True)[1][0]
 
     def forward_head(self, features: Tensor) -> Tensor:
-        return self.net.forward_head(features)
+        return self.net.forward_head(from_grid(features, self._layout))
 
     @property
     def pooled_linear(self) -> nn.Linear | None:
@@ -56,15 +58,17 @@ def _read(net: Any, outputs: tuple[StageOutput, ...], prepared: Tensor,
     if None not in indices:
         found = net.forward_intermediates(prepared, indices=indices, stop_early=early, intermediates_only=early)
         return (None, found) if early else found
+    relays = {output.module: (partial(to_grid, layout=output.layout), partial(from_grid, layout=output.layout))
+              for output in outputs if output.layout is not Layout.CHANNELS_FIRST}
     last, computed = record(net, [output.module for output in outputs],
-                            lambda copied: copied.forward_features(prepared), early)
+                            lambda copied: copied.forward_features(prepared), early, relays=relays)
     return last, [maps if output.element is None else maps[output.element]
                   for output, maps in zip(outputs, computed, strict=True)]
 
 
 def _fixed(net: nn.Module, output: StageOutput, features: Tensor) -> Any:
     """The network with the output of a stage replaced by `features`."""
-    return with_output(net, output.module, features, output.element)
+    return with_output(net, output.module, from_grid(features, output.layout), output.element)
 
 
 def is_pooled_linear(net: Any, info: TimmInfo) -> bool:
@@ -77,7 +81,8 @@ def is_pooled_linear(net: Any, info: TimmInfo) -> bool:
     features = torch.arange(count, dtype=torch.float32).mul(0.7).sin().view(2, info.last.channels, 3, 2)
     net.eval()
     with torch.no_grad():
-        same = torch.allclose(net.forward_head(features.clone()), linear(features.mean((2, 3))), rtol=1e-4, atol=1e-5)
+        logits = net.forward_head(from_grid(features.clone(), info.layout))
+        same = torch.allclose(logits, linear(features.mean((2, 3))), rtol=1e-4, atol=1e-5)
     net.train(training)
     return same
 

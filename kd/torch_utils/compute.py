@@ -40,13 +40,13 @@ def device_here(wanted: str) -> str:
     return "cuda" if wanted.split(":")[0] in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
 
 
-def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
+def precision(wanted: str, device_wanted: str, float32: bool = False) -> str:
     """Precision of a setting on a device: `auto` becomes 32-true, bf16-mixed or 16-mixed; any other is returned as is.
 
-    device_wanted: as in a spec, or a torch device's name. grouped: whether the model has grouped (depthwise)
-    convolutions. A processor with bfloat16 uses it for all other models: measured with AVX-512 BF16, a training step of
-    a plain student is a third to three quarters faster and one of ResNet18 twice as fast, but MobileNetV2's takes twice
-    as long, in the depthwise backward pass.
+    device_wanted: as in a spec, or a torch device's name. float32: whether the model has layers that a processor trains
+    better in it (`kd.models.wants_float32`). A processor with bfloat16 uses it for all other models: measured with
+    AVX-512 BF16, a training step of a plain student is a third to three quarters faster and one of ResNet18 twice as
+    fast, but MobileNetV2's takes twice as long, in the depthwise backward pass.
     """
     import torch
 
@@ -55,7 +55,7 @@ def precision(wanted: str, device_wanted: str, grouped: bool = False) -> str:
     kind = resolve_device(device_wanted)
     if kind == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if kind == "cpu" and not grouped and _bf16_in_hardware() else "32-true"
+    return "bf16-mixed" if kind == "cpu" and not float32 and _bf16_in_hardware() else "32-true"
 
 
 def _bf16_in_hardware() -> bool:

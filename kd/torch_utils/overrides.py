@@ -1,10 +1,12 @@
 """A network in which a module computes something else, for one call: other threads go on using the network itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+
+Relay = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 
 def with_forward(net: nn.Module, name: str, forward: Callable[..., Any]) -> Any:
@@ -46,19 +48,25 @@ class _AllSeen(Exception):
 
 
 def record(net: nn.Module, names: Sequence[str], run: Callable[[Any], Any], early: bool = False,
-           copies: bool = False) -> tuple[Any, list[Any]]:
+           copies: bool = False, relays: Mapping[str, Relay] | None = None) -> tuple[Any, list[Any]]:
     """(result of `run(net)`, outputs of the modules of these names, None for those that were not reached).
 
     run: is given a copy of `net` that records. early: stop once all modules have been computed; the result is None.
     copies: whether the layers that follow are given copies, into which they may write; outputs must be tensors then.
+    relays: of some modules, what is recorded of their output, and how the layers that follow get it back: through the
+    recorded tensor, so that gradients flow through it.
     """
     outputs: dict[str, Any] = {}
+    relayed = relays or {}
 
     def forward(name: str, own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        outputs[name] = own(*args, **kwargs)
+        there, back = relayed.get(name, (None, None))
+        found = own(*args, **kwargs)
+        outputs[name] = there(found) if there else found
         if early and len(outputs) == len(names):
             raise _AllSeen
-        return outputs[name].clone() if copies else outputs[name]
+        passed = back(outputs[name]) if back else outputs[name]
+        return passed.clone() if copies else passed
 
     recording = net
     for name in sorted(names, key=lambda name: -name.count(".")):

@@ -6,6 +6,6 @@ from kd.torch_utils.compute import precision
 
 def resolve_precision(spec: RunSpec) -> str:
     """Precision in which a spec's model is trained here. Raises UsageError as `kd.models.build` does."""
-    from kd.models import has_depthwise
+    from kd.models import wants_float32
 
-    return precision(spec.precision, spec.device, spec.precision == "auto" and has_depthwise(spec))
+    return precision(spec.precision, spec.device, spec.precision == "auto" and wants_float32(spec))

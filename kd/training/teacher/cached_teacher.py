@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from kd.models.base import Classifier
 from kd.observation import Observation, select_output
 from kd.spec import IN_SAMPLE, NONE, RunSpec
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils.memory_format import channels_last
 from kd.training.teacher.cache import EVENT, cache_dir
 from kd.training.teacher.cached_network import CachedNetwork
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher, fold_teachers
@@ -94,6 +94,6 @@ class CachedTeacher(CachedNetwork):
             if weights.fingerprint(self.run.weights) != self.key["teacher"]:
                 raise UsageError(f"The weights of the teacher {self.run.id} changed while a student was learning from "
                                  "it. Start the student again.")
-            self._model = predict.load(self.run, self.classes).requires_grad_(False).to(
-                memory_format=torch.channels_last).to(self.fabric.device)
+            self._model = channels_last(predict.load(self.run, self.classes).requires_grad_(False)).to(
+                self.fabric.device)
         return self._model

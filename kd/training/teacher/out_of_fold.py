@@ -21,6 +21,7 @@ from kd.models.base import Classifier
 from kd.spec import OUT_OF_FOLD, RunSpec
 from kd.store.row_files import Index
 from kd.store.runs import FINISHED, Run, Store
+from kd.torch_utils.memory_format import channels_last
 from kd.training.batches import TrainBatches
 from kd.training.subset import fold_of_images
 from kd.training.teacher.cache import EVENT, cache_dir
@@ -98,8 +99,8 @@ class OutOfFoldTeacher(CachedNetwork):
             if weights.fingerprint(run.weights) != self._fingerprints[network]:
                 raise UsageError(f"The weights of the fold teacher {run.id} changed while a student was learning from "
                                  "it. Start the student again.")
-            self._models[network] = predict.load(run, self.classes).requires_grad_(False).to(
-                memory_format=torch.channels_last).to(self.fabric.device)
+            self._models[network] = channels_last(predict.load(run, self.classes).requires_grad_(False)).to(
+                self.fabric.device)
         return self._models[network]
 
 

@@ -38,7 +38,7 @@ STUDENTS = {"plain": "Plain", "truncated": "Truncated", "timm": "timm model"}
 STUDENT_HELP = {
     "plain": "A chain of convolutions, as in KD-FMV. Every layer is a stage with its own map.",
     "truncated": "The teacher's own first stages with a new classifier.",
-    "timm": "Any convolutional timm model.",
+    "timm": "Any timm model whose last features are a map.",
 }
 MAIN = ("data", "image_size", "teacher", "teacher_weights", "student", "student_weights", "student_size", "depth",
         "width", "method", "method_args", "epochs", "seeds")
@@ -164,16 +164,21 @@ def _run_label(run: Run) -> str:
 
 
 def backbone(name: str, default: str) -> str:
-    """One of timm's convolutional models."""
+    """One of timm's models whose last features are a map."""
     place = f"distil_{name}_model"
     st.session_state.setdefault(place, default)
-    return st.selectbox("timm model", _names(), key=place, filter_mode="contains", persist_state="session",
-                        help="Type a part of a name to search all convolutional models that timm has.") or default
+    found = st.selectbox("timm model", list(_sizes()), key=place, filter_mode="contains", persist_state="session",
+                         help="Type a part of a name to search all timm models whose last features are a map: nearly "
+                              "all convolutional ones, and transformers without a class token.") or default
+    if sizes := _sizes().get(found):
+        st.caption(f"{found} takes images of {', '.join(map(str, sizes))} px only.")
+    return found
 
 
 @st.cache_data(show_spinner=False)
-def _names() -> list[str]:
-    return [entry.name for entry in models.search("")]
+def _sizes() -> dict[str, tuple[int, ...]]:
+    """The image sizes that each model takes, empty where it takes any."""
+    return {entry.name: entry.sizes for entry in models.search("")}
 
 
 def _student(values: dict[str, Any]) -> dict[str, Any]:
