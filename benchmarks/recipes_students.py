@@ -55,6 +55,8 @@ RECIPES = (
     StudentRecipe("out-of-fold targets", {"soft_targets": "out-of-fold"}),
     StudentRecipe("out-of-fold targets, uncorrected", {"soft_targets": "out-of-fold-uncorrected"}),
     StudentRecipe("the teacher's labels smoothed by .1", {"teacher_label_smoothing": 0.1}),
+    StudentRecipe("twenty views, α = .7, T = 10",
+                  {"views": 20, "method_args": {"alpha": 0.7, "temperature": 10.0}}),
 )
 
 
