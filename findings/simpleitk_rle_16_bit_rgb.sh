@@ -5,7 +5,7 @@
 # (PS3.5, annex G). GDCM, by which SimpleITK reads DICOM, pairs the first three planes with the last three as if they
 # were the high and low bytes of a single channel, and then orders the result by channels a byte at a time. Pure red
 # becomes a green, in every pixel. RLE images may be RGB of 8 or 16 bits (PS3.5, table 8.2.2-1). 8-bit RGB and 16-bit
-# grey need only one of the two steps and are right. RGB of 32 bits, which that table does not have, is mixed up as well.
+# grey need only one of the two steps and are right. RGB of 32 bits, which that table does not have, is mixed up too.
 #
 # Expected: what pydicom reads from the file, and both libraries from the same image without compression.
 # Seen: (65535, 0, 0) is read as (0, 65280, 255), and (0x0102, 0x0304, 0x0506) as (0x0504, 0x0106, 0x0302).
