@@ -68,7 +68,7 @@ def test_main_path(page: Page, shots: Path, kind: str, request: pytest.FixtureRe
 def choose_phantom(page: Page) -> None:
     """On the data page: a small phantom set, then on to the form with it."""
     visit(page, "/data", "Data")
-    number(page, "Count", 240)
+    page.get_by_role("spinbutton", name="Count", exact=True).fill("240")  # without Enter, which would submit it twice
     page.get_by_role("button", name="Draw").click()
     expect(page.get_by_text("240 images · 4 classes").first).to_be_visible()  # twice, while the page is redrawn
     page.get_by_role("button", name="Distil from this data set").click()
