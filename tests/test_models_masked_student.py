@@ -219,11 +219,13 @@ def test_a_student_behind_an_explainer_starts_from_a_file_as_it_would_alone(tmp_
     assert any(not torch.equal(found[name], value) for name, value in fresh.items())
 
 
-def test_the_weights_of_an_explained_run_do_not_fit_a_student_and_that_is_said(tmp_path):
-    weights.save(made(), tmp_path / "explained.safetensors")
-    for about in (spec(pretrained=str(tmp_path / "explained.safetensors")), spec().without_mask_net):
-        with pytest.raises(UsageError, match="do not fit"):
-            build(replace(about, pretrained=str(tmp_path / "explained.safetensors")), CLASSES)
+def test_of_the_weights_of_an_explained_run_a_student_takes_its_own_and_that_is_said(tmp_path):
+    weights.save(model := made(), tmp_path / "explained.safetensors")
+    for about in (spec(), spec().without_mask_net):
+        found = build(replace(about, pretrained=str(tmp_path / "explained.safetensors")), CLASSES)
+        own = found.student if found.has_mask else found
+        assert all(torch.equal(value, model.student.state_dict()[name]) for name, value in own.state_dict().items())
+        assert "Taken were the tensors under student.; left out: m" in found.initial_notes[0]
 
 
 @pytest.mark.parametrize("student", STUDENTS)

@@ -60,7 +60,7 @@ def test_depth_counts_stages_after_the_stem():
 
 
 @pytest.mark.parametrize(("base", "depth", "told"), [
-    ("resnet10t", 5, "between 1 and 4, not 5"), ("", 1, "needs the name"), ("vit_tiny_patch16_224", 1, "attention"),
+    ("resnet10t", 5, "between 1 and 4, not 5"), ("", 1, "needs the name"), ("vit_tiny_patch16_224", 1, "class token"),
     ("resnet10x", 1, "Did you mean")])
 def test_what_cannot_be_cut_is_refused_with_the_way_out(base, depth, told):
     with pytest.raises(UsageError, match=told):

@@ -216,7 +216,7 @@ def test_a_file_that_is_no_picture_is_refused_in_a_sentence(trio):
 
 
 def test_a_data_set_that_is_gone_is_said_and_an_upload_still_works(trio, monkeypatch):
-    def gone(*_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise UsageError("It is gone.")
 
     dataset_info.opened.clear()

@@ -79,7 +79,7 @@ def test_a_bad_file_is_named_with_its_reason(folder):
     skipped = at.dataframe[1].value
     assert skipped["File"].str.endswith("broken.png").all()
     assert skipped["Reason"].str.len().min() > 5
-    assert "1 skipped" in at.expander[0].label
+    assert any("1 skipped" in expander.label for expander in at.expander)
 
 
 @pytest.mark.parametrize("reference", ["/nowhere/at/all", "phantom-brian", "phantom-brain:count=5",
