@@ -17,6 +17,7 @@ from kd.observation import MaskSampling, Observation
 from kd.spec import RunSpec
 from kd.timing import measure
 from kd.torch_utils import compute
+from kd.torch_utils.memory_format import channels_last
 from kd.torch_utils.rng import isolated_rng
 from kd.training.augmentation import augment
 
@@ -55,8 +56,9 @@ def _trial(spec: RunSpec, classes: int, frozen: bool) -> StepBenchmark:
     images = int(np.clip(WORK / max(price.flops, 1), 8 if frozen else 2, 32))
     device = torch.device(compute.device_here(spec.device))
     # In eval mode and with a separate generator: random numbers drawn here must not change those of a training run.
-    whole = build_untrained(spec, classes).to(device).eval()
-    batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(device)
+    whole = channels_last(build_untrained(spec, classes)).to(device).eval()  # as in training: times differ by layout
+    batch = torch.rand(images, 3, spec.image_size, spec.image_size, generator=torch.Generator()).to(
+        device, memory_format=torch.channels_last)
     index = np.arange(images)
     mixed = spec.precision != "32-true"
     drawing = {"drawing": MaskSampling(1.0)} if spec.mask_area else {}
