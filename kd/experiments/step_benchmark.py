@@ -45,6 +45,8 @@ def benchmark_step(spec: RunSpec, classes: int, frozen: bool = False) -> StepBen
     frozen: whether a step is given the features of the model's frozen stages. Measured in a separate thread with the
     number of computing threads that a run uses; the caller's is unchanged.
     """
+    # A thread that has not asked yet takes over the number that another one sets.
+    torch.get_num_threads()
     with ThreadPoolExecutor(1) as worker:
         return worker.submit(_trial, spec, classes, frozen).result()
 
