@@ -64,7 +64,7 @@ def test_the_file_alone_says_what_it_is(exported, run):
 def test_the_example_runs_without_the_program_and_says_the_same(exported, store, run, tmp_path):
     data = small_data(store.paths)
     Image.fromarray(np.asarray(data.test.images[3])).save(tmp_path / "image.png")
-    said = subprocess.run([sys.executable, "-I", "example.py", tmp_path / "image.png"], cwd=exported.folder, text=True,
+    said = subprocess.run([sys.executable, "-I", exported.folder / "example.py", "image.png"], cwd=tmp_path, text=True,
                           capture_output=True, check=True, timeout=120).stdout
     chances = eval(said)  # a dict that our own example printed
     model = predict.load(run, 4)
@@ -189,3 +189,32 @@ def test_agreement_is_of_the_predicted_class_and_names_the_worst():
 def test_a_report_is_plain_values():
     arm = int8.Arm(0.5, 3, Timing(1.0, 1.0, 1.0, 1, 0))
     assert json.loads(json.dumps(int8.Int8Report(arm, arm, 1.0, None).to_json()))["maps"] is None
+
+
+def test_what_is_not_finite_is_not_what_torch_computes(run, store):
+    made, images = program(predict.load(run, 4)), check_images(small_data(store.paths).test, 1)
+    broken = {name: np.full_like(value, np.nan) for name, value in zip(made.outputs, made(torch.from_numpy(images)),
+                                                                    strict=True)}
+    found = deviations(made, lambda _: broken, images, [1])
+    assert found[0].greatest == np.inf
+    with pytest.raises(UsageError, match="not what torch computes"):
+        require_equal(found)
+
+
+def test_a_folder_that_cannot_take_the_export_is_refused_before_anything_is_written(store, run, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / ("x" * 300), tmp_path / "zero\0byte"):
+        with pytest.raises(UsageError, match=r"cannot be written to .* Choose another folder"):
+            export(store, run, "safetensors", folder=str(folder))
+    (tmp_path / "README.md").write_text("my notes")
+    with pytest.raises(UsageError, match=r"has its own README.md, which the export would replace"):
+        export(store, run, "safetensors", folder=str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "file"]
+
+
+def test_an_export_replaces_another_with_its_8_bit_form(store, run, tmp_path):
+    export(store, run, "safetensors", folder=str(tmp_path))
+    (tmp_path / report.INT8).write_text("of another run")
+    found = export(store, run, "safetensors", folder=str(tmp_path))
+    assert report.load(tmp_path)["int8"] is found.int8 is None
+    assert not (tmp_path / report.INT8).exists()

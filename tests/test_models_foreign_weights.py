@@ -143,3 +143,16 @@ def test_the_authors_names_are_converted_by_timm(name, change):
     assert all(found.tensors[one] is value for one, value in target.own.items()
                if not one.startswith("pre_logits") and not one.endswith(COUNTS))
     assert found.notes == [f"Its names are those of other authors than timm; timm's conversion for {name} was used."]
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_refused(kind, source, tmp_path):
+    torch.save({name: (100 * value).to(kind) for name, value in source.items()}, tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match=r"not of real numbers, as after quantising \("):
+        build(spec(pretrained=str(tmp_path / "weights.pth")), 4)
+
+
+def test_a_classifier_that_is_one_number_is_left_out(source, tmp_path):
+    torch.save({name: value.sum() if name.startswith("fc.") else value for name, value in source.items()},
+               tmp_path / "weights.pth")
+    assert build(spec(pretrained=str(tmp_path / "weights.pth")), 4).initial_notes == ()

@@ -119,3 +119,14 @@ def test_values_that_are_not_finite_are_refused_by_name(value, tmp_path):
     bad = WeightsFile(tmp_path, {**STATE, "tail.bias": torch.tensor([0.0, value], dtype=torch.bfloat16)})
     with pytest.raises(UsageError, match=r"tail.bias has NaN or infinite values.*earlier checkpoint"):
         require_finite(bad)
+
+
+@pytest.mark.parametrize(("change", "kind"), [
+    (lambda value: value.to("meta"), "without values"), (lambda value: value.to_sparse(), "sparse"),
+    (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "quantised")])
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_tensors_without_plain_values_are_refused(change, kind, tmp_path):
+    name = "body.weight." + 1000 * "x"
+    with pytest.raises(UsageError, match=f"body.weight.x*… is {kind}.*save the state_dict") as caught:
+        require_finite(WeightsFile(tmp_path / "w.pth", {name: change(torch.ones(2, 2))}))
+    assert len(str(caught.value)) < 500

@@ -12,13 +12,13 @@ _OPEN = {
     "onnx": '''import json
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{file}")
+session = onnxruntime.InferenceSession(Path(__file__).with_name("{file}"))
 names = [output.name for output in session.get_outputs()]
 details = json.loads(session.get_modelmeta().custom_metadata_map["kd_lens"])
 found = dict(zip(names, session.run(None, {{"images": images}})))''',
     "torch": '''import torch
 
-model = torch.export.load("{file}").module()
+model = torch.export.load(Path(__file__).with_name("{file}")).module()
 found = dict(zip({outputs}, (part.detach().numpy() for part in model(torch.from_numpy(images)))))''',
 }
 
@@ -99,7 +99,8 @@ def example(spec: RunSpec, details: dict[str, Any], found: Any) -> str:
     opened = _OPEN[found.format].format(file=found.file, outputs=list(found.outputs))
     imports, _, rest = opened.partition("\n\n")
     names = details["classes"]
-    return ('"""Classify an image with the exported model: python example.py IMAGE"""\n\nimport sys\n\n'
+    return ('"""Classify an image with the exported model: python example.py IMAGE"""\n\nimport sys\n'
+            "from pathlib import Path\n\n"
             f"import numpy as np\nfrom PIL import Image, ImageOps\n{imports}\n\n"
             f"classes = {names!r}\nside = {details['image_size']}\n"
             "image = Image.open(sys.argv[1]).convert(\"RGB\")\n"

@@ -59,4 +59,5 @@ def _deviation(made: Program, session: Session, images: NDArray[np.float32]) -> 
 
 
 def _share(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+    share = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+    return share if np.isfinite(share) else np.inf  # NaN would be no greater than any limit

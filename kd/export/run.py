@@ -1,6 +1,7 @@
 """Export of a finished run: its files, checked, with a model card and an example."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ from kd.progress import ProgressCallback, no_progress
 from kd.store.files import atomic_write, write_bytes, write_json
 from kd.store.runs import FINISHED, Run, Store
 from kd.version import VERSION
+
+TEXTS = ("README.md", "example.py")  # model card and example
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ def export(store: Store, run: Run, format: str = ONNX, int8: bool = False, folde
     """Write a finished run's model to `folder`, by default `export/<format>` in the run's own, and check it.
 
     format: onnx, safetensors or torch (a program of torch.export). int8: also its 8-bit form, of onnx alone. Raises
-    UsageError where the run has not finished, where its data set has changed, and where the file does not compute what
-    torch does; Stopped when `should_stop`, called between steps, returns True.
+    UsageError where the run has not finished, where its data set has changed, where `folder` cannot be written to or
+    has other texts of these names, and where the file does not compute what torch does; Stopped when `should_stop`,
+    called between steps, returns True.
     """
     _require(run, format, int8)
-    target = Path(folder) if folder else folder_of(run, format)
+    own = folder_of(run, format)
+    target = _made(Path(folder)) if folder and Path(folder) != own else own
     progress("reading the data", 0.0)
     data = predict.data_of(run, store)
     made = program(predict.load(run, len(data.classes)))
@@ -68,8 +73,26 @@ def export(store: Store, run: Run, format: str = ONNX, int8: bool = False, folde
     if int8:
         progress("quantising, and asking for the maps of all test images", 0.5)
         found = Exported(**{**vars(found), "int8": _int8(data, path)})
+    elif (target / REPORT).exists():
+        (target / INT8).unlink(missing_ok=True)  # of the export that this one replaces, perhaps of another run
     _describe(run, details, found)
     return found
+
+
+def _made(folder: Path) -> Path:
+    """A folder that somebody chose for an export. Raises UsageError where nothing can be written there, and where a
+    text that is not of an export would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            others = [] if (folder / REPORT).exists() else [name for name in TEXTS if (folder / name).exists()]
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        raise UsageError(f"The export cannot be written to {folder} ({getattr(error, 'strerror', error)}). Choose "
+                         "another folder.") from error
+    if others:
+        raise UsageError(f"{folder} has its own {' and '.join(others)}, which the export would replace. Choose a new "
+                         "folder.")
+    return folder
 
 
 def _require(run: Run, format: str, int8: bool) -> None:
@@ -140,6 +163,7 @@ def _int8(data: Dataset, path: Path) -> dict[str, Any]:
 
 def _describe(run: Run, details: dict[str, Any], found: Exported) -> None:
     """Model card, example and report beside the file."""
-    write_bytes(found.folder / "README.md", card.text(run, details, found).encode())
-    write_bytes(found.folder / "example.py", card.example(run.spec, details, found).encode())
+    texts = (card.text(run, details, found), card.example(run.spec, details, found))
+    for name, text in zip(TEXTS, texts, strict=True):
+        write_bytes(found.folder / name, text.encode(errors="replace"))
     write_json(found.folder / REPORT, {**details, **found.to_json()})

@@ -14,9 +14,11 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
 from kd.models.timm_info import create
+from kd.models.weights_files import shortened
 
 FILTERS = ("checkpoint_filter_fn", "_filter_torchvision_pretrained", "_filter_fn")  # timm's, by module
 COUNTS = "num_batches_tracked"  # no layer here uses these counts, and old files lack them
+DEEPEST = 8  # parts of a prefix
 Tensors = Mapping[str, Tensor]
 
 
@@ -79,7 +81,7 @@ def _prefixes(tensors: Tensors) -> list[str]:
     counts: dict[str, int] = {}
     for name in tensors:
         parts = name.split(".")
-        for end in range(1, len(parts)):
+        for end in range(1, min(len(parts), DEEPEST + 1)):
             prefix = ".".join(parts[:end]) + "."
             counts[prefix] = counts.get(prefix, 0) + 1
     return [prefix for prefix, count in counts.items() if 5 * count >= len(tensors)]
@@ -110,7 +112,7 @@ def _without_classifier(found: Fitted, target: Target) -> Fitted:
             if not (target.is_optional(name) and (name not in target.own or target.own[name].shape != value.shape))
             and (name in target.own or not (name in target.spare or name.endswith(COUNTS)))}
     lost = [value for name, value in found.tensors.items()
-            if target.is_optional(name) and name not in kept and name.endswith("weight")]
+            if target.is_optional(name) and name not in kept and name.endswith("weight") and value.ndim]
     notes = [f"Its classifier of {lost[-1].shape[0]} classes was left out."] if lost else []
     return Fitted(kept, [*found.notes, *notes])
 
@@ -153,4 +155,4 @@ def _converted(convert: Callable[..., Any], tensors: Tensors, net: nn.Module) ->
 
 def some(names: list[str]) -> str:
     """The first few names."""
-    return ", ".join([*names[:3], *["…"] * (len(names) > 3)])
+    return ", ".join([*map(shortened, names[:3]), *["…"] * (len(names) > 3)])

@@ -45,8 +45,8 @@ def start(model: Classifier, path: Path, label: str, network: str = "", optional
     was taken and how.
 
     label: the model's name, for errors. network, optional, spare: as of `Target`, but with the model's own names.
-    Half becomes float. Raises UsageError when any key is missing, unexpected or of another shape; the model is then
-    unchanged.
+    Half becomes float. Raises UsageError when any key is missing, unexpected, of another shape or of whole or complex
+    numbers, which are no weights; the model is then unchanged.
     """
     state, notes = initial_state(model, path, network, optional, spare)
     _fill(model, state, path, label)
@@ -102,7 +102,10 @@ def _fill(model: Classifier, state: Mapping[str, Tensor], path: Path, label: str
 def _require_fitting(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path, label: str) -> None:
     problems = {"missing": [name for name in own if name not in state],
                 "unexpected": [name for name in state if name not in own],
-                "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape]}
+                "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
+                "not of real numbers, as after quantising": [name for name in own if name in state and
+                                                             own[name].is_floating_point() and
+                                                             not state[name].is_floating_point()]}
     if any(problems.values()):
         misfits = "; ".join(f"{len(names)} {kind} ({some([name.removeprefix(NETWORK) for name in names])})"
                             for kind, names in problems.items() if names)

@@ -22,6 +22,7 @@ from kd.errors import UsageError
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema", "params_ema")
 DEPTH = 4  # dictionaries within each other that are searched
+LONGEST = 100  # letters of a tensor's name in a sentence
 _ONE_AT_A_TIME = threading.Lock()  # torch's list of safe classes belongs to the process
 
 
@@ -130,6 +131,11 @@ def _dictionaries(content: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[
         yield from _dictionaries(value, (*place, name))
 
 
+def shortened(name: str) -> str:
+    """A tensor's name for a sentence, which a broken file can make as long as it likes."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+
+
 def _without_tensors(path: Path, ignored: list[str]) -> UsageError:
     if ignored:
         return UsageError(f"{path} holds a model's code and not its weights alone ({', '.join(ignored[:3])}): reading "
@@ -139,8 +145,12 @@ def _without_tensors(path: Path, ignored: list[str]) -> UsageError:
 
 
 def require_finite(file: WeightsFile) -> None:
-    """Raise UsageError where a tensor has a value that is not finite."""
+    """Raise UsageError where a tensor has a value that is not finite, or holds no plain values."""
     for name, value in file.tensors.items():
+        if value.is_meta or value.is_quantized or value.layout is not torch.strided:
+            kind = "without values" if value.is_meta else "quantised" if value.is_quantized else "sparse"
+            raise UsageError(f"The weights in {file.path} cannot be used: {shortened(name)} is {kind}. Where it was "
+                             "made, save the state_dict() of the model in float32.")
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise UsageError(f"The weights in {file.path} are not finite: {name} has NaN or infinite values, as after "
-                             "a training that diverged. Take an earlier checkpoint.")
+            raise UsageError(f"The weights in {file.path} are not finite: {shortened(name)} has NaN or infinite "
+                             "values, as after a training that diverged. Take an earlier checkpoint.")
