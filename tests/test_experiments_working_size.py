@@ -144,3 +144,20 @@ def test_a_student_of_first_stages_has_a_twentieth_of_the_teachers_flops(store, 
     found, reason = with_sizes(DistillSpec(**wanted), wanted, store, data)
     assert (found.image_size, found.student_size, reason) == (given["image_size"], size % 224 or given.get(
         "student_size", 0), "")
+
+
+def test_a_network_of_one_size_gets_that_size(store, data, forecast):
+    swin, halonet = "swin_tiny_patch4_window7_224", "halonet26t"  # of 224 px alone; of 256 px and more
+    forecast["at 224 px"] = 10 * BUDGET  # any other network would get 96 px
+    drawn = DataRef("phantom-brain", "0", ("a", "b"), 30, 0)
+    for name, size in ((swin, 224), (f"timm/{halonet}", 256)):
+        for ref in (data, drawn):
+            found, reason = run_with_sizes({"data": ref.reference, "model": name}, store, ref)
+            assert found["image_size"] == size and reason.startswith(f"{size} px")
+        assert "takes no smaller ones" in reason
+    found, _ = run_with_sizes({"data": data.reference, "model": "truncated", "base": swin, "depth": 2}, store, data)
+    assert (found["image_size"], found["input_size"]) == (224, 0)
+    wanted = request(data=data.reference, teacher="test_resnet", student=swin)
+    found, _ = with_sizes(wanted, {"data"}, store, data)
+    assert (found.image_size, found.student_size) == (224, 0)
+    assert {spec.image_size for spec in plan_specs(found, store, data)} == {224}

@@ -7,7 +7,7 @@ from lanes import slow
 from benchmarks.catalogue import sizes_of
 from kd.errors import UsageError
 from kd.models import search
-from kd.models.catalogue import catalogue, listed
+from kd.models.catalogue import catalogue, listed, sizes_taken
 
 
 def test_search_finds_by_part_of_a_name_by_pattern_and_everything():
@@ -48,6 +48,9 @@ def test_what_is_not_listed_is_refused_or_takes_no_size(name):
 
 def test_names_and_tags_of_the_hub_find_the_same():
     assert search("timm/resnet18") == search("timm:resnet18") == search("hf-hub:timm/resnet18") == search("resnet18")
+    assert search("resnet18.a1_in1k") == search("resnet18")
+    assert sizes_taken("timm/swin_tiny_patch4_window7_224.ms_in1k") == (224,)
+    assert sizes_taken("resnet18") == sizes_taken("no such network") == ()
 
 
 def test_every_listed_name_is_of_the_pinned_timm():

@@ -47,7 +47,7 @@ def with_sizes(wanted: DistillSpec, given: Collection[str], store: Store,
     else:
         least = wanted.student_size if "student_size" in given else 0
         found = recommended(data, lambda size: _distillation(_at(wanted, size, given, store, data), store, data),
-                            least)
+                            least, _taken(wanted.teacher) or _taken(wanted.student))
     return _at(wanted, found.size, given, store, data), found.reason
 
 
@@ -61,28 +61,43 @@ def sweep_with_sizes(wanted: Sweep, given: Collection[str], store: Store, data: 
 def run_with_sizes(settings: Mapping[str, Any], store: Store, data: DataRef) -> tuple[dict[str, Any], str]:
     """As `with_sizes`, for the settings of one run, fields of `RunSpec` by name. A model of the student families has
     the student's input size. Raises UsageError."""
+    network = settings.get("base", "") if settings.get("model") == "truncated" else settings.get("model", "")
+    taken = _taken(network)
+
     def at(size: int) -> dict[str, Any]:
-        small = settings.get("model") in ("plain", "truncated") and size > STUDENT_SIZE
+        small = settings.get("model") in ("plain", "truncated") and size > STUDENT_SIZE and not taken
         return {"input_size": STUDENT_SIZE if small else 0, **settings, "image_size": size}
 
     if "image_size" in settings:
         return dict(settings), ""
-    found = recommended(data, lambda size: _single(at(size), store, data), settings.get("input_size", 0))
+    found = recommended(data, lambda size: _single(at(size), store, data), settings.get("input_size", 0), taken)
     return at(found.size), found.reason
 
 
-def recommended(data: DataRef, plan: Callable[[int], tuple[bool, float]], least: int = 0) -> Recommendation:
+def _taken(network: str) -> tuple[int, ...]:
+    """The working sizes that a network takes; empty where it takes any, and for a student of ours."""
+    from kd.models.catalogue import sizes_taken  # torch
+
+    found = sizes_taken(network)
+    return tuple(size for size in SIZES if size in found) or found[:1]
+
+
+def recommended(data: DataRef, plan: Callable[[int], tuple[bool, float]], least: int = 0,
+                taken: tuple[int, ...] = ()) -> Recommendation:
     """The largest working size whose training fits into BUDGET, no larger than the images' detail.
 
     plan: whether runs with these settings exist at a size, which are then used again, and the forecast in seconds.
-    least: the smallest size that serves.
+    least: the smallest size that serves. taken: the sizes that the networks take, largest first; empty for any.
     """
-    smallest = max(SIZES[-1], least)
+    sizes = [size for size in taken if size >= least] or list(taken) or [*SIZES]
+    smallest = max(sizes[-1], least)
+    if smallest > max(SIZES[-1], least) and data.side <= smallest:
+        return Recommendation(smallest, f"{smallest} px: the model takes no smaller ones.")
     if not data.side:
         return Recommendation(smallest, f"{smallest} px: the images are drawn at the size asked for.")
     if data.side <= smallest:
         return Recommendation(smallest, f"{smallest} px: the images have {data.side} px, and more would add no detail.")
-    possible = [size for size, smaller in pairwise((*SIZES, 0)) if data.side > smaller and size >= least] or [smallest]
+    possible = [size for size, smaller in pairwise((*sizes, 0)) if data.side > smaller and size >= least] or [smallest]
     larger = ""
     for size in possible:
         exists, seconds = plan(size)
@@ -102,7 +117,7 @@ def _at(wanted: DistillSpec, size: int, given: Collection[str], store: Store, da
         return wanted
     if wanted.student == "truncated":
         return replace(wanted, student_size=_small_share(wanted, store, data))
-    smaller = size > STUDENT_SIZE and "image_size" not in given
+    smaller = size > STUDENT_SIZE and "image_size" not in given and not _taken(wanted.student)
     return replace(wanted, student_size=STUDENT_SIZE if smaller else 0)
 
 

@@ -43,17 +43,23 @@ def listed() -> list[tuple[str, tuple[int, ...]]]:
 
 
 def search(pattern: str = "", limit: int | None = None) -> list[ModelEntry]:
-    """Entries whose name holds `pattern`, or matches it where it has `*` or `?`; case does not matter.
+    """Entries whose name holds `pattern`, or matches it where it has `*` or `?`; neither case nor a tag such as
+    `.a1_in1k` matters.
 
     limit: at most so many. Names that begin with the pattern come first.
     """
-    wanted = timm_name(pattern.strip().lower())
+    wanted = timm_name(pattern.strip().lower()).partition(".")[0]
     if any(letter in wanted for letter in "*?["):
         found = [entry for entry in catalogue() if fnmatch(entry.name.lower(), wanted)]
     else:
         found = [entry for entry in catalogue() if wanted in entry.name.lower()]
         found.sort(key=lambda entry: not entry.name.lower().startswith(wanted))
     return found[:limit]
+
+
+def sizes_taken(name: str) -> tuple[int, ...]:
+    """The image sizes that a network takes, as of `ModelEntry`; empty also for a name that is not in the catalogue."""
+    return dict(listed()).get(timm_name(name).partition(".")[0], ())
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
