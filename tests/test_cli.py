@@ -100,6 +100,8 @@ def test_datasets_and_models_for_people_and_for_programs(capsys):
     assert {"phantom-brain", "phantom-fundus", "phantom-dementia"} <= {d["reference"] for d in listed["datasets"]}
     _, found, _ = run(capsys, "models", "densenet121", "--json")
     assert "densenet121" in [model["name"] for model in found["models"]]
+    _, text, _ = run(capsys, "models", "halonet26t")
+    assert text.split() == ["name", "hub", "sizes", "halonet26t", "True", "256", "512"]
     _, text, _ = run(capsys, "datasets")
     assert "phantom-brain" in text
 
@@ -125,6 +127,8 @@ def test_decoded_images_are_shown_and_cleared(capsys):
     (["train", "--data", DATA, "--model", "truncated"], "name of the timm model whose first stages"),
     (["train", "--data", DATA, "--model", "plain", "--pretrained", "hub"], "cannot start from 'hub'"),
     (["train", "--data", DATA, "--model", "plain", "--temprature", "3"], "--temprature 3. See python -m kd train"),
+    (["train", "--data", DATA, "--model", "resnet18", "--preset", "none", "--label-smoothing", "1.5"],
+     "label_smoothing must be between 0 and 0.9"),
     (["models", "nosuchmodel"], "Try a part of a name"),
     (["fly"], "fly"),
     ([], "VERB"),

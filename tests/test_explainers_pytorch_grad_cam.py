@@ -11,6 +11,8 @@ from small_models import CLASSES, TARGETS, Deep, Small, assert_same, made, pictu
 from kd.errors import UsageError
 from kd.explainers import EXPLAINERS
 from kd.explainers.pytorch_grad_cam import PackageCam, private_copy, raw_map
+from kd.models import build
+from kd.spec import RunSpec
 
 STAGES = (0, 1, 2)
 
@@ -142,3 +144,19 @@ def test_nothing_of_the_packages_stays_replaced():
 def test_all_of_them_are_registered():
     assert {name for name in EXPLAINERS if isinstance(EXPLAINERS[name], PackageCam)} == {
         "shapley-cam", "finer-cam", "eigen-grad-cam", "kpca-cam"}
+
+
+def test_features_that_are_a_view_have_the_same_map():
+    model = build(RunSpec(model="plain", depth=2, width=4, image_size=32), 3).eval()
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    head = model.forward_head
+    with private_copy(model) as copied:
+        expected = raw_map("ShapleyCAM", copied, image, 1, 1).map
+    with private_copy(model) as copied:
+        stages = copied.forward_stages
+        copied.forward_stages = lambda prepared: tuple(  # as of a network that holds its features as tokens
+            maps.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for maps in stages(prepared))
+        copied.forward_head = lambda features: head(features.flatten(2).transpose(1, 2).contiguous().transpose(1, 2)
+                                                    .unflatten(2, features.shape[2:]))
+        assert raw_map("ShapleyCAM", copied, image, 1, 1).map == pytest.approx(expected, abs=1e-6)
+    assert np.abs(expected).max() > 0

@@ -83,8 +83,14 @@ def test_an_activation_with_a_learnt_threshold_passes(name):
     assert receptive_field.receptive_fields(RunSpec(model=name, image_size=96))[:3] == [11, 39, 95]
 
 
-def test_a_field_that_cannot_be_told_is_0():
-    assert receptive_field.receptive_fields(RunSpec(model="levit_128s", image_size=224)) == [0, 0, 0]
+def test_a_field_that_cannot_be_told_is_0(monkeypatch):
+    def no_linear_form(what):
+        raise RuntimeError("an operation without a linear form")
+
+    monkeypatch.setattr(receptive_field, "_run", no_linear_form)
+    spec = RunSpec(depth=3, width=5, image_size=40)
+    assert receptive_field.receptive_fields(spec) == [0, 0, 0]
+    assert receptive_field.receptive_field_of(spec, 0, (1, 1)) == receptive_field.Box(0, 0, 0, 0)
 
 
 def test_a_last_grid_of_one_unit_without_padding_sees_no_less_than_the_stage_before():
@@ -103,3 +109,10 @@ def test_the_global_generator_stays_where_it_is():
 def test_units_that_do_not_exist_are_an_index_error(stage, unit):
     with pytest.raises(IndexError):
         receptive_field.receptive_field_of(RunSpec(depth=2, width=4, image_size=32), stage, unit)
+
+
+def test_a_network_that_reads_its_biases_once_has_fields_too():
+    """LeViT keeps its table of attention biases after the first forward pass; every unit attends to all places."""
+    spec = RunSpec(model="levit_128s", image_size=224)
+    assert receptive_field.receptive_fields(spec) == [224, 224, 224]
+    assert receptive_field.receptive_field_of(spec, 2, (0, 0)) == receptive_field.Box(0, 0, 224, 224)

@@ -10,7 +10,8 @@ from kd.version import VERSION
 
 TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "frozen_stages",
                "backbone_rate", "epochs", "image_size", "input_size", "batch_size", "learning_rate", "weight_decay",
-               "schedule", "views", "augmentation", "mixup", "precision", "seed", "device", "threads")
+               "schedule", "views", "augmentation", "mixup", "label_smoothing", "precision", "seed", "device",
+               "threads")
 
 
 NOT_FLAGS = ("data", "method_args")

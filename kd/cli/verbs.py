@@ -59,21 +59,25 @@ def list_models(args: Namespace, store: Store) -> Result:
     found = models.search(args.pattern)
     if not found:
         raise UsageError(f"No usable timm model matches {args.pattern!r}. Try a part of a name, such as resnet.")
-    return {"models": [vars(entry) for entry in found]}
+    rows = [vars(entry) for entry in found]
+    return {"models": rows if args.json else [
+        {**row, "sizes": " ".join(map(str, row["sizes"])) or "any"} for row in rows]}
 
 
 def train(args: Namespace, store: Store) -> Result:
-    from kd.experiments.plan import plan_single_run
-    from kd.experiments.presets import run_settings
+    from kd.experiments.plan import plan_single_run, weights_notes
+    from kd.experiments.presets import NO_PRESET, run_settings
     from kd.experiments.working_size import run_with_sizes
 
     data = datasets.inspect(args.data, store.paths)
     settings = _settings(args)
-    if args.preset:
+    if args.preset not in (None, NO_PRESET):
         settings = {**run_settings(args.preset, args.model, args.pretrained not in (None, "none")), **settings}
     settings, reason = run_with_sizes(settings, store, data)
     run = store.create(plan_single_run(settings, store, data))
     say_size(reason)
+    for note in weights_notes((run.spec,), data):
+        say(note)
     train_here([run], store)
     return brief(run)
 

@@ -295,8 +295,9 @@ def require_possible(specs: Iterable[RunSpec], data: DataRef) -> None:
         _weights_notes([spec], len(data.classes))
 
 
-def weights_notes(specs: tuple[RunSpec, RunSpec, RunSpec], data: DataRef) -> tuple[str, ...]:
-    """What teacher and student take of their weights files where that goes without saying in none, in sentences."""
+def weights_notes(specs: tuple[RunSpec, ...], data: DataRef) -> tuple[str, ...]:
+    """What teacher and control of a distillation, or a single run, take of their weights files where that goes without
+    saying in none, in sentences."""
     return _weights_notes(specs[:2], len(data.classes))
 
 

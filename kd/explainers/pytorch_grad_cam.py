@@ -58,8 +58,11 @@ class _Watched(nn.Module):
         features = self.model(images).stages[self.stage]
         if torch.is_grad_enabled() and not images.requires_grad:
             features = features.detach().requires_grad_()  # earlier layers need not be differentiated
-        # A copy, because later layers may work in place, and the package keeps the features.
-        return self.model.forward_from(images, self.stage, self.seen(features).clone())
+        else:
+            features = features.clone()  # the package detaches them in place, which no view of tokens allows
+        # A copy, because later layers may work in place, and the package keeps the features; a product, because its
+        # gradient is no view either.
+        return self.model.forward_from(images, self.stage, self.seen(features).mul(1))
 
 
 @contextmanager

@@ -123,7 +123,8 @@ def _located(run: Run, side: int, view: StageResult) -> StageResult:
     """The result with the receptive field of its peak, in an image of `side` pixels."""
     if view.peak is None:
         return view
-    return replace(view, field=receptive_field_of(run.spec.at(side), view.number, view.peak))
+    field = receptive_field_of(run.spec.at(side), view.number, view.peak)
+    return replace(view, field=field if field.bottom else None)  # empty where it cannot be told
 
 
 def _bias(model: Classifier, target: int) -> float | None:

@@ -39,7 +39,8 @@ def receptive_fields(spec: RunSpec) -> list[int]:
 
 
 def receptive_field_of(spec: RunSpec, stage: int, unit: tuple[int, int]) -> Box:
-    """Receptive field of a unit (row, column) of a stage's grid, in an image of `spec.image_size`.
+    """Receptive field of a unit (row, column) of a stage's grid, in an image of `spec.image_size`; empty where it
+    cannot be told.
 
     Raises UsageError as `receptive_fields` does, and IndexError when the stage or the unit does not exist.
     """
@@ -70,7 +71,10 @@ def _side(images: Tensor, features: Tensor, step: float) -> int:
 
 @lru_cache(maxsize=256)
 def _field(what: Architecture, stage: int, unit: tuple[int, int]) -> Box:
-    images, maps = _run(what)
+    try:
+        images, maps = _run(what)
+    except FORWARD_ERRORS:
+        return Box(0, 0, 0, 0)
     return _box(images, maps[stage], unit, more=False)
 
 
@@ -104,7 +108,8 @@ def _linear(what: Architecture) -> Classifier:
 
 
 def _read_by_stages(what: Architecture) -> set[str]:
-    model = meta_model(what)
+    with torch.device("meta"):
+        model = assemble(what, seed=0, device="meta").eval()  # LeViT reads some weights in the first forward pass alone
     with torch.no_grad(), FlopCounter(model) as counter:
         model.forward_stages(model.prepare(meta_image(what.image_size)))
     return counter.weights_used
