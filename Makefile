@@ -43,7 +43,7 @@ $(VENV)/.app: requirements.txt
 	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.app requirements-dev.txt requirements-shap.txt requirements-ray.txt
+$(VENV)/.dev: $(VENV)/.app requirements-dev.txt requirements-shap.txt requirements-ray.txt requirements-nncf.txt
 	@echo "Installing what the tests need ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
-     "observation", "placement"),
+     "observation", "openvino_runtime", "placement"),
     ("store", "torch_utils"),
     ("metrics",),
     ("datasets", "methods", "models"),
@@ -43,7 +43,8 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "experiments.estimate", "experiments.step_benchmark", "export.check",
               "export.int8", "export.onnx_file", "export.program", "export.run", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
-         "matplotlib", "onnx", "onnxruntime", "pydicom", "nibabel", "pandera", "imagecodecs", "tifffile")
+         "matplotlib", "onnx", "onnxruntime", "openvino", "nncf", "pydicom", "nibabel", "pandera", "imagecodecs",
+         "tifffile")
 
 
 def sources(*tops: str) -> list[Path]:
