@@ -2,8 +2,8 @@
 
 The files are those that come with pydicom for its tests, and a few made here of kinds that are not among them. Grey:
 the values after rescale; colour: RGB, of more than 8 bits on the scale of 8. Each number is the largest difference of
-any pixel of the first frame (of made files: of the frame that is named). SimpleITK and highdicom are needed for nothing
-else: where they are not installed, that is said.
+any pixel of the first frame (of made files: of the frame that is named). SimpleITK is needed for nothing else: where it
+is not installed, that is said.
 """
 
 import contextlib

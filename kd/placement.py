@@ -49,6 +49,13 @@ class Placement:
         stretched, seen = Placement.even(grid).centres(grid), self.centres(grid)
         return float((stretched[0] - seen[0]).mean()), float((stretched[1] - seen[1]).mean())
 
+    def within(self, box: tuple[int, int, int, int], side: int) -> "Placement":
+        """Placement of the same cells as shares of a box (left, top, width, height) in a square image of this side, as
+        which an image that is not square lies in its working copy."""
+        (left, top, width, height) = box
+        first = ((self.first[0] * side - top) / height, (self.first[1] * side - left) / width)
+        return Placement(first, (self.step[0] * side / height, self.step[1] * side / width))
+
     def to_json(self) -> dict[str, list[float]]:
         """Plain values; `from_json` gives an equal placement back."""
         return {"first": list(self.first), "step": list(self.step)}

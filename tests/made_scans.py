@@ -64,3 +64,40 @@ def nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = None, **he
         image.header[name] = value
     nibabel.save(image, path)
     return path
+
+
+FACTS = {"StudyInstanceUID": "1.2.3", "PatientBirthDate": "19700101", "PatientSex": "F", "StudyDate": "20200102",
+         "StudyTime": "101112", "AccessionNumber": "A17", "StudyID": "S1", "ReferringPhysicianName": "House^G",
+         "InstitutionName": "St. Elsewhere", "OperatorsName": "Roe^R", "PatientComments": "Doe",
+         "SeriesDescription": "Doe"}
+
+
+def placed(values: np.ndarray, kind: str = CTImageStorage, **tags: Any) -> Dataset:
+    """A slice with a place in its patient, names in many tags, private ones too."""
+    data = dicom(values, **{
+        **FACTS, "SOPClassUID": kind, "FrameOfReferenceUID": "1.2.3.5", "ImagePositionPatient": [-100.5, 20.25, 3.0],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.7, 0.7], "SliceThickness": 5.0, **tags})
+    data.file_meta.MediaStorageSOPClassUID = kind
+    data.private_block(0x0011, "ACME Doe", create=True).add_new(1, "LO", "Doe")
+    return data
+
+
+def placed_frames(values: np.ndarray, kind: str, **tags: Any) -> Dataset:
+    """An enhanced file [N, H, W], every frame with a place of its own, 5 mm from the next."""
+    def group(**items: dict[str, Any]) -> Dataset:
+        made = Dataset()
+        for sequence, attributes in items.items():
+            item = Dataset()
+            for name, value in attributes.items():
+                setattr(item, name, value)
+            setattr(made, sequence, [item])
+        return made
+
+    shared = group(PixelMeasuresSequence={"PixelSpacing": [0.7, 0.7], "SliceThickness": 5.0},
+                   PlaneOrientationSequence={"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]})
+    each = [group(PlanePositionSequence={"ImagePositionPatient": [0, 0, 5.0 * number]},
+                  PixelValueTransformationSequence={"RescaleSlope": 1 + number, "RescaleIntercept": -10})
+            for number in range(len(values))]
+    return placed(values, kind, frames=len(values), ImagePositionPatient=None, ImageOrientationPatient=None,
+                  PixelSpacing=None, SliceThickness=None, SharedFunctionalGroupsSequence=[shared],
+                  PerFrameFunctionalGroupsSequence=each, **tags)

@@ -41,10 +41,11 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "training.teacher.cached_teacher", "training.teacher.out_of_fold", "training.teacher.rows",
               "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "export.check",
+              "export.dicom.capture", "export.dicom.labels", "export.dicom.maps", "export.dicom.segmentation",
               "export.int8", "export.onnx_file", "export.program", "export.run", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
          "matplotlib", "onnx", "onnxruntime", "openvino", "nncf", "pydicom", "nibabel", "pandera", "imagecodecs",
-         "tifffile")
+         "tifffile", "highdicom")
 
 
 def sources(*tops: str) -> list[Path]:

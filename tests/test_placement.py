@@ -56,3 +56,13 @@ def test_edges_stay_in_the_image():
     for placement in (FIVE_HALVINGS, Placement((0.9, -0.2), (0.3, 0.4))):
         for edges in placement.edges((3, 3)):
             assert edges[0] == 0 and edges[-1] == 1 and (np.diff(edges) >= 0).all()
+
+
+def test_a_placement_within_a_box_paints_what_the_square_shows_there():
+    """A map on the box's own pixels is the part of the whole square that the box cuts out."""
+    placed = Placement((0.1, 0.05), (0.24, 0.27))
+    heat = np.random.default_rng(0).random((4, 4))
+    rows, columns = painting((4, 4), (32, 32), placed)
+    left, top, width, height = 0, 6, 32, 20
+    inner, across = painting((4, 4), (height, width), placed.within((left, top, width, height), 32))
+    assert inner @ heat @ across == pytest.approx((rows @ heat @ columns)[top:top + height, left:left + width])

@@ -38,6 +38,21 @@ STAGE: Arguments = {"--stage": {"type": _stage, "default": "default", "metavar":
                     "0, or from the end where negative; default: the last, but for sensitivity that of stride 4."}}
 
 
+DICOM_IMAGE: Arguments = {
+    "--frame": {"type": int, "metavar": "N", "help": "Which frame of a DICOM file, from 1 (default 1)."},
+    "--window": {"metavar": "W", "help": "Its window, as of import; default: that which the run's data set was "
+                 "imported with, else the file's own."}}
+
+
+DICOM_MAPS: Arguments = {
+    "--dicom": {"metavar": "DIR", "help": "Also write every map as a DICOM file there, for an image that is one: a "
+                "fractional segmentation that a viewer lays over the image, or, without a frame of reference, a "
+                "secondary capture."},
+    "--keep-patient": {"action": "store_true", "help": "Copy the patient's name, id, birth date and sex and "
+                       "the study's identifiers into these files, for an archive of your own. Without it they are "
+                       "empty."}}
+
+
 HOW: Arguments = {"--explainer": {"default": "grad-cam", "help": "How (default grad-cam)."}, **STAGE}
 
 
@@ -135,8 +150,9 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     out: Arguments = {"--out": {"required": True, "metavar": "DIR",
                               "help": "Folder for the figure, the maps and the numbers."}}
-    image: Arguments = {"--image": {"required": True, "metavar": "FILE", "help": "An image; any size and mode."},
-             "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}}
+    image: Arguments = {
+        "--image": {"required": True, "metavar": "FILE", "help": "An image of any size and mode, or a DICOM file."},
+        "--target": {"metavar": "CLASS", "help": "The class to explain; default: the predicted one."}, **DICOM_IMAGE}
     _verb(verbs, "demo", "A small distillation on drawn phantoms, with its comparison figure.",
           {"--out": {"metavar": "DIR", "help": "Folder for the figure (default out/demo)."}})
     _verb(verbs, "datasets", "The data sets at hand, and what their decoded images take on disk.", {
@@ -164,25 +180,16 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "evaluate", "Score a run on its test images, and its explanations on request.", {
         "run": {}, **EVALUATE})
     _verb(verbs, "explain", "Explain one image by one run.", {
-        "run": {}, **image, **out, **HOW,
+        "run": {}, **image, **out, **DICOM_MAPS, **HOW,
         "--check": {"action": "store_true", "help": "Compare the raw maps with those that the package pytorch-grad-cam "
                     "makes of the same model: the greatest difference, for the CAM family."}})
-    _verb(
-        verbs,
-        "layers",
-        "A model read stage by stage on one image: maps, channels, linear probes.",
-        {
-            "run": {},
-            **image,
-            **out,
-            "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
-            "--linear-probes": {
-                "action": "store_true",
-                "help": "Train the linear probes of the stages first, where the run has none: one pass over its data.",
-            },
-        },
-    )
-    _verb(verbs, "compare", "Teacher, control and student on one image.", {"run": {}, **image, **out, **HOW})
+    _verb(verbs, "layers", "A model read stage by stage on one image: maps, channels, linear probes.", {
+        "run": {}, **image, **out,
+        "--top": {"type": int, "default": 4, "help": "How many channels to name per stage (default 4)."},
+        "--linear-probes": {"action": "store_true", "help": "Train the linear probes of the stages first, where the "
+                            "run has none: one pass over its data."}})
+    _verb(verbs, "compare", "Teacher, control and student on one image.", {
+        "run": {}, **image, **out, **DICOM_MAPS, **HOW})
     _verb(verbs, "export", "A run's model as a file that runs without this program, checked against torch.", {
         "run": {}, "--format": {"default": "onnx", "help": "onnx (default), safetensors, or torch (torch.export)."},
         "--int8": {"action": "store_true", "help": "Also in 8-bit integers, with its accuracy, size, time, and the "

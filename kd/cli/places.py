@@ -8,11 +8,14 @@ from kd.errors import UsageError
 
 
 def require_places(args: Namespace) -> None:
-    """Raise UsageError where `--out` or `--csv` names a place that cannot be written to, or `--root` a file."""
+    """Raise UsageError where `--out`, `--dicom` or `--csv` names a place that cannot be written to, or `--root` a file.
+    """
     if args.root:
         _folder(Path(args.root), "--root")
     if out := getattr(args, "out", None):
         _require_writable(Path(out), "--out")
+    if maps := getattr(args, "dicom", None):
+        _require_writable(Path(maps), "--dicom")
     if table := getattr(args, "csv", None):
         if Path(table).is_dir():
             raise UsageError(f"--csv {table} is a folder. Name a file in it, such as {Path(table) / 'table.csv'}.")

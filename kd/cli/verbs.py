@@ -7,12 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from kd import datasets
 from kd.audit.beside import verdict_of
+from kd.cli.images import read_image
 from kd.cli.places import require_places
 from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
@@ -24,8 +23,6 @@ from kd.roles import ROLES
 from kd.store.groups import Replicates, replicates_of
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
-
-FIGURE = 512  # pixels a side of an image in a figure, at most
 
 
 def as_text(result: Result) -> str:
@@ -168,25 +165,19 @@ def _evaluated(store: Store, run: Run, args: Namespace, sections: dict[str, bool
     return found
 
 
-def _shown(args: Namespace) -> NDArray[np.uint8]:
-    """The image of `--image` as figures show it: at its own resolution."""
-    from kd.datasets.decode import read_original
-
-    return read_original(Path(args.image), FIGURE)
-
-
 def explain(args: Namespace, store: Store) -> Result:
-    from kd.datasets.decode import decode
+    from kd.export.dicom.maps import maps_of
     from kd.inspection import cam_check
     from kd.inspection import explain as verb
     from kd.inspection.model_pool import load_model
 
     run = store[args.run]
-    image = decode(Path(args.image), run.spec.image_size)
+    image = read_image(args, run, store)
     if args.check:
         cam_check.require_counterpart(args.explainer)
-    explanation = verb.explain(run, image, explainer=args.explainer, target=args.target, stage=args.stage)
-    explanation.save(Path(args.out), _shown(args))
+    explanation = verb.explain(run, image.working, explainer=args.explainer, target=args.target, stage=args.stage)
+    image.save_dicom(lambda: maps_of(explanation))
+    explanation.save(Path(args.out), image.shown)
     say_note(explanation.coarse)
     if not args.check:
         return explanation.to_json()
@@ -196,29 +187,30 @@ def explain(args: Namespace, store: Store) -> Result:
 
 
 def layers(args: Namespace, store: Store) -> Result:
-    from kd.datasets.decode import decode
     from kd.inspection import layers as verb
     from kd.inspection import linear_probes
 
     run = store[args.run]
-    image = decode(Path(args.image), run.spec.image_size)
+    image = read_image(args, run, store)
     if args.linear_probes and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
-    reading = verb.read_layers(run, image, target=args.target, top=args.top)
-    reading.save(Path(args.out), _shown(args))
+    reading = verb.read_layers(run, image.working, target=args.target, top=args.top)
+    reading.save(Path(args.out), image.shown)
     say(f"Figure: {Path(args.out) / 'layers.png'}")
     say_note(reading.coarse)
     return reading.to_json()
 
 
 def compare(args: Namespace, store: Store) -> Result:
-    from kd.datasets.decode import decode
+    from kd.export.dicom.maps import maps_of_comparison
     from kd.inspection import compare as verb
 
     run = store[args.run]
-    comparison = verb.compare(store, run, decode(Path(args.image), run.spec.image_size), target=args.target,
-                              explainer=args.explainer, stage=args.stage)
-    comparison.save(Path(args.out), _shown(args))
+    image = read_image(args, run, store)
+    comparison = verb.compare(store, run, image.working, target=args.target, explainer=args.explainer,
+                              stage=args.stage)
+    image.save_dicom(lambda: maps_of_comparison(comparison))
+    comparison.save(Path(args.out), image.shown)
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
     say_note(comparison.coarse)
     return comparison.to_json() if args.json else {"models": [_compared(panel) for panel in comparison.panels]}

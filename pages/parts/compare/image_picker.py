@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.base import Dataset, Split
 from kd.datasets.decode import decode, read_original
+from kd.datasets.importing.dicom_image import DicomImage, is_dicom, read_dicom, window_of
 from kd.store.predictions import ALL, CASES, load, select_cases
 from kd.store.runs import Run
 from pages.parts.shared.context import store
@@ -25,7 +26,9 @@ ANY = "any class"
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """An image [S, S, 3] as the models are given it, with what is known about it. shown: the same at its own
-    resolution, fitted into a square alike. number: in the test set, None for an upload."""
+    resolution, fitted into a square alike. number: in the test set, None for an upload. dicom: what an uploaded DICOM
+    file was read as. imported: whether it is a test image that came from a DICOM file, of which only pixels are kept.
+    """
 
     image: NDArray[np.uint8]
     shown: NDArray[np.uint8]
@@ -33,6 +36,8 @@ class Chosen:
     number: int | None = None
     truth: str | None = None
     mask: NDArray[np.uint8] | None = None
+    dicom: DicomImage | None = None
+    imported: bool = False
 
 
 def pick_image(student: Run) -> Chosen | None:
@@ -48,13 +53,26 @@ def pick_image(student: Run) -> Chosen | None:
 
 def _upload(student: Run) -> Chosen | None:
     file = st.file_uploader("An image of the same kind", key="compare_upload", max_upload_size=20,
-                            type=["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp"],
-                            help="It stays in memory and is not saved.")
+                            type=["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "dcm", "dicom", "ima"],
+                            help="An image file or a DICOM file. It stays in memory and is not saved.")
     if file is None:
         st.caption(f"Fitted into {student.spec.image_size} px with black bars, as the training images were.")
         return None
-    image = decode(file.getvalue(), student.spec.image_size)
-    return Chosen(image, read_original(file.getvalue(), MOST), _digest(image))
+    content = file.getvalue()
+    dicom = _dicom(content, student) if is_dicom(content) else None
+    content = dicom.png() if dicom else content
+    image = decode(content, student.spec.image_size)
+    return Chosen(image, read_original(content, MOST), _digest(image), dicom=dicom)
+
+
+def _dicom(content: bytes, student: Run) -> DicomImage:
+    """A frame of a DICOM file, in the window that the student's images were imported with."""
+    window = window_of(student.spec.data, store().paths) or "file"
+    first = read_dicom(content, window=window)
+    if first.frames == 1:
+        return first
+    frame = st.number_input("Frame", 1, first.frames, key="compare_frame", width=130)
+    return first if frame == 1 else read_dicom(content, int(frame), window)
 
 
 def _some(student: Run, data: Dataset) -> tuple[NDArray[np.int64], bool]:
@@ -82,7 +100,8 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
                f"{place} · true class: **{plain(truth)}** · `{test.names[number]}`", width="content")
     image = np.asarray(test.images[number])
     [shown] = own(data, test, [number], MOST)
-    return Chosen(image, shown, _digest(image), number, truth, _mask(test, number))
+    imported = window_of(data.reference, store().paths) is not None
+    return Chosen(image, shown, _digest(image), number, truth, _mask(test, number), imported=imported)
 
 
 def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:

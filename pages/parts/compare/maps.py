@@ -8,7 +8,7 @@ from kd.inspection.compare import MASK, SENSITIVITY, Comparison, ModelPanel
 from kd.inspection.explain import Explanation
 from kd.inspection.layer_report import LAYER_PLOTS, LayerReport
 from kd.inspection.overlay import SIGNED
-from pages.parts.compare import roles, url_state
+from pages.parts.compare import dicom_maps, roles, url_state
 from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress, picture
@@ -45,6 +45,7 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
         takeaway(comparison, {**figures, "Stages": lambda: found.picture(*look)},
                  lambda: {**comparison.arrays(), **{f"{role}_{name}": one for name, one in found.arrays().items()}},
                  lambda: {**comparison.to_json(), "layers": {role: found.to_json()}})
+    dicom_maps.download(comparison, chosen)
     url_state.renew()
 
 

@@ -1,0 +1,1 @@
+"""Heat maps as DICOM files beside the image that they explain."""
