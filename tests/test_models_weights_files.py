@@ -123,7 +123,8 @@ def test_values_that_are_not_finite_are_refused_by_name(value, tmp_path):
 
 @pytest.mark.parametrize(("change", "kind"), [
     (lambda value: value.to("meta"), "without values"), (lambda value: value.to_sparse(), "sparse"),
-    (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "quantised")])
+    (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "quantised"),
+    (lambda value: value.to(torch.float8_e4m3fn), "quantised")])
 @pytest.mark.filterwarnings("ignore:.*quantize")
 def test_tensors_without_plain_values_are_refused(change, kind, tmp_path):
     name = "body.weight." + 1000 * "x"

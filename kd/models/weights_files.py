@@ -147,8 +147,9 @@ def _without_tensors(path: Path, ignored: list[str]) -> UsageError:
 def require_finite(file: WeightsFile) -> None:
     """Raise UsageError where a tensor has a value that is not finite, or holds no plain values."""
     for name, value in file.tensors.items():
-        if value.is_meta or value.is_quantized or value.layout is not torch.strided:
-            kind = "without values" if value.is_meta else "quantised" if value.is_quantized else "sparse"
+        eight_bit = value.is_quantized or value.is_floating_point() and value.element_size() == 1  # without its scales
+        if value.is_meta or eight_bit or value.layout is not torch.strided:
+            kind = "without values" if value.is_meta else "quantised" if eight_bit else "sparse"
             raise UsageError(f"The weights in {file.path} cannot be used: {shortened(name)} is {kind}. Where it was "
                              "made, save the state_dict() of the model in float32.")
         if value.is_floating_point() and not bool(value.isfinite().all()):
