@@ -26,8 +26,8 @@ TOLERANCE = 2e-2  # of the largest value: convolutions on a GPU round to 10 bits
 
 
 class Result(NamedTuple):
-    """package: difference from pytorch-grad-cam's raw maps. processor: from the same map on the processor, as a share of
-    the largest value. ms: median of one explanation."""
+    """package: difference from pytorch-grad-cam's raw maps. processor: from the same map on the processor, as a share
+    of the largest value. ms: median of one explanation."""
 
     explainer: str
     package: float

@@ -147,7 +147,8 @@ def _without_tensors(path: Path, ignored: list[str]) -> UsageError:
 def require_finite(file: WeightsFile) -> None:
     """Raise UsageError where a tensor has a value that is not finite, or holds no plain values."""
     for name, value in file.tensors.items():
-        eight_bit = value.is_quantized or (value.is_floating_point() and value.element_size() == 1)  # without its scales
+        # Floats of 8 bits come without their scales.
+        eight_bit = value.is_quantized or (value.is_floating_point() and value.element_size() == 1)
         if value.is_meta or eight_bit or value.layout is not torch.strided:
             kind = "without values" if value.is_meta else "quantised" if eight_bit else "sparse"
             raise UsageError(f"The weights in {file.path} cannot be used: {shortened(name)} is {kind}. Where it was "
