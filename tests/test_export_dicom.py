@@ -226,10 +226,10 @@ def test_nothing_private_is_copied(explanation: Explanation, tmp_path: Path, sou
     assert not found.PatientName and not found.PatientID and not found.PatientBirthDate
 
 
-@pytest.mark.parametrize("source", ["ct", "cr"])
+@pytest.mark.parametrize("source", ["ct", "cr", "mr"])
 def test_the_patient_is_copied_on_request_and_nothing_else(explanation: Explanation, tmp_path: Path,
                                                          source: str) -> None:
-    name = {"ct": "Yamada^Tarou=山田^太郎", "cr": "Müller^Ä"}[source]
+    name = {"ct": "Yamada^Tarou=山田^太郎", "cr": "Müller^Ä", "mr": "ANON17"}[source]
     data = SOURCES[source]()
     data.SpecificCharacterSet, data.PatientName, data.IssuerOfPatientID = "ISO_IR 192", name, "H"
     with quiet():

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kd.datasets.importing.dicom_image import DicomImage
 from kd.export.dicom.labels import NOTICE, SERIES, MapLabels, fit
-from kd.export.dicom.reference import CHARACTERS, PATIENT, reference
+from kd.export.dicom.reference import CHARACTERS, reference, say_whose
 from kd.inspection.figure import COLORMAP
 from kd.inspection.overlay import SIGNED, overlay
 from kd.version import VERSION
@@ -29,15 +29,13 @@ def capture(image: DicomImage, heat: NDArray[np.float32], labels: MapLabels, ser
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
-    source = reference(image, keep_patient)
+    source = reference(image)
     found = hd.sc.SCImage(
         captioned(image.pixels, heat, labels), "RGB", 8, "PATIENT", source.StudyInstanceUID, series, SERIES, hd.UID(),
         number, "KD Lens", patient_orientation=("L", "P"), transfer_syntax_uid=ExplicitVRLittleEndian,
         manufacturer_model_name="KD Lens", software_versions=VERSION, device_serial_number=fit(labels.run),
         series_description=fit(f"Heat maps. {NOTICE}"), specific_character_set=CHARACTERS)
-    for name in (*PATIENT, "IssuerOfPatientID"):
-        if name in source:
-            found[name] = source[name]
+    say_whose(found, image, keep_patient)
     side = str(image.header.get("Laterality") or image.header.get("ImageLaterality"))
     unknown_as_empty: dict[str, str] = {"PatientOrientation": "", "Laterality": side if side in ("L", "R") else ""}
     for name, value in unknown_as_empty.items():

@@ -79,22 +79,26 @@ def _place(image: DicomImage, sequence: str) -> "Dataset":
     return found[0] if found else image.header if image.frames == 1 else Dataset()
 
 
-def reference(image: DicomImage, keep_patient: bool) -> "Dataset":
-    """A header with nothing but the image's UIDs and, where asked for, whose image it is; its text in UTF-8."""
+def reference(image: DicomImage) -> "Dataset":
+    """A header with nothing but the image's UIDs; whose it is, is empty."""
     from pydicom import Dataset
 
     found = Dataset()
-    found.SpecificCharacterSet = CHARACTERS
     with quiet():
         for name in UIDS:
             setattr(found, name, str(image.header[name].value))
+    for name in PATIENT:
+        setattr(found, name, None)
+    return found
+
+
+def say_whose(found: "Dataset", image: DicomImage, keep_patient: bool) -> None:
+    """Give a map's file the attributes of patient and study, where that is asked for; else they are empty."""
+    with quiet():
         for name in PATIENT:
             setattr(found, name, None)
-            if keep_patient:
-                _copy(image.header, found, name)
-        if keep_patient and image.header.get("IssuerOfPatientID"):
-            _copy(image.header, found, "IssuerOfPatientID")
-    return found
+        for name in (*PATIENT, "IssuerOfPatientID") if keep_patient else ():
+            _copy(image.header, found, name)
 
 
 def _copy(header: "Dataset", found: "Dataset", name: str) -> None:

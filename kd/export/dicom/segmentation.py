@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kd.datasets.importing.dicom_image import DicomImage
 from kd.export.dicom.labels import NOTICE, SERIES, MapLabels, fit
-from kd.export.dicom.reference import CHARACTERS, Plane, reference
+from kd.export.dicom.reference import CHARACTERS, Plane, reference, say_whose
 from kd.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def segmentation(image: DicomImage, plane: Plane, heat: NDArray[np.float32], lab
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
-    source = _placed(reference(image, keep_patient), image, plane)
+    source = _placed(reference(image), image, plane)
     parts = (("supports", np.clip(2 * heat - 1, 0, 1)), ("contradicts", np.clip(1 - 2 * heat, 0, 1)))
     segments = parts if labels.signed else (("", heat),)
     found = hd.seg.Segmentation(
@@ -38,6 +38,7 @@ def segmentation(image: DicomImage, plane: Plane, heat: NDArray[np.float32], lab
         fractional_type="PROBABILITY", max_fractional_value=LEVELS, content_description=fit(NOTICE),
         content_label="HEAT_MAP", series_description=fit(f"Heat maps. {NOTICE}"), omit_empty_frames=False,
         transfer_syntax_uid=ExplicitVRLittleEndian, specific_character_set=CHARACTERS)
+    say_whose(found, image, keep_patient)
     # Of a single slice highdicom makes the spacing 1 mm up; the standard does not ask for it.
     del found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
     if image.frames > 1:
