@@ -23,6 +23,7 @@ from kd.datasets.base import SampleFiles, Skipped
 from kd.datasets.decode import UnreadableImage
 from kd.datasets.importing import dicom_files, dicom_parsing, dicom_pixels
 from kd.datasets.importing.dicom_display import Window, shown
+from kd.datasets.importing.dicom_image import read_dicom
 from kd.datasets.importing.dicom_parsing import read_dataset
 from kd.datasets.importing.dicom_pixels import frames_of, stored_values
 from kd.datasets.importing.png import packed_png, png
@@ -313,3 +314,14 @@ def test_a_window_that_is_none_is_refused(text: str) -> None:
 
 def test_named_windows() -> None:
     assert (Window.of("Lung").centre, Window.of("40, 400").width) == (-600, 400)
+
+
+def test_an_image_from_a_file_is_what_an_import_of_it_would_keep(tmp_path: Path) -> None:
+    path = save(enhanced(), tmp_path / "x.dcm")
+    headers, _ = dicom_files.read_headers(tmp_path, ["x.dcm"], b"salt")
+    kept = list(dicom_files.read_slices(dicom_files.slices_of(headers), Window.of("100,50")))
+    for number, one in enumerate(kept, 1):
+        found = read_dicom(path, number, "100,50")
+        assert isinstance(one, SampleFiles) and found.png() == one.image
+        assert found.frames == 2 and "PixelData" not in found.header
+    assert read_dicom(path.read_bytes(), 2, "100,50").png() == found.png()

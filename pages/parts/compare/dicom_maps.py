@@ -33,5 +33,5 @@ def download(comparison: Comparison, chosen: Chosen) -> None:
         st.download_button(LABEL, lambda: archive(maps_of_comparison(comparison), image, keep), name,
                            "application/zip", icon=ICON, on_click="ignore")
     st.caption("Fractional segmentations, which a viewer lays over the image." if plane_of(image) else
-               "Secondary captures, colours over the image: it has no frame of reference in which a viewer could lay "
-               "maps over it.")
+               "Secondary captures, colours over the image: its file does not say where in the patient it lies, so a "
+               "viewer could not lay maps over it.")
