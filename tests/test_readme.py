@@ -189,6 +189,8 @@ def test_programs_and_targets_exist(name):
             assert done.returncode == 0, done.stderr
         elif "-m" in words and words[words.index("-m") + 1].startswith("benchmarks."):
             assert find_spec(words[words.index("-m") + 1]), line
+        elif words[0] == "bash":
+            assert (ROOT / words[1]).is_file(), line
         elif words[0].startswith("."):
             assert words[0].startswith(".venv/") or (ROOT / words[0]).exists(), line
         else:
