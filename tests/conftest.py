@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def one_thread() -> None:
 def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is tried out leaves itself as the main module, which a process started later would run as well."""
     monkeypatch.setitem(sys.modules, "__main__", MAIN)
+
+
+@pytest.fixture(autouse=True)
+def one_scan_for_components() -> None:
+    """Streamlit reads the metadata of every installed package for each page that is tried out, half a second each."""
+    if "streamlit" in sys.modules:
+        from streamlit.components.v2 import manifest_scanner as scanner
+
+        if not hasattr(scanner.scan_component_manifests, "cache_info"):
+            scanner.scan_component_manifests = cache(scanner.scan_component_manifests)
 
 
 @pytest.fixture
