@@ -14,6 +14,8 @@ MAIN = sys.modules["__main__"]
 # Read by torch when it is first imported, also in processes that a test starts. Tests of two threads share the cores
 # with other workers: who waits must not spin.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# No test waits for a conversion, or has an engine that depends on which was faster here; those of engines name theirs.
+os.environ["KD_LENS_ENGINE"] = "torch"
 
 
 # A process that a shell started in the background ignores Ctrl-C, and so would all that it starts.

@@ -70,6 +70,14 @@ def _processor() -> Mapping[str, Any]:
     return get_capabilities() if get_capabilities else {}
 
 
+def processor() -> str:
+    """The kind of processor and its instruction sets, which determine the last digits of a sum."""
+    import torch
+
+    units = [name for name in BF16 if _processor().get(name)]
+    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+
+
 def cores() -> int:
     """Number of cores that this process may compute on: its share of the physical ones allowed to it, at most
     OMP_NUM_THREADS where that is set."""

@@ -1,6 +1,5 @@
 """Rows of the teacher cache: key, formats, the rows that a run requires, and an estimate of their cost."""
 
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +84,7 @@ def _device_key(device: torch.device) -> str:
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type != "cpu":
         return device.type
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    units = [name for name in compute.BF16 if capabilities.get(name)]
-    return " ".join(["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+    return f"cpu {compute.processor()}"
 
 
 def chunk_size(device: str) -> int:
