@@ -86,7 +86,7 @@ def test_every_image_is_answered_by_the_network_trained_without_it(store, data, 
     folds = fold_of_images(found.runs[0].spec, data)
     assert [run.spec.fold for run in found.runs] == [1, 2, 3]
     for (_, number), (images, row, _) in given.items():
-        model = found._model(folds[number] - 1)
+        model = found.network(folds[number] - 1)
         assert number not in labelled_images(found.runs[folds[number] - 1].spec, data)
         with torch.no_grad():
             torch.testing.assert_close(row, model(images[None]).logits[0], rtol=1e-3, atol=1e-3)
@@ -98,7 +98,7 @@ def test_correction_puts_every_label_on_top_and_shares_the_cache(store, data, te
     passes = []
     raw, plain = logits(store, data, student(teacher, soft_targets=UNCORRECTED), epochs=2)
     assert raw.computed == 2 * len(data.train)
-    monkeypatch.setattr(type(raw), "_model", lambda *_: passes.append(1))
+    monkeypatch.setattr(type(raw), "network", lambda *_: passes.append(1))
     kept, corrected = logits(store, data, student(teacher), epochs=2)
     assert (kept.computed, passes) == (0, [])
     assert all(int(row.argmax()) == int(label) for _, row, label in corrected.values())
@@ -132,7 +132,7 @@ def test_a_fold_teacher_that_is_missing_or_has_changed_is_named(store, data, tea
     found = out_of_fold(store, data, student(teacher))
     found.runs[1].weights.write_bytes(found.runs[0].weights.read_bytes())
     with pytest.raises(UsageError, match="fold_2_of_3.* changed"):
-        found._model(1)
+        found.network(1)
     found.runs[1].weights.unlink()
     (found.runs[1].path / "summary.json").unlink()
     with pytest.raises(UsageError, match="fold_2_of_3.* is planned"):

@@ -17,6 +17,7 @@ from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
 from kd.errors import UsageError
 from kd.evaluation.run_warnings import run_warnings
+from kd.inference.record import engines_used
 from kd.jobs.tasks import task
 from kd.paths import Paths
 from kd.roles import ROLES
@@ -236,6 +237,7 @@ def show(args: Namespace, store: Store) -> Result:
     say_note(verdict_of(run))
     return {"run": run.id, "status": run.status, "reason": run.failure_reason, "path": str(run.path),
             "bytes": run.size(), "teacher_cache": {"bytes": cache_bytes(run), "usage": recorded_usage(run)},
+            "engines": {part: record.to_json() for part, record in engines_used(run).items()},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation,
             "warnings": [warning.text for warning in run_warnings(run)], "audit": verdict_of(run),
             "distillation": _distillation(run, store)}

@@ -22,7 +22,7 @@ from kd.store.row_files import Index, RowFormat
 from kd.store.runs import Run, Store
 from kd.training.batches import Batch, Shown, TrainBatches
 from kd.training.image_counts import ImageCounts
-from kd.training.teacher.cache import cache_dir, frozen_features_owner
+from kd.training.teacher.cache import frozen_features_owner
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
 from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
 
@@ -37,11 +37,12 @@ class FrozenFeatures(CachedNetwork):
 
     def __init__(self, later: LaterStages, key: Mapping[str, Any], row: RowFormat, store: Store, fabric: Fabric,
                  log: Callable[..., None]) -> None:
-        super().__init__(key, {NAME: row}, cache_dir(frozen_features_owner(store), key), fabric, log)
+        super().__init__(frozen_features_owner(store), key, {NAME: row}, fabric, log,
+                         {NAME: f"stage:{later.stage}"})
         self.later = later
 
-    def compute(self, images: Tensor, network: int) -> Mapping[str, Tensor]:
-        return {NAME: self.later.model.features_at(images, self.later.stage)}
+    def network(self, number: int) -> Classifier:
+        return self.later.model
 
     def complete(self, pending: PendingBatch) -> BatchOutputs:
         pending.batch.features = pending.outputs()[NAME]

@@ -4,20 +4,23 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
+from kd.inference.choice import Asked, choose, open_engine
+from kd.inference.engine import FLOAT32, Engine, torch_record
+from kd.inference.record import EVENT as ENGINE
+from kd.inference.record import TORCH, EngineRecord, recorded
 from kd.methods import TeacherOutputs
 from kd.store.row_files import Index, RowFormat
 from kd.store.runs import Run, Store
 from kd.training.batches import Batch, Shown, TrainBatches
-from kd.training.teacher.cache import OutputCache
+from kd.training.teacher.cache import OutputCache, cache_dir
 from kd.training.teacher.rows import chunk_size, required_rows
 
 LOOKAHEAD = 4  # chunks of images that may wait until the images without a cached row fill a chunk
@@ -47,25 +50,41 @@ class CachedNetwork:
     """Outputs of a network that is not trained, for every batch of a run's training.
 
     Outputs are read from a cache, or computed and written to it: the same rows, up to rounding that depends on their
-    position in a chunk. key: everything that a row depends on besides its view and its image. formats: of a row, by
-    output. event: the name under which `usage` is logged. mixed: whether the network is computed in the precision of
-    the training, or in float32. networks: how many there are, each for images of its own.
+    position in a chunk. Torch computes them until the cache is enabled, then the fastest engine that is exact enough.
+    key: everything that a row depends on besides its view and its image. formats: of a row, by output. owner: the run
+    whose folder the cache lies in. event: the name under which `usage` is logged. mixed: whether the network is
+    computed in the precision of the training, or in float32. networks: how many there are, each for images of its own.
+    names: of what an engine is asked for, by output.
     """
 
     event: str
     mixed = True
     networks = 1
 
-    def __init__(self, key: Mapping[str, Any], formats: Mapping[str, RowFormat], directory: Path, fabric: Fabric,
-                 log: Callable[..., None] = lambda *_, **__: None) -> None:
-        self.key, self.formats, self.fabric, self.log = key, formats, fabric, log
+    def __init__(self, owner: Run, key: Mapping[str, Any], formats: Mapping[str, RowFormat], fabric: Fabric,
+                 log: Callable[..., None] = lambda *_, **__: None, names: Mapping[str, str] | None = None) -> None:
+        self.owner, self.key, self.formats, self.fabric, self.log = owner, dict(key), formats, fabric, log
+        self._names = names or {name: name for name in formats}
         self.chunk = chunk_size(fabric.device.type)
-        self.cache = OutputCache(directory, formats, self.log_usage)
+        self.cache = OutputCache(cache_dir(owner, key), formats, self.log_usage)
         self.computed = 0
+        precision = str(fabric.strategy.precision.precision) if self.mixed else FLOAT32
+        self._asked = Asked((*self._names.values(),), self.chunk, key["size"], 0, precision)
+        self._record = torch_record(precision)
+        self._engines: dict[int, Engine] = {}
 
     @abstractmethod
+    def network(self, number: int) -> nn.Module:
+        """One of the networks, from 0, in eval mode on its device."""
+
+    def architecture(self) -> nn.Module:
+        """A network of the same architecture, maybe on the meta device."""
+        return self.network(0)
+
     def compute(self, images: Tensor, network: int) -> Mapping[str, Tensor]:
         """Outputs of one of the networks, from 0, for a chunk of images [chunk, 3, S, S], by name."""
+        found = self._open(network)(images)
+        return {name: found[asked] for name, asked in self._names.items()}
 
     def network_of(self, numbers: Index) -> Index:
         """Which network's outputs these images of the split [B] have [B], from 0."""
@@ -73,7 +92,37 @@ class CachedNetwork:
 
     def enable_cache(self, store: Store, student: Run, shown: Shown) -> None:
         """Read and write the cache from now on. student: the run in training, on these images of the split."""
-        self.cache.enable(store, student, self.key, required_rows(shown, student.spec.views, self.key["images"]))
+        def required() -> Iterator[Index]:
+            return required_rows(shown, student.spec.views, self.key["images"])
+
+        earlier = recorded(student, self.event) if student.resume_state.exists() else None
+        self._asked = replace(self._asked, images=sum(map(len, required())))
+        self._take(choose(self.architecture(), lambda: self.network(0), self._asked, self.fabric.device, store.paths,
+                          earlier))
+        self.cache.enable(store, student, self.key, required())
+        if (self.cache.misses or self.cache.disabled) and (refused := self._refused()):
+            self._take(refused)  # all rows of a run are by one engine
+            self.cache.enable(store, student, self.key, required())
+        self.log(ENGINE, part=self.event, **self._record.to_json())
+
+    def _refused(self) -> EngineRecord | None:
+        """The engine in place of the chosen one, where one of the networks cannot be had in that."""
+        if self._record.engine == TORCH:
+            return None
+        opened = [self._open(number).record for number in range(self.networks)]
+        return next((record for record in opened if not record.same_as(self._record)), None)
+
+    def _open(self, number: int) -> Engine:
+        """The engine of one of the networks, opened when first needed."""
+        if number not in self._engines:
+            self._engines[number] = open_engine(self.network(number), self._record, self._asked)
+        return self._engines[number]
+
+    def _take(self, record: EngineRecord) -> None:
+        """Compute rows by this engine, and cache them where its rows lie."""
+        self._record, self._engines = record, {}
+        self.key = {**{name: value for name, value in self.key.items() if name != "engine"}, **record.key}
+        self.cache = OutputCache(cache_dir(self.owner, self.key), self.formats, self.log_usage)
 
     def usage(self) -> dict[str, Any]:
         """hits, misses, bytes and disabled, as `OutputCache`; computed: images that the network has processed."""

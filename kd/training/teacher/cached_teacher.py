@@ -3,20 +3,19 @@
 from collections.abc import Callable
 
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from kd import methods
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.evaluation import predict
-from kd.methods import METHODS, Method, TeacherOutputs
+from kd.methods import METHODS, Method
 from kd.models import weights
 from kd.models.base import Classifier
-from kd.observation import Observation, select_output
+from kd.models.factory import architecture, meta_model
 from kd.spec import IN_SAMPLE, NONE, RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.memory_format import channels_last
-from kd.training.teacher.cache import EVENT, cache_dir
+from kd.training.teacher.cache import EVENT
 from kd.training.teacher.cached_network import CachedNetwork
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher, fold_teachers
 from kd.training.teacher.rows import build_method, cache_key, row_formats
@@ -79,13 +78,15 @@ class CachedTeacher(CachedNetwork):
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
         self.run, self.classes = run, len(data.classes)
         key = cache_key(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
-        super().__init__(key, row_formats(method, run.spec, spec.image_size, self.classes), cache_dir(run, key),
-                         fabric, log)
+        super().__init__(run, key, row_formats(method, run.spec, spec.image_size, self.classes), fabric, log)
+        self.image_size = spec.image_size
         self._model: Classifier | None = None
 
-    def compute(self, images: Tensor, network: int) -> TeacherOutputs:
-        seen: Observation = self.model(images, cams="cams" in self.formats)
-        return {name: select_output(seen, name) for name in self.formats}
+    def network(self, number: int) -> Classifier:
+        return self.model
+
+    def architecture(self) -> Classifier:
+        return meta_model(architecture(self.run.spec.at(self.image_size), self.classes))
 
     @property
     def model(self) -> Classifier:

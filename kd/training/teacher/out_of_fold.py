@@ -15,16 +15,17 @@ from torch import Tensor
 from kd.datasets.base import Dataset
 from kd.errors import UsageError
 from kd.evaluation import predict
-from kd.methods import Method, TeacherOutputs, require_logits_only
+from kd.methods import Method, require_logits_only
 from kd.models import weights
 from kd.models.base import Classifier
+from kd.models.factory import architecture, meta_model
 from kd.spec import OUT_OF_FOLD, RunSpec
 from kd.store.row_files import Index
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.memory_format import channels_last
 from kd.training.batches import TrainBatches
 from kd.training.subset import fold_of_images
-from kd.training.teacher.cache import EVENT, cache_dir
+from kd.training.teacher.cache import EVENT
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch
 from kd.training.teacher.rows import cache_key, row_formats
 from kd.training.teacher.target_scores import ACCURACY
@@ -58,10 +59,9 @@ class OutOfFoldTeacher(CachedNetwork):
 
     def __init__(self, teacher: Run, folds: list[Run], spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
-        self.runs, self.classes = folds, len(data.classes)
+        self.runs, self.classes, self.image_size = folds, len(data.classes), spec.image_size
         key = cache_key(teacher, spec, data, fabric.device, str(fabric.strategy.precision.precision), folds)
-        super().__init__(key, row_formats(method, teacher.spec, spec.image_size, self.classes),
-                         cache_dir(teacher, key), fabric, log)
+        super().__init__(teacher, key, row_formats(method, teacher.spec, spec.image_size, self.classes), fabric, log)
         self.networks, self.corrects = len(folds), spec.soft_targets == OUT_OF_FOLD
         self._network_of_image = fold_of_images(folds[0].spec, data) - 1
         self._fingerprints = [weights.fingerprint(run.weights) for run in folds]
@@ -71,8 +71,8 @@ class OutOfFoldTeacher(CachedNetwork):
     def network_of(self, numbers: Index) -> Index:
         return self._network_of_image[numbers]
 
-    def compute(self, images: Tensor, network: int) -> TeacherOutputs:
-        return {LOGITS: self._model(network)(images, stages=False).logits}
+    def architecture(self) -> Classifier:
+        return meta_model(architecture(self.runs[0].spec.at(self.image_size), self.classes))
 
     def batches(self, batches: TrainBatches, epoch: int,
                 source: Iterator[BatchOutputs] | None = None) -> Iterator[BatchOutputs]:
@@ -92,16 +92,16 @@ class OutOfFoldTeacher(CachedNetwork):
                                              reduce_op="sum")
         return {ACCURACY: float(counts[0] / counts[1])}
 
-    def _model(self, network: int) -> Classifier:
+    def network(self, number: int) -> Classifier:
         """A frozen fold teacher. Raises UsageError when its weights have changed since."""
-        if network not in self._models:
-            run = self.runs[network]
-            if weights.fingerprint(run.weights) != self._fingerprints[network]:
+        if number not in self._models:
+            run = self.runs[number]
+            if weights.fingerprint(run.weights) != self._fingerprints[number]:
                 raise UsageError(f"The weights of the fold teacher {run.id} changed while a student was learning from "
                                  "it. Start the student again.")
-            self._models[network] = channels_last(predict.load(run, self.classes).requires_grad_(False)).to(
+            self._models[number] = channels_last(predict.load(run, self.classes).requires_grad_(False)).to(
                 self.fabric.device)
-        return self._models[network]
+        return self._models[number]
 
 
 def label_on_top(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from kd.evaluation.run_warnings import first_epoch_line, run_warnings
+from kd.inference.record import lines as engine_lines
 from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT
 from kd.spec import RunSpec
@@ -44,6 +45,8 @@ def show(entry: Entry, entries: list[Entry]) -> None:
     images = entry.summary.get("images", {})
     for line in filter(None, (_computed(entry), _trained_on(images), first_epoch_line(entry.run))):
         st.caption(line)
+    for line in engine_lines(entry.run):
+        st.caption(format.plain(line))
     teacher_cache.show_usage(entry.run)
     teacher_cache.show_cache(entry.run)
     if folds := _folds(entry, entries):
