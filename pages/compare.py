@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from kd.store.eight_bit import with_forms
 from pages.parts.compare import url_state
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.layout import page
@@ -11,7 +12,7 @@ page("Compare")
 
 def main() -> None:
     """The whole page."""
-    students = [run for run in store() if run.spec.teacher and run.weights.exists()]
+    students = with_forms([run for run in store() if run.spec.teacher and run.weights.exists()])
     st.title("Compare", anchor=False)
     if not students:
         _nothing_yet()

@@ -4,7 +4,8 @@ import streamlit as st
 
 from kd.evaluation.report import MetricRow
 from kd.evaluation.run_warnings import warnings_by_role
-from kd.roles import CONTROL, STUDENT, TEACHER
+from kd.roles import CONTROL, EIGHT_BIT, STUDENT, TEACHER
+from kd.store.eight_bit import eight_bit_of, with_forms
 from kd.store.groups import control_of
 from kd.store.runs import Run
 from pages.parts.evaluate.cases import gallery
@@ -12,7 +13,7 @@ from pages.parts.evaluate.scores import Scores, latency, scored, scores
 from pages.parts.evaluate.tables import download
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.layout import page
-from pages.parts.shared.run_list import data_name
+from pages.parts.shared.run_list import data_name, ending_of
 from pages.parts.shared.run_warnings import data_verdict, score, show_warnings
 
 RUN = "evaluate_run"
@@ -24,7 +25,7 @@ page("Evaluate")
 def main() -> None:
     """The whole page."""
     st.title("Evaluate", anchor=False)
-    students = [run for run in store() if run.spec.teacher and run.spec.teacher in store() and run.summary]
+    students = with_forms([run for run in store() if run.spec.teacher and run.spec.teacher in store() and run.summary])
     if not students:
         _nothing_yet()
         return
@@ -80,25 +81,30 @@ def _relatives(student: Run) -> tuple[str, ...]:
 
 
 def _label(run: Run) -> str:
-    teacher = store()[run.spec.teacher].spec.model_label
     spec = run.spec
-    return f"{data_name(spec)} · {teacher} → {spec.model_label} · {spec.method} · {score(run)} · {run.id[-4:]}"
+    teacher = store()[spec.teacher].label
+    return f"{data_name(spec)} · {teacher} → {run.label} · {spec.method} · {score(run)} · {ending_of(run)}"
 
 
 def _cast(student: Run) -> dict[str, Run]:
-    """Teacher, control and student by role; those that were not tested are left out."""
-    control = control_of(store(), student)
-    return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student}
+    """Teacher, control, student and its 8-bit form by role; those that were not tested are left out."""
+    control, form = control_of(store(), student), eight_bit_of(student)
+    return {TEACHER: store()[student.spec.teacher], **({CONTROL: control} if control else {}), STUDENT: student,
+            **({EIGHT_BIT: form} if form else {})}
 
 
 def _further(student: Run, found: Scores) -> list[MetricRow]:
     """Cases and explanations, each under its own error handling. Returns the rows that were added."""
     with st.skeleton(height=300):
         # torch: seconds, the first time
+        from pages.parts.evaluate.eight_bit import eight_bit_section
         from pages.parts.evaluate.explanations import explanation_section
     chosen, rows = None, list[MetricRow]()
     with usage_errors():
-        chosen, rows = explanation_section(student, found)
+        rows += eight_bit_section(student, found)
+    with usage_errors():
+        chosen, more = explanation_section(student, found)
+        rows += more
     with usage_errors():
         gallery(student, found, chosen)
     return rows

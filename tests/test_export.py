@@ -1,13 +1,15 @@
-import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import timm
 import torch
 from lanes import slow
+from made_eight_bit import copied, quantised
 from PIL import Image
 from safetensors.torch import load_file
 from small import DATA, small_data, trained
@@ -15,38 +17,38 @@ from small import DATA, small_data, trained
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
-from kd.export import int8, onnx_file, report
+from kd.export import onnx_file, report
 from kd.export.check import BATCHES, Deviation, check_images, deviations, require_equal
 from kd.export.program import CLASS_MAPS, LOGITS, MASK, grids, program
 from kd.export.run import export
 from kd.models import build
-from kd.paths import Paths
+from kd.models.onnx_session import OnnxSession
 from kd.spec import RunSpec
-from kd.store.runs import Store
-from kd.timing import Timing
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(Paths(tmp_path_factory.mktemp("export")))
+def store():
+    return quantised()[0]
 
 
 @pytest.fixture(scope="module")
-def run(store):
-    """A finished plain student."""
-    return trained(store, epochs=1)
+def run():
+    """A finished plain student, exported with its 8-bit form."""
+    return quantised()[1].student
 
 
 @pytest.fixture(scope="module")
-def exported(store, run):
-    """Its ONNX export, with the 8-bit form."""
-    return export(store, run, int8=True)
+def exported(run):
+    """What is known of that export."""
+    found = report.load(report.folder_of(run, "onnx"))
+    return SimpleNamespace(**{**found, "folder": Path(found["folder"])})
 
 
 def test_an_export_computes_what_torch_does_for_every_batch(exported):
-    assert [one.batch for one in exported.checked] == list(BATCHES)
-    assert max(one.greatest for one in exported.checked) < 1e-5
-    assert exported.outputs == (LOGITS, "stage_1", "stage_2", CLASS_MAPS)
+    assert [one["batch"] for one in exported.checked] == list(BATCHES)
+    assert max(one["greatest"] for one in exported.checked) < 1e-5
+    assert exported.checked_on == "test images"
+    assert exported.outputs == [LOGITS, "stage_1", "stage_2", CLASS_MAPS]
     assert exported.bytes == (exported.folder / exported.file).stat().st_size
 
 
@@ -58,7 +60,6 @@ def test_the_file_alone_says_what_it_is(exported, run):
     # Two 3×3 convolutions of stride 2 with padding 1 are centred on every fourth pixel, from the first on.
     assert found["stages"]["stage_2"]["cells"]["first"] == pytest.approx([0.5 / 32] * 2)
     assert found["stages"]["stage_2"]["cells"]["step"] == pytest.approx([4 / 32] * 2)
-    assert report.load(exported.folder)["int8"]["same_class"] == exported.int8["same_class"]
 
 
 def test_the_example_runs_without_the_program_and_says_the_same(exported, store, run, tmp_path):
@@ -82,17 +83,13 @@ def test_the_card_has_the_scores_and_the_warning(exported, run):
     assert "8-bit form" in card
 
 
-def test_the_8_bit_form_is_smaller_and_its_maps_are_compared(exported):
-    found = exported.int8
-    assert (exported.folder / report.INT8).stat().st_size == found["int8"]["bytes"]
-    assert found["maps"]["images"] > 0
-    assert -1 <= found["maps"]["low"] <= found["maps"]["mean"] <= 1
-    assert found["maps"]["worst"][0][1] <= found["maps"]["low"]
-
-
 @pytest.mark.parametrize("format", ["torch", "safetensors"])
-def test_other_formats(store, run, format):
+def test_other_formats_need_no_data_set(tmp_path, format, monkeypatch):
+    store, trio = copied(tmp_path)
+    run = trio.student
+    monkeypatch.setattr(predict, "data_of", lambda *_: pytest.fail("the data set was opened"))
     found = export(store, run, format)
+    assert found.checked_on == ("images of noise" if format == "torch" else "")
     assert (found.folder / found.file).exists()
     assert [one.greatest < 1e-5 for one in found.checked] == [True] * (3 if format == "torch" else 0)
     subprocess.run([sys.executable, "-c", "import ast; ast.parse(open('example.py').read())"], cwd=found.folder,
@@ -122,7 +119,7 @@ def test_every_kind_of_model_exports_with_a_free_batch(name, tmp_path):
     assert (MASK in made.outputs) == (name in ("masked", "blur"))
     onnx_file.write(made, spec.image_size, {}, tmp_path / "model.onnx")
     images = np.random.default_rng(0).random((5, 3, spec.image_size, spec.image_size), np.float32)
-    found = deviations(made, onnx_file.session(tmp_path / "model.onnx"), images)
+    found = deviations(made, OnnxSession(tmp_path / "model.onnx"), images)
     assert max(one.greatest for one in found) < 1e-4
 
 
@@ -141,14 +138,13 @@ def test_a_file_that_computes_something_else_is_refused_and_removed(store, run, 
     with pytest.raises(UsageError, match=r"class_maps differs by 10 % .* for a batch of 2"):
         require_equal([Deviation(1, 0.0, LOGITS), Deviation(2, 0.1, CLASS_MAPS)])
     require_equal([Deviation(1, 1e-5, LOGITS)])
-    whole = onnx_file.session
     monkeypatch.setattr(onnx_file, "write", lambda made, size, details, path: shutil.copy(
         exported.folder / "model.onnx", path))
-    monkeypatch.setattr(onnx_file, "session", lambda path: lambda images: {
-        name: value + 1 for name, value in whole(path)(images).items()})
+    monkeypatch.setattr("kd.export.run.OnnxSession", lambda path: lambda images: {
+        name: value + 1 for name, value in OnnxSession(path)(images).items()})
     with pytest.raises(UsageError, match="not what torch computes"):
         export(store, run, folder=str(tmp_path))
-    assert not (tmp_path / "model.onnx").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported_is_refused_with_a_sentence(store, run):
@@ -172,23 +168,6 @@ def test_images_are_repeated_where_there_are_too_few(store):
     data = small_data(store.paths)
     found = check_images(data.test, len(data.test) + 1)
     assert np.array_equal(found[0], found[-1])
-
-
-def test_agreement_is_of_the_predicted_class_and_names_the_worst():
-    maps = np.zeros((3, 2, 2, 2), np.float32)
-    maps[:, 1] = [[0, 1], [2, 3]]
-    turned = maps.copy()
-    turned[1, 1] = maps[1, 1, ::-1, ::-1]
-    found = int8.agreement(maps, turned, np.array([1, 1, 0]), ("a", "b", "c"))
-    assert found.images == 2  # the third is constant
-    assert found.mean == pytest.approx(0)
-    assert found.worst == (("b", pytest.approx(-1)), ("a", pytest.approx(1)))
-    assert int8.agreement(maps[:, :1], turned[:, :1], np.array([0, 0, 0]), ("a", "b", "c")) is None
-
-
-def test_a_report_is_plain_values():
-    arm = int8.Arm(0.5, 3, Timing(1.0, 1.0, 1.0, 1, 0))
-    assert json.loads(json.dumps(int8.Int8Report(arm, arm, 1.0, None).to_json()))["maps"] is None
 
 
 def test_what_is_not_finite_is_not_what_torch_computes(run, store):
@@ -218,3 +197,19 @@ def test_an_export_replaces_another_with_its_8_bit_form(store, run, tmp_path):
     found = export(store, run, "safetensors", folder=str(tmp_path))
     assert report.load(tmp_path)["int8"] is found.int8 is None
     assert not (tmp_path / report.INT8).exists()
+
+
+def test_an_export_that_is_cancelled_or_fails_leaves_the_earlier_one(store, run, tmp_path, monkeypatch):
+    export(store, run, "safetensors", folder=str(tmp_path))
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+
+    def broken(*_):
+        raise OSError("the disk is full")
+
+    asked = iter([False, True])
+    with pytest.raises(Stopped):
+        export(store, run, "safetensors", folder=str(tmp_path), should_stop=lambda: next(asked))
+    monkeypatch.setattr("kd.export.run._describe", broken)
+    with pytest.raises(OSError, match="full"):
+        export(store, run, "safetensors", folder=str(tmp_path))
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before

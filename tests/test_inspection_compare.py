@@ -18,7 +18,8 @@ from made_runs import (
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.inspection.compare import compare, offered
+from kd.explainers import offered
+from kd.inspection.compare import compare
 from kd.inspection.explain import explain
 from kd.inspection.model_pool import ModelPool, load_model
 from kd.store.files import write_json

@@ -3,7 +3,6 @@
 import time
 from functools import partial
 
-import pytest
 from fabricate import trio
 from opened import open_page
 from small import trained
@@ -35,18 +34,14 @@ def test_an_export_is_made_and_can_be_downloaded():
     assert (report.folder_of(run, "safetensors") / "README.md").exists()
 
 
-@pytest.mark.parametrize("maps", [None, {"mean": 0.7, "low": 0.2, "images": 3, "worst": [["*odd*", -0.1]]}])
-def test_the_8_bit_form_stands_beside_float32(maps):
+def test_an_export_of_an_earlier_version_stands_without_its_8_bit_form():
     _, _, student = trio(Store())
-    arm = {"accuracy": 0.5, "bytes": 2_000_000, "timing": {"median": 0.001}}
     write_json(report.folder_of(student, "onnx") / report.REPORT, {
         "format": "onnx", "file": "model.onnx", "bytes": 2_000_000,
-        "checked": [{"batch": 1, "greatest": 1e-6, "output": "logits"}],
-        "int8": {"float32": arm, "int8": {**arm, "bytes": 500_000}, "same_class": 0.75, "maps": maps}})
+        "checked": [{"batch": 1, "greatest": 1e-6, "output": "logits"}], "int8": {"same_class": 0.75}})
     at = page(run=student.id)
     assert "as torch to 1e-06 of the largest value, for batches of 1" in words(at)
-    assert ("rank correlation 0.70 on average, 0.20 or less on one image in twenty" in words(at)) == bool(maps)
-    assert "*odd*" not in words(at)  # a name is text and no markup
+    assert "8-bit form, in brackets" not in words(at)
 
 
 def test_a_failed_export_says_why():

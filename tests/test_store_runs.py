@@ -98,7 +98,7 @@ def _vanish(run):
 # What a run without its folder is worth; `weights` and `resume_state` are paths, which may always be named.
 GONE = {"spec": RunSpec(), "planned_at": 0.0, "events": [], "epochs": [], "summary": None, "evaluation": None,
         "status": runs.PLANNED, "progress": {}, "failure_reason": "", "is_locked": False, "active_tasks": [],
-        "cancel_requested": False, "clear_cancel": None, "size": 0, "mirrors": False}
+        "cancel_requested": False, "clear_cancel": None, "size": 0, "mirrors": False, "label": RunSpec().model_label}
 PATHS_AND_WRITERS = {"path", "id", "weights", "resume_state", "lock", "task_lock", "log", "write_progress",
                      "request_cancel", "last_event", "readable"}
 

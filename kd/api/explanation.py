@@ -145,7 +145,7 @@ def _opened(model: nn.Module | Run) -> tuple[Classifier, str, tuple[str, ...], i
     """The classifier in eval mode, its name, its classes' names, and the side of its images."""
     if isinstance(model, Run):
         subject = load_model(model)
-        return subject.model, model.spec.model_label, subject.classes, model.spec.image_size
+        return subject.model, model.label, subject.classes, model.spec.image_size
     if not isinstance(model, nn.Module):
         raise UsageError(f"A model must be a torch module, what kd.wrap returns, or a run, not {type(model).__name__}.")
     wrapped = model if isinstance(model, Wrapped) else wrap(model)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.cli.run_here import Result, compute_here
+from kd.evaluation.eight_bit import PAIRS
 from kd.export import report
 from kd.jobs.tasks import task
 from kd.store.runs import Store
@@ -31,8 +32,12 @@ def _quantised(int8: Mapping[str, Any]) -> Result:
     rows = {f"{name}, {what}": text for name in ("float32", "int8") for what, text in (
         ("accuracy", f"{100 * int8[name]['accuracy']:.1f} %"), ("bytes", f"{int8[name]['bytes']:,}"),
         ("ms an image", f"{1000 * int8[name]['timing']['median']:.2f}"))}
+    rows["torch, ms an image"] = f"{1000 * int8['torch']['median']:.2f}"
     rows["same class"] = f"{100 * int8['same_class']:.1f} %"
-    if maps := int8["maps"]:
-        rows |= {"agreement of the class maps": f"{maps['mean']:.3f} (5 % quantile {maps['low']:.3f})",
-                 "least agreement": ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])}
+    for pair, one in int8["maps"].items():
+        if one:
+            chance = "" if one["chance"] is None else f", of different images {one['chance']:.3f}"
+            rows[f"class maps, {PAIRS[pair]}"] = f"{one['mean']:.3f} (5 % quantile {one['low']:.3f}{chance})"
+    if maps := int8["maps"]["int8_float32"]:
+        rows["least agreement"] = ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])
     return rows

@@ -73,6 +73,18 @@ EVALUATE: Arguments = {
     "--seed": {"type": int, "default": 0, "help": "Seed of that sample (default 0)."}, **STAGE}
 
 
+BESIDE: Arguments = {
+    "--beside": {"metavar": "RUN,…", "help": "Up to three further students of the same data set, and RUN.int8."}}
+
+
+EXPORT: Arguments = {
+    "--format": {"default": "onnx", "help": "onnx (default), safetensors, or torch (torch.export)."},
+    "--int8": {"action": "store_true", "help": "Also in 8-bit integers, with its accuracy, size, time, and the "
+               "agreement of its class maps with float32's and the teacher's; evaluate, explain and compare take it "
+               "as RUN.int8."},
+    "--out": {"metavar": "DIR", "help": "Folder for the files (default export/FORMAT in the run's own)."}}
+
+
 REPAIR: Arguments = {
     "data": {"help": "A folder, a zip or an .npz."},
     "--name": {"required": True, "metavar": "NAME", "help": "What the new set is called, below data/. The old one "
@@ -189,12 +201,9 @@ def parser() -> argparse.ArgumentParser:
         "--linear-probes": {"action": "store_true", "help": "Train the linear probes of the stages first, where the "
                             "run has none: one pass over its data."}})
     _verb(verbs, "compare", "Teacher, control and student on one image.", {
-        "run": {}, **image, **out, **DICOM_MAPS, **HOW})
+        "run": {}, **image, **out, **DICOM_MAPS, **HOW, **BESIDE})
     _verb(verbs, "export", "A run's model as a file that runs without this program, checked against torch.", {
-        "run": {}, "--format": {"default": "onnx", "help": "onnx (default), safetensors, or torch (torch.export)."},
-        "--int8": {"action": "store_true", "help": "Also in 8-bit integers, with its accuracy, size, time, and the "
-                   "agreement of its class maps with those of float32."},
-        "--out": {"metavar": "DIR", "help": "Folder for the files (default export/FORMAT in the run's own)."}})
+        "run": {}, **EXPORT})
     _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

@@ -17,10 +17,12 @@ from kd.cli.progress import say
 from kd.cli.run_here import Result, brief, compute_here, say_note, say_size, train_here, warn
 from kd.errors import UsageError
 from kd.evaluation.run_warnings import run_warnings
+from kd.export import report
 from kd.inference.record import engines_used
 from kd.jobs.tasks import task
 from kd.paths import Paths
 from kd.roles import ROLES
+from kd.store.eight_bit import run_or_form
 from kd.store.groups import Replicates, replicates_of
 from kd.store.runs import Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
@@ -126,7 +128,7 @@ def evaluate(args: Namespace, store: Store) -> Result:
     from kd.evaluation import predict as verb
     from kd.evaluation.explanation_store import rows
 
-    run = store[args.run]
+    run = run_or_form(store, args.run)
     result = {"run": run.id, **verb.evaluate(run, store), "audit": verdict_of(run)}
     warn(run)
     say_note(verdict_of(run))
@@ -172,7 +174,7 @@ def explain(args: Namespace, store: Store) -> Result:
     from kd.inspection import explain as verb
     from kd.inspection.model_pool import load_model
 
-    run = store[args.run]
+    run = run_or_form(store, args.run)
     image = read_image(args, run, store)
     if args.check:
         cam_check.require_counterpart(args.explainer)
@@ -191,7 +193,7 @@ def layers(args: Namespace, store: Store) -> Result:
     from kd.inspection import layers as verb
     from kd.inspection import linear_probes
 
-    run = store[args.run]
+    run = run_or_form(store, args.run)
     image = read_image(args, run, store)
     if args.linear_probes and linear_probes.summary(run) is None:
         compute_here(task(run, "readouts"), store)
@@ -206,10 +208,11 @@ def compare(args: Namespace, store: Store) -> Result:
     from kd.export.dicom.maps import maps_of_comparison
     from kd.inspection import compare as verb
 
-    run = store[args.run]
+    run = run_or_form(store, args.run)
+    others = [run_or_form(store, name.strip()) for name in (args.beside or "").split(",") if name.strip()]
     image = read_image(args, run, store)
     comparison = verb.compare(store, run, image.working, target=args.target, explainer=args.explainer,
-                              stage=args.stage)
+                              stage=args.stage, others=others)
     image.save_dicom(lambda: maps_of_comparison(comparison))
     comparison.save(Path(args.out), image.shown)
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
@@ -240,6 +243,7 @@ def show(args: Namespace, store: Store) -> Result:
             "engines": {part: record.to_json() for part, record in engines_used(run).items()},
             "spec": run.spec.to_json(), "summary": run.summary, "evaluation": run.evaluation,
             "warnings": [warning.text for warning in run_warnings(run)], "audit": verdict_of(run),
+            "exports": report.brief(run),
             "distillation": _distillation(run, store)}
 
 

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from kd.errors import UsageError
 from kd.roles import CONTROL, STUDENT, TEACHER
-from kd.store.files import read_npz, write_bytes, write_json
+from kd.store.files import digest, read_npz, write_bytes, write_json
 from kd.store.groups import control_of
 from kd.store.runs import FINISHED, Run, Store
 
@@ -145,7 +144,7 @@ def load_all(store: Store, run: Run, choice: EvalKey) -> dict[str, Any] | None:
                 for section in (AGREEMENT, POSTHOC, COST) for whose in [depends_on(choice, section, runs)]}
     if not any(own.values()) and not any(together.values()):
         return None
-    models = {role: {"run": one.id, "label": one.spec.model_label, "explainer": choice.suited(one).explainer}
+    models = {role: {"run": one.id, "label": one.label, "explainer": choice.suited(one).explainer}
               for role, one in runs.items()}
     found = {**together, **{section: by_role or None for section, by_role in own.items()}}
     there = [section for section in SECTIONS if section in PER_MODEL or depends_on(choice, section, runs)]
@@ -257,24 +256,10 @@ def least_agreeing(store: Store, run: Run, choice: EvalKey, count: int = 12, rol
 
 
 def dependency_hashes(runs: Mapping[str, Run]) -> dict[str, str]:
-    """What a result hangs on: this module's version, the data, and every run with a digest of its weights."""
+    """What a result hangs on: this module's version, the data, and every run with a digest of its weights' content, so
+    that a run that was copied keeps its results."""
     data = next(iter(runs.values())).spec.data_fingerprint
-    return {"version": str(VERSION), "data": data, **{run.id: digest(run) for run in runs.values()}}
-
-
-def digest(run: Run) -> str:
-    """Of the weights' content, so that a run that was copied or exported keeps its results; empty without weights."""
-    try:
-        state = run.weights.stat()
-    except FileNotFoundError:
-        return ""
-    return _digest(run.weights, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return {"version": str(VERSION), "data": data, **{run.id: digest(run.weights) for run in runs.values()}}
 
 
 def _folder(run: Run, choice: EvalKey) -> Path:

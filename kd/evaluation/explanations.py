@@ -25,7 +25,7 @@ from kd.evaluation.explanation_store import (
     POSTHOC,
     EvalKey,
 )
-from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, stage_key
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, require_offered, stage_key
 from kd.explanation_metrics import faithfulness, localisation, posthoc
 from kd.explanation_metrics.evidence_need import evidence_need
 from kd.explanation_metrics.runtime import IMAGES, execution
@@ -63,14 +63,14 @@ def evaluate_explanations(
     test images, drawn per class with `seed`; 0: all. progress: called with the phase and the share of the whole. For
     the explainer mask, models without one are explained by Grad-CAM; posthoc needs that explainer. Raises Stopped when
     `should_stop`, called between batches, returns True, and UsageError when a run is not finished, its data set is gone
-    or has changed, an explainer or stage is unknown, or no run has a mask for the explainer mask.
+    or has changed, an explainer or stage is unknown or not possible with an 8-bit student, or no run has a mask for the
+    explainer mask.
     """
-    for name in explainers:
-        EXPLAINERS[name]
     wanted = {AGREEMENT: agreement, LOCALISATION: localisation, EVIDENCE: evidence or localisation, POSTHOC: posthoc,
               FAITHFULNESS: faithfulness, COST: cost}
     asked = [section for section, on in wanted.items() if on]
     runs = explanation_store.compared_runs(store, run)
+    require_offered(explainers, runs.values())
     explanation_store.require_mask(runs, explainers, posthoc)
     for one in runs.values():
         _require_finished(one)
@@ -240,9 +240,10 @@ def _faithfulness(context: EvalContext, role: str) -> Found:
         context.chance[role] = {"random": judge(random_maps(count, choice.seed), None, 0.35),
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
     few = stratified_sample(context.labels, SANITY_IMAGES, choice.seed)
-    result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, context.chance[role], context.groups),
-              "sanity": randomisation_test(explainer, model, context.images[few], targets[few], context.stage,
-                                           choice.seed, lambda share: pulse(0.85 + 0.15 * share))}
+    result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, context.chance[role], context.groups)}
+    if model.network is model:  # an 8-bit student has no layers that could be randomised
+        result["sanity"] = randomisation_test(explainer, model, context.images[few], targets[few], context.stage,
+                                              choice.seed, lambda share: pulse(0.85 + 0.15 * share))
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 
 

@@ -14,11 +14,12 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import UsageError
 from kd.metrics import classification, mask_statistics
-from kd.models import build_untrained, weights
+from kd.models import build_untrained, eight_bit, weights
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.observation import Observation
 from kd.progress import ProgressCallback
+from kd.store.eight_bit import EightBit
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import Run, Store
 from kd.torch_utils import distributed_ops
@@ -99,6 +100,8 @@ def load(run: Run, classes: int) -> Classifier:
     """The run's model with its best weights, in eval mode. Raises UsageError when there are none yet."""
     if not run.weights.exists():
         raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it.")
+    if isinstance(run, EightBit):
+        return eight_bit.load(run.weights, run.spec, classes)
     model = build_untrained(run.spec, classes)
     weights.load(model, run.weights)
     model.mirrors = run.mirrors

@@ -37,6 +37,7 @@ class ExplainerInfo:
     absolute: whether values are in 0..1 and have a meaning as they are, so that they are shown unscaled.
     grid: of the map: that of a `stage`, or the `picture` or its `superpixels`; for the latter two the stage is ignored
     and the map has the image's size.
+    forward_only: whether forward passes are all that it needs: no gradients, no stage whose output is replaced.
     reduction: of the grid of the stage that it explains by default, against the image; None for the last stage.
     """
 
@@ -50,6 +51,7 @@ class ExplainerInfo:
     early_stages: bool = True
     grid: Literal["stage", "picture", "superpixels"] = "stage"
     reduction: int | None = None
+    forward_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Explainer(ABC):
         if model.training:
             raise ValueError("the model is in training mode: explain a private copy in eval mode")
         numbers = [self.stage_of(model, stage) for stage in stages]
+        if not model.differentiable and not self.computable_forward(model, numbers):
+            raise UsageError(needs_gradients(self.info.title))
         seen = self._maps(model, images, targets, numbers, progress or no_share)
         if progress:
             progress(1.0)
@@ -146,10 +150,21 @@ class Explainer(ABC):
         and where it cannot be computed for a network, whose maps are then stretched over the image."""
         return placements(model, size)[self.stage_of(model, stage)] if self.info.grid == "stage" else None
 
+    def computable_forward(self, model: Classifier, stages: Sequence[int]) -> bool:
+        """Whether its maps of these stages (numbers from 0) follow from the model's forward passes alone."""
+        return self.info.forward_only
+
     @abstractmethod
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> Sequence[Tensor]:
         """Raw maps [N, H_i, W_i] or [N, T, H_i, W_i] of each stage (numbers from 0)."""
+
+
+def needs_gradients(what: str) -> str:
+    """Why something is not possible with an 8-bit student, and the way out."""
+    return (f"{what} needs gradients, or features changed inside of the network, and an 8-bit student's file computes "
+            "forward only. Choose Grad-CAM of the last stage, stage maps, EigenCAM, Score-CAM, occlusion or "
+            "KernelSHAP, or the student itself.")
 
 
 def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:

@@ -110,6 +110,21 @@ class GradCam(GradientCam):
         return maps if targets.ndim == 2 else maps[:, 0]
 
 
+    def computable_forward(self, model: Classifier, stages: Sequence[int]) -> bool:
+        last = len(model.stages) - 1
+        return model.has_class_maps and all(stage == last for stage in stages)
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
+              progress: ShareCallback) -> list[Tensor]:
+        if model.differentiable:
+            return super()._maps(model, images, targets, stages, progress)
+        with torch.no_grad():
+            cams = model(images, cams=True, stages=False).cams
+        chosen = targets if targets.ndim == 2 else targets[:, None]
+        maps = cams[torch.arange(len(cams), device=cams.device)[:, None], chosen].relu() / cams[0, 0].numel()
+        return [maps if targets.ndim == 2 else maps[:, 0]] * len(stages)
+
+
 class GradCamPlusPlus(GradientCam):
     """`ReLU(Σ_c w_c·F_c)`, w_c = Σ_xy a·ReLU(g), a = g² / (2g² + g³·Σ_xy F) (Chattopadhay 2018, eq. 19).
 

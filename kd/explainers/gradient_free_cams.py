@@ -33,7 +33,8 @@ class EigenCam(Explainer):
 
     info = ExplainerInfo(
         "EigenCAM", "Muhammad 2020, arXiv 2008.00299", False,
-        "Bright where the stage's most varying pattern is: what stands out to it, whatever the class.")
+        "Bright where the stage's most varying pattern is: what stands out to it, whatever the class.",
+        forward_only=True)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
@@ -67,7 +68,8 @@ class ScoreCam(Explainer):
 
     info = ExplainerInfo(
         "Score-CAM", "Wang 2020, arXiv 1910.01279", True,
-        "Bright where channels respond that keep the target class's score when only their places are shown.", "minutes")
+        "Bright where channels respond that keep the target class's score when only their places are shown.", "minutes",
+        forward_only=True)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:

@@ -16,7 +16,8 @@ class StageMaps(Explainer):
 
     info = ExplainerInfo(
         "Stage maps", "Jiang 2025 (KD-FMV, AAAI-25), arXiv 2502.15959", False,
-        "Bright where a stage responds strongly on average over its channels, whatever the class.")
+        "Bright where a stage responds strongly on average over its channels, whatever the class.",
+        forward_only=True)
 
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:

@@ -49,7 +49,7 @@ class Occlusion(PixelExplainer):
     info = ExplainerInfo(
         "Occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901", True,
         "What the target class's score loses when this place is covered (below 0: it gains).",
-        "seconds", signed=True, grid="picture")
+        "seconds", signed=True, grid="picture", forward_only=True)
 
     def attribute(self, ask: CountedModel, image: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import Occlusion as Captum
@@ -84,7 +84,7 @@ class KernelShap(PixelExplainer):
     info = ExplainerInfo(
         "KernelSHAP", "Lundberg & Lee 2017, arXiv 1705.07874", True,
         "What each patch of like colour adds to the target class's score (below 0: takes from it).",
-        "seconds", signed=True, grid="superpixels")
+        "seconds", signed=True, grid="superpixels", forward_only=True)
 
     def __init__(self, samples: int = 150, seed: int = SEED) -> None:
         self.samples, self.seed = samples, seed

@@ -26,7 +26,8 @@ def execution(models: Mapping[str, Classifier], explainers: Mapping[str, Explain
 
     explainers, targets: by the models' names the explainer of each, and the classes explained [n]. Returns, per name:
     seconds (Timing per image: KD-FMV's mean execution time), forward (of a plain forward pass), ratio of the two, flops
-    per image, and peak_bytes above the idle model while `peak_batch` images are explained; and the protocol. An instant
+    per image, and peak_bytes above the idle model while `peak_batch` images are explained (both
+    None of an 8-bit student); and the protocol. An instant
     explainer is timed `repeats` times after one uncounted turn, all models in turn; slower ones run once. progress: may
     raise to stop.
     """
@@ -75,8 +76,10 @@ class _Trial:
         seconds = time.perf_counter() - began
         return Timing(seconds, seconds, seconds, 1, 0)
 
-    def effort(self, count: int) -> tuple[int, int]:
-        """(FLOPs per image, peak bytes) of explaining the first `count` images."""
+    def effort(self, count: int) -> tuple[int | None, int | None]:
+        """(FLOPs per image, peak bytes) of explaining the first `count` images; None of a model that is not torch's."""
+        if self.model.network is not self.model:
+            return None, None
         with FlopCounter(memory=True) as counter:
             self.explainer(self.model, self.images[:count], self.targets[:count], self.stage)
         return counter.flops // count, counter.peak_bytes

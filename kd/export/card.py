@@ -76,14 +76,14 @@ def _checked(found: Any) -> str:
     if not found.checked:
         return ""
     worst = ", ".join(f"{one.greatest:.1e} for {one.batch}" for one in found.checked)
-    return ("Greatest difference from torch on test images, as a share of the output's largest value, by batch: "
-            f"{worst}.")
+    return (f"Greatest difference from torch on {found.checked_on}, as a share of the output's largest value, by "
+            f"batch: {worst}.")
 
 
 def _int8(found: Any) -> str:
     if not found.int8:
         return ""
-    one, other, maps = (found.int8[name] for name in ("float32", "int8", "maps"))
+    one, other, maps = found.int8["float32"], found.int8["int8"], found.int8["maps"]["int8_float32"]
     words = [f"8-bit form (`model.int8.onnx`): accuracy {_percent(other['accuracy'])} ({_percent(one['accuracy'])} in "
              f"float32), {other['bytes'] / 1e6:.2f} MB ({one['bytes'] / 1e6:.2f})."]
     if maps:

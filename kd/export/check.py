@@ -34,6 +34,11 @@ def check_images(split: Split, count: int) -> NDArray[np.float32]:
     return to_tensor(read_images(split.images, index), "cpu").contiguous().numpy()
 
 
+def drawn_images(size: int, count: int) -> NDArray[np.float32]:
+    """Images of noise [count, 3, size, size] in 0..1, for a check without a data set."""
+    return np.random.default_rng(0).random((count, 3, size, size), np.float32)
+
+
 def deviations(made: Program, session: Session, images: NDArray[np.float32],
                batches: Sequence[int] = BATCHES) -> tuple[Deviation, ...]:
     """Deviations of a file from the program that it was made of, for batches of several sizes."""
@@ -45,8 +50,8 @@ def require_equal(found: Sequence[Deviation]) -> None:
     worst = max(found, key=lambda one: one.greatest)
     if worst.greatest > TOLERANCE:
         raise UsageError(f"The exported file is not what torch computes: {worst.output} differs by "
-                         f"{100 * worst.greatest:.2g} % of its largest value for a batch of {worst.batch}. It was "
-                         "removed. Export as safetensors or torch.")
+                         f"{100 * worst.greatest:.2g} % of its largest value for a batch of {worst.batch}, so it was "
+                         "not kept. Export as safetensors or torch.")
 
 
 def _deviation(made: Program, session: Session, images: NDArray[np.float32]) -> Deviation:

@@ -1,4 +1,4 @@
-"""ONNX files: made by torch's exporter, opened by onnxruntime."""
+"""ONNX files, made by torch's exporter."""
 
 import json
 import warnings
@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 
-from kd.export.check import Session
-from kd.export.program import IMAGES, Program
+from kd.export.program import Program
+from kd.models.onnx_session import IMAGES
 from kd.store.files import atomic_write
 
 DETAILS = "kd_lens"  # key of the metadata
@@ -39,16 +36,3 @@ def details(path: Path) -> dict[str, Any]:
     props = {one.key: one.value for one in onnx.load(path, load_external_data=False).metadata_props}
     found: dict[str, Any] = json.loads(props[DETAILS])
     return found
-
-
-def session(path: Path, threads: int = 0) -> Session:
-    """A file's function on the processor. threads: 0 for onnxruntime's own choice."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    opened = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in opened.get_outputs()]
-
-    def run(images: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        return dict(zip(names, opened.run(None, {IMAGES: images}), strict=True))
-
-    return run

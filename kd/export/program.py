@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from kd.models.base import Classifier
+from kd.models.eight_bit import CLASS_MAPS, LOGITS, STAGE
 from kd.models.placement import placements
 
-IMAGES, LOGITS, CLASS_MAPS, MASK = "images", "logits", "class_maps", "mask"
+MASK = "mask"
 
 
 class Program(nn.Module):
@@ -22,7 +23,7 @@ class Program(nn.Module):
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
-        self.has_maps = model.pooled_linear is not None
+        self.has_maps = model.has_class_maps
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         seen = self.model(images, cams=self.has_maps)
@@ -32,7 +33,7 @@ class Program(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in their order."""
-        stages = [f"stage_{number}" for number in range(1, len(self.model.stages) + 1)]
+        stages = [f"{STAGE}{number}" for number in range(1, len(self.model.stages) + 1)]
         return (LOGITS, *stages, *[CLASS_MAPS] * self.has_maps, *[MASK] * self.model.has_mask)
 
 
@@ -48,6 +49,6 @@ def grids(model: Classifier, size: int) -> dict[str, dict[str, Any]]:
     device = model.mean.device
     with torch.no_grad():
         shapes = [tuple(maps.shape[1:]) for maps in model(torch.zeros(1, 3, size, size, device=device)).stages]
-    return {f"stage_{number}": {"channels": shape[0], "grid": list(shape[1:]),
+    return {f"{STAGE}{number}": {"channels": shape[0], "grid": list(shape[1:]),
                                 "cells": place.to_json() if place else None}
             for number, (shape, place) in enumerate(zip(shapes, placements(model, size), strict=True), 1)}

@@ -1,10 +1,12 @@
 """Export of a finished run: its files, checked, with a model card and an example."""
 
+import io
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from kd.datasets.base import Dataset
 from kd.errors import Stopped, UsageError, unknown
 from kd.evaluation import predict
 from kd.export import card
-from kd.export.check import BATCHES, Deviation, Session, check_images, deviations, require_equal
+from kd.export.check import BATCHES, Deviation, Session, check_images, deviations, drawn_images, require_equal
 from kd.export.program import Program, grids, program
 from kd.export.report import FILES, FORMATS, INT8, ONNX, REPORT, folder_of
+from kd.models.onnx_session import OnnxSession
 from kd.progress import ProgressCallback, no_progress
+from kd.store.eight_bit import MAPS, form_of
 from kd.store.files import atomic_write, write_bytes, write_json
 from kd.store.runs import FINISHED, Run, Store
 from kd.version import VERSION
@@ -30,7 +34,8 @@ TEXTS = ("README.md", "example.py")  # model card and example
 @dataclass(frozen=True)
 class Exported:
     """An export. folder: where its files are. seconds: of the model file. bytes: of it. checked: its deviations from
-    torch; none for safetensors, which hold the run's own weights. int8: what its 8-bit form is worth."""
+    torch; none for safetensors, which hold the run's own weights. checked_on: what images those are of. int8: what its
+    8-bit form is worth."""
 
     folder: Path
     format: str
@@ -39,6 +44,7 @@ class Exported:
     seconds: float
     outputs: tuple[str, ...]
     checked: tuple[Deviation, ...] = ()
+    checked_on: str = ""
     int8: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -50,33 +56,55 @@ def export(store: Store, run: Run, format: str = ONNX, int8: bool = False, folde
            progress: ProgressCallback = no_progress, should_stop: Callable[[], bool] = lambda: False) -> Exported:
     """Write a finished run's model to `folder`, by default `export/<format>` in the run's own, and check it.
 
-    format: onnx, safetensors or torch (a program of torch.export). int8: also its 8-bit form, of onnx alone. Raises
-    UsageError where the run has not finished, where its data set has changed, where `folder` cannot be written to or
-    has other texts of these names, and where the file does not compute what torch does; Stopped when `should_stop`,
-    called between steps, returns True.
+    format: onnx, safetensors or torch (a program of torch.export). int8: also its 8-bit form, of onnx alone; in the
+    run's own folder it counts as a student from then on (`kd.store.eight_bit`). An earlier export there is replaced
+    once all is written and checked. Only onnx reads the data set. Raises UsageError where the run has not finished,
+    where its data set has changed, where `folder` cannot be written to or has other texts of these names, and where the
+    file does not compute what torch does; Stopped when `should_stop`, called between steps, returns True.
     """
     _require(run, format, int8)
     own = folder_of(run, format)
     target = _made(Path(folder)) if folder and Path(folder) != own else own
-    progress("reading the data", 0.0)
-    data = predict.data_of(run, store)
-    made = program(predict.load(run, len(data.classes)))
-    details = _details(run, data, made)
-    if should_stop():
-        raise Stopped
-    path, began = target / FILES[format], time.perf_counter()
-    progress(f"writing {path.name}", 0.1)
-    checked = _write(run, data, made, details, path)
-    found = Exported(target, format, path.name, path.stat().st_size, time.perf_counter() - began, made.outputs, checked)
-    if should_stop():
-        raise Stopped
-    if int8:
-        progress("quantising, and asking for the maps of all test images", 0.5)
-        found = Exported(**{**vars(found), "int8": _int8(data, path)})
-    elif (target / REPORT).exists():
-        (target / INT8).unlink(missing_ok=True)  # of the export that this one replaces, perhaps of another run
-    _describe(run, details, found)
+    data = None
+    if format == ONNX:
+        progress("reading the data", 0.0)
+        data = predict.data_of(run, store)
+    made = program(predict.load(run, len((run.summary or {})["classes"])))
+    details = _details(run, made)
+
+    def report(phase: str, share: float) -> None:
+        if should_stop():
+            raise Stopped
+        progress(phase, share)
+
+    report(f"writing {FILES[format]}", 0.1)
+    with _new_set(target) as new:
+        path, began = new / FILES[format], time.perf_counter()
+        checked, checked_on = _write(run, data, made, details, path)
+        found = Exported(target, format, path.name, path.stat().st_size, time.perf_counter() - began, made.outputs,
+                         checked, checked_on)
+        report("describing the file", 0.5)
+        if int8:
+            assert data is not None, "the 8-bit form is made of onnx"
+            found = replace(found, int8=_int8(store, run, data, made, path, target == own, report))
+        _describe(run, details, found, new)
     return found
+
+
+@contextmanager
+def _new_set(folder: Path) -> Iterator[Path]:
+    """A folder for new files. At the end of the block these replace those of an earlier export; an error, or a kill,
+    leaves that as it was, or a folder without a report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
+        new = Path(name)
+        yield new
+        earlier, report = folder / REPORT, new / REPORT
+        if earlier.exists():
+            (folder / INT8).unlink(missing_ok=True)  # perhaps of another run
+        earlier.unlink(missing_ok=True)
+        for path in sorted(new.iterdir(), key=lambda path: path == report):  # the report last
+            path.replace(folder / path.name)
 
 
 def _made(folder: Path) -> Path:
@@ -104,37 +132,37 @@ def _require(run: Run, format: str, int8: bool) -> None:
         raise UsageError(f"{run.id} is {run.status}, not finished. Wait for its end, or resume it.")
 
 
-def _details(run: Run, data: Dataset, made: Program) -> dict[str, Any]:
+def _details(run: Run, made: Program) -> dict[str, Any]:
     """What somebody who has the file alone must know."""
-    spec = run.spec
-    return {"program": f"KD Lens {VERSION}", "run": run.id, "model": spec.model_label, "data": data.name,
-            "classes": list(data.classes), "image_size": spec.image_size,
+    spec, summary = run.spec, run.summary or {}
+    return {"program": f"KD Lens {VERSION}", "run": run.id, "model": spec.model_label,
+            "data": summary.get("data", {}).get("name", spec.data), "classes": list(summary["classes"]),
+            "image_size": spec.image_size,
             "images": "RGB, float32 in 0..1, [batch, 3, side, side]; scaling is part of the model",
             "outputs": list(made.outputs), "stages": grids(made.model, spec.image_size),
             "accuracy": (run.evaluation or {}).get("accuracy"), "use": "not for clinical use"}
 
 
-def _write(run: Run, data: Dataset, made: Program, details: dict[str, Any], path: Path) -> tuple[Deviation, ...]:
-    """The model's file, checked where another engine or program computes it."""
+def _write(run: Run, data: Dataset | None, made: Program, details: dict[str, Any],
+           path: Path) -> tuple[tuple[Deviation, ...], str]:
+    """The model's file, and, where another engine or program computes it, its deviations and of what images."""
     if path.suffix == ".safetensors":
         with atomic_write(path) as part:
             shutil.copyfile(run.weights, part)
-        return ()
+        return (), ""
     session = _onnx(made, details, path) if path.suffix == ".onnx" else _torch(made, details, path)
-    checked = deviations(made, session, check_images(data.test, max(BATCHES)))
-    try:
-        require_equal(checked)
-    except UsageError:
-        path.unlink()
-        raise
-    return checked
+    count = max(BATCHES)
+    images = check_images(data.test, count) if data else drawn_images(details["image_size"], count)
+    checked = deviations(made, session, images)
+    require_equal(checked)
+    return checked, "test images" if data else "images of noise"
 
 
 def _onnx(made: Program, details: dict[str, Any], path: Path) -> Session:
     from kd.export import onnx_file
 
     onnx_file.write(made, details["image_size"], details, path)
-    return onnx_file.session(path)
+    return OnnxSession(path)
 
 
 def _torch(made: Program, details: dict[str, Any], path: Path) -> Session:
@@ -153,17 +181,31 @@ def _torch(made: Program, details: dict[str, Any], path: Path) -> Session:
     return session
 
 
-def _int8(data: Dataset, path: Path) -> dict[str, Any]:
-    from kd.export import int8, onnx_file
+def _int8(store: Store, run: Run, data: Dataset, made: Program, path: Path, kept: bool,
+          report: ProgressCallback) -> dict[str, Any]:
+    """Write the 8-bit form beside a file and measure it. kept: whether as a student of its own."""
+    from kd.export import int8, int8_report
 
     small = path.with_name(INT8)
+    report("quantising", 0.5)
     int8.quantise(path, data.train, small)
-    return int8.report(onnx_file.session(path), onnx_file.session(small), (path, small), data.test).to_json()
+    found = int8_report.measure(made, (path, small), data, int8_report.teacher_maps(store, run, data.classes),
+                                lambda share: report("answers and class maps of all test images", 0.6 + 0.4 * share))
+    if kept:
+        form = form_of(run)
+        form.discard()
+        predict.record(form, found.logits, data.test)
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = found.worst  # Any, or savez's own keywords confuse the type checker
+        np.savez_compressed(buffer, **arrays)
+        write_bytes(form.path / MAPS, buffer.getvalue())
+        form.complete(found.report.weights)
+    return found.report.to_json()
 
 
-def _describe(run: Run, details: dict[str, Any], found: Exported) -> None:
+def _describe(run: Run, details: dict[str, Any], found: Exported, folder: Path) -> None:
     """Model card, example and report beside the file."""
     texts = (card.text(run, details, found), card.example(run.spec, details, found))
     for name, text in zip(TEXTS, texts, strict=True):
-        write_bytes(found.folder / name, text.encode(errors="replace"))
-    write_json(found.folder / REPORT, {**details, **found.to_json()})
+        write_bytes(folder / name, text.encode(errors="replace"))
+    write_json(folder / REPORT, {**details, **found.to_json()})

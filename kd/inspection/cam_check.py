@@ -23,6 +23,7 @@ from kd.inspection.compare import Comparison
 from kd.inspection.explain import Explanation
 from kd.inspection.model_pool import ModelPool, load_model
 from kd.models.base import Classifier
+from kd.store.eight_bit import EightBit
 from kd.store.files import modified
 from kd.store.runs import FINISHED
 
@@ -91,6 +92,8 @@ def check(model: Classifier, explanation: Explanation) -> CamCheck:
     model: the explained model. explanation: by one of COUNTERPARTS.
     """
     name = explanation.explainer
+    if not model.differentiable:
+        return CamCheck(name, None, "an 8-bit student has no gradients, which the package needs")
     image = to_tensor(explanation.image[None], model.mean.device)[0]
     found = []
     with private_copy(model) as copied:
@@ -117,7 +120,7 @@ def check_comparison(comparison: Comparison, pool: ModelPool | None = None) -> C
 
 def _checkable(explanation: Explanation) -> bool:
     return (explanation.explainer in COUNTERPARTS and EXPLAINERS[explanation.explainer].info.cost == "instant"
-            and explanation.run.status == FINISHED)
+            and explanation.run.status == FINISHED and not isinstance(explanation.run, EightBit))
 
 
 def check_key(comparison: Comparison) -> Hashable:

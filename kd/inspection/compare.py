@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
 from kd.evaluation.run_warnings import warnings_by_role
-from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, offered, require_offered
 from kd.inspection import figure
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics.grids import coarse_note
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
-from kd.roles import COLOURS, CONTROL, OTHERS, STUDENT, TEACHER
+from kd.roles import COLOURS, CONTROL, EIGHT_BIT, OTHERS, STUDENT, TEACHER
+from kd.store.eight_bit import form_of
 from kd.store.files import write_bytes, write_json
 from kd.store.groups import control_of
 from kd.store.runs import Run, Store
@@ -47,7 +48,7 @@ class ModelPanel:
 
     @property
     def label(self) -> str:
-        return self.explanation.run.spec.model_label
+        return self.explanation.run.label
 
     @property
     def explanations(self) -> tuple[Explanation, ...]:
@@ -84,7 +85,8 @@ class ModelPanel:
 class Comparison:
     """Comparison of teacher, control (None if deleted), student and others on one image [S, S, 3], for one class.
 
-    others: up to three further students of the same data set. original: the image as figures show it, None for itself.
+    others: up to three further students of the same data set, and the student's 8-bit form. original: the image as
+    figures show it, None for itself.
     """
 
     image: NDArray[np.uint8]
@@ -220,18 +222,21 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
 
     target: class number or name, by default the class that the teacher predicts. explainer: by which every model is
     explained at `stage` (from 0, or from the end where negative; by default the explainer's own), or its replacement
-    (`kd.explainers.explainer_for`). others: at most three further students of the same data set. The teacher's
-    sensitivity map and a masked student's mask are always included. Raises UsageError when the run has no teacher, when
-    explainer, stage or class is unknown, when the explainer is the mask and no model has one, when a model has no
-    weights, or a further student has other classes.
+    (`kd.explainers.explainer_for`). others: at most three further students of the same data set, and the student's
+    8-bit form. The teacher's sensitivity map and a masked student's mask are always included. Raises UsageError when
+    the run has no teacher, when explainer, stage or class is unknown or the explainer not possible with an 8-bit
+    student, when it is the mask and no model has one, when a model has no weights, or a further student has other
+    classes.
     """
     EXPLAINERS[explainer]
     teacher = load_model(_teacher_of(store, student), pool)
     control, absent = _control(store, student, pool)
     number = int(teacher.probabilities(image).argmax()) if target is None else teacher.class_number(target)
     subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: load_model(student, pool),
-                **_beside(teacher, others, pool)}
-    if explainer not in offered([subject.run for subject in subjects.values()]):
+                **_beside(teacher, student, others, pool)}
+    runs = [subject.run for subject in subjects.values()]
+    require_offered([explainer], runs)
+    if explainer not in offered(runs):
         raise UsageError("None of these models has a mask: only a student that was distilled with a mask network "
                          f"(method medtex) has one. Choose {CAM}, or compare such a student.")
     asked = {role: _questions(role, subject, explainer, stage, teacher.classes[number])
@@ -242,13 +247,7 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     warned = warnings_by_role({role: [subject.run] for role, subject in subjects.items()})
     notes = tuple(filter(None, (*(subject.note for subject in subjects.values()), absent, *warned)))
     return Comparison(image, made[TEACHER], made.get(CONTROL), made[STUDENT], notes,
-                      tuple(made[role] for role in OTHERS if role in made))
-
-
-def offered(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Names of the explainers for a comparison of these runs: the mask only where one of them has a mask."""
-    masked = any(run.spec.mask_net_depth for run in runs)
-    return tuple(name for name in EXPLAINERS if masked or name != MASK)
+                      tuple(made[role] for role in (EIGHT_BIT, *OTHERS) if role in made))
 
 
 def _questions(role: str, subject: LoadedModel, explainer: str, stage: StageChoice,
@@ -288,11 +287,13 @@ def _tile(one: Explanation) -> figure.HeatmapTile:
     return heat.tile(f"{title} · {heat.grid}")
 
 
-def _beside(teacher: LoadedModel, others: Sequence[Run], pool: ModelPool | None) -> dict[str, LoadedModel]:
+def _beside(teacher: LoadedModel, student: Run, others: Sequence[Run], pool: ModelPool | None
+            ) -> dict[str, LoadedModel]:
     """Further students by role."""
     if len(others) > len(OTHERS):
         raise UsageError(f"{len(others)} further students are too many to tell apart. Name at most {len(OTHERS)}.")
-    subjects = {role: load_model(run, pool) for role, run in zip(OTHERS, others, strict=False)}
+    roles = iter(OTHERS)
+    subjects = {EIGHT_BIT if run == form_of(student) else next(roles): load_model(run, pool) for run in others}
     for subject in subjects.values():
         if subject.classes != teacher.classes:
             raise UsageError(f"{subject.run.id} learnt other classes ({', '.join(subject.classes)}), so it cannot "

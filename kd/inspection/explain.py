@@ -88,8 +88,8 @@ class Explanation:
         """What the figure shows."""
         facts = EXPLAINERS[self.explainer].info
         asked = f" for “{self.classes[self.target]}”" if facts.class_specific else ""
-        row = figure.ModelRow(f"{self.run.spec.model_label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
-        bars = figure.ClassBars(self.run.spec.model_label, self.probabilities, COLOURS[STUDENT])
+        row = figure.ModelRow(f"{self.run.label} · {facts.title}{asked}", self.cost_line(), (), self.tiles())
+        bars = figure.ClassBars(self.run.label, self.probabilities, COLOURS[STUDENT])
         return figure.FigureSpec(self.image, (row,), self.classes, (bars,), self.target,
                             (facts.reading_note, *filter(None, [self.note])), protocol_line(self.protocol))
 

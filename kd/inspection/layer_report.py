@@ -174,7 +174,7 @@ class LayerReport:
 
     def figure_spec(self) -> figure.FigureSpec:
         """What the figure shows: stage maps, class-weighted maps, and the channels of the last stage."""
-        label, asked, last = self.run.spec.model_label, f"“{self.classes[self.target]}”", self.stages[-1]
+        label, asked, last = self.run.label, f"“{self.classes[self.target]}”", self.stages[-1]
         cost = f"all of this in {self.timing}, {self.ratio:.2f} × the forward pass"
         rows = (
             figure.ModelRow(f"{label} · stage maps", cost, (), tuple(_tile(one.stage_map) for one in self.stages)),

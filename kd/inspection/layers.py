@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kd.datasets.tensors import to_tensor
 from kd.errors import UsageError
-from kd.explainers.base import Maps
+from kd.explainers.base import Maps, needs_gradients
 from kd.inspection import linear_probes
 from kd.inspection.heat_map import HeatMap
 from kd.inspection.layer_report import Channel, LayerReport, StageResult, _finite
@@ -37,6 +37,8 @@ def read_layers(run: Run, image: NDArray[np.uint8], target: int | str | None = N
         raise UsageError(f"top and repeats must be at least 1, not {top} and {repeats}.")
     subject, readouts = load_model(run, pool), linear_probes.load(run)
     number = None if target is None else subject.class_number(target)
+    if not subject.model.differentiable:
+        raise UsageError(needs_gradients("A model read stage by stage"))
     turn = _TimedPass(subject, to_tensor(image[None], subject.model.mean.device), number, top, readouts)
     plain, full = measure_in_turn([turn.forward, turn.inspect], repeats, warmup=1)
     ratio = statistics.median(all_stages / forward for all_stages, forward in zip(full, plain, strict=True))

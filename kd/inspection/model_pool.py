@@ -18,6 +18,7 @@ from kd.errors import SHOWN, UsageError, unknown
 from kd.evaluation import predict
 from kd.metrics import classification
 from kd.models.base import Classifier
+from kd.store.eight_bit import EightBit
 from kd.store.runs import FINISHED, Run
 
 POOL_BYTES = 1 << 30
@@ -130,13 +131,22 @@ def class_number(target: object, classes: Sequence[str]) -> int:
 def load_model(run: Run, pool: ModelPool | None = None) -> LoadedModel:
     """A run with its model from the pool. Raises UsageError when it has no weights yet.
 
-    A run that was cancelled, interrupted or still trains has its best weights so far, as `note` states.
+    A run that was cancelled, interrupted or still trains has its best weights so far, as `note` states. It also states
+    what an 8-bit form is.
     """
     status = run.status
     _stamp(run)
     classes = _classes(run)
     note = "" if status == FINISHED else f"{run.id} is {status}, not finished: these are its best weights so far."
+    if isinstance(run, EightBit):
+        note = _note(run)
     return LoadedModel(run, (shared_pool() if pool is None else pool)(run, len(classes)), classes, note)
+
+
+def _note(form: EightBit) -> str:
+    mask = " Its mask network is inside of the file; its mask is not shown." if form.source.spec.mask_net_depth else ""
+    return (f"{form.label}: weights and activations are 8-bit integers, computed by onnxruntime. FLOPs are counted as "
+            f"float32's.{mask}")
 
 
 def _classes(run: Run) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class Classifier(nn.Module):
     stages: tuple[Stage, ...]
     input_size: int = 0  # side in pixels to which larger images are downsampled first; 0: none is
     frozen: tuple[str, ...] = ()  # names of modules that stay in eval mode (`kd.models.frozen`)
+    differentiable: ClassVar[bool] = True  # whether there are gradients, and stages whose output can be replaced
     has_mask: ClassVar[bool] = False  # whether a mask network stands in front of it (`kd.models.masked_student`)
     initial_notes: tuple[str, ...] = ()  # sentences on the weights file that it started from
     mirrors: bool = False  # whether its data set is known to allow mirroring (`DatasetInfo.flip`)
@@ -89,6 +90,16 @@ class Classifier(nn.Module):
         There Grad-CAM has a closed form: `Σ_c w_kc·F_c / (h·w)`, every class from one forward.
         """
         return None
+
+    @property
+    def has_class_maps(self) -> bool:
+        """Whether it has class activation maps in closed form."""
+        return self.pooled_linear is not None
+
+    @property
+    def network(self) -> "Classifier":
+        """The torch network that it computes: itself, or of a model that is a file one of the same architecture."""
+        return self
 
     def predict_mask(self, images: Tensor) -> Tensor:
         """Mask [B, S, S] in 0..1 for RGB images [B, 3, S, S] in 0..1: the share of each pixel that the student sees.

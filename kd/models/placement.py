@@ -35,6 +35,7 @@ def placements(model: Classifier, size: int) -> tuple[Placement | None, ...]:
     None for a network for which it cannot be computed, such as one with operations that no convolution is. TensorFlow's
     paddings depend on the size, others do not. Computed once per model and size. Thread-safe.
     """
+    model = model.network
     with _lock:
         found = _known.setdefault(model, {})
     if size not in found:

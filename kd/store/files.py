@@ -1,5 +1,6 @@
 """Atomic writes of files, reads of arrays, and the state of file locks."""
 
+import hashlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -47,6 +49,14 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; None where there is no such file, or it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of an .npz file by name; None where there is no such file, or it is damaged."""
     try:
@@ -76,3 +86,18 @@ def modified(path: Path) -> int:
         return path.stat().st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+def digest(path: Path) -> str:
+    """Of a file's content, 16 hexadecimal digits, computed once per change; empty where there is no such file."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return ""
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

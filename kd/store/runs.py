@@ -24,7 +24,7 @@ from kd.errors import UsageError, unknown
 from kd.paths import Paths, default_paths
 from kd.spec import RunSpec
 from kd.store import event_log
-from kd.store.files import held, modified, write_json
+from kd.store.files import held, modified, read_json, write_json
 from kd.store.row_files import folder_size
 
 LONGEST_NAME = 255  # bytes of a file's name, on every common file system
@@ -58,6 +58,11 @@ class Run:
         except ValueError as error:
             raise UsageError(f"The settings of the run {self.id} cannot be read: {path} is damaged. Delete that "
                              "folder.") from error
+
+    @property
+    def label(self) -> str:
+        """The model in short, for tables and figures."""
+        return self.spec.model_label
 
     def readable(self) -> bool:
         """Whether this version understands the run's spec."""
@@ -102,12 +107,12 @@ class Run:
     @property
     def summary(self) -> dict[str, Any] | None:
         """Result of a finished run, else None."""
-        return _read_json(self.path / "summary.json")
+        return read_json(self.path / "summary.json")
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """Scores on the test split, or None before they were computed."""
-        return _read_json(self.path / "evaluation.json")
+        return read_json(self.path / "evaluation.json")
 
     @property
     def status(self) -> str:
@@ -134,7 +139,7 @@ class Run:
     def progress(self) -> dict[str, Any]:
         """Progress of a running run, updated about every second: phase, and in training epoch, epochs, step, steps,
         images_per_second, seconds_left. Empty before the first report."""
-        return _read_json(self.path / "progress.json") or {}
+        return read_json(self.path / "progress.json") or {}
 
     def write_progress(self, phase: str, **values: Any) -> None:
         """Update `progress`."""
@@ -170,9 +175,9 @@ class Run:
         return FileLock(self.path / "tasks" / f".{name}.lock", thread_local=False)
 
     def active_tasks(self) -> list[str]:
-        """Names of this run's tasks that are queued or running now, in any process."""
-        names = [path.name[1:].removesuffix(".lock") for path in sorted((self.path / "tasks").glob(".*.lock"))]
-        return [name for name in names if held(self.task_lock(name))]
+        """Names of this run's tasks, and those of its 8-bit form, that are queued or running now, in any process."""
+        locks = [*sorted(self.path.glob("tasks/.*.lock")), *sorted(self.path.glob("int8/tasks/.*.lock"))]
+        return [path.name[1:].removesuffix(".lock") for path in locks if held(FileLock(path, thread_local=False))]
 
     def request_cancel(self) -> None:
         """Ask the process that trains this run to stop; works from any process."""
@@ -311,10 +316,3 @@ def _spec(path: Path, _changed: int) -> RunSpec:
         return RunSpec.from_json(json.loads(path.read_text()))
     except (AttributeError, TypeError) as error:  # JSON of another form
         raise ValueError(f"{path} holds no settings") from error
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None

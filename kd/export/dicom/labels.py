@@ -32,7 +32,7 @@ def labels_of(explanation: Explanation, heat: HeatMap, role: str = "") -> MapLab
     asked = f" for {target}" if facts.class_specific else ""
     who = f"{role}: " if role else ""
     blank = " The map is blank." if heat.blank else ""
-    text = (f"{who}{explanation.run.spec.model_label} (run {explanation.run.id}), {facts.title}{asked}, {heat.label}. "
+    text = (f"{who}{explanation.run.label} (run {explanation.run.id}), {facts.title}{asked}, {heat.label}. "
             f"The model predicts {explanation.classes[explanation.predicted]}. {facts.reading_note}{blank}")
     parameters = {"explainer": explanation.explainer, "target": target if asked else "none", "map": heat.label,
                   "image_size": str(explanation.image.shape[0]), "run": explanation.run.id}

@@ -144,8 +144,8 @@ def _layers(comparison: Comparison, chosen: Chosen, dressed: Dress) -> tuple[str
         kind = st.segmented_control("Stages as", url_state.LAYERS, format_func=LAYERS.__getitem__, required=True,
                                     key="compare_layers", label_visibility="collapsed",
                                     persist_state="session") or url_state.STAGE
-        part = roles.pick(comparison)
         links.valid("compare_fields", (True, False), False)
+        part = roles.pick(comparison, kind == url_state.WEIGHTED or st.session_state["compare_fields"])
         framed = st.toggle("Receptive fields", key="compare_fields", persist_state="session",
                            help=f"{LAYER_PLOTS['field'].reading_note} Drawn as a frame.")
     with badge:

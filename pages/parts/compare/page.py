@@ -6,12 +6,13 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kd.explainers import DEFAULT_STAGE, EXPLAINERS, Explainer, StageChoice
-from kd.inspection.compare import CAM, Comparison, compare, offered
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, FORWARD_ONLY, Explainer, StageChoice, offered
+from kd.inspection.compare import CAM, HIERARCHY, Comparison, compare
 from kd.inspection.model_pool import load_model
 from kd.models.base import Classifier
 from kd.paths import Paths
 from kd.roles import OTHERS
+from kd.store.eight_bit import EightBit, run_or_form
 from kd.store.files import modified
 from kd.store.runs import Run, Store
 from pages.parts.compare import background, channels, decision, maps, url_state
@@ -21,7 +22,7 @@ from pages.parts.compare.image_picker import Chosen, pick_image
 from pages.parts.shared import links
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import ending
-from pages.parts.shared.run_list import data_name
+from pages.parts.shared.run_list import data_name, ending_of
 from pages.parts.shared.run_warnings import data_verdict, score
 
 PREDICTED = ""  # stands for whatever class the teacher predicts
@@ -52,7 +53,7 @@ def compare_page(students: list[Run]) -> None:
         url_state.write(student, chosen.number if chosen is not None else None)
         if chosen is not None:
             with st.spinner("Running the models"):
-                shown_now = explainer if background.instant(explainer) else CAM
+                shown_now = explainer if background.instant(explainer) else usual(runs)
                 comparison = compared(str(store().paths.root), student.id, _stamp(student, *others), chosen.digest,
                                       target, shown_now, stage, tuple(other.id for other in others), chosen.image)
             if explainer != shown_now and st.session_state["compare_view"] == url_state.MAPS:
@@ -72,12 +73,12 @@ def label(run: Run) -> str:
     """Data, teacher, student, and how well it does, the latter only once it is known."""
     spec = run.spec
     runs = store()
-    teacher = f"{runs[spec.teacher].spec.model_label} → " if spec.teacher in runs else ""
-    return f"{ending(data_name(spec), 28)} · {teacher}{spec.model_label} · {spec.method} · {score(run)} · {run.id[-4:]}"
+    teacher = f"{runs[spec.teacher].label} → " if spec.teacher in runs else ""
+    return f"{ending(data_name(spec), 28)} · {teacher}{run.label} · {spec.method} · {score(run)} · {ending_of(run)}"
 
 
 def _short(run: Run) -> str:
-    return f"{run.spec.model_label} · {run.spec.method} · {score(run)} · {run.id[-4:]}"
+    return f"{run.label} · {run.spec.method} · {score(run)} · {ending_of(run)}"
 
 
 def _target(student: Run) -> str | None:
@@ -115,11 +116,19 @@ def _view() -> None:
 def _explainer(runs: list[Run]) -> str:
     """The explainer of the maps; the other tabs have their own."""
     names = offered(runs)
-    links.valid("compare_explainer", names, CAM)
+    links.valid("compare_explainer", names, usual(runs))
     if st.session_state["compare_view"] != url_state.MAPS:
         return str(st.session_state["compare_explainer"])
+    forward = any(isinstance(run, EightBit) for run in runs)
     return st.selectbox("Explainer", names, format_func=_explained, width=230, key="compare_explainer",
-                        persist_state="session", filter_mode="contains") or CAM
+                        persist_state="session", filter_mode="contains",
+                        help=FORWARD_ONLY if forward else None) or usual(runs)
+
+
+def usual(runs: list[Run]) -> str:
+    """The explainer that is shown where none is chosen, or until a slow one has been computed: Grad-CAM, and stage maps
+    for an 8-bit student without class maps."""
+    return CAM if CAM in offered(runs) else HIERARCHY
 
 
 def _explained(name: str) -> str:
@@ -132,6 +141,8 @@ def _stage(runs: list[Run]) -> StageChoice:
     models = [load_model(run).model for run in runs]
     last = 1 if explainer.info.reduction is None else 0  # the last stage is the explainer's own
     places = (0, *(-1 - place for place in range(last, min(DEPTH, *(len(model.stages) for model in models)))))
+    if explainer is EXPLAINERS[CAM] and any(isinstance(run, EightBit) for run in runs):
+        places = (0,)
     links.valid("compare_stage", places, 0)
     if st.session_state["compare_view"] != url_state.MAPS:
         return st.session_state["compare_stage"] or DEFAULT_STAGE
@@ -164,8 +175,8 @@ def compared(root: str, student: str, stamp: tuple[tuple[str, int], ...], digest
              explainer: str, stage: StageChoice, others: tuple[str, ...], _image: NDArray[np.uint8]) -> Comparison:
     """The comparison, cached; `digest` identifies the image."""
     runs = Store(Paths(Path(root)))
-    return compare(runs, runs[student], _image, target, explainer=explainer, stage=stage,
-                   others=[runs[other] for other in others])
+    return compare(runs, run_or_form(runs, student), _image, target, explainer=explainer, stage=stage,
+                   others=[run_or_form(runs, other) for other in others])
 
 
 def show(comparison: Comparison, chosen: Chosen, view: str) -> None:

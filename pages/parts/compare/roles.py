@@ -12,6 +12,7 @@ from kd.inspection.layers import read_layers
 from kd.inspection.linear_probes import FACTS
 from kd.paths import Paths
 from kd.roles import MARKS, STUDENT
+from kd.store.eight_bit import EightBit
 from kd.store.files import modified
 from kd.store.runs import Run, Store
 from pages.parts.compare.image_picker import Chosen
@@ -31,16 +32,20 @@ def who(comparison: Comparison) -> str:
 def _described(run: Run) -> str:
     score = f", {percent(run.summary['accuracy'])}" if run.summary else ""
     method = f" by {run.spec.method_label}" if run.spec.teacher else ""
-    return f"{run.spec.model_label}{method}{score}"
+    return f"{run.label}{method}{score}"
 
 
-def pick(comparison: Comparison) -> ModelPanel:
-    """The model whose stages are read; by default the student."""
-    roles = tuple(part.role for part in comparison.panels)
-    links.valid("compare_of", roles, STUDENT)
+def pick(comparison: Comparison, gradients: bool = True) -> ModelPanel:
+    """The model whose stages are read; by default the student. gradients: whether they are needed, so that an 8-bit
+    student is not offered."""
+    parts = [part for part in comparison.panels if not (gradients and isinstance(part.explanation.run, EightBit))]
+    roles = tuple(part.role for part in parts)
+    links.valid("compare_of", roles, STUDENT if STUDENT in roles else roles[-1])
     role = st.segmented_control("Of", roles, required=True, key="compare_of", format_func=str.capitalize,
                                 label_visibility="collapsed", persist_state="session")
-    return next(part for part in comparison.panels if part.role == role)
+    if len(parts) < len(comparison.panels):
+        st.caption("Not of an 8-bit student, which has no gradients.", width="content")
+    return next(part for part in parts if part.role == role)
 
 
 def layers(part: ModelPanel, comparison: Comparison, chosen: Chosen) -> LayerReport:

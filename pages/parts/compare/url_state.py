@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from kd.store.eight_bit import run_or_form
 from kd.store.runs import Run
 from pages.parts.shared.context import store
 
@@ -71,6 +72,6 @@ def _value(text: str | None, plain: object) -> object:
 
 def _student_of(run_id: str) -> Run:
     """The run, or the newest student of a teacher."""
-    run = store()[run_id]
+    run = run_or_form(store(), run_id)
     pupils = (other for other in store() if other.spec.teacher == run.id and other.weights.exists())
     return run if run.spec.teacher else next(pupils, run)

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from kd.evaluation.report import MetricRow, ModelReport, SharedErrors
-from kd.roles import COLOURS
+from kd.roles import COLOURS, EIGHT_BIT
 from pages.parts.shared.theme import NEUTRAL, tidy
 
 STRONG = 0.55  # of a hue: from here on white writing reads better
@@ -61,7 +61,7 @@ def confusion_chart(one: ModelReport) -> go.Figure:
     hover = [[f"true class {truth}, predicted {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
               for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
     return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
-                   f"{one.role.capitalize()} · {one.run.spec.model_label}", hover)
+                   one.role.capitalize() + ("" if one.role == EIGHT_BIT else f" · {one.run.label}"), hover)
 
 
 def alike_chart(shared: SharedErrors) -> go.Figure:

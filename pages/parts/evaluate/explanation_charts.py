@@ -71,6 +71,8 @@ def sanity_chart(result: Mapping[str, Any], names: Names) -> go.Figure:
     """Similarity to the trained model's maps by layers randomised; that of maps of other images is dotted."""
     figure = go.Figure()
     for role, own in result.items():
+        if "sanity" not in own:  # of an 8-bit student
+            continue
         rows, colour = own["sanity"]["rows"], COLOURS.get(role, NEUTRAL)
         steps = list(range(1, len(rows) + 1))
         figure.add_scatter(x=steps, y=[row["spearman"]["mean"] for row in rows], name=names[role],

@@ -28,7 +28,7 @@ from pages.parts.evaluate.evidence import evidence, localisation
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
 from pages.parts.evaluate.request import STAGES, request_form, requested
-from pages.parts.evaluate.tables import INTERVALS, beside_chance, between, side_by_side
+from pages.parts.evaluate.tables import INTERVALS, UNBROKEN, beside_chance, between, side_by_side
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.images import coarse
@@ -36,7 +36,6 @@ from pages.parts.shared.theme import CHART
 
 CHOICE, SEEN = "evaluate_choice", "evaluate_seen"
 SPREAD = "spearman"
-UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 
 
 def explanation_section(student: Run, found: Mapping[str, ModelReport]) -> tuple[EvalKey | None, list[MetricRow]]:
@@ -159,7 +158,7 @@ def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names
         st.plotly_chart(sanity_chart(result, names), config=CHART, key="evaluate_sanity",
                         alt="Correlation of maps with those of the trained model as layers are randomised")
     beside_chance(made, names, "Centre-Gaussian baseline", "Random map")
-    masked = any(own["sanity"]["rows"][-1]["down_to"] == "explainer" for own in result.values())
+    masked = any(own["sanity"]["rows"][-1]["down_to"] == "explainer" for own in result.values() if "sanity" in own)
     st.caption("Maps of each model's own predicted class. Insertion: area under the probability curve while the "
                "brightest pixels are inserted into a blurred image; deletion: while they are removed; dotted: a random "
                "map. ROAD: half the gap in probability between removing the least and the most relevant pixels first. "
@@ -167,7 +166,9 @@ def _faithfulness(result: Mapping[str, Any], made: list[MetricRow], names: Names
                "randomisation: a map that shows what was learnt changes as layers are randomised, head first; dotted: "
                "the similarity of maps of different images."
                + (" The mask network is randomised last: the mask depends on it alone." if masked
-                  else ""))
+                  else "")
+               + (" An 8-bit student has no layers that could be randomised."
+                  if any("sanity" not in own for own in result.values()) else ""))
 
 
 def _cost(result: Mapping[str, Any], made: list[MetricRow], found: Mapping[str, ModelReport], names: Names) -> None:

@@ -16,9 +16,10 @@ from kd.evaluation.explanation_store import (
     compared_runs,
     require_mask,
 )
-from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, stage_key
+from kd.explainers import DEFAULT_STAGE, EXPLAINERS, FORWARD_ONLY, StageChoice, offered, stage_key
 from kd.jobs import tasks
 from kd.jobs.queue import queue
+from kd.store.eight_bit import EightBit
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.shared.context import store, usage_errors
 
@@ -61,15 +62,16 @@ def requested(student: Run) -> tuple[EvalKey | None, float]:
 
 def _form(student: Run) -> None:
     """The form; for a student with a mask network the mask is the default explainer."""
-    masked = any(run.spec.mask_net_depth for run in compared_runs(store(), student).values())
+    names_offered = offered(compared_runs(store(), student).values())
     explained = bool(student.spec.mask_net_depth)
-    offered = [name for name in EXPLAINERS if masked or name != MASK]
     # Need of the evidence comes with its localisation.
     sections = [section for section in SECTIONS if section != EVIDENCE and (explained or section != POSTHOC)]
-    kind = f"{masked:d}{explained:d}"  # other options: other widgets, with their own state
+    usual = FALLBACK if FALLBACK in names_offered else names_offered[0]
+    # Other options: other widgets, with their own state.
+    kind = f"{MASK in names_offered:d}{explained:d}" + "q" * isinstance(student, EightBit)
     with st.form("evaluate_judge"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            names = st.multiselect("Explainers", offered, default=[MASK, FALLBACK] if explained else [FALLBACK],
+            names = st.multiselect("Explainers", names_offered, default=[MASK, usual] if explained else [usual],
                                    key=f"evaluate_explainers_{kind}", format_func=_title, width=420)
             stage = st.selectbox("Stage", list(STAGES), format_func=STAGES.__getitem__, key="evaluate_stage", width=170,
                                  help="Counted from the end of each model; default: the last, but a fine one for "
@@ -82,7 +84,8 @@ def _form(student: Run) -> None:
         pressed = st.form_submit_button("Evaluate explanations", type="primary", icon=":material/rule:")
         st.caption("Computed in the background, after queued trainings, and saved with the run. Faithfulness needs "
                    "dozens of forward passes of each model for every image"
-                   + (", post-hoc agreement of the teacher alone." if explained else "."))
+                   + (", post-hoc agreement of the teacher alone." if explained else ".")
+                   + (f" {FORWARD_ONLY}" if isinstance(student, EightBit) else ""))
     if pressed:
         with usage_errors():
             _submit(student, names, list(parts), stage, int(limit))

@@ -1,15 +1,16 @@
 """Scores of teacher, control and student: table and download, calibration, recall, confusions."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import streamlit as st
 
+from kd.evaluation.eight_bit import price_rows
 from kd.evaluation.explanation_rows import latencies, rows
 from kd.evaluation.explanation_store import COST, choices, load_all
 from kd.evaluation.report import MetricRow, ModelReport, agreement_rows, model_report, paired, shared_errors
 from kd.experiments.results import differences
 from kd.roles import CONTROL, ROLES, STUDENT, TEACHER
+from kd.store.eight_bit import EightBit
 from kd.store.files import modified
 from kd.store.groups import Replicates
 from kd.store.runs import Run, Store
@@ -23,18 +24,18 @@ Scores = dict[str, ModelReport]
 
 def scored(cast: dict[str, Run]) -> Scores:
     """Reports of the models that were tested, by role."""
-    found = {role: _scored(role, str(run.path), _changed(run)) for role, run in cast.items()}
+    found = {role: _scored(role, str(run.path), _changed(run), run) for role, run in cast.items()}
     return {role: one for role, one in found.items() if one is not None}
 
 
 def _changed(run: Run) -> tuple[int, ...]:
-    paths = (run.path / "predictions.npz", run.path / "summary.json")
+    paths = (run.path / "predictions.npz", run.path / "summary.json", run.weights)
     return tuple(map(modified, paths))
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the predictions")
-def _scored(role: str, path: str, changed: tuple[int, ...]) -> ModelReport | None:
-    return model_report(role, Run(Path(path)))
+def _scored(role: str, path: str, changed: tuple[int, ...], _run: Run) -> ModelReport | None:
+    return model_report(role, _run)
 
 
 def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
@@ -46,18 +47,21 @@ def scores(found: Scores, latency: Sequence[MetricRow]) -> list[MetricRow]:
     made = [row for one in found.values() for row in one.rows]
     alike = [row for role, other in found.items() if role != TEACHER and paired(found[TEACHER], other)
              for row in agreement_rows(found[TEACHER], other)]
-    side_by_side([*(row for row in made if row.section != "recall"), *latency], found, "Baseline")
+    prices = price_rows(found)
+    side_by_side([*(row for row in made if row.section != "recall"), *prices, *latency], found, "Baseline")
     st.caption(f"{found[STUDENT].images:,} test images. In brackets: 95 % intervals (Wilson; of macro-F1 bootstrap, "
                "none where every prediction is right) that treat images of one patient as independent; of NLL "
                "bootstrap, by patient where patients are known. Baseline: the majority class; for AUROC, a random "
                "classifier; for NLL, the classes' shares. AUROC: macro average, one class against the rest. NLL: "
                "cross-entropy with the labels. ECE: expected calibration error in 15 bins of confidence. Of both, 0 is "
                "best. FLOPs: multiply-adds counted as "
-               "two. "
+               "two"
+               + (" (an 8-bit student's as float32's). "
+                  if any(isinstance(one.run, EightBit) for one in found.values()) else ". ")
                + ("" if latency else "Latency is measured with the cost of explanations, below."))
     _calibration(found)
     _confusions(found, alike)
-    return [*made, *alike]
+    return [*made, *prices, *alike]
 
 
 def latency(runs: Store, student: Run) -> list[MetricRow]:

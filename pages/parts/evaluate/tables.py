@@ -7,9 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, MetricRow, ModelReport, records
+from kd.roles import EIGHT_BIT
 from kd.store.runs import Run
 from pages.parts.shared.format import count, percent, size, unbroken
 
+UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 # What stands in brackets, for captions.
 INTERVALS = ("95 % bootstrap intervals. A value without one is of fewer than five images or patients, or the same "
              "for all of them")
@@ -95,8 +97,10 @@ def gap(value: float | None, low: float | None, high: float | None, unit: str) -
 
 
 def heading(role: str, run: Run) -> str:
-    """`Student · plain5`."""
-    return unbroken(f"{capital(role)} · {run.spec.model_label}")
+    """`Student · plain5`; an 8-bit student's model is the student's."""
+    if role == EIGHT_BIT:
+        return unbroken(capital(role).replace("-", UNBROKEN))
+    return unbroken(f"{capital(role)} · {run.label}")
 
 
 def download(rows: Sequence[MetricRow], name: str) -> None:

@@ -8,15 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from kd.errors import UsageError
-from kd.export.report import FORMATS, INT8, ONNX, folder_of, load, timm_lines
-from kd.jobs import tasks
-from kd.jobs.queue import queue
-from kd.store.runs import FAILED, QUEUED, Run
-from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import percent, plain, size
+from kd.export.report import FORMATS, INT8, ONNX, exports, folder_of, timm_lines
+from kd.store.runs import Run
+from pages.parts.shared import links
+from pages.parts.shared.exporting import export_progress, start_export
+from pages.parts.shared.format import percent, size
 
-TASK, POLL = "export", 1.0
 TITLES = {"onnx": "ONNX", "safetensors": "safetensors", "torch": "torch"}
 HELP = {"onnx": "One file with scaling, logits, every stage's features, class maps and mask, for onnxruntime and "
                 "others; any batch.",
@@ -27,16 +24,11 @@ HELP = {"onnx": "One file with scaling, logits, every stage's features, class ma
 def export_section(run: Run, classes: int) -> None:
     """Draw the form, the running export, and what has been exported."""
     with st.expander("Export: take the model away", icon=":material/file_export:"):
-        state = tasks.status(run, TASK)
-        if state.active:
-            st.fragment(_exporting, run_every=POLL)(run)
+        if export_progress(run):
             return
-        if state.state == FAILED:
-            st.error(state.reason or "The export failed; no reason was recorded.", icon=":material/error:")
         _form(run)
-        for format in FORMATS:
-            if found := _report(folder_of(run, format)):
-                _exported(run, found)
+        for found in exports(run):
+            _exported(run, found)
         if lines := timm_lines(run.spec, classes):
             st.caption("The run's own weights in plain timm:")
             st.code(lines.replace("weights.safetensors", str(run.weights.name)), language="python")
@@ -47,33 +39,11 @@ def _form(run: Run) -> None:
         format = st.segmented_control("Format", FORMATS, default=ONNX, required=True, format_func=TITLES.__getitem__,
                                       key="export_format") or ONNX
         int8 = st.checkbox("8-bit form, too", key="export_int8", disabled=format != ONNX,
-                           help="Quantised to integers, with its accuracy, its size, and the agreement of its class "
-                                "maps with those of float32: accuracy can stay while the maps move.")
+                           help="Quantised to integers: a student of its own on Compare and Evaluate, with the "
+                                "agreement of its class maps with float32's. Accuracy can stay while they move.")
         if st.button("Export", icon=":material/file_export:", key="export_start"):
-            with usage_errors():
-                queue(store().paths).submit_task(run, TASK, {"format": format, "int8": int8 and format == ONNX})
-                st.rerun()
+            start_export(run, format, int8 and format == ONNX)
     st.caption(HELP[format])
-
-
-def _exporting(run: Run) -> None:
-    state = tasks.status(run, TASK)
-    if not state.active:
-        st.rerun()
-    st.progress(min(1.0, max(0.0, state.share)), text="**Export** · " + (
-        state.phase or ("queued" if state.state == QUEUED else "starting")))
-    st.button("Cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run,), key="export_cancel")
-
-
-def _cancel(run: Run) -> None:
-    queue(store().paths).cancel(tasks.task(run, TASK))
-
-
-def _report(folder: Path) -> dict[str, Any] | None:
-    try:
-        return load(folder)
-    except UsageError:
-        return None
 
 
 def _exported(run: Run, found: dict[str, Any]) -> None:
@@ -86,7 +56,7 @@ def _exported(run: Run, found: dict[str, Any]) -> None:
                                mime="application/zip", icon=":material/download:", key=f"export_{found['format']}",
                                help="The model, a model card, and a short example that runs it without this program.")
         if found["int8"]:
-            _quantised(found["int8"])
+            _quantised(run, found["int8"])
 
 
 def _checked(found: dict[str, Any]) -> str:
@@ -97,16 +67,21 @@ def _checked(found: dict[str, Any]) -> str:
     return f"as torch to {worst:.0e} of the largest value, for batches of {batches}"
 
 
-def _quantised(int8: dict[str, Any]) -> None:
-    arms = {"float32": int8["float32"], "8-bit": int8["int8"]}
-    st.table([{"": name, "Accuracy": percent(arm["accuracy"]), "Size": size(arm["bytes"]),
-               "ms an image": f"{1000 * arm['timing']['median']:.2f}"} for name, arm in arms.items()],
-             border="horizontal", hide_index=True, alt="Accuracy, size and time of the float32 and the 8-bit form")
-    if maps := int8["maps"]:
-        worst = ", ".join(f"{plain(name)} ({value:.2f})" for name, value in maps["worst"][:3])
-        st.caption(f"Class maps of both: rank correlation {maps['mean']:.2f} on average, {maps['low']:.2f} or less on "
-                   f"one image in twenty; least on {worst}. Both name the same class for "
-                   f"{percent(int8['same_class'])} of the test images. `{INT8}`")
+def _quantised(run: Run, int8: dict[str, Any]) -> None:
+    """The 8-bit form in a line; a student's whole figures are on the evaluate page."""
+    one, other, maps = int8["float32"], int8["int8"], int8["maps"]["int8_float32"]
+    words = (f"8-bit form, in brackets float32: accuracy {percent(other['accuracy'])} ({percent(one['accuracy'])}), "
+             f"{size(other['bytes'])} ({size(one['bytes'])}), {_ms(other)} ({_ms(one)}) an image")
+    if maps:
+        words += f"; class maps agree with float32's by {maps['mean']:.2f}, 5 % of them by {maps['low']:.2f} or less"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{words}. `{INT8}`", width="content")
+        if run.spec.teacher:
+            links.evaluate(run.id)
+
+
+def _ms(arm: dict[str, Any]) -> str:
+    return f"{1000 * arm['timing']['median']:.2f} ms"
 
 
 def _zipped(folder: Path) -> bytes:

@@ -75,7 +75,7 @@ def _next(trio: Distillation) -> None:
 
 def scores(found: DistillationResult) -> None:
     """Draw the table of what distilling bought and what the models cost."""
-    names = {arm.role: f"{arm.role.capitalize()} · {arm.run.spec.model_label}" for arm in found.arms}
+    names = {arm.role: f"{arm.role.capitalize()} · {arm.run.label}" for arm in found.arms}
     lines = [*comparison(found), *_costs(found)]
     lines[0]["student − teacher"] = with_interval(found.vs_teacher)
     keys = {"": "", **names, "student − control": "Student − control", "student − teacher": "Student − teacher"}

@@ -7,6 +7,7 @@ from typing import Any
 
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.spec import RunSpec
+from kd.store.eight_bit import EightBit
 from kd.store.groups import control_spec, teacher_label
 from kd.store.runs import QUEUED, RUNNING, Run, Store
 from pages.parts.shared.format import role
@@ -49,6 +50,11 @@ def active(store: Store) -> list[Entry]:
     """Runs queued or in training, the one in training first, then as they were planned."""
     found = [entry for entry in entries(store) if entry.active]
     return sorted(found, key=lambda entry: (entry.status != RUNNING, entry.created))
+
+
+def ending_of(run: Run) -> str:
+    """The last letters of a run's id, to tell runs alike apart in lists."""
+    return (run.source if isinstance(run, EightBit) else run).id[-4:]
 
 
 def data_name(spec: RunSpec) -> str:
