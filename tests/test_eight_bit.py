@@ -122,19 +122,27 @@ class TestExplainers:
             found = EXPLAINERS[name](*ask)
             assert found.values.isfinite().all()
         elif name != "mask":
-            with pytest.raises(UsageError, match=r"an 8-bit student's file computes forward only\. Choose Grad-CAM"):
+            with pytest.raises(UsageError, match=r"an 8-bit student's file computes forward only\. Choose stage maps"):
                 EXPLAINERS[name](*ask)
 
     def test_which_they_are(self, form, trio):
         assert offered([trio.teacher, form]) == ("grad-cam", "stage-maps", "eigen-cam", "score-cam", "kernel-shap",
                                                  "occlusion")
 
+    def test_without_class_maps_grad_cam_is_not_one_of_them(self, form, trio, store, monkeypatch):
+        monkeypatch.setattr(type(form), "has_class_maps", False)
+        assert "grad-cam" not in offered([trio.teacher, form])
+        with pytest.raises(UsageError, match="Grad-CAM needs gradients"):
+            compare(store, form, picture(), repeats=1)
+        found = compare(store, form, picture(), repeats=1, explainer="stage-maps")
+        assert found.explainers == ("stage-maps",)
+
     def test_grad_cam_is_near_the_students(self, form, trio):
         one, other = (explain(run, picture(), target=2, repeats=1).maps[0] for run in (form, trio.student))
         assert one.values.min() >= 0
         assert np.abs(one.values - other.values).max() < 0.1 * max(other.values.max(), 1e-9)
         assert one.placement == other.placement
-        with pytest.raises(UsageError, match=r"Grad-CAM needs gradients.*Grad-CAM of the last stage"):
+        with pytest.raises(UsageError, match=r"Grad-CAM needs gradients.*or the student itself"):
             explain(form, picture(), stage=0, repeats=1)
 
     def test_several_targets_at_once(self, form):

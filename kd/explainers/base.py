@@ -163,8 +163,8 @@ class Explainer(ABC):
 def needs_gradients(what: str) -> str:
     """Why something is not possible with an 8-bit student, and the way out."""
     return (f"{what} needs gradients, or features changed inside of the network, and an 8-bit student's file computes "
-            "forward only. Choose Grad-CAM of the last stage, stage maps, EigenCAM, Score-CAM, occlusion or "
-            "KernelSHAP, or the student itself.")
+            "forward only. Choose stage maps, EigenCAM, Score-CAM, occlusion, KernelSHAP, Grad-CAM of the last stage "
+            "where the head is pooling and one linear layer, or the student itself.")
 
 
 def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ def instant(name: str) -> bool:
 
 def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: StageChoice) -> Comparison:
     """The comparison by this explainer once all its maps have been computed; until then as it is, and the way there."""
-    title = EXPLAINERS[explainer].info.title
+    title, shown = (EXPLAINERS[name].info.title for name in (explainer, comparison.explainer))
     if chosen.number is None:
         st.info(f"{title} is slow, so it is computed in the background and saved with the run, for test images only. "
-                "Choose a test image for it. Grad-CAM is shown.", icon=":material/info:")
+                f"Choose a test image for it. {shown} is shown.", icon=":material/info:")
         return comparison
     wanted = SavedKey(explainer, chosen.number, comparison.target, stage_key(explainer, stage))
     found = {
@@ -41,7 +41,7 @@ def seat(comparison: Comparison, chosen: Chosen, explainer: str, stage: StageCho
         if any(_state(part).active for part in missing):
             st.fragment(_computing, run_every=POLL)(missing, wanted)
         else:
-            _offer(missing, wanted, title)
+            _offer(missing, wanted, title, shown)
     return comparison
 
 
@@ -49,11 +49,11 @@ def _state(part: ModelPanel) -> tasks.TaskState:
     return tasks.status(part.explanation.run, TASK)
 
 
-def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str) -> None:
+def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str, shown: str) -> None:
     """A button that computes the missing maps, or the reason why they cannot be computed."""
     patience = PATIENCE[EXPLAINERS[wanted.explainer].info.cost]
     st.markdown(f"**{title}** takes {patience} for each model. It is computed in the background and saved; until "
-                "then Grad-CAM is shown.")
+                f"then {shown} is shown.")
     for part in missing:
         state = _state(part)
         if state.state == FAILED and dict(state.args) == asdict(wanted):
