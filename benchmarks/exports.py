@@ -9,7 +9,7 @@ by each method for one epoch on a phantom instead, and exports that.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from kd.export.program import Program, program
 from kd.jobs.queue import execute
 from kd.methods import METHODS
 from kd.models import build
+from kd.models.onnx_session import OnnxSession
 from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
@@ -98,7 +99,7 @@ def row(made: Program, data: Dataset) -> tuple[str, ...]:
         onnx_file.write(made, images.shape[-1], {}, path)
         seconds = time.perf_counter() - began
         int8.quantise(path, data.train, small)
-        sessions = [onnx_file.session(one, 1) for one in (path, small)]
+        sessions = [OnnxSession(one, 1) for one in (path, small)]
         worst = max(one.greatest for one in deviations(made, sessions[0], images))
         times = milliseconds(made, sessions, images[:1])
         sizes = [one.stat().st_size / 1e6 for one in (path, small)]
@@ -106,7 +107,7 @@ def row(made: Program, data: Dataset) -> tuple[str, ...]:
             *(f"{one:.2f}" for one in times))
 
 
-def milliseconds(made: Program, sessions: list[Session], image: NDArray[np.float32]) -> list[float]:
+def milliseconds(made: Program, sessions: Sequence[Session], image: NDArray[np.float32]) -> list[float]:
     """Medians of torch and of each session, in turn."""
     calls: list[Callable[[], object]] = [partial(_torch, made, image), *(partial(one, image) for one in sessions)]
     return [1000 * summarise(part).median for part in measure_in_turn(calls, REPEATS, warmup=5)]

@@ -44,7 +44,8 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "training.teacher.target_maps",
               "experiments.estimate", "experiments.step_benchmark", "export.check",
               "export.dicom.capture", "export.dicom.labels", "export.dicom.maps", "export.dicom.segmentation",
-              "export.int8", "export.int8_report", "export.onnx_file", "export.program", "export.run", "api")
+              "export.int8", "export.int8_report", "export.onnx_file", "export.openvino_int8", "export.program",
+              "export.run", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
          "matplotlib", "onnx", "onnxruntime", "openvino", "nncf", "pydicom", "nibabel", "pandera", "imagecodecs",
          "tifffile", "highdicom")

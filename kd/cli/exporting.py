@@ -40,4 +40,13 @@ def _quantised(int8: Mapping[str, Any]) -> Result:
             rows[f"class maps, {PAIRS[pair]}"] = f"{one['mean']:.3f} (5 % quantile {one['low']:.3f}{chance})"
     if maps := int8["maps"]["int8_float32"]:
         rows["least agreement"] = ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])
-    return rows
+    return rows | (_by_openvino(int8["openvino"]) if int8.get("openvino") else {})
+
+
+def _by_openvino(found: Mapping[str, Any]) -> Result:
+    rows = {"accuracy": f"{100 * found['accuracy']:.1f} %", "bytes": f"{found['bytes']:,}",
+            "ms an image": f"{1000 * found['timing']['median']:.2f}",
+            "same class": f"{100 * found['same_class']:.1f} %"}
+    if maps := found["maps"]:
+        rows["class maps with float32's"] = f"{maps['mean']:.3f} (5 % quantile {maps['low']:.3f})"
+    return {f"int8 by OpenVINO, {name}": value for name, value in rows.items()}

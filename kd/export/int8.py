@@ -39,16 +39,21 @@ def quantise(source: Path, train: Split, path: Path) -> None:
 
 
 class _Calibration(CalibrationDataReader):
-    """Training images, evenly over the split, in batches."""
+    """The batches of `calibration`, as onnxruntime asks for them."""
 
     def __init__(self, train: Split) -> None:
-        index = np.unique(np.linspace(0, len(train) - 1, min(CALIBRATION, len(train))).astype(np.int64))
-        self.batches = batches(train, index)
+        self.batches = calibration(train)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """The next batch, or None after the last."""
         batch = next(self.batches, None)
         return None if batch is None else {IMAGES: batch}
+
+
+def calibration(train: Split) -> Iterator[NDArray[np.float32]]:
+    """Training images, evenly over the split, in batches: those by which ranges of activations are found."""
+    index = np.unique(np.linspace(0, len(train) - 1, min(CALIBRATION, len(train))).astype(np.int64))
+    return batches(train, index)
 
 
 def batches(split: Split, index: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:

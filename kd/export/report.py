@@ -13,6 +13,7 @@ from kd.store.runs import Run
 ONNX, SAFETENSORS, TORCH = FORMATS = ("onnx", "safetensors", "torch")
 FILES = {ONNX: "model.onnx", SAFETENSORS: "weights.safetensors", TORCH: "model.pt2"}
 INT8, REPORT = eight_bit.FILE, eight_bit.REPORT
+OPENVINO = ("model.int8.xml", "model.int8.bin")  # another 8-bit form, where NNCF is installed
 TIMM_LINES = '''import timm
 from safetensors.torch import load_file
 
@@ -59,6 +60,9 @@ def _int8(run: Run, found: dict[str, Any] | None) -> dict[str, Any] | None:
     form = eight_bit.eight_bit_of(run)
     arms = {name: {"accuracy": found[name]["accuracy"], "bytes": found[name]["bytes"],
                    "ms": 1000 * found[name]["timing"]["median"]} for name in ("float32", "int8")}
+    if other := found.get("openvino"):
+        arms["openvino"] = {"accuracy": other["accuracy"], "bytes": other["bytes"],
+                            "ms": 1000 * other["timing"]["median"]}
     return {"run": form.id if form else None, **arms, "same_class": found["same_class"],
             "maps": {pair: {name: one[name] for name in ("mean", "low", "chance")} if one else None
                      for pair, one in found["maps"].items()}}

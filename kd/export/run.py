@@ -20,7 +20,7 @@ from kd.evaluation import predict
 from kd.export import card
 from kd.export.check import BATCHES, Deviation, Session, check_images, deviations, drawn_images, require_equal
 from kd.export.program import Program, grids, program
-from kd.export.report import FILES, FORMATS, INT8, ONNX, REPORT, folder_of
+from kd.export.report import FILES, FORMATS, INT8, ONNX, OPENVINO, REPORT, folder_of
 from kd.models.onnx_session import OnnxSession
 from kd.progress import ProgressCallback, no_progress
 from kd.store.eight_bit import MAPS, form_of
@@ -101,7 +101,8 @@ def _new_set(folder: Path) -> Iterator[Path]:
         yield new
         earlier, report = folder / REPORT, new / REPORT
         if earlier.exists():
-            (folder / INT8).unlink(missing_ok=True)  # perhaps of another run
+            for name in (INT8, *OPENVINO):  # perhaps of another run
+                (folder / name).unlink(missing_ok=True)
         earlier.unlink(missing_ok=True)
         for path in sorted(new.iterdir(), key=lambda path: path == report):  # the report last
             path.replace(folder / path.name)
@@ -190,7 +191,7 @@ def _int8(store: Store, run: Run, data: Dataset, made: Program, path: Path, kept
     report("quantising", 0.5)
     int8.quantise(path, data.train, small)
     found = int8_report.measure(made, (path, small), data, int8_report.teacher_maps(store, run, data.classes),
-                                lambda share: report("answers and class maps of all test images", 0.6 + 0.4 * share))
+                                lambda share: report("answers and class maps of all test images", 0.6 + 0.3 * share))
     if kept:
         form = form_of(run)
         form.discard()
@@ -200,7 +201,19 @@ def _int8(store: Store, run: Run, data: Dataset, made: Program, path: Path, kept
         np.savez_compressed(buffer, **arrays)
         write_bytes(form.path / MAPS, buffer.getvalue())
         form.complete(found.report.weights)
-    return found.report.to_json()
+    return {**found.report.to_json(), "openvino": _openvino(data, path, report)}
+
+
+def _openvino(data: Dataset, path: Path, report: ProgressCallback) -> dict[str, Any] | None:
+    """Write OpenVINO's 8-bit form beside a file and measure it; None where NNCF is not installed."""
+    from kd.export import openvino_int8
+
+    if not openvino_int8.available():
+        return None
+    report("quantising by OpenVINO", 0.9)
+    small = path.with_name(OPENVINO[0])
+    openvino_int8.quantise(path, data.train, small)
+    return openvino_int8.measure(path, small, data).to_json()
 
 
 def _describe(run: Run, details: dict[str, Any], found: Exported, folder: Path) -> None:

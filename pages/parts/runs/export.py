@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.export.report import FORMATS, INT8, ONNX, exports, folder_of, timm_lines
+from kd.export.report import FORMATS, INT8, ONNX, OPENVINO, exports, folder_of, timm_lines
 from kd.store.runs import Run
 from pages.parts.shared import links
 from pages.parts.shared.exporting import export_progress, start_export
@@ -78,6 +78,11 @@ def _quantised(run: Run, int8: dict[str, Any]) -> None:
         st.caption(f"{words}. `{INT8}`", width="content")
         if run.spec.teacher:
             links.evaluate(run.id)
+    if found := int8.get("openvino"):
+        agree = f"; class maps agree with float32's by {found['maps']['mean']:.2f}, 5 % of them by " \
+                f"{found['maps']['low']:.2f} or less" if found["maps"] else ""
+        st.caption(f"Another one, by OpenVINO: accuracy {percent(found['accuracy'])}, {size(found['bytes'])}, "
+                   f"{_ms(found)} an image{agree}. `{OPENVINO[0]}`")
 
 
 def _ms(arm: dict[str, Any]) -> str:
