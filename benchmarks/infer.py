@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.ratios import Ratio, ratios
-from kd.inference.choice import Asked, fastest_engine
-from kd.inference.engine import BF16, FLOAT32, Engine, TorchEngine, spread_error
+from kd.inference.choice import fastest_engine
+from kd.inference.engine import BF16, FLOAT32, Asked, Engine, TorchEngine, spread_error
 from kd.inference.openvino_engine import noise
 from kd.models import build
 from kd.paths import Paths

@@ -22,7 +22,7 @@ class Watcher(Classifier):
         super().__init__()
         self.sharp = sharp
 
-    def forward(self, images: torch.Tensor) -> Observation:
+    def forward(self, images: torch.Tensor, stages: bool = False) -> Observation:
         seen = images[:, :, 4:12, 4:12].mean(dim=(1, 2, 3))
         return Observation(torch.stack([self.sharp * (seen - 0.6), torch.zeros_like(seen)], dim=1), ())
 

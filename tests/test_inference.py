@@ -1,16 +1,19 @@
 """Engines answer as torch does, are chosen once for a machine, and give way to torch where they cannot."""
 
+import copy
 import json
 
 import pytest
 import torch
 from lanes import slow
-from small_models import Deep, Small
+from small_models import Deep, Small, explained
 
 from kd.errors import UsageError
+from kd.explainers import EXPLAINERS
 from kd.inference import choice
-from kd.inference.choice import FILE, VARIABLE, Asked, choose, fastest_engine, open_engine
-from kd.inference.engine import BF16, FLOAT32, TorchEngine, error, spread_error, torch_record
+from kd.inference.choice import FILE, VARIABLE, choose, fastest_engine, open_engine
+from kd.inference.engine import BF16, FLOAT32, Asked, TorchEngine, error, spread_error, torch_record
+from kd.inference.fast_model import fast_model
 from kd.inference.openvino_engine import OpenVinoEngine, compute_type, noise, openvino_record
 from kd.inference.record import OPENVINO, TORCH, EngineRecord, engines_used, lines, recorded
 from kd.models import build
@@ -19,7 +22,8 @@ from kd.spec import RunSpec
 from kd.store.runs import Store
 
 CPU, SIZE = torch.device("cpu"), 32
-OUTPUTS = ("logits", "stage:0", "attention:1", "stage:-1")
+OUTPUTS = ("logits", "stage:0", "attention:1", "pooled:1", "stage:-1")
+ASKING = ("grad-cam", "occlusion")  # explainers that an engine answers
 NETS = ("plain", "test_resnet", *slow(
     "test_efficientnet", "test_nfnet", "test_convnext", "test_mambaout", "densenet121", "mobilenetv2_100", "resnet18",
     "regnetx_002", "ghostnet_100", "hrnet_w18_small", "repvgg_a0", "hgnetv2_b0", "vgg11_bn", "truncated"))
@@ -212,7 +216,7 @@ def test_an_unknown_engine_is_refused(monkeypatch):
 def test_bf16_is_computed_where_the_processor_has_it():
     assert compute_type(FLOAT32) == "f32"
     assert compute_type(BF16) in ("f32", "bf16")
-    assert OpenVinoEngine(small(), ("logits",), 2, SIZE, BF16).record.precision == compute_type(BF16)
+    assert OpenVinoEngine(small(), asked(precision=BF16)).record.precision == compute_type(BF16)
 
 
 def test_outputs_of_different_engines_have_different_keys():
@@ -230,3 +234,39 @@ def test_a_run_knows_its_engines_by_part():
     assert [*engines_used(run)] == ["teacher_cache", "predictions"]
     assert recorded(run, "other") is None
     assert lines(run) == ["Teacher outputs by OpenVINO 2 in f32: why.", "Predictions by OpenVINO 3 in f32: why."]
+
+
+def test_a_fast_model_answers_as_the_model_does_and_differentiates_as_it_does():
+    one, images = small(), noise(3, SIZE)
+    found = fast_model(one, SIZE, 10**9, default_paths())
+    torch.testing.assert_close(found(images, stages=False).logits, one(images).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.features_at(images, -1), one.features_at(images, 2), rtol=1e-4, atol=1e-4)
+    assert {name: engine.record.engine for name, engine in found.engines.items()} == {
+        "logits": OPENVINO, "stage:2": OPENVINO}
+    assert torch.equal(found(images).stages[0], one(images).stages[0])
+    seen = images.requires_grad_()
+    [gradient], [own] = (torch.autograd.grad(net(seen, stages=False).logits.sum(), seen) for net in (found, one))
+    assert torch.equal(gradient, own)
+    assert type(copy.deepcopy(found)) is Small
+
+
+@pytest.mark.parametrize("name", [*ASKING, *slow(*(name for name in EXPLAINERS if name not in (*ASKING, "mask")))])
+def test_every_explainer_takes_a_fast_model(name, few_samples):
+    one, images, targets = small(), noise(2, SIZE), torch.tensor([0, 1])
+    exact = EXPLAINERS[name](one, images, targets)
+    found = EXPLAINERS[name](fast_model(one, SIZE, 10**9, default_paths()), images, targets)
+    torch.testing.assert_close(found.values, exact.values, rtol=1e-3, atol=1e-3)
+
+
+def test_a_fast_model_is_asked_again_once_more_is_expected(trials):
+    found = fast_model(small(), SIZE, 10, default_paths())
+    found(noise(2, SIZE), stages=False)
+    assert found.engines["logits"].record.engine == TORCH
+    found.expect(10**9)
+    found(noise(2, SIZE), stages=False)
+    assert found.engines["logits"].record.engine == OPENVINO
+
+
+def test_behind_a_mask_a_model_answers_itself():
+    masked = explained()
+    assert fast_model(masked, SIZE, 10**9, default_paths()) is masked

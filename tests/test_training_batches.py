@@ -91,7 +91,7 @@ def test_reading_a_whole_set_leaves_resident_memory_flat(tmp_path):
 
 
 class Brightness(torch.nn.Module):
-    def forward(self, images):
+    def forward(self, images, stages=False):
         return Observation(images.mean(dim=(2, 3)), ())
 
 

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import predict
-from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
+from kd.evaluation.explanation_store import AGREEMENT, EVIDENCE, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
 from kd.explainers import EXPLAINERS, StageChoice, explainer_for
 from kd.explanation_metrics import faithfulness, localisation
 from kd.explanation_metrics.sanity_checks import explain_batchwise
+from kd.inference.fast_model import FastModel, fast_model
 from kd.metrics.bootstrap import stratified_sample
 from kd.models.base import Classifier
+from kd.paths import Paths
 from kd.placement import Placement
 from kd.progress import PhaseProgress
 from kd.roles import TEACHER
@@ -24,6 +26,9 @@ from kd.store.runs import Run
 from kd.torch_utils.compute import device_here
 
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
+# Forward passes of an image, about: by its explainer, and by the section.
+BY_COST = {"instant": 1, "seconds": 100, "minutes": 500}
+BY_SECTION = {FAITHFULNESS: 150, POSTHOC: 15, EVIDENCE: 5}
 
 
 class Heat(NamedTuple):
@@ -39,7 +44,7 @@ class EvalContext:
     """Context of one evaluation: images, models, logits and maps that its sections share, each computed once.
 
     kinds: the sections that are still to be computed. before: the context of the previous choice, whose models and
-    baselines are valid here too.
+    baselines are valid here too. paths: where engines are kept; None: torch alone answers.
     """
 
     runs: dict[str, Run]
@@ -48,11 +53,13 @@ class EvalContext:
     pulse: PhaseProgress
     kinds: set[str]
     before: "EvalContext | None" = None
+    paths: Paths | None = None
 
     def __post_init__(self) -> None:
         self.index = stratified_sample(self.test.labels, self.choice.limit, self.choice.seed)
         self._heat: dict[tuple[str, str, StageChoice, str], Heat] = {}
         self.models: dict[str, Classifier] = self.before.models if self.before else {}
+        self._answering: dict[str, Classifier] = self.before._answering if self.before else {}
         self._logits: dict[str, NDArray[np.float32]] = self.before._logits if self.before else {}
         self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
         self._image_only: dict[str, localisation.Scores] = self.before._image_only if self.before else {}
@@ -109,6 +116,21 @@ class EvalContext:
             self.models[role] = model.to(device_here(run.spec.device))
         return self.models[role]
 
+    def answering(self, role: str) -> Classifier:
+        """The same model, whose answers without gradient are by the fastest engine that is exact enough."""
+        if role not in self._answering:
+            model = self.model(role)
+            self._answering[role] = fast_model(model, self.images.shape[1], 0, self.paths) if self.paths else model
+        found = self._answering[role]
+        if isinstance(found, FastModel):
+            found.expect(self._passes(role))
+        return found
+
+    def _passes(self, role: str) -> int:
+        """Number of forward passes that the sections will take, about."""
+        cost = EXPLAINERS[self.explainer_name(role)].info.cost
+        return len(self.index) * (1 + BY_COST[cost] + sum(BY_SECTION.get(section, 0) for section in self.kinds))
+
     def explainer_name(self, role: str) -> str:
         """Name of the explainer used for this model: the choice's, or its replacement."""
         return explainer_for(self.choice.explainer, self.model(role))
@@ -116,11 +138,11 @@ class EvalContext:
     def logits(self, role: str) -> NDArray[np.float32]:
         """Logits [n, K] of a model."""
         if role not in self._logits:
-            model, parts = self.model(role), []
+            model, parts = self.answering(role), []
             for start in range(0, len(self.images), predict.BATCH):
                 batch = to_tensor(self.images[start:start + predict.BATCH], model.mean.device)
                 with torch.no_grad():
-                    parts.append(model(batch).logits.float().cpu().numpy())
+                    parts.append(model(batch, stages=False).logits.float().cpu().numpy())
             self._logits[role] = np.concatenate(parts)
         return self._logits[role]
 
@@ -154,7 +176,7 @@ class EvalContext:
                             for one in kinds], axis=1)
         pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), targets.ravel()], axis=1),
                                  axis=0, return_inverse=True)
-        maps, blank = explain_batchwise(explainer, self.model(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
+        maps, blank = explain_batchwise(explainer, self.answering(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
                                         lambda share: self.pulse(share / 2))
         laid = explainer.placement(self.model(role), stage, self.images.shape[1])
         for column, one in enumerate(kinds):

@@ -112,7 +112,7 @@ def _work(store: Store, run: Run, runs: dict[str, Run], todo: list[Part], progre
     for choice, section, role in todo:
         if context is None or context.choice != choice:
             kinds = {section for one, section, _ in todo if one == choice}
-            context = EvalContext(runs, data, choice, pulse, kinds, context)
+            context = EvalContext(runs, data, choice, pulse, kinds, context, store.paths)
         owner = runs[role] if role else run
         used = choice.stored(section, owner) if role else choice
         with pulse.phase(_phrase(used, section, role), WEIGHTS[section]):
@@ -164,7 +164,7 @@ def _evidence(context: EvalContext, role: str) -> Found:
     with_evidence = context.evidence
     if not len(with_evidence):
         return NO_EVIDENCE, {}
-    found = evidence_need(context.model(role), context.images[with_evidence], context.evidence_masks, context.pulse)
+    found = evidence_need(context.answering(role), context.images[with_evidence], context.evidence_masks, context.pulse)
     arrays = {name: scatter_back(values.astype(float), with_evidence, len(context.index))
               for name, values in found.arrays().items()}
     return found.to_json(context.groups_of(with_evidence)), arrays
@@ -178,7 +178,8 @@ def _posthoc(context: EvalContext, _: str) -> Found:
     asked: dict[str, StageChoice] = {CAM: stage, **({EARLIER: before} if before >= 0 else {}), SHAP: stage}
     context.heatmaps(TEACHER, AGREEMENT, SHAP, stage)  # first, because it takes most of the time
     heat = {name: context.heatmaps(TEACHER, AGREEMENT, name, at) for name, at in asked.items()}
-    found = posthoc.posthoc(teacher, student, context.images, {name: one.maps for name, one in heat.items()},
+    found = posthoc.posthoc(context.answering(TEACHER), student, context.images,
+                            {name: one.maps for name, one in heat.items()},
                             context.choice.seed, lambda share: context.pulse(0.5 + 0.5 * share),
                             {name: one.placement for name, one in heat.items()})
     result = {**found.to_json(context.groups), "blank": {name: int(one.blank.sum()) for name, one in heat.items()},
@@ -225,7 +226,7 @@ def _beside(context: EvalContext, theirs: dict[str, StageChoice]) -> dict[str, A
 
 
 def _faithfulness(context: EvalContext, role: str) -> Found:
-    model, targets, pulse = context.model(role), context.targets(role, FAITHFULNESS), context.pulse
+    model, targets, pulse = context.answering(role), context.targets(role, FAITHFULNESS), context.pulse
     maps, blank, laid = context.heatmaps(role, FAITHFULNESS)
     explainer, choice = EXPLAINERS[context.explainer_name(role)], context.choice
 
@@ -241,8 +242,9 @@ def _faithfulness(context: EvalContext, role: str) -> Found:
                               "centre": judge(faithfulness.centred_maps(count, 32), None, 0.6)}
     few = stratified_sample(context.labels, SANITY_IMAGES, choice.seed)
     result = {"grid": list(maps.shape[1:]), **faithfulness.summary(found, context.chance[role], context.groups)}
-    if model.network is model:  # an 8-bit student has no layers that could be randomised
-        result["sanity"] = randomisation_test(explainer, model, context.images[few], targets[few], context.stage,
+    bare = context.model(role)
+    if bare.differentiable:  # an 8-bit student has no layers that could be randomised
+        result["sanity"] = randomisation_test(explainer, bare, context.images[few], targets[few], context.stage,
                                               choice.seed, lambda share: pulse(0.85 + 0.15 * share))
     return result, {score: getattr(found, score) for score in faithfulness.SCORES}
 

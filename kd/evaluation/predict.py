@@ -13,6 +13,7 @@ from kd.datasets import open_dataset
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import UsageError
+from kd.inference.fast_model import fast_model
 from kd.metrics import classification, mask_statistics
 from kd.models import build_untrained, eight_bit, weights
 from kd.models.base import Classifier
@@ -73,9 +74,9 @@ class _FillOnly(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> Observation:
+    def forward(self, images: Tensor, stages: bool = False) -> Observation:
         hidden = self.model.apply_mask(images, torch.zeros_like(images[:, 0]))
-        found: Observation = self.model.student(hidden, stages=False)
+        found: Observation = self.model.student(hidden, stages=stages)
         return found
 
 
@@ -86,7 +87,7 @@ def _parts(model: torch.nn.Module, split: Split, device: torch.device | str, ran
     index = np.arange(len(split))
     for start in range(rank * BATCH, len(split), world * BATCH):
         with torch.inference_mode():  # not around the yield: the mode would stay set in the caller
-            seen: Observation = model(read(index[start:start + BATCH]))
+            seen: Observation = model(read(index[start:start + BATCH]), stages=False)
             found = None if seen.mask is None else mask_statistics.batch_statistics(seen.mask.float().cpu().numpy())
             part = _Part(start, seen.logits.float(), found)
         yield part
@@ -121,7 +122,8 @@ def data_of(run: Run, store: Store, progress: ProgressCallback | None = None) ->
 def evaluate(run: Run, store: Store) -> dict[str, Any]:
     """Score the run's best weights on its test split; writes `evaluation.json` and `predictions.npz`."""
     data = data_of(run, store)
-    return record(run, predict(load(run, len(data.classes)), data.test), data.test)
+    model = fast_model(load(run, len(data.classes)), data.test.images.shape[1], len(data.test), store.paths)
+    return record(run, predict(model, data.test), data.test)
 
 
 def record(run: Run, logits: NDArray[np.float32], test: Split) -> dict[str, Any]:

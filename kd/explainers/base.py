@@ -167,6 +167,14 @@ def needs_gradients(what: str) -> str:
             "where the head is pooling and one linear layer, or the student itself.")
 
 
+def features_of(model: Classifier, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    """Features of these stages; of a single one alone, which may be computed without what lies behind it."""
+    if len(stages) == 1:
+        return [model.features_at(images, stages[0])]
+    features = model.forward_stages(model.prepare(images))
+    return [features[stage] for stage in stages]
+
+
 def for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
     """Class-independent maps [N, H, W], repeated for targets [N, T] to [N, T, H, W]."""
     return maps if targets.ndim == 1 else maps[:, None].expand(-1, targets.shape[1], -1, -1)
@@ -192,7 +200,7 @@ class CountedModel:
     done: int = field(default=0, init=False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        logits = self.model(images).logits
+        logits = self.model(images, stages=False).logits
         self.count(len(images))
         return logits
 

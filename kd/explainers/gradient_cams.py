@@ -36,7 +36,7 @@ class GradientCam(Explainer):
             seen = gradients_from_image(model, images, targets, stages)
             return [self.combine(*pair) for pair in seen]
         with torch.no_grad():
-            features = model.forward_stages(model.prepare(images))[-1]
+            features = model.features_at(images, last)
             maps = None if model.pooled_linear is None else self.closed_form(features, targets, model.pooled_linear)
         if maps is None:
             maps = self.combine(*gradients_of_head(model, features, targets))

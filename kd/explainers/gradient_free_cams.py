@@ -17,6 +17,7 @@ from kd.explainers.base import (
     ExplainerInfo,
     chunks,
     columns,
+    features_of,
     for_every_target,
     like,
     without_noise,
@@ -39,8 +40,7 @@ class EigenCam(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            features = model.forward_stages(model.prepare(images))
-            return [for_every_target(_first_direction(features[stage]), targets) for stage in stages]
+            return [for_every_target(_first_direction(maps), targets) for maps in features_of(model, images, stages)]
 
 
 def _first_direction(features: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.explainers.base import Explainer, ExplainerInfo, for_every_target
+from kd.explainers.base import Explainer, ExplainerInfo, features_of, for_every_target
 from kd.models.base import Classifier
 from kd.observation import stage_map
 from kd.progress import ShareCallback
@@ -22,8 +22,7 @@ class StageMaps(Explainer):
     def _maps(self, model: Classifier, images: Tensor, targets: Tensor, stages: Sequence[int],
               progress: ShareCallback) -> list[Tensor]:
         with torch.no_grad():
-            features = model.forward_stages(model.prepare(images))
-            return [for_every_target(stage_map(features[stage]), targets) for stage in stages]
+            return [for_every_target(stage_map(maps), targets) for maps in features_of(model, images, stages)]
 
 
 class Mask(Explainer):

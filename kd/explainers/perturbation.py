@@ -59,7 +59,7 @@ class Occlusion(PixelExplainer):
             maps = [Captum(ask).attribute(
                 image[None], sliding_window_shapes=(3, tall, wide), strides=(3, *strides), target=int(target),
                 baselines=mean_colour(image)[None], perturbations_per_eval=CHUNK)[0, 0] for target in targets]
-            return without_noise(torch.stack(maps), ask.model(image[None]).logits)
+            return without_noise(torch.stack(maps), ask.model(image[None], stages=False).logits)
 
     def passes(self, image: Tensor, targets: int) -> int:
         window, strides = _window(image)
@@ -95,7 +95,7 @@ class KernelShap(PixelExplainer):
         patches = superpixels(image).expand(1, 3, -1, -1)
         maps = []
         with torch.no_grad():
-            logits = ask.model(image[None]).logits
+            logits = ask.model(image[None], stages=False).logits
             if not logits.isfinite().all():  # the solver would raise
                 return torch.full((len(targets), *image.shape[1:]), torch.nan, device=image.device)
             for target in targets:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from kd.errors import UsageError
-from kd.inference.engine import BF16, FLOAT32, Engine, TorchEngine, error, spread_error, torch_record
+from kd.inference.engine import BF16, FLOAT32, Asked, Engine, TorchEngine, error, spread_error, torch_record
 from kd.inference.openvino_engine import OpenVinoEngine, compute_type, installed, noise, obstacle, openvino_record
 from kd.inference.record import NAMES, OPENVINO, TORCH, EngineRecord
 from kd.models.cost import cost_of
@@ -35,19 +35,6 @@ GAIN = 1.1  # times as fast as torch that another engine must be
 TRIAL_SECONDS, ROUNDS = 0.5, 3  # of each engine, at most; at least so many passes
 EXACT = 1e-4  # largest error in float32, relative to an output's largest value
 AS_AUTOCAST = 2.0  # error in bf16 by that of torch's autocast
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a frozen model is asked for. outputs: as `kd.observation.select_output` names them. batch, size: images
-    [batch, 3, size, size] in a pass. images: number in all, as far as it is known beforehand. precision: that torch
-    would be asked in, as Lightning Fabric names it."""
-
-    outputs: tuple[str, ...]
-    batch: int
-    size: int
-    images: int
-    precision: str = FLOAT32
 
 
 def choose(network: nn.Module, load: Callable[[], nn.Module], asked: Asked, device: torch.device, paths: Paths,
@@ -180,7 +167,7 @@ def _trial(model: nn.Module, asked: Asked) -> dict[str, Any]:
 def _converted(model: nn.Module, record: EngineRecord, asked: Asked) -> tuple[OpenVinoEngine | None, str]:
     """The model in OpenVINO, or None and why not."""
     try:
-        made = OpenVinoEngine(model, asked.outputs, asked.batch, asked.size, asked.precision, record.reason)
+        made = OpenVinoEngine(model, asked, record.reason)
         fault = _fault(model, made, asked)
     except Exception as problem:  # a converter raises whatever it likes
         return None, f"OpenVINO cannot convert the network ({type(problem).__name__}: {str(problem).split(chr(10))[0]})"
@@ -190,8 +177,9 @@ def _converted(model: nn.Module, record: EngineRecord, asked: Asked) -> tuple[Op
 def _fault(model: nn.Module, made: OpenVinoEngine, asked: Asked) -> str:
     """In what way its answers are not those of torch, in words; empty where they are."""
     images = 1 - noise(asked.batch, asked.size)  # not those that were traced
-    few = images[:4]
-    exact, found = TorchEngine(model, asked.outputs)(few), _first(made(images), len(few))
+    few = images[:max(1, min(4, len(images) - 1))]
+    exact = TorchEngine(model, asked.outputs)(few)
+    found = _first(made(images), len(few)) if asked.whole else made(few)  # another number than was traced
     if compute_type(asked.precision) == "f32":
         wrong, allowed = error(found, exact), EXACT
     else:

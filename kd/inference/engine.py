@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +13,30 @@ from kd.inference.record import TORCH, EngineRecord
 from kd.observation import Observation, select_output
 
 FLOAT32, BF16 = "32-true", "bf16-mixed"  # precisions, as Lightning Fabric names them
+POOLED = "pooled"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a frozen model is asked for. outputs: as `Answers` names them. batch, size: images [batch, 3, size, size] in
+    a pass. images: number in all, as far as it is known beforehand. precision: that torch would be asked in, as
+    Lightning Fabric names it. whole: whether a pass always has a whole batch, so that an image's answer does not depend
+    on how many are asked about."""
+
+    outputs: tuple[str, ...]
+    batch: int
+    size: int
+    images: int
+    precision: str = FLOAT32
+    whole: bool = True
 
 
 class Answers(nn.Module):
-    """Outputs of a model by their names (`kd.observation.select_output`), as a tuple, for RGB images [B, 3, S, S] in
-    0..1. For one stage alone, nothing behind it is computed."""
+    """Outputs of a model by their names, as a tuple, for RGB images [B, 3, S, S] in 0..1.
+
+    Names are those of `kd.observation.select_output`, and pooled:I, the mean [B, C] of stage I over its places. For one
+    stage alone, nothing behind it is computed.
+    """
 
     def __init__(self, model: Any, outputs: Sequence[str]) -> None:
         super().__init__()
@@ -29,7 +49,12 @@ class Answers(nn.Module):
         if self.stage is not None:
             return (self.model.features_at(images, self.stage),)
         seen: Observation = self.model(images, cams="cams" in self.outputs, stages=self.needs_stages)
-        return tuple(select_output(seen, name) for name in self.outputs)
+        return tuple(_output(seen, name) for name in self.outputs)
+
+
+def _output(seen: Observation, name: str) -> Tensor:
+    kind, _, number = name.partition(":")
+    return seen.stages[int(number)].mean(dim=(2, 3)) if kind == POOLED else select_output(seen, name)
 
 
 class Engine(ABC):

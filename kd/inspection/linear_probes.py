@@ -25,9 +25,11 @@ from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
+from kd.inference.choice import fastest_engine
+from kd.inference.engine import POOLED, Asked
 from kd.metrics import classification
 from kd.models.base import Classifier
-from kd.observation import Observation
+from kd.paths import Paths
 from kd.progress import ProgressCallback, no_progress
 from kd.store.files import write_bytes, write_json
 from kd.store.runs import FINISHED, Run, Store
@@ -104,7 +106,7 @@ def fit(store: Store, run: Run, progress: ProgressCallback = no_progress,
     began = time.perf_counter()
     data = predict.data_of(run, store, lambda phase, share: progress(phase, 0.1 * share))
     model = predict.load(run, len(data.classes)).requires_grad_(False).to(device_here(run.spec.device))
-    pools = _FeatureExtractor(model, progress, should_stop)(_shown(run, data))
+    pools = _FeatureExtractor(model, store.paths, progress, should_stop)(_shown(run, data))
     layers = []
     for stage, one in enumerate(model.stages):
         progress(f"training the linear probe of {one.name}", 0.8 + 0.2 * stage / len(model.stages))
@@ -150,11 +152,16 @@ class _Pooled:
 class _FeatureExtractor:
     """Feature extractor: one pass of the model over some splits."""
 
-    def __init__(self, model: Classifier, progress: ProgressCallback, should_stop: Callable[[], bool]) -> None:
-        self.model, self.progress, self.should_stop = model, progress, should_stop
+    def __init__(self, model: Classifier, paths: Paths, progress: ProgressCallback,
+                 should_stop: Callable[[], bool]) -> None:
+        self.model, self.paths, self.progress, self.should_stop = model, paths, progress, should_stop
 
     def __call__(self, shown: dict[str, tuple[Split, NDArray[np.int64]]]) -> dict[str, _Pooled]:
         self.total, self.done = sum(len(index) for _, index in shown.values()), 0
+        outputs = (*(f"{POOLED}:{number}" for number in range(len(self.model.stages))), "logits")
+        size = shown["train"][0].images.shape[1]
+        asked = Asked(outputs, predict.BATCH, size, self.total, whole=False)
+        self.engine = fastest_engine(self.model, asked, self.model.mean.device, self.paths)
         return {part: self._split(part, *pair) for part, pair in shown.items()}
 
     @torch.no_grad()
@@ -165,8 +172,7 @@ class _FeatureExtractor:
                 raise Stopped
             self.progress(f"extracting features of the {part} images", 0.1 + 0.7 * self.done / self.total)
             batch = index[start:start + predict.BATCH]
-            seen: Observation = self.model(to_tensor(read_images(split.images, batch), self.model.mean.device))
-            rows.append([*map(global_average, seen.stages), seen.logits])
+            rows.append(self.engine(to_tensor(read_images(split.images, batch), self.model.mean.device)).values())
             self.done += len(batch)
         *stages, logits = (torch.cat(column).float().cpu() for column in zip(*rows, strict=True))
         return _Pooled(stages, logits, torch.from_numpy(np.asarray(split.labels[index])))

@@ -38,6 +38,7 @@ from kd.training.checkpoint import TrainState
 from kd.training.epoch_source import epoch_source
 from kd.training.frozen_features import prepare_features
 from kd.training.precision import resolve_precision
+from kd.training.predictions import predictions
 from kd.training.step import TrainStep, build_step, decay_groups
 from kd.training.teacher.cached_teacher import build_method_and_teacher
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher
@@ -95,8 +96,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         targets = teacher.epoch_scores() if isinstance(teacher, OutOfFoldTeacher) else {}
         model.eval()
-        logits, shown = predict.predict_masked(trained, data.val, fabric.device, fabric.global_rank, fabric.world_size,
-                                               of_validation)
+        logits, shown = predictions(run, trained, data.val, fabric, store.paths, log, of_validation)
         progress.seconds += time.perf_counter() - began
         progress.epoch = epoch + 1
         if tracked is not None:  # the main process
@@ -112,8 +112,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         cached.log_usage()
     report("testing")
     weights.load(model, run.weights)
-    logits, shown = predict.predict_masked(model.eval(), data.test, fabric.device, fabric.global_rank,
-                                            fabric.world_size)
+    logits, shown = predictions(run, model.eval(), data.test, fabric, store.paths, log)
     return _write_summary(run, data, images, model, progress, logits, shown, fabric) if is_main else {}
 
 

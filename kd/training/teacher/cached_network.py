@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kd.inference.choice import Asked, choose, open_engine
-from kd.inference.engine import FLOAT32, Engine, torch_record
+from kd.inference.choice import choose, open_engine
+from kd.inference.engine import FLOAT32, Asked, Engine, torch_record
 from kd.inference.record import EVENT as ENGINE
 from kd.inference.record import TORCH, EngineRecord, recorded
 from kd.methods import TeacherOutputs
