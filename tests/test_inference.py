@@ -183,6 +183,24 @@ def test_a_trial_is_made_once_for_an_architecture_and_kept_with_the_machine(tria
     assert trials.made == 4
 
 
+def test_what_a_trial_has_converted_is_opened_once_and_converted_anew_then(trials, monkeypatch):
+    one, made = small(), []
+
+    class Counted(OpenVinoEngine):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(choice, "OpenVinoEngine", Counted)
+    fastest_engine(one, asked(), CPU, default_paths())
+    assert len(made) == 1
+    with torch.no_grad():
+        one.fc.bias.add_(1)  # as by a training
+    again = fastest_engine(one, asked(), CPU, default_paths())
+    assert len(made) == 2
+    torch.testing.assert_close(again(noise(2, SIZE))["logits"], one(noise(2, SIZE)).logits, rtol=1e-4, atol=1e-4)
+
+
 def test_the_faster_engine_is_taken(trials):
     trials.seconds = [1.0, 1.0]
     found = fastest_engine(small(), asked(), CPU, default_paths()).record

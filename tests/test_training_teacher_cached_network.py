@@ -22,7 +22,8 @@ class Brightness(CachedNetwork):
 
 def test_a_batch_of_any_size_is_computed_in_full_chunks(tmp_path):
     formats = {"mean": RowFormat((1,)), "stage:0": RowFormat((4, 4, 1), "float16")}
-    network = Brightness(Run(tmp_path), {"images": 70, "size": 4}, formats, Fabric(accelerator="cpu", devices=1))
+    key = {"images": 70, "size": 4, "precision": "32-true"}
+    network = Brightness(Run(tmp_path), key, formats, Fabric(accelerator="cpu", devices=1))
     images = torch.rand(70, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     index = np.arange(70)
     found = network.outputs_of(Batch(images, torch.zeros(70), index, np.zeros_like(index)))

@@ -19,7 +19,7 @@ from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.compute import device_here
 from kd.training.frozen_features import FrozenFeatures, caches_features, estimate_features
 from kd.training.image_counts import ImageCounts
-from kd.training.precision import resolve_precision
+from kd.training.precision import resolve_precision, teacher_precision
 from kd.training.teacher.cache import recorded_usage
 from kd.training.teacher.rows import estimate
 
@@ -128,7 +128,8 @@ def _need(role: str, specs: Sequence[RunSpec], teacher: RunSpec, classes: int, i
     counts = ImageCounts.of(spec, images, _others(spec, store))
     steps = counts.shown(spec)
     cached, features = estimate(spec, teacher, classes, counts, store), estimate_features(spec, classes, counts, store)
-    watching = benchmark_step(_bare(teacher), classes).forward if METHODS[spec.method].needs_teacher else 0.0
+    asked = replace(_bare(teacher), precision=teacher_precision(spec, resolve_precision(spec)))
+    watching = benchmark_step(asked, classes).forward if METHODS[spec.method].needs_teacher else 0.0
     own = benchmark_step(_bare(spec), classes, caches_features(spec))
     if measured := _as_before(spec, teacher, store, watching, own.features):
         seconds, basis = steps * measured[0], f"as {measured[1]} took, with the same model, size and batch"

@@ -10,8 +10,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from filelock import FileLock
@@ -35,6 +36,8 @@ GAIN = 1.1  # times as fast as torch that another engine must be
 TRIAL_SECONDS, ROUNDS = 0.5, 3  # of each engine, at most; at least so many passes
 EXACT = 1e-4  # largest error in float32, relative to an output's largest value
 AS_AUTOCAST = 2.0  # error in bf16 by that of torch's autocast
+# By model, what a trial has just converted, for the call that opens it next.
+_tried: WeakKeyDictionary[nn.Module, tuple[Asked, OpenVinoEngine]] = WeakKeyDictionary()
 
 
 def choose(network: nn.Module, load: Callable[[], nn.Module], asked: Asked, device: torch.device, paths: Paths,
@@ -64,7 +67,8 @@ def open_engine(model: nn.Module, record: EngineRecord, asked: Asked) -> Engine:
     """The chosen engine for a model; torch, with the reason, where the network cannot be converted or its answers are
     not those of torch."""
     if record.engine == OPENVINO:
-        made, reason = _converted(model, record, asked)
+        tried = _tried.pop(model, None)
+        made, reason = (tried[1], "") if tried and tried[0] == asked else _converted(model, record, asked)
         if made:
             return made
         return TorchEngine(model, asked.outputs, asked.precision, reason)
@@ -161,7 +165,10 @@ def _trial(model: nn.Module, asked: Asked) -> dict[str, Any]:
     gain = seconds[0] / seconds[1]
     if gain < GAIN:
         return {"engine": TORCH, "gain": gain, "reason": f"OpenVINO is {gain:.2f} times as fast as torch"}
-    return {"engine": OPENVINO, "gain": gain, "reason": f"{gain:.2f} times as fast as torch in a trial"}
+    reason = f"{gain:.2f} times as fast as torch in a trial"
+    fast.record = replace(fast.record, reason=reason)
+    _tried[model] = asked, fast
+    return {"engine": OPENVINO, "gain": gain, "reason": reason}
 
 
 def _converted(model: nn.Module, record: EngineRecord, asked: Asked) -> tuple[OpenVinoEngine | None, str]:

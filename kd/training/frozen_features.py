@@ -22,6 +22,7 @@ from kd.store.row_files import Index, RowFormat
 from kd.store.runs import Run, Store
 from kd.training.batches import Batch, Shown, TrainBatches
 from kd.training.image_counts import ImageCounts
+from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import frozen_features_owner
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
 from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
@@ -106,7 +107,8 @@ def estimate_features(spec: RunSpec, classes: int, images: ImageCounts, store: S
     """Estimated cost of the features of a run's frozen stages, before it is started; zeros where it caches none."""
     if not caches_features(spec):
         return CacheEstimate(0, 0)
-    existing = find_rows(frozen_features_owner(store), spec, split="train", **network_key(spec))
+    existing = find_rows(frozen_features_owner(store), spec, resolve_precision(spec), split="train",
+                         **network_key(spec))
     return estimate_rows(spec, {NAME: _row_format(spec, classes)}, existing, images, store)
 
 

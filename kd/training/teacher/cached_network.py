@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kd.inference.choice import choose, open_engine
-from kd.inference.engine import FLOAT32, Asked, Engine, torch_record
+from kd.inference.engine import Asked, Engine, torch_record
 from kd.inference.record import EVENT as ENGINE
 from kd.inference.record import TORCH, EngineRecord, recorded
 from kd.methods import TeacherOutputs
@@ -68,7 +68,7 @@ class CachedNetwork:
         self.chunk = chunk_size(fabric.device.type)
         self.cache = OutputCache(cache_dir(owner, key), formats, self.log_usage)
         self.computed = 0
-        precision = str(fabric.strategy.precision.precision) if self.mixed else FLOAT32
+        precision = key["precision"]
         self._asked = Asked((*self._names.values(),), self.chunk, key["size"], 0, precision)
         self._record = torch_record(precision)
         self._engines: dict[int, Engine] = {}

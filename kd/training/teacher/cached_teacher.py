@@ -15,6 +15,7 @@ from kd.models.factory import architecture, meta_model
 from kd.spec import IN_SAMPLE, NONE, RunSpec
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.memory_format import channels_last
+from kd.training.precision import teacher_precision
 from kd.training.teacher.cache import EVENT
 from kd.training.teacher.cached_network import CachedNetwork
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher, fold_teachers
@@ -77,7 +78,8 @@ class CachedTeacher(CachedNetwork):
     def __init__(self, run: Run, spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
         self.run, self.classes = run, len(data.classes)
-        key = cache_key(run, spec, data, fabric.device, str(fabric.strategy.precision.precision))
+        precision = teacher_precision(spec, str(fabric.strategy.precision.precision))
+        key = cache_key(run, spec, data, fabric.device, precision)
         super().__init__(run, key, row_formats(method, run.spec, spec.image_size, self.classes), fabric, log)
         self.image_size = spec.image_size
         self._model: Classifier | None = None

@@ -24,6 +24,7 @@ from kd.store.row_files import Index
 from kd.store.runs import FINISHED, Run, Store
 from kd.torch_utils.memory_format import channels_last
 from kd.training.batches import TrainBatches
+from kd.training.precision import teacher_precision
 from kd.training.subset import fold_of_images
 from kd.training.teacher.cache import EVENT
 from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch
@@ -60,7 +61,8 @@ class OutOfFoldTeacher(CachedNetwork):
     def __init__(self, teacher: Run, folds: list[Run], spec: RunSpec, data: Dataset, method: Method, fabric: Fabric,
                  log: Callable[..., None] = lambda *_, **__: None) -> None:
         self.runs, self.classes, self.image_size = folds, len(data.classes), spec.image_size
-        key = cache_key(teacher, spec, data, fabric.device, str(fabric.strategy.precision.precision), folds)
+        precision = teacher_precision(spec, str(fabric.strategy.precision.precision))
+        key = cache_key(teacher, spec, data, fabric.device, precision, folds)
         super().__init__(teacher, key, row_formats(method, teacher.spec, spec.image_size, self.classes), fabric, log)
         self.networks, self.corrects = len(folds), spec.soft_targets == OUT_OF_FOLD
         self._network_of_image = fold_of_images(folds[0].spec, data) - 1

@@ -21,7 +21,7 @@ from kd.torch_utils.rng import isolated_rng
 from kd.training import augmentation
 from kd.training.batches import Shown
 from kd.training.image_counts import ImageCounts
-from kd.training.precision import resolve_precision
+from kd.training.precision import resolve_precision, teacher_precision
 from kd.training.teacher import cache
 from kd.training.training_images import training_fingerprint
 
@@ -164,15 +164,15 @@ def _existing_cache(spec: RunSpec, teacher: RunSpec, store: Store) -> tuple[Path
     there = [one for one in (run, *folds) if one and one.status == FINISHED and one.weights.exists()]
     if run is None or len(there) <= len(folds):
         return None
-    return find_rows(run, spec, **network_key(run, there[1:]))
+    return find_rows(run, spec, teacher_precision(spec, resolve_precision(spec)), **network_key(run, there[1:]))
 
 
-def find_rows(owner: Run, spec: RunSpec, **network: Any) -> tuple[Path, int] | None:
+def find_rows(owner: Run, spec: RunSpec, precision: str, **network: Any) -> tuple[Path, int] | None:
     """(directory, images of the split) of the owner's cache that a run of this spec would read. network: the part of
     the key that says which network's outputs they are."""
     data = training_fingerprint(spec.data_fingerprint, spec.unlabelled_fingerprint)
     found = cache.find(owner, **network, version=cache.VERSION, data=data,
                        decoded=image_cache.VERSION, size=spec.image_size, **{"mixup": None, **view_key(spec)},
-                       precision=resolve_precision(spec), threads=spec.threads,
+                       precision=precision, threads=spec.threads,
                        chunk=chunk_size(compute.resolve_device(spec.device)), torch=torch.__version__)
     return (found[0], found[1]["images"]) if found else None

@@ -82,7 +82,9 @@ def _sensitivity(train: Split, teacher: CachedTeacher, store: Store, student: Ru
     teacher's cache, or computed and written to it."""
     explainer, model = Sensitivity(), teacher.model
     side = _map_side(explainer, teacher, train.images.shape[1])
-    key = {**teacher.key, "views": 0, "augmentation": 0.0, "flip": False, "map": SENSITIVITY, "mirrors": model.mirrors}
+    precision = str(teacher.fabric.strategy.precision.precision)  # gradients are computed in that of the training
+    key = {**{name: value for name, value in teacher.key.items() if name != "engine"}, "precision": precision,
+           "views": 0, "augmentation": 0.0, "flip": False, "map": SENSITIVITY, "mirrors": model.mirrors}
     cache = OutputCache(cache_dir(teacher.run, key), {SENSITIVITY: RowFormat((side, side), "float16")})
     cache.enable(store, student, key, [subset])
     rows, hit = cache.read(subset)
