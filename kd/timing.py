@@ -1,8 +1,9 @@
-"""Times with their protocol: median, spread and n, warm-up outside the clock."""
+"""Times with their protocol: median, spread and n, warm-up outside the clock; and the seconds of a work's parts."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,3 +45,27 @@ def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int = 5, warmup
 def summarise(seconds: Sequence[float], warmup: int = 1) -> Timing:
     """The Timing of these counted repetitions."""
     return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds), warmup)
+
+
+class Stopwatch:
+    """Seconds spent in parts of a work, by name. A part within another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._part, self._since = "", 0.0
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """A block whose seconds are this part's."""
+        outer = self._part
+        self._enter(part)
+        try:
+            yield
+        finally:
+            self._enter(outer)
+
+    def _enter(self, part: str) -> None:
+        now = time.perf_counter()
+        if self._part:
+            self.seconds[self._part] = self.seconds.get(self._part, 0.0) + now - self._since
+        self._part, self._since = part, now

@@ -11,6 +11,8 @@ import time
 from dataclasses import asdict
 
 import pytest
+import torch
+from safetensors.torch import load
 from small import DATA, SIZE, spec, trained
 
 from kd.__main__ import main
@@ -75,6 +77,20 @@ def test_runs_are_those_of_one_process_also_when_a_worker_is_lost(workers, tmp_p
         assert run.last_event("started")["threads"] == 1
         assert trained(alone, **asdict(run.spec)).weights.read_bytes() == run.weights.read_bytes(), run.id
     assert ray_cluster.train_all(runs, store) == {}, "what has finished is used again"
+
+
+def test_students_of_one_teacher_compute_each_row_once(workers, tmp_path):
+    store = Store(Paths(tmp_path / "many"))
+    teacher = trained(store, model="test_resnet")
+    runs = [store.create(spec(method="kd", teacher=teacher.id, method_args={"alpha": alpha})) for alpha in (0.4, 0.9)]
+    ray_cluster.train_all(runs, store)
+    alone = Store(Paths(tmp_path / "alone"))
+    shutil.copytree(teacher.path, alone.path / teacher.id, ignore=shutil.ignore_patterns("teacher_outputs"))
+    assert sum(run.last_event("teacher_cache")["computed"] for run in runs) == 2 * 44
+    for run in runs:
+        one, other = (load(path.read_bytes()) for path in (run.weights, trained(alone, **asdict(run.spec)).weights))
+        for name, value in one.items():  # a row may stand in another place of its chunk
+            torch.testing.assert_close(value, other[name], rtol=1e-2, atol=1e-3)
 
 
 def test_what_fails_is_reported_and_the_rest_goes_on(workers):

@@ -62,6 +62,23 @@ def test_processes_share_the_same_global_batches(split):
         assert len(parts[0][step]) == len(parts[1][step])
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_what_is_ahead_is_the_rest_of_an_epoch_and_what_it_leaves_out(split, world):
+    for rank in range(world):
+        batches = TrainBatches(split, np.arange(20), 6, 0, 4, True, rank=rank, world=world)
+        shown = [*batches.epoch(2, CPU), batches.rest(2, CPU)]
+        ahead = batches.ahead(2, 4, CPU)
+        first = next(iter(ahead))
+        ahead.shown = len(shown[0].numbers) + len(shown[1].numbers)
+        later = list(ahead)
+        assert max(len(batch.numbers) for batch in later) <= 4
+        assert list(ahead) == [], "nothing twice"
+        for part in ("numbers", "view", "images"):
+            every, found = (np.concatenate([np.asarray(getattr(batch, part)) for batch in some])
+                            for some in (shown, [first, *later]))
+            np.testing.assert_array_equal(found, np.concatenate([every[:4], every[ahead.shown:]]))
+
+
 def test_more_processes_than_images_are_refused(split):
     with pytest.raises(ValueError, match="cannot be shared"):
         TrainBatches(split, np.arange(3), 8, 0, 0, True, rank=0, world=4)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +20,7 @@ from kd.methods import METHODS
 from kd.models import weights
 from kd.models.base import Classifier
 from kd.spec import RunSpec
+from kd.store.row_claims import RowClaims
 from kd.store.row_files import folder_size
 from kd.store.runs import Store
 from kd.training.batches import TrainBatches
@@ -262,15 +264,35 @@ def test_the_quota_holds_while_rows_are_written(store, teacher, data, monkeypatc
     assert cached(store, teacher, data).cache.hits == CHUNK
 
 
-def test_students_fill_one_cache_at_once(store, teacher, data):
-    live = outputs(cached(store, teacher, data, enable=False), batches(data))
+class ThreadClaims(RowClaims):
+    """Claims of threads: the real ones are of processes."""
 
-    def learn(seed):
+    owners, lock = {}, threading.Lock()
+
+    def take(self, index, most):
+        with self.lock:
+            free = [place for place, row in enumerate(index.tolist()) if self.owners.get(row, self) is self][:most]
+            return [place for place in free if not self.owners.update({int(index[place]): self})]
+
+    def release(self, index):
+        with self.lock:
+            for row in index.tolist():
+                self.owners.pop(row, None)
+
+
+def test_students_fill_one_cache_at_once_and_compute_each_row_once(store, teacher, data, monkeypatch):
+    live = outputs(cached(store, teacher, data, enable=False), batches(data))
+    monkeypatch.setattr(cache, "RowClaims", ThreadClaims)
+    students = [cached(store, teacher, data, seed=seed) for seed in (0, 1, 2)]
+
+    def learn(seed, one):
         torch.set_num_threads(1)
-        return outputs(cached(store, teacher, data, seed=seed), batches(data, seed=seed))
+        return outputs(one, batches(data, seed=seed))
 
     with ThreadPoolExecutor(3) as threads:
-        assert all(same(live, found) for found in threads.map(learn, range(3)))
+        assert all(same(live, found) for found in threads.map(learn, (0, 0, 1), students))
+    assert sum(one.computed for one in students) == 2 * len(data.train)
+    assert ThreadClaims.owners == {}
     assert cached(store, teacher, data).cache.misses == 0
 
 

@@ -44,7 +44,7 @@ class _Schedule:
 
     def __init__(self, ray: Any, store: Store, cpus: int, report: Callable[[str], None]) -> None:
         self.ray, self.store, self.cpus, self.report = ray, store, cpus, report
-        self.train = ray.remote(_train)
+        self.train = ray.remote(train_run)
         self.gpus = ray.cluster_resources().get("GPU", 0) > 0
         self.waiting: list[Run] = []
         self.training: dict[Any, Run] = {}
@@ -99,8 +99,8 @@ class _Schedule:
         self.ray.wait(list(self.training), num_returns=len(self.training), timeout=FAREWELL) if self.training else None
 
 
-def _train(root: str, run_id: str, cpus: int) -> str:
-    """Train one run in a Ray worker; returns its status."""
+def train_run(root: str, run_id: str, cpus: int) -> str:
+    """Train one run in this worker process, on so many threads; returns its status."""
     os.environ["OMP_NUM_THREADS"] = str(cpus)  # independent of the driver's
     compute.wait_without_spinning()
     compute.tune_malloc()

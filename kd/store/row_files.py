@@ -90,7 +90,7 @@ class _RowFile:
     def __init__(self, stem: Path | None, row: RowFormat, write: bool) -> None:
         self.row = row
         self._rows, self._checksums = (
-            _open(stem.with_suffix(end), write, self) if stem else None for end in (".rows", ".crc32"))
+            open_file(stem.with_suffix(end), write, self) if stem else None for end in (".rows", ".crc32"))
 
     def read(self, index: Index) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         rows, valid = np.zeros((len(index), *self.row.shape), self.row.dtype), np.zeros(len(index), np.bool_)
@@ -129,7 +129,7 @@ class _RowFile:
         return min(scattered, max(0, last * self.row.bytes - taken)) + 4 * min(last, PAGE // 4 * missing)
 
 
-def _open(path: Path, write: bool, owner: object) -> int | None:
+def open_file(path: Path, write: bool, owner: object) -> int | None:
     """A file descriptor that is closed with its owner; None where there is no file to read."""
     try:
         number = os.open(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY, 0o644)

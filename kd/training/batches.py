@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kd.datasets.base import UNLABELLED, Split
 from kd.datasets.tensors import on_device, read_images, to_tensor
+from kd.timing import Stopwatch
 from kd.training import augmentation
 
 # At least this share of a batch is labelled, where there are unlabelled images: as one in eight of Sohn 2020 (arXiv
@@ -87,6 +88,7 @@ class TrainBatches:
 
     mixup: strength with which views are mixed, labelled ones with labelled ones and others with others; 0 for none.
     smoothing: share of each label that goes to all classes alike.
+    clock: seconds of reading and augmenting images, and of steps.
     unlabelled: indices of images without labels. Each batch then has its share of either kind (`batch_plan`), and both
     kinds go through pass after pass of their own, which an epoch does not end; the view depends on (image, pass).
     """
@@ -97,7 +99,7 @@ class TrainBatches:
         self.mixup, self.smoothing, self.classes = mixup, smoothing, int(split.labels.max(initial=0)) + 1
         self.split, self.labelled, self.unlabelled, self.seed = split, subset, unlabelled, seed
         self.view_count, self.flip, self.strength = view_count, flip, strength
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.clock = rank, world, Stopwatch()
         self._has_label = np.ones(len(split), np.bool_)
         self._has_label[unlabelled] = False
         self.plan = batch_plan(len(subset), len(unlabelled), batch_size, world)
@@ -124,6 +126,11 @@ class TrainBatches:
         for step in range(len(self)):
             part = slice(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world)
             yield self._batch(order[part], turn[part], device)
+
+    def ahead(self, number: int, count: int, device: torch.device) -> "Ahead":
+        """The images that an epoch shows this process, and those that it leaves out, by so many, on `device`."""
+        order, turn = (part[self.rank::self.world] for part in self._order(number))
+        return Ahead(lambda part: self._batch(order[part], turn[part], device), len(order), count)
 
     def rest(self, number: int, device: torch.device) -> Batch | None:
         """Images that an epoch leaves out, as one batch, or None. With unlabelled images none is left out for good."""
@@ -156,8 +163,8 @@ class TrainBatches:
         if self.view_count:
             view = augmentation.view_number(turn, index, self.view_count)
         mixed = self._mixed(index, view) if self.mixup else None
-        return Batch(partial(self._images, index, view, mixed, device), on_device(self._target(index, mixed), device),
-                     index, view)
+        return Batch(partial(self._timed_images, index, view, mixed, device),
+                     on_device(self._target(index, mixed), device), index, view)
 
     def _mixed(self, index: NDArray[np.int64], view: NDArray[np.int64]) -> Mixed:
         """The images that views are mixed with [B], and the shares of their own [B]."""
@@ -180,6 +187,10 @@ class TrainBatches:
         target[known] += self.smoothing * (1 / self.classes - target[known])
         return target
 
+    def _timed_images(self, *about: Any) -> Tensor:
+        with self.clock("images"):
+            return self._images(*about)
+
     def _images(self, index: NDArray[np.int64], view: NDArray[np.int64], mixed: Mixed | None,
                 device: torch.device) -> Tensor:
         images = to_tensor(read_images(self.split.images, index), device)
@@ -192,3 +203,19 @@ class TrainBatches:
             others = augmentation.augment(others, partner, view, self.flip, self.strength)
             seen = torch.lerp(others, seen, on_device(share, device)[:, None, None, None])
         return seen.contiguous(memory_format=torch.channels_last)
+
+
+class Ahead:
+    """Images of an epoch beyond those that were shown already, as batches of `count`.
+
+    batch: makes one of the images in these places. total: number of places. shown: places that are behind.
+    """
+
+    def __init__(self, batch: Callable[[slice], Batch], total: int, count: int) -> None:
+        self.batch, self.total, self.count = batch, total, count
+        self.shown = self._place = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        while (start := max(self.shown, self._place)) < self.total:
+            self._place = start + self.count
+            yield self.batch(slice(start, self._place))

@@ -1,6 +1,6 @@
 """Source of a run's training batches: with teacher outputs, target maps of the mask, and random masks over images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -11,7 +11,7 @@ from kd.store.runs import Run, Store
 from kd.training.batches import TrainBatches
 from kd.training.frozen_features import FrozenFeatures, epoch_batches
 from kd.training.random_masks import RandomMasks
-from kd.training.teacher.cached_network import BatchOutputs
+from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork
 from kd.training.teacher.cached_teacher import CachedTeacher
 from kd.training.teacher.out_of_fold import OutOfFoldTeacher
 from kd.training.teacher.target_maps import target_maps
@@ -42,3 +42,11 @@ def epoch_source(run: Run, store: Store, data: Dataset, batches: TrainBatches, f
         return masks.over(found) if masks else found
 
     return source
+
+
+def log_usage(cached: Sequence[CachedNetwork], batches: TrainBatches, log: Callable[..., None]) -> None:
+    """Log how caches were used, and as `seconds` what this process's time went to: images, steps, and by network rows
+    read and written, rows of other processes waited for, loading, computing."""
+    for one in cached:
+        one.log_usage()
+    log("seconds", **batches.clock.seconds, **{one.event: one.clock.seconds for one in cached})

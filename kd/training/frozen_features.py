@@ -24,7 +24,8 @@ from kd.training.batches import Batch, Shown, TrainBatches
 from kd.training.image_counts import ImageCounts
 from kd.training.precision import resolve_precision
 from kd.training.teacher.cache import frozen_features_owner
-from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch, without_outputs
+from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, without_outputs
+from kd.training.teacher.pending import PendingBatch
 from kd.training.teacher.rows import CacheEstimate, estimate_rows, find_rows, row_format, row_key
 
 NAME = "features"

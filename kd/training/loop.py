@@ -35,7 +35,7 @@ from kd.torch_utils.memory_format import channels_last
 from kd.training import checkpoint, distributed, first_epoch, tracked_images
 from kd.training.batches import Batch, TrainBatches
 from kd.training.checkpoint import TrainState
-from kd.training.epoch_source import epoch_source
+from kd.training.epoch_source import epoch_source, log_usage
 from kd.training.frozen_features import prepare_features
 from kd.training.precision import resolve_precision
 from kd.training.predictions import predictions
@@ -91,7 +91,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
         began = time.perf_counter()
         # So that dropout continues the same after a resume, and differs between processes.
         torch.manual_seed((spec.seed * 100_003 + epoch) * fabric.world_size + fabric.global_rank)
-        monitor = _EpochMonitor(report, spec, epoch, len(batches), batches.batch_size, stop)
+        monitor = _EpochMonitor(report, spec, epoch, batches, stop)
         source = first_epoch.observed(monitor(epoch_batches(epoch)), epoch, step, len(data.classes), log)
         terms = _train_epoch(step, source, _rates(spec, epoch, len(batches)), (epoch + 1) / spec.epochs)
         targets = teacher.epoch_scores() if isinstance(teacher, OutOfFoldTeacher) else {}
@@ -108,8 +108,7 @@ def train(run: Run, store: Store, should_stop: Callable[[], bool] = lambda: Fals
                 **targets, images_per_second=monitor.speed, threads=[threads], seconds=progress.seconds)
         fabric.barrier()
 
-    for cached in filter(None, (features, teacher)):
-        cached.log_usage()
+    log_usage([one for one in (features, teacher) if one], batches, log)
     report("testing")
     weights.load(model, run.weights)
     logits, shown = predictions(run, model.eval(), data.test, fabric, store.paths, log)
@@ -197,11 +196,11 @@ def _rates(spec: RunSpec, epoch: int, steps: int) -> Iterator[float]:
 class _EpochMonitor:
     """Batches of an epoch with a check whether to stop, the speed in images/s, and a report about once a second."""
 
-    def __init__(self, report: Callable[..., None], spec: RunSpec, epoch: int, steps: int, batch: int,
+    def __init__(self, report: Callable[..., None], spec: RunSpec, epoch: int, batches: TrainBatches,
                  should_stop: Callable[[], bool]) -> None:
         self.reporter = ProgressReporter(report)  # a new one, so that each epoch is reported as it begins
-        self.should_stop = should_stop
-        self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, steps, batch
+        self.should_stop, self.clock = should_stop, batches.clock
+        self.epochs, self.epoch, self.steps, self.batch = spec.epochs, epoch, len(batches), batches.batch_size
         self.speed = 0.0
 
     def __call__(self, batches: Iterator[tuple[Batch, TeacherOutputs]]) -> Iterator[tuple[Batch, TeacherOutputs]]:
@@ -210,7 +209,8 @@ class _EpochMonitor:
         for step, batch in enumerate(batches):
             if self.should_stop():
                 raise Stopped
-            yield batch
+            with self.clock("steps"):
+                yield batch
             self.speed = (step + 1) * self.batch / (time.perf_counter() - began)
             self._report(step + 1)
 

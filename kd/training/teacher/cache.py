@@ -1,8 +1,9 @@
 """Disk cache of teacher outputs: one per teacher and key, under one quota for all teachers, least recently used first.
 
 `checkpoints/<teacher>/teacher_outputs/<digest of the key>/` holds row files (`kd.store.row_files`), one column per
-output: view v of image i, of the N images of the train split, is row v·N + i. The key is everything that a row depends
-on, in clear in `meta.json`; the number of views is not part of it. Deleting the teacher deletes its caches. Features of
+output: view v of image i, of the N images of the train split, is row v·N + i. Of runs that are trained at once, one
+computes a row: it claims it first (`kd.store.row_claims`). The key is everything that a row depends on, in clear in
+`meta.json`; the number of views is not part of it. Deleting the teacher deletes its caches. Features of
 frozen stages (`kd.training.frozen_features`) lie in the same way in `checkpoints/.frozen_features/`.
 """
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from kd.errors import UsageError
 from kd.store.files import write_json
 from kd.store.quota import GB, quota_of
+from kd.store.row_claims import RowClaims
 from kd.store.row_files import Index, RowFiles, RowFormat, folder_size
 from kd.store.runs import Run, Store
 
@@ -49,7 +51,7 @@ class OutputCache:
         self.directory, self.formats, self.on_change = directory, formats, on_change
         self.hits = self.misses = self._unchecked = 0
         self.disabled = "caching was not enabled"
-        self._files = RowFiles(None, formats)
+        self._files, self._claims = RowFiles(None, formats), RowClaims()
 
     def enable(self, store: Store, student: Run, key: Mapping[str, Any], required: Iterable[Index]) -> None:
         """Read cached rows from now on, and write new ones if all that are required and missing fit the quota."""
@@ -64,6 +66,7 @@ class OutputCache:
             return
         try:
             self._files = RowFiles(self.directory, self.formats, write=True)
+            self._claims = RowClaims(self.directory / f"{'+'.join(sorted(self.formats)).replace(':', '-')}.claims")
             write_json(self.directory / "meta.json", dict(key))  # its time is when this cache was last used
         except OSError as error:
             self._stop(_refused(error))
@@ -89,6 +92,15 @@ class OutputCache:
             if reason := quota_exceeded(self._store):
                 self._stop(reason)
 
+    def claim(self, index: Index, most: int) -> list[int]:
+        """Positions of the first rows, at most so many, that no other process computes; they are this one's now, until
+        it releases them. All are where nothing is written."""
+        return self._claims.take(index, most)
+
+    def release(self, index: Index) -> None:
+        """Give claimed rows back, which are written now, or will not be."""
+        self._claims.release(index)
+
     def usage(self) -> dict[str, Any]:
         """hits, misses, bytes on disk now, and disabled, as above."""
         return {"hits": self.hits, "misses": self.misses, "bytes": folder_size(self.directory),
@@ -100,7 +112,7 @@ class OutputCache:
             self._files = RowFiles(None, self.formats)  # closes the files, which frees their space
 
     def _stop(self, reason: str) -> None:
-        self.disabled = reason
+        self.disabled, self._claims = reason, RowClaims()
         self.on_change()
 
 

@@ -27,7 +27,8 @@ from kd.training.batches import TrainBatches
 from kd.training.precision import teacher_precision
 from kd.training.subset import fold_of_images
 from kd.training.teacher.cache import EVENT
-from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork, PendingBatch
+from kd.training.teacher.cached_network import BatchOutputs, CachedNetwork
+from kd.training.teacher.pending import PendingBatch
 from kd.training.teacher.rows import cache_key, row_formats
 from kd.training.teacher.target_scores import ACCURACY
 
