@@ -14,7 +14,9 @@ from kd.evaluation import context as module
 from kd.evaluation.context import EvalContext
 from kd.evaluation.explanation_store import AGREEMENT, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
 from kd.explainers import EXPLAINERS
-from kd.paths import Paths
+from kd.inference.choice import VARIABLE
+from kd.inference.fast_model import FastModel
+from kd.paths import Paths, default_paths
 from kd.store.runs import Store
 
 
@@ -53,16 +55,51 @@ def test_each_model_is_asked_by_what_it_has(make):
 def test_a_map_is_made_once_for_all_sections(make, monkeypatch):
     asked = Counter()
 
-    def count(explainer, model, images, targets, stage, progress):
-        asked.update(zip([image.tobytes() for image in images], targets.tolist(), strict=True))
-        return original(explainer, model, images, targets, stage, progress)
+    def counted(original):
+        def count(explainer, model, given, targets, *rest):
+            asked.update(zip([np.asarray(one).tobytes() for one in given], targets.tolist(), strict=True))
+            return original(explainer, model, given, targets, *rest)
 
-    original = module.explain_batchwise
-    monkeypatch.setattr(module, "explain_batchwise", count)
+        return count
+
+    for name in ("explain_batchwise", "explain_features"):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     bench = make("grad-cam", AGREEMENT, LOCALISATION, FAITHFULNESS)
     for kind in (LOCALISATION, AGREEMENT, FAITHFULNESS, LOCALISATION):
         bench.heatmaps("teacher", kind)
     assert set(asked.values()) == {1}
+
+
+@pytest.mark.parametrize("name", ["grad-cam", "hires-cam"])
+def test_maps_of_the_last_stage_take_no_second_pass(make, name, monkeypatch):
+    bench = make(name, FAITHFULNESS)
+    explainer, model = EXPLAINERS[name], bench.model("teacher")
+    expected = module.explain_batchwise(explainer, model, bench.images, bench.targets("teacher", FAITHFULNESS))
+    monkeypatch.setattr(type(model), "features_at", lambda *_: pytest.fail("a second pass"))
+    maps, blank, _ = bench.heatmaps("teacher", FAITHFULNESS)
+    np.testing.assert_allclose(maps, expected[0], atol=1e-4)
+    assert (blank == expected[1]).all()
+
+
+def test_large_features_are_not_kept(make, monkeypatch):
+    whole = make("grad-cam", FAITHFULNESS)
+    kept = whole.logits("teacher")
+    assert [*whole._features] == ["teacher"]
+    monkeypatch.setattr(module, "KEPT", 0)
+    bench = make("grad-cam", FAITHFULNESS)
+    np.testing.assert_allclose(bench.logits("teacher"), kept, rtol=1e-4, atol=1e-4)
+    assert bench._features == {}
+    assert len(bench.heatmaps("teacher", FAITHFULNESS).maps) == 8
+
+
+def test_with_another_engine_the_results_stay(make, monkeypatch):
+    exact = make("grad-cam", FAITHFULNESS).heatmaps("teacher", FAITHFULNESS)
+    monkeypatch.setenv(VARIABLE, "openvino")
+    bench = make("grad-cam", FAITHFULNESS)
+    bench.paths = default_paths()
+    found = bench.heatmaps("teacher", FAITHFULNESS)
+    assert isinstance(bench.answering("teacher"), FastModel)
+    np.testing.assert_allclose(found.maps, exact.maps, atol=1e-3)
 
 
 def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, monkeypatch):
@@ -72,8 +109,13 @@ def test_posthoc_asks_for_the_usual_maps_together_and_for_others_alone(make, mon
         asked.append((explainer, stage, len(images)))
         return original(explainer, model, images, targets, stage, progress)
 
-    original = module.explain_batchwise
+    def note_features(explainer, model, features, targets, progress):
+        asked.append((explainer, -1, len(features)))
+        return of_features(explainer, model, features, targets, progress)
+
+    original, of_features = module.explain_batchwise, module.explain_features
     monkeypatch.setattr(module, "explain_batchwise", note)
+    monkeypatch.setattr(module, "explain_features", note_features)
     bench = make("mask", POSTHOC)
     bench.heatmaps("teacher", AGREEMENT, "grad-cam", -1)
     bench.heatmaps("teacher", LOCALISATION, "grad-cam", -1)

@@ -261,6 +261,8 @@ def test_a_fast_model_answers_as_the_model_does_and_differentiates_as_it_does():
     torch.testing.assert_close(found.features_at(images, -1), one.features_at(images, 2), rtol=1e-4, atol=1e-4)
     assert {name: engine.record.engine for name, engine in found.engines.items()} == {
         "logits": OPENVINO, "stage:2": OPENVINO}
+    found.features_at(images, 0)
+    assert [*found.engines] == ["stage:2", "stage:0"], "two at most"
     assert torch.equal(found(images).stages[0], one(images).stages[0])
     seen = images.requires_grad_()
     [gradient], [own] = (torch.autograd.grad(net(seen, stages=False).logits.sum(), seen) for net in (found, one))

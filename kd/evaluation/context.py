@@ -1,5 +1,6 @@
 """Context of an evaluation of explanations: images, models, logits and maps that its sections share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, cast
@@ -7,14 +8,16 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kd.datasets.base import Dataset, Split
 from kd.datasets.tensors import to_tensor
 from kd.evaluation import predict
 from kd.evaluation.explanation_store import AGREEMENT, EVIDENCE, FAITHFULNESS, LOCALISATION, POSTHOC, EvalKey
 from kd.explainers import EXPLAINERS, StageChoice, explainer_for
+from kd.explainers.gradient_cams import GradientCam
 from kd.explanation_metrics import faithfulness, localisation
-from kd.explanation_metrics.sanity_checks import explain_batchwise
+from kd.explanation_metrics.sanity_checks import explain_batchwise, explain_features
 from kd.inference.fast_model import FastModel, fast_model
 from kd.metrics.bootstrap import stratified_sample
 from kd.models.base import Classifier
@@ -28,6 +31,7 @@ from kd.torch_utils.compute import device_here
 KINDS = (AGREEMENT, LOCALISATION, FAITHFULNESS)  # of targets
 # Forward passes of an image, about: by its explainer, and by the section.
 BY_COST = {"instant": 1, "seconds": 100, "minutes": 500}
+KEPT = 256 * 2**20  # bytes of a model's features of the last stage, at most
 BY_SECTION = {FAITHFULNESS: 150, POSTHOC: 15, EVIDENCE: 5}
 
 
@@ -61,6 +65,7 @@ class EvalContext:
         self.models: dict[str, Classifier] = self.before.models if self.before else {}
         self._answering: dict[str, Classifier] = self.before._answering if self.before else {}
         self._logits: dict[str, NDArray[np.float32]] = self.before._logits if self.before else {}
+        self._features: dict[str, Tensor] = self.before._features if self.before else {}  # [n, C, h, w]
         self.chance: dict[str, dict[str, faithfulness.Faithfulness]] = self.before.chance if self.before else {}
         self._image_only: dict[str, localisation.Scores] = self.before._image_only if self.before else {}
         self.before = None
@@ -138,13 +143,32 @@ class EvalContext:
     def logits(self, role: str) -> NDArray[np.float32]:
         """Logits [n, K] of a model."""
         if role not in self._logits:
-            model, parts = self.answering(role), []
-            for start in range(0, len(self.images), predict.BATCH):
-                batch = to_tensor(self.images[start:start + predict.BATCH], model.mean.device)
-                with torch.no_grad():
-                    parts.append(model(batch, stages=False).logits.float().cpu().numpy())
-            self._logits[role] = np.concatenate(parts)
+            self._logits[role] = np.concatenate(list(self._answers(role)))
         return self._logits[role]
+
+    def _answers(self, role: str) -> Iterator[NDArray[np.float32]]:
+        """Logits of a model, a batch at a time; where maps will follow from the last stage's features, these are kept
+        on the way."""
+        model, features = self.answering(role), list[Tensor]()
+        keeps = self._of_last(role, self.explainer_name(role), self.stage)
+        for start in range(0, len(self.images), predict.BATCH):
+            batch = to_tensor(self.images[start:start + predict.BATCH], model.mean.device)
+            with torch.no_grad():
+                if keeps:
+                    features.append(model.features_at(batch, len(model.stages) - 1))
+                    keeps = features[0].nbytes * len(self.images) <= KEPT * len(features[0])
+                    logits = model.forward_head(features[-1].clone())  # it may work in place
+                else:
+                    logits = model(batch, stages=False).logits
+            yield logits.float().cpu().numpy()
+        if keeps:
+            self._features[role] = torch.cat(features)
+
+    def _of_last(self, role: str, name: str, stage: StageChoice) -> bool:
+        """Whether an explainer's maps follow from the features of a model's last stage."""
+        explainer, model = EXPLAINERS[name], self.model(role)
+        return (isinstance(explainer, GradientCam) and model.differentiable
+                and explainer.stage_of(model, stage) == len(model.stages) - 1)
 
     def targets(self, role: str, kind: str) -> NDArray[np.int64]:
         """Classes [n] to explain: for agreement the teacher's prediction, for localisation the true class, else the
@@ -176,8 +200,12 @@ class EvalContext:
                             for one in kinds], axis=1)
         pairs, place = np.unique(np.stack([np.repeat(np.arange(count), len(kinds)), targets.ravel()], axis=1),
                                  axis=0, return_inverse=True)
-        maps, blank = explain_batchwise(explainer, self.answering(role), self.images[pairs[:, 0]], pairs[:, 1], stage,
-                                        lambda share: self.pulse(share / 2))
+        if role in self._features and isinstance(explainer, GradientCam) and self._of_last(role, name, stage):
+            maps, blank = explain_features(explainer, self.model(role), self._features[role][pairs[:, 0]], pairs[:, 1],
+                                           lambda share: self.pulse(share / 2))
+        else:
+            maps, blank = explain_batchwise(explainer, self.answering(role), self.images[pairs[:, 0]], pairs[:, 1],
+                                            stage, lambda share: self.pulse(share / 2))
         laid = explainer.placement(self.model(role), stage, self.images.shape[1])
         for column, one in enumerate(kinds):
             own = place.reshape(count, len(kinds))[:, column]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.explainers.base import Explainer, ExplainerInfo
+from kd.explainers.base import Explainer, ExplainerInfo, Maps
 from kd.models.base import Classifier
 from kd.progress import ShareCallback
 
@@ -37,10 +37,19 @@ class GradientCam(Explainer):
             return [self.combine(*pair) for pair in seen]
         with torch.no_grad():
             features = model.features_at(images, last)
-            maps = None if model.pooled_linear is None else self.closed_form(features, targets, model.pooled_linear)
-        if maps is None:
-            maps = self.combine(*gradients_of_head(model, features, targets))
-        return [maps] * len(stages)
+        return [self._of_last(model, features, targets)] * len(stages)
+
+    def of_features(self, model: Classifier, features: Tensor, targets: Tensor) -> Maps:
+        """Maps of the last stage as by a call, from its features [N, C, H, W]: only the head is computed."""
+        return Maps(self._of_last(model, features, targets).detach().float(), self.info.signed, self.info.absolute)
+
+    def _of_last(self, model: Classifier, features: Tensor, targets: Tensor) -> Tensor:
+        if model.pooled_linear is not None:
+            with torch.no_grad():
+                maps = self.closed_form(features, targets, model.pooled_linear)
+            if maps is not None:
+                return maps
+        return self.combine(*gradients_of_head(model, features, targets))
 
 
 def gradients_of_head(model: Classifier, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

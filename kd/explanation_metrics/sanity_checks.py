@@ -4,17 +4,18 @@ The head is randomised first, then stage after stage from the last to the first,
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from kd.datasets.tensors import to_tensor
 from kd.explainers import DEFAULT_STAGE, Explainer, Maps, StageChoice
+from kd.explainers.gradient_cams import GradientCam
 from kd.metrics.bootstrap import bootstrap_ci, derangements
 from kd.metrics.map_similarity import spearman
 from kd.models.base import Classifier
@@ -75,13 +76,29 @@ def explain_batchwise(explainer: Explainer, model: Classifier, images: NDArray[n
 
     The negative part of a signed map, evidence against the class, is removed. progress: may raise to stop.
     """
+    def explained(part: slice) -> Maps:
+        batch, device = to_tensor(images[part], model.mean.device), model.mean.device
+        return explainer(model, batch, torch.from_numpy(targets[part]).to(device), stage,
+                         partial(_within, progress, part.start / len(images), len(batch) / len(images)))
+
+    return _positive(explained, len(images))
+
+
+def explain_features(explainer: GradientCam, model: Classifier, features: Tensor, targets: NDArray[np.int64],
+                     progress: ShareCallback = no_share) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The same from the last stage's features [N, C, h, w], where the explainer needs no more."""
+    def explained(part: slice) -> Maps:
+        progress(part.start / len(features))
+        return explainer.of_features(model, features[part], torch.from_numpy(targets[part]).to(features.device))
+
+    return _positive(explained, len(features))
+
+
+def _positive(explained: Callable[[slice], Maps], count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Positive parts of maps, scaled, and which are blank, a batch at a time."""
     scaled, blank = [], []
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        device = model.mean.device
-        batch = to_tensor(images[part], device)
-        found = explainer(model, batch, torch.from_numpy(targets[part]).to(device), stage,
-                          partial(_within, progress, start / len(images), len(batch) / len(images)))
+    for start in range(0, count, BATCH):
+        found = explained(slice(start, start + BATCH))
         positive = Maps(found.values.relu()) if found.signed else found
         scaled.append(positive.scaled().cpu().numpy())
         blank.append(positive.blank.cpu().numpy())

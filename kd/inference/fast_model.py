@@ -12,6 +12,7 @@ from kd.observation import Observation
 from kd.paths import Paths
 
 BATCH = 32  # images in a pass of an engine
+MOST = 2  # compiled networks of a model in memory
 
 
 class FastModel(Classifier):
@@ -76,8 +77,11 @@ class FastModel(Classifier):
 
     def _engine(self, output: str) -> Engine:
         if output not in self.engines:
+            for least_recent in list(self.engines)[:len(self.engines) + 1 - MOST]:
+                del self.engines[least_recent]
             asked = Asked((output,), BATCH, self.size, self.images, whole=False)
             self.engines[output] = fastest_engine(self.model, asked, self.mean.device, self.paths)
+        self.engines[output] = self.engines.pop(output)  # the most recent last
         return self.engines[output]
 
 
