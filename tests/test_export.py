@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -17,7 +18,7 @@ from small import DATA, small_data, trained
 from kd.datasets.tensors import read_images, to_tensor
 from kd.errors import Stopped, UsageError
 from kd.evaluation import predict
-from kd.export import onnx_file, report
+from kd.export import int8, onnx_file, report
 from kd.export.check import BATCHES, Deviation, check_images, deviations, require_equal
 from kd.export.program import CLASS_MAPS, LOGITS, MASK, grids, program
 from kd.export.run import export
@@ -213,3 +214,13 @@ def test_an_export_that_is_cancelled_or_fails_leaves_the_earlier_one(store, run,
     with pytest.raises(OSError, match="full"):
         export(store, run, "safetensors", folder=str(tmp_path))
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
+
+
+def test_scaling_and_downsampling_stay_in_float32(tmp_path):
+    made = program(build(RunSpec(depth=1, width=4, image_size=64, input_size=32), classes=3))
+    onnx_file.write(made, 64, {}, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    found = [kinds[name] for name in int8.before_convolutions(model)]
+    assert found.count("MatMul") == 2  # rows and columns
+    assert not {"Conv", "Gemm"} & {*found}

@@ -40,7 +40,9 @@ def _quantised(int8: Mapping[str, Any]) -> Result:
             rows[f"class maps, {PAIRS[pair]}"] = f"{one['mean']:.3f} (5 % quantile {one['low']:.3f}{chance})"
     if maps := int8["maps"]["int8_float32"]:
         rows["least agreement"] = ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])
-    return rows | (_by_openvino(int8["openvino"]) if int8.get("openvino") else {})
+    other = report.by_openvino(dict(int8))
+    return rows | (_by_openvino(other) if other else {"int8 by OpenVINO": int8["openvino"]["reason"]}
+                   if int8.get("openvino") else {})
 
 
 def _by_openvino(found: Mapping[str, Any]) -> Result:

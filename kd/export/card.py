@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from kd.export.report import OPENVINO, timm_lines
+from kd.export.report import OPENVINO, by_openvino, timm_lines
 from kd.spec import RunSpec
 from kd.store.runs import Run
 
@@ -89,9 +89,9 @@ def _int8(found: Any) -> str:
     if maps:
         words.append(f"Its class maps have a rank correlation of {maps['mean']:.3f} with those of float32 on average, "
                      f"of {maps['low']:.3f} or less on one image in twenty.")
-    if by_openvino := found.int8.get("openvino"):
-        words.append(f"By OpenVINO (`{OPENVINO[0]}`): accuracy {_percent(by_openvino['accuracy'])}, "
-                     f"{by_openvino['bytes'] / 1e6:.2f} MB.")
+    if third := by_openvino(found.int8):
+        words.append(f"By OpenVINO (`{OPENVINO[0]}`): accuracy {_percent(third['accuracy'])}, "
+                     f"{third['bytes'] / 1e6:.2f} MB.")
     return " ".join(words)
 
 

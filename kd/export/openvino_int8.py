@@ -85,11 +85,13 @@ def measure(float32: Path, int8: Path, data: Dataset) -> OpenVinoReport:
 
 
 class OpenVinoSession:
-    """The function of a pair of files, as `kd.models.onnx_session.OnnxSession` is that of an ONNX file. threads: 0 for
-    OpenVINO's own choice."""
+    """The function of a pair of files or of an ONNX file, as `kd.models.onnx_session.OnnxSession` is by onnxruntime.
+    threads: 0 for OpenVINO's own choice."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        settings = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # not bfloat16, where the processor has it
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled = openvino().Core().compile_model(str(path), "CPU", settings)
         self.outputs = tuple(one.any_name for one in self._compiled.outputs)
 

@@ -54,13 +54,19 @@ def brief(run: Run) -> list[dict[str, Any]]:
              "int8": _int8(run, one["int8"])} for one in exports(run)]
 
 
+def by_openvino(int8: dict[str, Any]) -> dict[str, Any] | None:
+    """The figures of OpenVINO's 8-bit form beside an 8-bit form's; None where there is none, for whatever reason."""
+    found: dict[str, Any] | None = int8.get("openvino")
+    return None if found is None or "reason" in found else found
+
+
 def _int8(run: Run, found: dict[str, Any] | None) -> dict[str, Any] | None:
     if not found:
         return None
     form = eight_bit.eight_bit_of(run)
     arms = {name: {"accuracy": found[name]["accuracy"], "bytes": found[name]["bytes"],
                    "ms": 1000 * found[name]["timing"]["median"]} for name in ("float32", "int8")}
-    if other := found.get("openvino"):
+    if other := by_openvino(found):
         arms["openvino"] = {"accuracy": other["accuracy"], "bytes": other["bytes"],
                             "ms": 1000 * other["timing"]["median"]}
     return {"run": form.id if form else None, **arms, "same_class": found["same_class"],

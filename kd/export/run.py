@@ -201,16 +201,23 @@ def _int8(store: Store, run: Run, data: Dataset, made: Program, path: Path, kept
         np.savez_compressed(buffer, **arrays)
         write_bytes(form.path / MAPS, buffer.getvalue())
         form.complete(found.report.weights)
-    return {**found.report.to_json(), "openvino": _openvino(data, path, report)}
+    return {**found.report.to_json(), "openvino": _openvino(data, made, path, report)}
 
 
-def _openvino(data: Dataset, path: Path, report: ProgressCallback) -> dict[str, Any] | None:
-    """Write OpenVINO's 8-bit form beside a file and measure it; None where NNCF is not installed."""
+def _openvino(data: Dataset, made: Program, path: Path, report: ProgressCallback) -> dict[str, Any] | None:
+    """Write OpenVINO's 8-bit form beside a file and measure it; `reason` alone where it computes something else in
+    float32 already, None where NNCF is not installed."""
     from kd.export import openvino_int8
 
     if not openvino_int8.available():
         return None
     report("quantising by OpenVINO", 0.9)
+    count = max(BATCHES)
+    float32 = deviations(made, openvino_int8.OpenVinoSession(path), check_images(data.test, count), [count])
+    try:
+        require_equal(float32)
+    except UsageError:
+        return {"reason": f"OpenVINO does not compute in float32 what torch does ({float32[0].output})"}
     small = path.with_name(OPENVINO[0])
     openvino_int8.quantise(path, data.train, small)
     return openvino_int8.measure(path, small, data).to_json()

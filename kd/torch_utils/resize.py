@@ -1,6 +1,10 @@
 """Bilinear resizing: of maps to an image or to another grid, and of images to a model's input size."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,4 +36,18 @@ def downsample(images: Tensor, side: int) -> Tensor:
     if images.shape[-1] <= side:
         return images
     exact = images.to(torch.promote_types(images.dtype, torch.float32))  # no half precision on a processor
+    if torch.compiler.is_exporting():
+        # As products with constants, which every engine computes; OpenVINO drops the antialiasing of an ONNX file.
+        down = torch.tensor(_averaging(images.shape[-1], side), dtype=exact.dtype, device=exact.device)
+        return down @ exact @ down.T
     return F.interpolate(exact, (side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+@lru_cache
+def _averaging(size: int, side: int) -> NDArray[np.float32]:
+    """Weights [side, size] by which antialiased bilinear interpolation averages `size` pixels to `side`: a triangle as
+    wide as two of the new pixels."""
+    step = size / side
+    centres = (np.arange(side)[:, None] + 0.5) * step
+    weights = np.clip(1 - np.abs(np.arange(size)[None] + 0.5 - centres) / step, 0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

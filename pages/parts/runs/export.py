@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.export.report import FORMATS, INT8, ONNX, OPENVINO, exports, folder_of, timm_lines
+from kd.export.report import FORMATS, INT8, ONNX, OPENVINO, by_openvino, exports, folder_of, timm_lines
 from kd.store.runs import Run
 from pages.parts.shared import links
 from pages.parts.shared.exporting import export_progress, start_export
@@ -78,7 +78,7 @@ def _quantised(run: Run, int8: dict[str, Any]) -> None:
         st.caption(f"{words}. `{INT8}`", width="content")
         if run.spec.teacher:
             links.evaluate(run.id)
-    if found := int8.get("openvino"):
+    if found := by_openvino(int8):
         agree = f"; class maps agree with float32's by {found['maps']['mean']:.2f}, 5 % of them by " \
                 f"{found['maps']['low']:.2f} or less" if found["maps"] else ""
         st.caption(f"Another one, by OpenVINO: accuracy {percent(found['accuracy'])}, {size(found['bytes'])}, "
