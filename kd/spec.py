@@ -20,6 +20,10 @@ from kd.renamings import FORMAT, current_spec
 NONE, REST = "none", "rest"  # unlabelled images: none, or those that data_fraction leaves out
 SMALLEST = 28  # pixels a side of an image
 OF_RUN = "run:"  # before the id of a run whose weights a model starts from
+TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "frozen_stages",
+               "backbone_rate", "epochs", "image_size", "input_size", "batch_size", "learning_rate", "weight_decay",
+               "schedule", "views", "augmentation", "mixup", "label_smoothing", "precision", "seed", "device",
+               "threads")  # fields of a spec that `kd train` has flags for, beside data and model
 IN_SAMPLE, OUT_OF_FOLD, UNCORRECTED = SOFT_TARGETS = ("teacher", "out-of-fold", "out-of-fold-uncorrected")
 
 

@@ -5,7 +5,7 @@ import streamlit as st
 from kd.evaluation.report import MetricRow
 from kd.evaluation.run_warnings import warnings_by_role
 from kd.roles import CONTROL, EIGHT_BIT, STUDENT, TEACHER
-from kd.store.eight_bit import eight_bit_of, with_forms
+from kd.store.eight_bit import EightBit, eight_bit_of, with_forms
 from kd.store.groups import control_of
 from kd.store.runs import Run
 from pages.parts.evaluate.cases import gallery
@@ -13,6 +13,7 @@ from pages.parts.evaluate.scores import Scores, latency, scored, scores
 from pages.parts.evaluate.tables import download
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.layout import page
+from pages.parts.shared.report import report_buttons
 from pages.parts.shared.run_list import data_name, ending_of
 from pages.parts.shared.run_warnings import data_verdict, score, show_warnings
 
@@ -42,6 +43,8 @@ def main() -> None:
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)
     download(rows, f"evaluation-{student.id}")
+    with usage_errors():
+        report_buttons(student.source if isinstance(student, EightBit) else student)
     st.caption("Not for clinical use.")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from made_eight_bit import copied, quantised
 from made_runs import picture
+from report_reader import Report
 
 from kd.cli.parser import parser
 from kd.cli.verbs import run_verb
@@ -30,9 +31,11 @@ from kd.inspection.layers import read_layers
 from kd.inspection.model_pool import ModelPool, load_model
 from kd.models.onnx_session import OnnxSession
 from kd.models.placement import placements
+from kd.reporting.build import build
 from kd.roles import EIGHT_BIT, STUDENT
 from kd.store import predictions
 from kd.store.eight_bit import eight_bit_of, run_or_form, with_forms
+from kd.wording import percent
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +264,13 @@ def test_a_masked_students_form_hides_its_mask(form, trio):
                      mask_target="sensitivity")
     assert masked.without_mask_net.mask_net_depth == 0  # as `EightBit.spec` has it
     assert not load_model(form).model.has_mask
+
+
+def test_a_report_has_the_8_bit_student_as_an_arm_and_outlines(store, trio, form, tmp_path):
+    found = Report(build(store, form, str(tmp_path / "report.html")).read_text())
+    assert found.row("Accuracy")[4].startswith(percent(form.evaluation["accuracy"]))
+    assert "8-bit student" in next(row for row in found.rows if "Baseline" in row)
+    assert "points" in found.row("Accuracy, 8-bit student − student")[1]
+    captions = [image["alt"] for image in found.images]
+    assert any(text.startswith("Grad-CAM of the 8-bit student") for text in captions)
+    assert any("the outlined evidence lies" in text for text in captions)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
     ("version", "errors", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
-     "observation", "openvino_runtime", "placement"),
+     "observation", "openvino_runtime", "placement", "wording"),
     ("store", "torch_utils"),
     ("metrics",),
     ("datasets", "methods", "models"),
@@ -23,6 +23,7 @@ LAYERS = (
     ("evaluation",),
     ("inspection", "training"),
     ("experiments", "export"),
+    ("reporting",),
     ("jobs",),
     ("cli", "api"),
     ("__main__", "kd", "pages", "dashboard", "benchmarks"),
@@ -47,10 +48,10 @@ WITH_TORCH = ("losses", "observation", "torch_utils.distributed_ops", "torch_uti
               "experiments.estimate", "experiments.step_benchmark", "export.check",
               "export.dicom.capture", "export.dicom.labels", "export.dicom.maps", "export.dicom.segmentation",
               "export.int8", "export.int8_report", "export.onnx_file", "export.openvino_int8", "export.program",
-              "export.run", "api")
+              "export.run", "reporting.build", "reporting.content", "reporting.maps", "api")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "pytorch_grad_cam", "captum", "sklearn", "imagehash",
          "matplotlib", "onnx", "onnxruntime", "openvino", "nncf", "pydicom", "nibabel", "pandera", "imagecodecs",
-         "tifffile", "highdicom")
+         "tifffile", "highdicom", "jinja2")
 
 
 def sources(*tops: str) -> list[Path]:

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 def test_the_engine_whole_and_nothing_else_is_installed(wheel):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kd").rglob("*.py")}
-    assert held == ours | {"kd/py.typed", "kd/models/catalogue.txt"}
+    assert held == ours | {"kd/py.typed", "kd/models/catalogue.txt", "kd/reporting/report.html"}
 
 
 def metadata(wheel: zipfile.ZipFile, name: str) -> str:

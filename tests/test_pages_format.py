@@ -10,8 +10,9 @@ from test_pages_home import words
 
 from kd.paths import PROJECT
 from kd.store.runs import STATUSES
+from kd.wording import count
 from pages.parts.shared import images
-from pages.parts.shared.format import count, ending, plain, tick
+from pages.parts.shared.format import ending, plain, tick
 from pages.parts.shared.theme import STATUS, STATUS_WORDS
 
 ODD = "*mild* $x$ <b>2 mm</b> :red[a] _b_"

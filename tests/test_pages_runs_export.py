@@ -1,4 +1,4 @@
-"""Exports on a run's page."""
+"""Exports and reports on a run's page."""
 
 import time
 from functools import partial
@@ -11,6 +11,7 @@ from test_pages_runs import press
 
 from kd.export import report
 from kd.jobs import tasks
+from kd.reporting.files import report_path
 from kd.store.files import write_json
 from kd.store.runs import Store
 
@@ -53,3 +54,18 @@ def test_a_failed_export_says_why():
     assert tasks.status(student, "export").state == "failed"
     at = page(run=student.id)
     assert at.error[0].value == tasks.status(student, "export").reason != ""
+
+
+def test_a_report_is_made_on_the_queue_and_offered():
+    teacher, _, student = trio(Store(), data="/nowhere")
+    assert "Make a report" not in [button.label for button in page(run=teacher.id).button]
+    press(page(run=student.id), "Make a report")
+    ends = time.monotonic() + 60
+    while tasks.status(student, "report").active and time.monotonic() < ends:
+        time.sleep(0.05)
+    at = page(run=student.id)
+    assert at.error[0].value == tasks.status(student, "report").reason != ""  # there are no such images
+    report_path(student).write_text("<!DOCTYPE html>")
+    at = page(run=student.id)
+    assert "Report (HTML)" in [button.label for button in at.get("download_button")]
+    assert "Make it anew" in [button.label for button in at.button]

@@ -1,4 +1,4 @@
-"""The verb `export`."""
+"""The verbs that write what is taken away of a run: `export` and `report`."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -7,18 +7,28 @@ from typing import Any
 
 from kd.cli.run_here import Result, compute_here
 from kd.evaluation.eight_bit import PAIRS
-from kd.export import report
+from kd.export import report as exports
 from kd.jobs.tasks import task
+from kd.reporting.files import TASK, report_path, reportable
+from kd.store.eight_bit import run_or_form
 from kd.store.runs import Store
 
 
 def export(args: Namespace, store: Store) -> Result:
     """A run's model as a file that runs without this program."""
     run = store[args.run]
-    folder = Path(args.out).resolve() if args.out else report.folder_of(run, args.format)
+    folder = Path(args.out).resolve() if args.out else exports.folder_of(run, args.format)
     compute_here(task(run, "export"), store, {"format": args.format, "int8": args.int8, "folder": str(folder)})
-    found = report.load(folder)
+    found = exports.load(folder)
     return found if args.json else _table(found)
+
+
+def report(args: Namespace, store: Store) -> Result:
+    """A student's distillation as one HTML file."""
+    run = reportable(store, run_or_form(store, args.run))
+    path = Path(args.out).resolve() if args.out else report_path(run)
+    compute_here(task(run, TASK), store, {"file": str(path)})
+    return {"report": str(path)}
 
 
 def _table(found: Mapping[str, Any]) -> Result:
@@ -40,7 +50,7 @@ def _quantised(int8: Mapping[str, Any]) -> Result:
             rows[f"class maps, {PAIRS[pair]}"] = f"{one['mean']:.3f} (5 % quantile {one['low']:.3f}{chance})"
     if maps := int8["maps"]["int8_float32"]:
         rows["least agreement"] = ", ".join(f"{name} {value:.2f}" for name, value in maps["worst"])
-    other = report.by_openvino(dict(int8))
+    other = exports.by_openvino(dict(int8))
     return rows | (_by_openvino(other) if other else {"int8 by OpenVINO": int8["openvino"]["reason"]}
                    if int8.get("openvino") else {})
 

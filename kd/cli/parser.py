@@ -6,13 +6,8 @@ from dataclasses import Field, fields
 from typing import Any
 
 from kd.errors import UsageError
+from kd.spec import TRAIN_FLAGS
 from kd.version import VERSION
-
-TRAIN_FLAGS = ("data_fraction", "depth", "width", "base", "pretrained", "normalisation", "frozen_stages",
-               "backbone_rate", "epochs", "image_size", "input_size", "batch_size", "learning_rate", "weight_decay",
-               "schedule", "views", "augmentation", "mixup", "label_smoothing", "precision", "seed", "device",
-               "threads")
-
 
 NOT_FLAGS = ("data", "method_args")
 
@@ -83,6 +78,10 @@ EXPORT: Arguments = {
                "agreement of its class maps with float32's and the teacher's; evaluate, explain and compare take it "
                "as RUN.int8."},
     "--out": {"metavar": "DIR", "help": "Folder for the files (default export/FORMAT in the run's own)."}}
+
+
+REPORT: Arguments = {
+    "--out": {"metavar": "FILE", "help": "Where to write it (default report.html in the run's own folder)."}}
 
 
 REPAIR: Arguments = {
@@ -204,6 +203,8 @@ def parser() -> argparse.ArgumentParser:
         "run": {}, **image, **out, **DICOM_MAPS, **HOW, **BESIDE})
     _verb(verbs, "export", "A run's model as a file that runs without this program, checked against torch.", {
         "run": {}, **EXPORT})
+    _verb(verbs, "report", "A student's distillation as one HTML file to read, print and pass on.", {
+        "run": {}, **REPORT})
     _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

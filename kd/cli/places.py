@@ -6,20 +6,24 @@ from pathlib import Path
 
 from kd.errors import UsageError
 
+EXAMPLES = {"report": "report.html"}  # verbs whose --out is a file, with an example of its name
+
 
 def require_places(args: Namespace) -> None:
     """Raise UsageError where `--out`, `--dicom` or `--csv` names a place that cannot be written to, or `--root` a file.
     """
     if args.root:
         _folder(Path(args.root), "--root")
-    if out := getattr(args, "out", None):
-        _require_writable(Path(out), "--out")
+    files = {name: place for name in ("out", "csv") if (place := getattr(args, name, None))}
+    if "out" in files and args.verb not in EXAMPLES:
+        _require_writable(Path(files.pop("out")), "--out")
     if maps := getattr(args, "dicom", None):
         _require_writable(Path(maps), "--dicom")
-    if table := getattr(args, "csv", None):
-        if Path(table).is_dir():
-            raise UsageError(f"--csv {table} is a folder. Name a file in it, such as {Path(table) / 'table.csv'}.")
-        _require_writable(Path(table).absolute().parent, "--csv")
+    for name, file in files.items():
+        if Path(file).is_dir():
+            raise UsageError(f"--{name} {file} is a folder. Name a file in it, such as "
+                             f"{Path(file) / EXAMPLES.get(args.verb, 'table.csv')}.")
+        _require_writable(Path(file).absolute().parent, f"--{name}")
 
 
 def _folder(place: Path, flag: str) -> Path:

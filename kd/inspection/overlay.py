@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from kd.errors import unknown
 from kd.placement import Placement, painting
@@ -11,6 +12,7 @@ from kd.placement import Placement, painting
 COLORMAPS = ("inferno", "viridis", "turbo", "jet", "gray")
 SIGNED = "berlin"  # for values around 0, which is dark: blue below and red above survive colour blindness
 OPACITY = 0.5
+OUTLINE = (0, 255, 255)  # cyan, which no colour map has
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float = OPACITY,
@@ -55,3 +57,14 @@ def lookup(name: str) -> NDArray[np.uint8]:
     import matplotlib  # imported here because it takes a third of a second
 
     return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)
+
+
+def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """The image [H, W, 3] with the border of a mask (0 or 255, any size) drawn on it."""
+    if mask is None:
+        return pixels
+    grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
+    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(3))) != np.asarray(grown)
+    drawn = pixels.copy()
+    drawn[edge] = OUTLINE
+    return drawn

@@ -71,6 +71,15 @@ def _export(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressC
     export(store, run, progress=progress, should_stop=should_stop, **args)
 
 
+@TASKS.add("report")
+def _report(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
+            should_stop: Callable[[], bool]) -> None:
+    """Report of a student's distillation. args: its `file`, empty for the run's own folder."""
+    from kd.reporting.build import build
+
+    build(store, run, progress=progress, should_stop=should_stop, **args)
+
+
 @TASKS.add("sweep-times")
 def _sweep_times(store: Store, run: Run, args: Mapping[str, Any], progress: ProgressCallback,
                  should_stop: Callable[[], bool]) -> None:

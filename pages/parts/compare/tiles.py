@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from kd.inspection.colour_scale import Scale
 from kd.inspection.heat_map import HeatMap
-from kd.inspection.overlay import SIGNED, overlay
+from kd.inspection.overlay import SIGNED, outline, overlay
 from kd.models.receptive_field import Box
 from kd.placement import Placement
 from pages.parts.compare.image_picker import Chosen
-from pages.parts.shared.images import MAPS, boxed, enlarge, fitted, outline, png
+from pages.parts.shared.images import MAPS, boxed, enlarge, fitted, png
 from pages.parts.shared.originals import TILE
 from pages.parts.shared.theme import CHART
 

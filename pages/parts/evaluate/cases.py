@@ -6,9 +6,9 @@ import streamlit as st
 
 from kd.evaluation.explanation_store import AGREEMENT, EvalKey, least_agreeing, load_all
 from kd.evaluation.report import KINDS, NUMBER, ImageCase, ModelReport, image_case, image_cases, paired
+from kd.evaluation.row_words import figure
 from kd.roles import MARKS, STUDENT, TEACHER
 from kd.store.runs import Run
-from pages.parts.evaluate.tables import figure
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened

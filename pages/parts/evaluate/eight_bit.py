@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from kd.evaluation.eight_bit import PAIRS, difference, map_rows
 from kd.evaluation.report import NUMBER, MetricRow, ModelReport
+from kd.evaluation.row_words import between, figure, gap
 from kd.export.report import ONNX
 from kd.inspection.overlay import overlay
 from kd.placement import Placement
 from kd.roles import EIGHT_BIT, STUDENT
 from kd.store.eight_bit import EightBit
 from kd.store.runs import Run
-from pages.parts.evaluate.tables import between, figure, gap
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened

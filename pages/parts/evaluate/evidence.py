@@ -9,8 +9,9 @@ from kd.evaluation.evidence_sentence import evidence_sentences
 from kd.evaluation.explanation_rows import BASELINES, NAMES, VS_BASELINES, best_baseline
 from kd.evaluation.explanation_store import EVIDENCE, LOCALISATION
 from kd.evaluation.report import SHARE, MetricRow
+from kd.evaluation.row_words import between, excess, figure
 from pages.parts.evaluate.explanation_charts import Names
-from pages.parts.evaluate.tables import INTERVALS, between, capital, excess, figure, in_order
+from pages.parts.evaluate.tables import INTERVALS, capital, in_order
 from pages.parts.shared.format import percent, unbroken
 
 KEPT = {"without": "Without the evidence", "mirrored": "Without its mirrored region", "alone": "Evidence alone",

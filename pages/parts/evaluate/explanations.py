@@ -21,6 +21,7 @@ from kd.evaluation.explanation_store import (
     load_arrays,
 )
 from kd.evaluation.report import MetricRow, ModelReport
+from kd.evaluation.row_words import between
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS
 from kd.metrics.grids import coarse_note
 from kd.store.runs import Run
@@ -28,7 +29,7 @@ from pages.parts.evaluate.evidence import evidence, localisation
 from pages.parts.evaluate.explanation_charts import Names, curve_chart, excess_chart, sanity_chart, spread_chart
 from pages.parts.evaluate.posthoc import posthoc
 from pages.parts.evaluate.request import STAGES, request_form, requested
-from pages.parts.evaluate.tables import INTERVALS, UNBROKEN, beside_chance, between, side_by_side
+from pages.parts.evaluate.tables import INTERVALS, UNBROKEN, beside_chance, side_by_side
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.images import coarse

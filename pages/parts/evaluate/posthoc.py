@@ -8,10 +8,11 @@ import streamlit as st
 
 from kd.evaluation.explanation_rows import MAPS, NAMES, interval_ends
 from kd.evaluation.report import SHARE, MetricRow
+from kd.evaluation.row_words import between, excess, gap
 from kd.metrics.mask_statistics import leak
 from pages.parts.evaluate.charts import error_bars
 from pages.parts.evaluate.explanation_charts import SHIFT
-from pages.parts.evaluate.tables import INTERVALS, between, excess, gap
+from pages.parts.evaluate.tables import INTERVALS
 from pages.parts.shared.format import percent, tick, unbroken
 from pages.parts.shared.theme import CHART, tidy
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from kd.evaluation.report import BYTES, COUNT, NATS, SECONDS, SHARE, TIMES, MetricRow, ModelReport, records
+from kd.evaluation import row_words
+from kd.evaluation.report import MetricRow, ModelReport, records
+from kd.evaluation.row_words import between, excess, figure
 from kd.roles import EIGHT_BIT
 from kd.store.runs import Run
-from pages.parts.shared.format import count, percent, size, unbroken
+from pages.parts.shared.format import unbroken
 
 UNBROKEN = "\u2011"  # a hyphen at which a narrow column does not break a name
 # What stands in brackets, for captions.
@@ -17,50 +19,15 @@ INTERVALS = ("95 % bootstrap intervals. A value without one is of fewer than fiv
              "for all of them")
 
 
-def figure(value: float | None, unit: str) -> str:
-    """A number in its unit; a dash where there is none."""
-    if value is None:
-        return "–"
-    spelt = {SHARE: percent, COUNT: count, BYTES: size, NATS: lambda one: f"{one:.2f} nats",
-             SECONDS: lambda one: f"{one * 1e3:.3g} ms", TIMES: lambda one: f"{one:.2f} ×"}
-    text = spelt[unit](value) if unit in spelt else f"{value:.3f}"
-    return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")
-
-
-def between(row: MetricRow) -> str:
-    """The value with its interval: `97.5 % (95.1–98.9)`."""
-    text = figure(row.value, row.unit)
-    if row.low is None or row.high is None:
-        return text
-    dash = " to " if row.low < 0 else "–"
-    return f"{text} ({bare(row.low, row.unit)}{dash}{bare(row.high, row.unit)})"
-
-
-def bare(value: float, unit: str) -> str:
-    """A number without its unit."""
-    return figure(value, unit).partition(" ")[0]
-
-
 def side_by_side(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], baseline: str = "Baseline",
                  names: Mapping[str, str] | None = None) -> None:
     """A measure a line, a model a column; `baseline` heads the baseline column, where it is the same for all. names: of
     the models, where not by their roles."""
     heads = {role: heading((names or {}).get(role, role), one.run) for role, one in found.items()}
-    rows = [row for row in rows if row.role in found]
-    lines: dict[str, dict[str, str]] = {}
-    apart = {row.measure for row in rows if len({other.chance for other in rows if other.measure == row.measure}) > 1}
-    for row in rows:
-        line = lines.setdefault(row.measure, {"": row.measure, **dict.fromkeys(heads.values(), ""), baseline: ""})
-        own = ""
-        if row.measure in apart and row.chance is not None:
-            own = f"; {baseline.lower()} {figure(row.chance, row.unit)}"
-        line[heads[row.role]] = unbroken(between(row)) + own
-        if row.measure not in apart and row.chance is not None:
-            line[baseline] = unbroken(figure(row.chance, row.unit))
-    kept = {key for line in lines.values() for key, text in line.items() if text}
-    st.table([{key: text or "–" if key else text for key, text in line.items() if key in kept}
-              for line in lines.values()], border="horizontal", hide_index=True,
-             alt=f"{', '.join(lines)} of {', '.join(found)}")
+    lines = row_words.side_by_side(rows, heads, baseline)
+    st.table([{key: unbroken(text) if key else text for key, text in line.items()} for line in lines],
+             border="horizontal", hide_index=True,
+             alt=f"{', '.join(line[''] for line in lines)} of {', '.join(found)}")
 
 
 def beside_chance(rows: Sequence[MetricRow], names: Mapping[str, str], centre: str, baseline: str = "Baseline") -> None:
@@ -80,20 +47,6 @@ def in_order(rows: Sequence[MetricRow]) -> list[MetricRow]:
     """The rows with the models of one measure together, measures in their order."""
     order = list(dict.fromkeys(row.measure for row in rows))
     return sorted(rows, key=lambda row: order.index(row.measure))
-
-
-def excess(row: MetricRow) -> str:
-    """`+0.41 (0.22 to 0.59)`."""
-    return gap(row.excess, row.excess_low, row.excess_high, row.unit)
-
-
-def gap(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    """A difference with its interval; of shares in points: `+12.5 points (−0.8 to 26.7)`."""
-    if value is None:
-        return "–"
-    sign = "+" if value > 0 else ""
-    text = f"{sign}{bare(value, unit)} points" if unit == SHARE else f"{sign}{figure(value, unit)}"
-    return text if low is None or high is None else f"{text} ({bare(low, unit)} to {bare(high, unit)})"
 
 
 def heading(role: str, run: Run) -> str:

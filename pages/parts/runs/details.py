@@ -19,6 +19,7 @@ from pages.parts.runs.export import export_section
 from pages.parts.shared import format, links, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import count, duration, percent
+from pages.parts.shared.report import report_buttons
 from pages.parts.shared.run_list import Entry
 from pages.parts.shared.run_warnings import data_verdict, show_warnings
 from pages.parts.shared.theme import CHART, NEUTRAL, STATUS, TERMS, tidy
@@ -53,6 +54,9 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         st.caption(folds)
     st.fragment(_live, run_every=POLL if entry.active else None)(entry)
     if entry.status == FINISHED:
+        if entry.role == STUDENT:
+            with usage_errors():
+                report_buttons(entry.run)
         export_section(entry.run, len(entry.summary["classes"]))
     settings(entry.spec)
 

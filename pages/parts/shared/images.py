@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
-from kd.inspection.overlay import colour
+from kd.inspection.overlay import OUTLINE, colour
 
 if TYPE_CHECKING:
     from kd.models.receptive_field import Box  # imports torch, which not every page needs
 
 LEAST = 224  # pixels: smaller images are enlarged before they are blended, so that the map's edges stay soft
 MAPS = ("inferno", "viridis", "jet")  # jet on request: its bright bands show edges that are not there
-OUTLINE = (0, 255, 255)
 GAP = 8  # pixels between the images of a mosaic
 
 
@@ -55,17 +54,6 @@ def mosaic(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
             whole[top:top + side, left:left + side] = np.dstack([picture, np.full((side, side), 255, np.uint8)])
         top += side + GAP
     return whole
-
-
-def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The image with the border of a mask (0 or 255, any size) drawn on it."""
-    if mask is None:
-        return pixels
-    grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
-    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(3))) != np.asarray(grown)
-    drawn = pixels.copy()
-    drawn[edge] = OUTLINE
-    return drawn
 
 
 def boxed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:

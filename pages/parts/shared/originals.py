@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from kd import datasets
 from kd.datasets import Dataset, Split
 from kd.errors import UsageError
+from kd.inspection.overlay import outline
 from kd.paths import Paths
 from kd.store import probe_images
 from kd.store.runs import Run
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
-from pages.parts.shared.images import enlarge, outline
+from pages.parts.shared.images import enlarge
 
 MOST, TILE, THUMB = 1024, 512, 160  # pixels a side: of one image, of one in a row, of one to choose
 
