@@ -3,11 +3,12 @@
 A row is a finished student's float32 and 8-bit form (`kd export --int8`), as means over runs with the same settings and
 other seeds. Agreement: rank correlation of the class maps of the class that float32 predicts, mean and 5 % quantile
 over test images; beside it that of either form with the teacher's Grad-CAM for the same class. Milliseconds: of one
-image, medians, on one machine in turn; torch: the model itself in float32.
+image, medians, on one machine in turn; torch: the model itself in float32. By OpenVINO: its 8-bit form by NNCF, where
+both are installed.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import mean
 from typing import Any
 
@@ -15,13 +16,13 @@ import torch
 
 from benchmarks.maps_runs import opened_store, table
 from kd.export.int8_report import PAIRS
-from kd.export.report import ONNX
+from kd.export.report import ONNX, by_openvino
 from kd.export.run import export
 from kd.store.runs import Run, Store
 
 HEADER = ("student", "runs", "accuracy, float32, %", "int8, %", "MB, float32", "int8",
           "agreement with float32, mean (5 %)", "float32 with teacher", "int8 with teacher", "ms, torch", "onnxruntime",
-          "int8")
+          "int8", "by OpenVINO: accuracy, %", "agreement with float32", "ms")
 
 
 def main() -> None:
@@ -56,7 +57,14 @@ def row(found: Sequence[dict[str, Any]]) -> tuple[str, ...]:
             *(f"{average(name) / 1e6:.2f}" for name in ("bytes", "int8 bytes")),
             f"{average('agreement'):.3f} ({average('low'):.3f})",
             *(f"{average(name):.3f}" for name in ("teacher", "int8 with teacher")),
-            *(f"{1000 * average(name):.2f}" for name in ("torch", "onnx", "int8 ms")))
+            *(f"{1000 * average(name):.2f}" for name in ("torch", "onnx", "int8 ms")), *_by_openvino(found, average))
+
+
+def _by_openvino(found: Sequence[dict[str, Any]], average: Callable[[str], float]) -> tuple[str, ...]:
+    if any("openvino" not in one for one in found):
+        return ("–",) * 3
+    return (f"{100 * average('openvino'):.1f}", f"{average('openvino agreement'):.3f} ({average('openvino low'):.3f})",
+            f"{1000 * average('openvino ms'):.2f}")
 
 
 def measured(run: Run, store: Store) -> dict[str, float]:
@@ -67,7 +75,14 @@ def measured(run: Run, store: Store) -> dict[str, float]:
             "bytes": report["float32"]["bytes"], "int8 bytes": report["int8"]["bytes"],
             "agreement": own["mean"], "low": own["low"], "teacher": theirs["mean"], "int8 with teacher": both["mean"],
             "torch": report["torch"]["median"], "onnx": report["float32"]["timing"]["median"],
-            "int8 ms": report["int8"]["timing"]["median"]}
+            "int8 ms": report["int8"]["timing"]["median"], **_of_openvino(by_openvino(report))}
+
+
+def _of_openvino(found: dict[str, Any] | None) -> dict[str, float]:
+    if not found:
+        return {}
+    return {"openvino": found["accuracy"], "openvino agreement": found["maps"]["mean"],
+            "openvino low": found["maps"]["low"], "openvino ms": found["timing"]["median"]}
 
 
 if __name__ == "__main__":
