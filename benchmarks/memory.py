@@ -1,8 +1,11 @@
-"""Memory of a training on a large data set: `python -m benchmarks.memory [--count N]`.
+"""Memory of a training on a large data set: `python -m benchmarks.memory [--count N] [--frozen]`.
 
 Random images are written as a MedMNIST file to a temporary folder, decoded to the memory-mapped cache, and trained on
-by `kd.training.loop` with a tiny student. Between all batches the process's resident memory is read from Linux: all of
-it, its own part (anonymous), and the pages of files that it has looked at.
+by `kd.training.loop` with a tiny student; with `--frozen` by a tiny residual network of which all but the last stage is
+frozen, so that its features are kept on disk. Between all batches the process's resident memory is read from Linux: all
+of it, its own part (anonymous), and the pages of files that it has looked at.
+
+100,000 images of 224 px take 15 GB once as a file and once decoded, and their features 8 GB.
 """
 
 import argparse
@@ -14,15 +17,18 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
 
 from kd.datasets import fingerprint, open_dataset
+from kd.models import build, weights
 from kd.paths import Paths
 from kd.spec import RunSpec
 from kd.store.runs import Store
+from kd.training.frozen_features import FrozenFeatures
 from kd.training.loop import train
 
 CLASSES, HELD_OUT, CHUNK = 4, 2000, 1000
@@ -70,7 +76,15 @@ class Watch:
         return False
 
 
-def rows(count: int, size: int, epochs: int, batch: int, root: Path) -> Iterator[tuple[str, dict[str, float], float]]:
+def frozen_model(root: Path, size: int) -> dict[str, Any]:
+    """Settings of a model of which all but the last stage is frozen; its weights are random."""
+    about = {"model": "test_resnet", "image_size": size}
+    weights.save(build(RunSpec(**about), CLASSES), root / "start.safetensors")
+    return {**about, "pretrained": str(root / "start.safetensors"), "frozen_stages": 4, "views": 1}
+
+
+def rows(count: int, size: int, epochs: int, batch: int, root: Path,
+         frozen: bool = False) -> Iterator[tuple[str, dict[str, float], float]]:
     """(moment, megabytes by kind, images/s where any) from before the set is opened to the end of training."""
     path, store = root / "noise.npz", Store(Paths(root))
     write_set(path, {"train": count, "val": HELD_OUT, "test": HELD_OUT}, size)
@@ -78,10 +92,14 @@ def rows(count: int, size: int, epochs: int, batch: int, root: Path) -> Iterator
     began = time.perf_counter()
     open_dataset(str(path), size, store.paths)
     yield "decoded", resident(), (count + 2 * HELD_OUT) / (time.perf_counter() - began)
-    spec = RunSpec(data=str(path), data_fingerprint=fingerprint(str(path), store.paths), image_size=size, depth=2,
-                   width=4, epochs=epochs, batch_size=batch, device="cpu", threads=torch.get_num_threads())
+    model = frozen_model(root, size) if frozen else {"depth": 2, "width": 4, "image_size": size}
+    spec = RunSpec(**{**model, "data": str(path), "data_fingerprint": fingerprint(str(path), store.paths),
+                      "epochs": epochs, "batch_size": batch, "device": "cpu", "threads": torch.get_num_threads()})
     watch = Watch(count // batch)
-    train(store.create(spec), store, watch)
+    run = store.create(spec)
+    train(run, store, watch)
+    if frozen and (reason := (run.last_event(FrozenFeatures.event) or {})["disabled"]):
+        raise RuntimeError(f"The features were not kept: {reason}")
     ends = [*watch.began[1:], time.perf_counter()]
     for number, (peak, start, end) in enumerate(zip(watch.peaks, watch.began, ends, strict=True), start=1):
         yield f"epoch {number}", peak, count / (end - start)
@@ -95,26 +113,33 @@ def main(arguments: Sequence[str] | None = None) -> list[tuple[str, dict[str, fl
     parser.add_argument("--size", type=int, default=64, help="their side in pixels (default 64)")
     parser.add_argument("--epochs", type=int, default=3, help="at least 2 (default 3)")
     parser.add_argument("--batch", type=int, default=100, help="images a step (default 100)")
+    parser.add_argument("--frozen", action="store_true", help="keep the features of frozen stages")
     args = parser.parse_args(arguments)
     found = []
     print(f"{'megabytes':<12}" + "".join(f"{name:>12}" for name in PARTS.values()) + f"{'images/s':>12}")
     with tempfile.TemporaryDirectory() as root:
-        for moment, memory, speed in rows(args.count, args.size, args.epochs, args.batch, Path(root)):
+        for moment, memory, speed in rows(args.count, args.size, args.epochs, args.batch, Path(root),
+                                           args.frozen):
             found.append((moment, memory, speed))
             print(f"{moment:<12}" + "".join(f"{memory[name]:>12.0f}" for name in PARTS.values())
                   + (f"{speed:>12.0f}" if speed else ""), flush=True)
-    print(verdict(found, args.count * args.size**2 * 3 / 1e6))
+    print(verdict(found, args.count * args.size**2 * 3 / 1e6, args.size <= 64 and not args.frozen))
     return found
 
 
-def verdict(found: Sequence[tuple[str, dict[str, float], float]], whole: float) -> str:
-    """Claim, whether this run confirms it, and the machine."""
+def verdict(found: Sequence[tuple[str, dict[str, float], float]], whole: float, plain: bool = True) -> str:
+    """Claims, whether this run confirms them, and the machine. plain: whether the student is tiny and its images are
+    small; a batch of others takes more by itself."""
     memory = {moment: megabytes["resident"] for moment, megabytes, _ in found}
-    grown = max(most for moment, most in memory.items() if moment.startswith("epoch")) - memory["decoded"]
-    said = "reached" if grown <= MOST else "MISSED"
-    return (f"{said}: training on {whole:.0f} MB of pictures takes at most {MOST} MB more than before: {grown:.0f}.\n"
-            f"The most of each epoch; cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores; "
-            f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.")
+    more = max(most for moment, most in memory.items() if moment.startswith("epoch")) - memory["decoded"]
+    own = [megabytes["own"] for moment, megabytes, _ in found if moment.startswith("epoch")]
+    claims = [(f"own memory grows by at most {MOST} MB from the first epoch to the last", own[-1] - own[0])]
+    if plain:
+        claims.append((f"training on {whole:.0f} MB of pictures takes at most {MOST} MB more than before", more))
+    lines = [f"{'reached' if value <= MOST else 'MISSED'}: {claim}: {value:.0f}." for claim, value in claims]
+    return "\n".join([*lines, f"The most of each epoch; {whole:.0f} MB of pictures took {more:.0f} MB more than "
+                      f"before; cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores; "
+                      f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}."])
 
 
 if __name__ == "__main__":
