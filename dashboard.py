@@ -23,11 +23,12 @@ def main() -> None:
     st.title("KD Lens", anchor=False)
     st.markdown("Distil a large image classifier into a small one, and see whether the small one still bases its "
                 "decision on the same evidence.")
-    if not entries:
+    if not entries and not store().unreadable():
         first_steps()
     else:
         toolbar()
         attention(entries)
+        run_list.show_damaged(entries, store())
         running(entries)
         results([trial for trial in trials if not trial.active])
     how_it_works()
@@ -103,7 +104,8 @@ def _running(ids: list[str]) -> None:
         shown |= {entry.run.id for entry in trial.entries}
     trials += [Trial({entry.role: (entry,)}) for entry in entries if entry.active and entry.run.id not in shown]
     for trial in sorted(trials, key=lambda trial: not trial.running)[:LIVE]:
-        cards.live(trial)
+        with usage_errors():
+            cards.live(trial)
     if len(trials) > LIVE:
         links.run(label=f"{len(trials) - LIVE} more queued")
 
@@ -116,7 +118,7 @@ def results(trials: list[Trial]) -> None:
     newest = next((trial for trial in trials if trial.finished), None)
     grid = st.grid(2, min_column_width=370)
     for trial in trials[:CARDS]:
-        with grid, st.container(border=True, height="stretch"):
+        with grid, st.container(border=True, height="stretch"), usage_errors():
             cards.result(trial, first=trial is newest)
     if len(trials) > CARDS:
         links.run(label=f"All {len(trials)} distillations")

@@ -12,7 +12,8 @@ page("Compare")
 
 def main() -> None:
     """The whole page."""
-    students = with_forms([run for run in store() if run.spec.teacher and run.weights.exists()])
+    students = with_forms([run for run in store()
+                           if run.spec.teacher and run.weights.exists() and not run.damaged_file])
     st.title("Compare", anchor=False)
     if not students:
         _nothing_yet()

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kd.jobs.queue import queue
-from kd.store.runs import INTERRUPTED, RUNNING, STATUSES
+from kd.store.runs import INTERRUPTED, RUNNING, STATUSES, Run
 from pages.parts.runs import details
 from pages.parts.shared import layout, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
@@ -45,9 +45,10 @@ def main() -> None:
     layout.page("Runs")
     st.title("Runs", anchor=False)
     entries = run_list.entries(store())
-    if not entries:
+    if not entries and not store().unreadable():
         empty()
         return
+    unreadable(store().unreadable())
     interrupted(entries)
     waiting(entries)
     listed = without_folds(entries)
@@ -63,6 +64,19 @@ def empty() -> None:
         st.markdown("**No runs yet.** Every training appears here, with its curves and scores. The quickest way to "
                     "have some is the demo on the home page.")
         st.page_link("dashboard.py", label="Go to the demo", icon=":material/play_arrow:")
+
+
+def unreadable(found: list[Run]) -> None:
+    """Folders whose settings cannot be read, which have no row below."""
+    if not found:
+        return
+    with st.container(border=True, gap="xsmall", height=360 if len(found) > LONG else "content"):
+        st.markdown(":material/broken_image: **Damaged runs without readable settings**")
+        for run in found:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(plain(run.damage), width="stretch")
+                if st.button("Delete", key=f"delete-{run.id}", type="tertiary", icon=":material/delete:"):
+                    st.dialog("Delete this run?", icon=":material/delete:")(details.ask)(run)
 
 
 def interrupted(entries: list[Entry]) -> None:

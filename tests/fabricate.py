@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from kd.spec import RunSpec
 from kd.store.files import write_bytes, write_json
@@ -34,13 +35,19 @@ def finish(run: Run, wrong: int, images: int = 120) -> Run:
     write_bytes(run.path / "predictions.npz", buffer.getvalue())
     score = 1 - wrong / images
     write_json(run.path / "evaluation.json", {"images": images, "accuracy": score, "macro_f1": score, "loss": 0.2,
-                                              "recall": [score] * 4, "confusion": np.eye(4).tolist()})
-    run.weights.write_bytes(b"\0" * 1000)
+                                              "recall": [score] * 4, "confusion": np.eye(4, dtype=int).tolist()})
     parameters, flops = COST.get(run.spec.model, COST["resnet10t"])
+    return summarise(run, accuracy=score, macro_f1=score, val_macro_f1=score, parameters=parameters, flops=flops)
+
+
+def summarise(run: Run, **values: object) -> Run:
+    """A summary with some values of its own, and weights where there are none: the run is finished."""
+    if not run.weights.exists():
+        save_file({"weight": np.zeros(250, np.float32)}, run.weights)
     write_json(run.path / "summary.json", {
-        "classes": CLASSES, "data": {}, "accuracy": score, "macro_f1": score, "best_epoch": run.spec.epochs - 1,
-        "val_macro_f1": score, "val_loss": 0.2, "parameters": parameters, "flops": flops, "seconds": 75.0,
-        "versions": {}})
+        "classes": CLASSES, "data": {}, "accuracy": 0.9, "macro_f1": 0.9, "best_epoch": run.spec.epochs - 1,
+        "val_macro_f1": 0.9, "val_loss": 0.2, "parameters": 1000, "flops": 2000, "seconds": 75.0, "versions": {},
+        **values})
     return run
 
 

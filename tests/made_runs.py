@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from fabricate import summarise
 
 from kd.methods import complete
 from kd.models import build_untrained, cost, weights
 from kd.models.masked_student import MaskedStudent
 from kd.spec import RunSpec
-from kd.store.files import write_json
 from kd.store.runs import Run, Store
 
 CLASSES = ("glioma", "meningioma", "none")
@@ -28,8 +28,7 @@ def made(store: Store, spec: RunSpec, classes: tuple[str, ...] = CLASSES, finish
     run.log("data", classes=list(classes))
     if finished:
         price = cost.cost(spec, len(classes))
-        write_json(run.path / "summary.json", {"classes": list(classes), "parameters": price.parameters,
-                                               "flops": price.flops})
+        summarise(run, classes=list(classes), parameters=price.parameters, flops=price.flops)
     return run
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fabricate import summarise
 
 from kd.evaluation.run_warnings import (
     TARGET_LIMIT,
@@ -14,7 +15,6 @@ from kd.evaluation.run_warnings import (
     warnings_by_role,
 )
 from kd.spec import RunSpec
-from kd.store.files import write_json
 from kd.store.groups import Replicates
 from kd.store.predictions import Predictions
 from kd.store.runs import Run, Store
@@ -31,8 +31,7 @@ def scored(right: int, images: int = 100, summary: dict | None = None, groups: l
     predicted = np.where(np.arange(images) < right, labels, 1 - labels)
     np.savez(run.path / "predictions.npz", logits=np.eye(2)[predicted], labels=labels,
              names=[str(number) for number in range(images)], groups=groups or [])
-    write_json(run.path / "summary.json", summary or {})
-    return run
+    return summarise(run, classes=["0", "1"], **(summary or {}))
 
 
 def titles(run: Run) -> list[str]:

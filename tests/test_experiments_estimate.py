@@ -1,6 +1,7 @@
 """What a distillation will ask of the machine."""
 
 import pytest
+from fabricate import summarise
 from small import DATA, distilled, request
 
 from kd.datasets import inspect
@@ -53,7 +54,7 @@ def test_every_seed_of_control_and_student_counts_but_the_teacher_once():
     assert [need.seconds for need in often] == pytest.approx([
         number * (need.seconds - need.teacher_seconds) + need.teacher_seconds
         for number, need in zip((1, 3, 3), once, strict=True)])
-    write_json(store.create(planned[1]).path / "summary.json", {"seconds": 1.0})
+    summarise(store.create(planned[1]), seconds=1.0)
     assert estimate_resources(planned, about, store, 3).run_estimates[1].runs == 2
 
 

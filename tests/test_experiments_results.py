@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from fabricate import summarise
 
 from kd.experiments.differences import (
     BETTER,
@@ -18,7 +19,6 @@ from kd.experiments.differences import (
 from kd.experiments.results import comparison, distillation_result, rows, sentence
 from kd.metrics.classification import reliability, softmax
 from kd.spec import RunSpec
-from kd.store.files import write_json
 from kd.store.groups import Replicates
 from kd.store.predictions import Predictions
 from kd.store.runs import Run, Store
@@ -188,9 +188,8 @@ def finished(store: Store, wrong: int, people: bool = False, **settings) -> Run:
     np.savez(run.path / "predictions.npz", logits=logits, labels=LABELS, groups=groups,
              names=[f"{number}.png" for number in range(40)])
     score, cost = 1 - wrong / 40, 800 if settings.get("model") else 8
-    write_json(run.path / "summary.json", {"accuracy": score, "macro_f1": score / 2, "val_macro_f1": score / 4,
-                                           "seconds": 10.0, "parameters": 10 * cost, "flops": cost})
-    return run
+    return summarise(run, classes=["a", "b"], accuracy=score, macro_f1=score / 2, val_macro_f1=score / 4, seconds=10.0,
+                     parameters=10 * cost, flops=cost)
 
 
 def made(wrong: list[tuple[int, int]], people: bool = False) -> Replicates:

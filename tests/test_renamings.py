@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fabricate import summarise
 
 from kd import renamings
 from kd.experiments.sweep import Sweep, find, planned_cells, sweeps
@@ -12,7 +13,7 @@ from kd.experiments.sweep.results import table
 from kd.methods import METHODS, complete
 from kd.spec import RunSpec
 from kd.store.groups import control_of, replicates_of
-from kd.store.runs import FINISHED, Store
+from kd.store.runs import FINISHED, Run, Store
 
 TEACHER, CONTROL = "phantom_brain-resnet18-supervised-93b5b3f05f", "phantom_brain-plain3-supervised-fa4e516baa"
 # As `spec.json` held them, with the folders' names: hashes over the settings' old names.
@@ -51,8 +52,7 @@ def old(own_root: Path) -> Store:
         folder = store.path / name
         folder.mkdir(parents=True)
         (folder / "spec.json").write_text(json.dumps({**COMMON, **changes}))
-        (folder / "summary.json").write_text(json.dumps({"accuracy": 0.5, "macro_f1": 0.5, "val_macro_f1": 0.5,
-                                                         "classes": ["a", "b"]}))
+        summarise(Run(folder), classes=["a", "b"])
     (store.path / "sweeps").mkdir()
     (store.path / "sweeps" / "phantom_brain-method-alpha-0123456789.json").write_text(json.dumps(SWEEP))
     (store.path / "sweeps" / "times").mkdir()

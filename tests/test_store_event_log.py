@@ -20,7 +20,7 @@ def add(path, text):
 
 
 def line(number):
-    return json.dumps({"event": "epoch", "number": number}) + "\n"
+    return json.dumps({"event": "note", "time": 1.0, "number": number}) + "\n"
 
 
 def numbers(path):

@@ -65,9 +65,10 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
 def brief(run: Run) -> Result:
     """Main results of a run, as `train` and `distill` print them."""
     summary, tested = run.summary or {}, run.evaluation or {}
-    found = {**summary, **({"nll": tested["loss"], "ece": tested["ece"]} if summary and tested else {})}
+    found = {**summary, **({"nll": tested["loss"], "ece": tested.get("ece")} if summary and tested else {})}
     keys = ("accuracy", "macro_f1", "nll", "ece", "parameters", "flops", "seconds")
     texts = {"warnings": "; ".join(warning.title for warning in run_warnings(run)),
              "audit": brief_of(run).removeprefix("Audit: ") if summary else ""}
-    return {"run": run.id, "status": run.status, **{key: found[key] for key in keys if key in found},
+    reason = {"reason": run.damage} if run.damaged_file else {}
+    return {"run": run.id, "status": run.status, **reason, **{key: found[key] for key in keys if key in found},
             **{name: text for name, text in texts.items() if text}}

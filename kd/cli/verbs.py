@@ -24,7 +24,7 @@ from kd.paths import Paths
 from kd.roles import ROLES
 from kd.store.eight_bit import run_or_form
 from kd.store.groups import Replicates, replicates_of
-from kd.store.runs import Run, Store
+from kd.store.runs import DAMAGED, Run, Store
 from kd.training.teacher.cache import cache_bytes, recorded_usage
 
 
@@ -231,7 +231,8 @@ def _compared(panel: Any) -> Result:
 
 
 def list_runs(args: Namespace, store: Store) -> Result:
-    return {"runs": [brief(run) for run in store]}
+    return {"runs": [*map(brief, store), *({"run": run.id, "status": DAMAGED, "reason": run.damage}
+                                          for run in store.unreadable())]}
 
 
 def show(args: Namespace, store: Store) -> Result:
@@ -257,9 +258,10 @@ def _distillation(run: Run, store: Store) -> Result | None:
 
 
 def delete(args: Namespace, store: Store) -> Result:
-    run = store[args.run]
-    store.delete(run.id)
-    return {"deleted": run.id}
+    damaged = [run.id for run in store.unreadable() if run.id == args.run]
+    name = damaged[0] if damaged else store[args.run].id
+    store.delete(name)
+    return {"deleted": name}
 
 
 def resume(args: Namespace, store: Store) -> Result:

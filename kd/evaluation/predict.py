@@ -22,6 +22,7 @@ from kd.observation import Observation
 from kd.progress import ProgressCallback
 from kd.store.eight_bit import EightBit
 from kd.store.files import write_bytes, write_json
+from kd.store.run_files import REWRITTEN
 from kd.store.runs import Run, Store
 from kd.torch_utils import distributed_ops
 
@@ -99,6 +100,8 @@ def _joined(parts: Iterable[_Part]) -> NDArray[np.float32]:
 
 def load(run: Run, classes: int) -> Classifier:
     """The run's model with its best weights, in eval mode. Raises UsageError when there are none yet."""
+    if run.damaged_file not in ("", *REWRITTEN):
+        raise UsageError(run.damage)
     if not run.weights.exists():
         raise UsageError(f"{run.id} has no weights yet (it is {run.status}). Wait for its first epoch, or resume it.")
     if isinstance(run, EightBit):

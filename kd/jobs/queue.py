@@ -28,7 +28,7 @@ from kd.errors import Stopped, UsageError
 from kd.jobs import tasks
 from kd.jobs.tasks import Task
 from kd.paths import Paths, default_paths
-from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
+from kd.store.runs import CANCELLED, DAMAGED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.torch_utils.compute import computing_threads, threads, tune_malloc
 from kd.training import distributed
 
@@ -71,6 +71,8 @@ def train_now(run: Run, store: Store) -> None:
     not finish."""
     if run.status in (QUEUED, RUNNING):
         raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
+    if run.status == DAMAGED:
+        raise UsageError(run.damage)
     with run.lock(), one_per_machine(run):
         run.clear_cancel()
         status = execute(run, store)
@@ -130,13 +132,13 @@ class Queue:
     def submit(self, runs: Iterable[Run]) -> list[Run]:
         """Queue these runs in order and return those newly queued.
 
-        Runs that are finished, or already queued or running anywhere, are skipped.
+        Runs that are finished or damaged, or already queued or running anywhere, are skipped.
         """
         added = []
         with self._changed:
             for run in runs:
                 lock = run.lock()
-                if run.status in (FINISHED, RUNNING, QUEUED) or not _take(lock):
+                if run.status in (FINISHED, RUNNING, QUEUED, DAMAGED) or not _take(lock):
                     continue
                 run.clear_cancel()
                 run.log("queued")

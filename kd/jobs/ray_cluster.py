@@ -16,7 +16,7 @@ from filelock import Timeout
 from kd.errors import UsageError
 from kd.jobs.queue import execute
 from kd.paths import Paths
-from kd.store.runs import FINISHED, Run, Store
+from kd.store.runs import DAMAGED, FINISHED, Run, Store
 from kd.torch_utils import compute
 
 RETRIES = 3  # times that a run is resumed, from its last epoch, after the loss of its worker
@@ -36,7 +36,8 @@ def train_all(runs: Sequence[Run], store: Store, address: str | None = None, cpu
     ray = _ray()
     with _cluster(ray, address):
         _check_room(ray, cpus)
-        return _Schedule(ray, store, cpus, report).carry_out([run for run in runs if run.status != FINISHED])
+        todo = [run for run in runs if run.status not in (FINISHED, DAMAGED)]
+        return _Schedule(ray, store, cpus, report).carry_out(todo)
 
 
 class _Schedule:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kd.errors import UsageError
 from kd.spec import RunSpec
-from kd.store.files import read_json, read_npz, write_json
+from kd.store.files import read_npz, read_object, write_json
 from kd.store.runs import FINISHED, Run, Store
 
 ENDING = ".int8"  # of its id, behind the run's
@@ -51,7 +51,7 @@ class EightBit(Run):
     @property
     def details(self) -> dict[str, Any]:
         """What is known of the export that it belongs to; empty where there is none."""
-        return read_json(self.source.path / EXPORT / REPORT) or {}
+        return read_object(self.source.path / EXPORT / REPORT)
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -90,8 +90,9 @@ class EightBit(Run):
 
     def counts(self) -> bool:
         """Whether its file is there and its answers are of it."""
-        stamp, report = read_json(self.path / STAMP), self.details.get("int8")
-        return bool(stamp and report and report.get("weights") == stamp["weights"]) and self.weights.exists()
+        stamp, report = read_object(self.path / STAMP).get("weights"), self.details.get("int8")
+        return (bool(stamp) and isinstance(report, dict) and report.get("weights") == stamp and self.weights.exists()
+                and not self.damage)
 
 
 def form_of(run: Run) -> EightBit:

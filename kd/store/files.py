@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import threading
 import uuid
 import zlib
@@ -18,6 +19,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+# What zipfile and numpy raise for files that are not whole.
+_DAMAGED = (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError, struct.error, TypeError,
+            AttributeError, SyntaxError, MemoryError, OverflowError)
 # Probing a lock takes it for an instant; two probes of one process must not read each other as the owner.
 _probe = threading.Lock()
 
@@ -49,21 +53,23 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; None where there is no such file, or it is damaged."""
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no such file, or it is damaged, or holds something else."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of an .npz file by name; None where there is no such file, or it is damaged."""
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
+            found = dict(stored)  # TypeError for a lone array
+    except _DAMAGED:
         return None
+    return found if all(isinstance(value, np.ndarray) for value in found.values()) else None
 
 
 def held(lock: FileLock) -> bool:

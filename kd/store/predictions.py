@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.errors import unknown
-from kd.store.files import read_npz
+from kd.store import run_files
 from kd.store.runs import Run
 
-FILE = "predictions.npz"
+FILE = run_files.PREDICTIONS
 ALL, STUDENT_WRONG, TEACHER_WRONG, BOTH_WRONG, DISAGREE = CASES = (
     "all images", "teacher right, student wrong", "student right, teacher wrong", "both wrong", "answers differ")
 
@@ -40,7 +40,7 @@ class Predictions:
 
 def load(run: Run) -> Predictions | None:
     """The run's predictions on the test split; None before it was tested, or where their file is damaged."""
-    stored = read_npz(run.path / FILE)
+    stored = run_files.predictions(run.path / FILE).value
     if stored is None:
         return None
     groups = tuple(map(str, stored.get("groups", ()))) or None  # missing in runs of an older version

@@ -2,19 +2,19 @@
 
 A run is `checkpoints/<id>/` with `spec.json`, `events.jsonl` (one JSON object a line), `weights.safetensors` (best on
 validation), `resume.pt` (while unfinished), `probes/` (stage maps and masks per epoch), `evaluation.json`,
-`predictions.npz`, and `summary.json`, written last. Status is derived from these and from a lock, never stored. Results
-that are computed of a finished run later lie beside these, their progress in `tasks/` (see `kd.jobs.tasks`); cached
-teacher outputs for its students in `teacher_outputs/` (see `kd.training.teacher.cache`).
+`predictions.npz`, and `summary.json`, written last. `kd.store.run_files` reads and checks them; status is derived from
+these and from a lock, never stored. Results that are computed of a finished run later lie beside these, their progress
+in `tasks/` (see `kd.jobs.tasks`); cached teacher outputs for its students in `teacher_outputs/` (see
+`kd.training.teacher.cache`).
 """
 
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from filelock import FileLock
 from kd.errors import UsageError, unknown
 from kd.paths import Paths, default_paths
 from kd.spec import RunSpec
-from kd.store import event_log
-from kd.store.files import held, modified, read_json, write_json
+from kd.store import event_log, run_files
+from kd.store.files import held, modified, write_json
 from kd.store.row_files import folder_size
 
+SPEC = run_files.SPEC
 LONGEST_NAME = 255  # bytes of a file's name, on every common file system
-# planned: never queued or started. interrupted: queued or started by a program that has ended since.
-PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
-    "planned", "queued", "running", "finished", "failed", "cancelled", "interrupted")
+# planned: never queued or started. interrupted: queued or started by a program that has ended since. damaged: a file of
+# it cannot be used (`Run.damage`).
+PLANNED, QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED, DAMAGED = STATUSES = (
+    "planned", "queued", "running", "finished", "failed", "cancelled", "interrupted", "damaged")
 _LIFECYCLE = ("queued", "started", "failed", "cancelled")
 
 
@@ -50,14 +52,12 @@ class Run:
 
     @cached_property
     def spec(self) -> RunSpec:
-        path = self.path / "spec.json"
-        try:
-            return _spec(path, path.stat().st_mtime_ns)
-        except FileNotFoundError as error:
-            raise UsageError(f"There is no run {self.id!r} any more: its folder {self.path} was deleted.") from error
-        except ValueError as error:
-            raise UsageError(f"The settings of the run {self.id} cannot be read: {path} is damaged. Delete that "
-                             "folder.") from error
+        found = run_files.read_spec(self.path / SPEC)
+        if found.value is None:
+            raise UsageError(self.damage if self.damaged_file == SPEC else
+                             f"There is no run {self.id!r} any more: its folder {self.path} was deleted.")
+        spec: RunSpec = found.value
+        return spec
 
     @property
     def label(self) -> str:
@@ -74,7 +74,7 @@ class Run:
     @property
     def planned_at(self) -> float:
         """Time at which the spec was written, unix seconds; 0 when the folder is gone."""
-        return modified(self.path / "spec.json") / 1e9
+        return modified(self.path / SPEC) / 1e9
 
     @property
     def weights(self) -> Path:
@@ -84,9 +84,20 @@ class Run:
     def resume_state(self) -> Path:
         return self.path / "resume.pt"
 
+    @property
+    def damage(self) -> str:
+        """Which of its files cannot be used, why, and the way out, in words; empty where all can. Such a run counts as
+        not finished."""
+        return run_files.in_words(self.id, *run_files.fault(self.path, self.weights))
+
+    @property
+    def damaged_file(self) -> str:
+        """Name of the file that `damage` is about; empty where there is none."""
+        return run_files.fault(self.path, self.weights)[0]
+
     def events(self) -> list[dict[str, Any]]:
         """All events so far, oldest first: `{"event": name, "time": unix seconds, …}`."""
-        return event_log.read(self.path / "events.jsonl")
+        return event_log.read(self.path / run_files.EVENTS)
 
     def epochs(self) -> list[dict[str, Any]]:
         """Events of the finished epochs, one each; of an epoch that was repeated after a kill, the later one."""
@@ -95,7 +106,7 @@ class Run:
 
     def log(self, event: str, **values: Any) -> None:
         """Append one event. A line left incomplete by a kill is ended first, so that only it is lost."""
-        path = self.path / "events.jsonl"
+        path = self.path / run_files.EVENTS
         line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
         with path.open("ab+") as file:
             if file.tell():
@@ -106,18 +117,24 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """Result of a finished run, else None."""
-        return read_json(self.path / "summary.json")
+        """Result of a finished run, else None. It is shared with later readers and must not be changed."""
+        return self._checked(run_files.SUMMARY)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Scores on the test split, or None before they were computed."""
-        return read_json(self.path / "evaluation.json")
+        """Scores on the test split, or None before they were computed. Shared as `summary` is."""
+        return self._checked(run_files.EVALUATION)
+
+    def _checked(self, name: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = run_files.read(self.path / name).value
+        return found if found is not None and not self.damaged_file else None
 
     @property
     def status(self) -> str:
         """One of STATUSES."""
-        if (self.path / "summary.json").exists():
+        if self.damaged_file and not self.is_locked():
+            return DAMAGED
+        if (self.path / run_files.SUMMARY).exists():
             return FINISHED
         last = self.last_event(*_LIFECYCLE)
         name = last["event"] if last else ""
@@ -125,7 +142,7 @@ class Run:
             return name
         if not self.is_locked():
             # The owner may have ended between the two reads: it writes its last event before its lock is free.
-            return FINISHED if (self.path / "summary.json").exists() else self._left()
+            return FINISHED if (self.path / run_files.SUMMARY).exists() else self._left()
         return RUNNING if name == "started" else QUEUED
 
     def _left(self) -> str:
@@ -139,15 +156,17 @@ class Run:
     def progress(self) -> dict[str, Any]:
         """Progress of a running run, updated about every second: phase, and in training epoch, epochs, step, steps,
         images_per_second, seconds_left. Empty before the first report."""
-        return read_json(self.path / "progress.json") or {}
+        return run_files.read(self.path / run_files.PROGRESS).value or {}
 
     def write_progress(self, phase: str, **values: Any) -> None:
         """Update `progress`."""
-        write_json(self.path / "progress.json", {"phase": phase, "time": time.time(), **values})
+        write_json(self.path / run_files.PROGRESS, {"phase": phase, "time": time.time(), **values})
 
     @property
     def failure_reason(self) -> str:
-        """Reason in words why the run failed; empty when it did not."""
+        """Reason in words why the run failed, or is damaged; empty when it did not."""
+        if self.damaged_file:
+            return self.damage
         last = self.last_event(*_LIFECYCLE)
         return last.get("reason", "") if last and last["event"] == FAILED else ""
 
@@ -205,14 +224,14 @@ class Store:
         return self.paths.runs
 
     def create(self, spec: RunSpec) -> Run:
-        """The run of this spec: the existing one, or a new one. Raises UsageError where the store cannot be written to.
-        """
+        """The existing or a new run of this spec. Raises UsageError where it is damaged or nothing can be written."""
         if (found := self.find(spec)) is not None:
             return found
         run = Run(self.path / spec.id)
+        self._require_free(run)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            write_json(run.path / "spec.json", spec.to_json())
+            write_json(run.path / SPEC, spec.to_json())
         except OSError as error:
             raise UsageError(f"Runs cannot be written to {self.path} ({error.strerror}). Make room there, make it "
                              "writable, or choose another root.") from None
@@ -242,15 +261,21 @@ class Store:
                       key=lambda run: (run.spec.folds, run.spec.fold))
 
     def __iter__(self) -> Iterator[Run]:
-        """Runs, latest first. Folders without a readable spec are skipped, and those that another process deletes
-        meanwhile."""
-        found = [(modified(path), path.parent) for path in self.path.glob("[!.]*/spec.json")]
+        """Runs with readable settings, latest first; without those that another process deletes meanwhile."""
+        found = [(modified(path), path.parent) for path in self.path.glob(f"[!.]*/{SPEC}")]
         return (run for run in (Run(path) for _, path in sorted(found, reverse=True)) if run.readable())
+
+    def unreadable(self) -> list[Run]:
+        """Folders of runs whose settings cannot be read, by name: damaged, without any, or of a newer version."""
+        paths = {path.parent for name in (SPEC, run_files.EVENTS, run_files.SUMMARY)
+                 for path in self.path.glob(f"[!.]*/{name}")}
+        return [run for run in map(Run, sorted(paths)) if not run.readable()]
 
     def __getitem__(self, run_id: str) -> Run:
         """The run with this id, or with this unambiguous beginning of one. Raises UsageError."""
         if (found := self.get(run_id)) is not None:
             return found
+        self._require_free(Run(self.path / Path(run_id).name))
         near = [run for run in self if run.id.startswith(run_id)] if run_id else []
         if len(near) == 1:
             return near[0]
@@ -267,7 +292,12 @@ class Store:
         if not re.fullmatch(r"[\w.-]+", run_id) or len(run_id.encode()) > LONGEST_NAME:
             return None
         run = Run(self.path / run_id)
-        return run if run.readable() or modified(run.path / "spec.json") else None
+        return run if run.readable() else None
+
+    def _require_free(self, run: Run) -> None:
+        """Raise UsageError where a run's folder is there and its settings cannot be read."""
+        if run.id and len(run.id.encode()) <= LONGEST_NAME and run in self.unreadable():
+            raise UsageError(run.damage)
 
     def __contains__(self, run_id: str) -> bool:
         return self.get(run_id) is not None
@@ -284,35 +314,7 @@ class Store:
         return replace(spec, pretrained=str(run.weights))
 
     def delete(self, run_id: str) -> None:
-        """Remove a run's folder, and with a teacher those of its fold teachers. Raises UsageError while one of them or
-        a task of it is queued or running, or when other runs need it."""
-        run = self[run_id]
-        own = [*self.folds_of(run), run]
-        for one in own:
-            if one.is_locked():
-                raise UsageError(f"{one.id} is {one.status}: cancel it first.")
-            if busy := one.active_tasks():
-                raise UsageError(f"{one.id} is in use ({', '.join(busy)}): cancel that first, or wait for its end.")
-        students = [one.id for one in self if one.spec.teacher == run.id or run in self.fold_teachers(one.spec)]
-        if students:
-            raise UsageError(f"{run.id} is {'a fold' if run.spec.fold else 'the'} teacher of {', '.join(students)}: "
-                             "delete those first.")
-        starting = [other.id for other in self if other.spec.weights_run == run.id and other.status != FINISHED]
-        if starting:
-            raise UsageError(f"{', '.join(starting)} will start from the weights of {run.id}: train or delete those "
-                             "first.")
-        for one in own:
-            # Renamed first, so that a kill in the middle never leaves a run that looks complete and is not.
-            removed = one.path.with_name(f".deleted-{one.id}-{time.time_ns()}")
-            os.replace(one.path, removed)
-            shutil.rmtree(removed, ignore_errors=True)
+        """Remove a run as `kd.store.deletion.delete` does."""
+        from kd.store import deletion  # it imports this module
 
-
-@lru_cache(maxsize=4096)
-def _spec(path: Path, _changed: int) -> RunSpec:
-    """Parsed spec file, cached because pages read every run's spec at every poll. Raises ValueError for one that is
-    damaged, and UsageError for one of a newer version."""
-    try:
-        return RunSpec.from_json(json.loads(path.read_text()))
-    except (AttributeError, TypeError) as error:  # JSON of another form
-        raise ValueError(f"{path} holds no settings") from error
+        deletion.delete(self, run_id)

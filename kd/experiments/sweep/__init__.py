@@ -25,7 +25,7 @@ from kd.experiments.sweep.words import Settings, Value, describe
 from kd.renamings import FORMAT, current_axes, current_spec
 from kd.spec import NONE, REST, RunSpec, hashed
 from kd.store.files import write_json
-from kd.store.runs import FINISHED, Run, Store
+from kd.store.runs import DAMAGED, FINISHED, Run, Store
 
 AXES = ("method", "soft_targets", "unlabelled", "student", "depth", "width", "student_size", "epochs", "data_fraction",
         "batch_size", "learning_rate", "views", "augmentation", "mixup")
@@ -177,12 +177,12 @@ def plan(sweep: Sweep, store: Store, data: DataRef | None = None) -> tuple[Cell,
 
 
 def unfinished_runs(sweep: Sweep, store: Store, data: DataRef | None = None) -> list[Run]:
-    """Unfinished runs in training order, planned if necessary.
+    """Unfinished runs in training order, planned if necessary, without damaged ones.
 
     The teacher first, which every student needs, then fold teachers; the others are independent. Then, seed by seed,
     the controls and the students cell by cell, so that all cells have a result for one seed early. Raises UsageError.
     """
-    return [run for run in runs(plan(sweep, store, data), store) if run.status != FINISHED]
+    return [run for run in runs(plan(sweep, store, data), store) if run.status not in (FINISHED, DAMAGED)]
 
 
 def runs(planned: Iterable[Cell], store: Store) -> list[Run]:

@@ -15,11 +15,22 @@ from kd.experiments.sweep.explanation_times import Times, read
 from kd.roles import CONTROL, STUDENT
 from kd.store.files import modified
 from kd.store.groups import Replicates
-from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run, Store
+from kd.store.runs import (
+    CANCELLED,
+    DAMAGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PLANNED,
+    QUEUED,
+    RUNNING,
+    Run,
+    Store,
+)
 
 DELETED = "deleted"
 # Precedence of statuses where the runs of a cell differ.
-ORDER = (RUNNING, FAILED, QUEUED, CANCELLED, INTERRUPTED, PLANNED, DELETED, FINISHED)
+ORDER = (RUNNING, DAMAGED, FAILED, QUEUED, CANCELLED, INTERRUPTED, PLANNED, DELETED, FINISHED)
 FLOPS, MILLISECONDS = COSTS = ("flops", "milliseconds")
 NOTICE = "Not for clinical use."
 
@@ -28,8 +39,8 @@ NOTICE = "Not for clinical use."
 class Row:
     """Present result of one cell.
 
-    status: one of ORDER. reason: why a run of it failed, in words. done: runs of control and student that have
-    finished, of `runs`. outcome: over the seeds whose control and student have finished; None before the first.
+    status: one of ORDER. reason: why a run of it failed or is damaged, in words. done: runs of control and student that
+    have finished, of `runs`. outcome: over the seeds whose control and student have finished; None before the first.
     val_accuracy: of the best epochs, 0..1, by role. milliseconds: of explaining one image, by role; empty where not
     measured. student: the first seed's run.
     """
@@ -208,7 +219,7 @@ def _row(cell: Cell, store: Store, times: Times | None, states: dict[str, str]) 
     for run_id in cell.ids:
         states[run_id] = states.get(run_id) or _status(run_id, store)
     own = [run_id for pair in cell.pairs for run_id in pair]
-    failed = [run for run_id in cell.ids if states[run_id] == FAILED and (run := store.get(run_id))]
+    failed = [run for run_id in cell.ids if states[run_id] in (FAILED, DAMAGED) and (run := store.get(run_id))]
     taught = all(states[run_id] == FINISHED for run_id in (cell.teacher, *cell.folds))
     relevant = [states[run_id] for run_id in (own if taught else cell.ids)]
     found = _outcome(cell, store, tuple(run_id for run_id in cell.ids if states[run_id] == FINISHED))

@@ -6,14 +6,14 @@ import streamlit as st
 
 from kd.roles import CONTROL, MARKS, STUDENT, TEACHER
 from kd.store.groups import Replicates
-from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
+from kd.store.runs import CANCELLED, DAMAGED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING, Run
 from pages.parts.shared import run_progress
-from pages.parts.shared.format import count, duration
+from pages.parts.shared.format import count, duration, plain
 from pages.parts.shared.run_warnings import score
 from pages.parts.shared.theme import STATUS
 
 # What the row of several runs is called after: the first of these that one of them is in.
-TELLING = (RUNNING, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)
+TELLING = (RUNNING, DAMAGED, FAILED, QUEUED, INTERRUPTED, CANCELLED, PLANNED, FINISHED)
 
 
 def seed_status(series: Replicates) -> None:
@@ -27,7 +27,7 @@ def seed_status(series: Replicates) -> None:
                 _row(role, name, runs)
             for run in runs:
                 if run.failure_reason and run.failure_reason not in reported:
-                    st.error(run.failure_reason, icon=":material/error:")
+                    st.error(plain(run.failure_reason), icon=":material/error:")
                 reported.add(run.failure_reason)
 
 
@@ -47,7 +47,7 @@ def _row(role: str, name: str, runs: Sequence[Run]) -> None:
 def _of_all(runs: Sequence[Run], statuses: Sequence[str]) -> str:
     """`1 of 3 finished · seed 1: epoch 4 of 8 …`."""
     done = f"{statuses.count(FINISHED)} of {len(runs)} finished"
-    for wanted in (RUNNING, FAILED):
+    for wanted in (RUNNING, DAMAGED, FAILED):
         if wanted in statuses:
             run = runs[statuses.index(wanted)]
             which = f"fold {run.spec.fold}" if run.spec.fold else f"seed {run.spec.seed}"

@@ -142,7 +142,7 @@ def result(trial: Trial, first: bool = False) -> None:
     failed = next((entry for entry in trial.entries if entry.run.failure_reason), None)
     if failed:  # the first: what follows failed for want of it
         role = "fold teacher" if failed.spec.fold else failed.role
-        st.markdown(f"**{role.capitalize()} failed.** {failed.run.failure_reason}")
+        st.markdown(f"**{role.capitalize()} {failed.status}.** {plain(failed.run.failure_reason)}")
     _actions(trial, first)
 
 

@@ -36,7 +36,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         st.badge(entry.status, icon=icon, color=colour)
     st.caption(f"{_origin(entry)} · `{entry.run.id}`")
     if entry.run.failure_reason:
-        st.error(entry.run.failure_reason, icon=":material/error:")
+        st.error(format.plain(entry.run.failure_reason), icon=":material/error:")
     actions(entry, entries)
     if entry.status == FINISHED:
         scores(entry)
@@ -105,7 +105,7 @@ def _students(entry: Entry, entries: list[Entry]) -> list[Entry]:
 
 def ask(run: Run) -> None:
     """What a run's deletion frees, and the two answers; or why it cannot be deleted."""
-    folds = store().folds_of(run)
+    folds = store().folds_of(run) if run.readable() else []
     also = f", and its {len(folds)} fold teachers" if folds else ""
     st.markdown(f"`{run.id}` with its weights, curves and scores{also} will be removed for good. "
                 f"This frees {format.size(sum(one.size() for one in (run, *folds)))}.")

@@ -5,11 +5,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
+
 from kd.roles import CONTROL, STUDENT, TEACHER
 from kd.spec import RunSpec
 from kd.store.eight_bit import EightBit
 from kd.store.groups import control_spec, teacher_label
-from kd.store.runs import QUEUED, RUNNING, Run, Store
+from kd.store.runs import DAMAGED, QUEUED, RUNNING, Run, Store
+from pages.parts.shared import links
 from pages.parts.shared.format import role
 
 
@@ -70,3 +73,14 @@ def _roles(specs: list[RunSpec]) -> dict[str, str]:
     controls = {control_spec(spec).id for spec in students}
     return {spec.id: STUDENT if spec.teacher else CONTROL if spec.id in controls
             else TEACHER if spec.id in teachers else role(spec) for spec in specs}
+
+
+def show_damaged(entries: list[Entry], store: Store) -> None:
+    """One line on damaged runs, with the way to them; nothing where there are none."""
+    number = sum(entry.status == DAMAGED for entry in entries) + len(store.unreadable())
+    if number:
+        with st.container(border=True, horizontal=True, vertical_alignment="center",
+                          horizontal_alignment="distribute"):
+            st.markdown(f":material/broken_image: **{'One run is' if number == 1 else f'{number} runs are'} damaged** "
+                        "and cannot be used. The others are not affected.", width="content")
+            links.run(label="See why")

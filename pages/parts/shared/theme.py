@@ -5,7 +5,7 @@ from typing import Literal
 
 import plotly.graph_objects as go
 
-from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING
+from kd.store.runs import CANCELLED, DAMAGED, FAILED, FINISHED, INTERRUPTED, PLANNED, QUEUED, RUNNING
 
 # Of loss terms: Okabe and Ito's other hues, so that none is taken for a role, and three more for a method of many.
 TERMS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#8A63D2", "#A0522D")
@@ -19,13 +19,13 @@ STATUS: dict[str, tuple[str, Badge]] = {  # status -> (icon, st.badge colour)
     PLANNED: (":material/event:", "gray"), QUEUED: (":material/schedule:", "gray"),
     RUNNING: (":material/play_circle:", "blue"), FINISHED: (":material/check_circle:", "green"),
     FAILED: (":material/error:", "red"), CANCELLED: (":material/cancel:", "gray"),
-    INTERRUPTED: (":material/pause_circle:", "orange"),
+    INTERRUPTED: (":material/pause_circle:", "orange"), DAMAGED: (":material/broken_image:", "red"),
 }
 
 
 # Where only plain text can stand, as in the cells of a table.
 STATUS_WORDS = {PLANNED: "· planned", QUEUED: "◌ queued", RUNNING: "▶ running", FINISHED: "✓ finished",
-                FAILED: "✕ failed", CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted"}
+                FAILED: "✕ failed", CANCELLED: "■ cancelled", INTERRUPTED: "❚❚ interrupted", DAMAGED: "✕ damaged"}
 
 
 def tidy(figure: go.Figure, height: int = 280) -> go.Figure:
