@@ -14,7 +14,10 @@ from kd.datasets import open_dataset
 from kd.datasets.cache import cached_sets
 from kd.errors import UsageError
 from kd.paths import PROJECT, default_paths
+from kd.spec import RunSpec
+from kd.store.runs import Store
 from pages.parts.data import uploads
+from pages.parts.shared import typed_paths
 
 SMALL = "phantom-brain:count=40"
 
@@ -231,3 +234,33 @@ def test_a_file_that_is_no_data_set_is_refused_and_not_kept(content):
 def test_the_same_upload_twice_is_one_file(archive):
     assert uploads.keep("a.zip", archive, default_paths()) == uploads.keep("a.zip", archive, default_paths())
     assert io.BytesIO(archive).getvalue() == next(default_paths().data.glob("*.zip")).read_bytes()
+
+
+@pytest.mark.parametrize(("address", "given", "shown"), [
+    ("127.0.0.1", "", True), ("127.0.0.1", "0", False), ("0.0.0.0", "", False), (None, "", False),
+    ("0.0.0.0", "1", True)])
+def test_paths_outside_the_data_folder_are_the_owners_to_allow(folder, monkeypatch, address, given, shown):
+    get = st.get_option
+    monkeypatch.setattr(st, "get_option", lambda name: address if name == "server.address" else get(name))
+    monkeypatch.setenv(typed_paths.VARIABLE, given)
+    if shown:
+        typed_paths.require_allowed(str(folder))
+    outside = (str(folder), f"{folder}/../{folder.name}", "/nothing/there", "~", f"../{folder.name}")
+    for path in () if shown else outside:
+        with pytest.raises(UsageError, match="Only what lies in the data folder"):
+            typed_paths.require_allowed(path)
+    inside = Store().paths.data / "own"
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(inside)
+    typed_paths.require_allowed("own")
+    typed_paths.require_allowed(str(inside))
+    typed_paths.require_allowed("phantom-brain:count=60")
+    inside.rename(folder)
+    Store().create(RunSpec(data=str(folder)))
+    typed_paths.require_allowed(str(folder))
+
+
+def test_a_visitor_from_elsewhere_is_told_so_in_place(folder, monkeypatch):
+    monkeypatch.setenv(typed_paths.VARIABLE, "0")
+    at = page(data=str(folder))
+    assert [one.value.split(",")[0] for one in at.error] == ["Only what lies in the data folder can be opened here"]

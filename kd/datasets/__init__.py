@@ -30,6 +30,7 @@ from kd.datasets.image_folder.layout import MASKS, is_hidden
 from kd.datasets.image_folder.metadata import title_of
 from kd.datasets.image_folder.zip_archive import archive_digest, open_archive
 from kd.datasets.medmnist import medmnist_digest, open_medmnist
+from kd.datasets.places import require_place
 from kd.datasets.splits import take_fraction
 from kd.errors import UsageError
 from kd.paths import Paths, default_paths
@@ -134,6 +135,7 @@ def resolve(reference: str, paths: Paths | None = None) -> str:
     if is_drawn(text):
         return phantoms.canonical(text)
     if path := locate(text, paths):
+        require_place(Path(path))
         return path
     raise _missing(text, paths)
 

@@ -1,8 +1,9 @@
 """Class folders on this machine."""
 
 import os
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +15,8 @@ from kd.datasets.hashing import combine, digest_files
 from kd.datasets.image_folder import layout, names
 from kd.datasets.image_folder.layout import Tree
 from kd.datasets.image_folder.source import class_folders, unlabelled_digest, unlabelled_images, unlabelled_reference
+from kd.datasets.limits import LIMITS
+from kd.datasets.places import is_system, require_place
 from kd.errors import UsageError
 from kd.paths import Paths
 
@@ -42,8 +45,10 @@ def masks_beside(path: Path) -> Path:
 
 
 def scan(root: Path) -> Tree:
-    """What lies below a folder; links are followed, but never in a circle. Raises UsageError if it cannot be listed."""
-    found = _Listing()
+    """What lies below a folder; links are followed, but never in a circle, nor into the system's own folders. Raises
+    UsageError if it cannot be listed, or goes on beyond the limits."""
+    require_place(root)
+    found = _Listing(root)
     try:
         _walk(root, "", (), found)
     except OSError as error:
@@ -55,6 +60,11 @@ def scan(root: Path) -> Tree:
 
 @dataclass
 class _Listing:
+    """started, seen: when the listing began, and the entries so far."""
+
+    root: Path
+    started: float = field(default_factory=time.monotonic)
+    seen: int = 0
     images: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
@@ -70,13 +80,16 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
     if here in above:
         return
     with os.scandir(folder) as entries:
-        items = sorted(entries, key=lambda item: item.name)
+        items = sorted(_counted(entries, len(above), found), key=lambda item: item.name)
     for item in items:
         name = prefix + item.name
         if layout.is_hidden(item.name):
-            found.ignored += not item.is_dir()
-        elif item.is_dir():
+            found.ignored += not _is_folder(item)
+        elif _is_folder(item):
             found.folders.append(name)
+            if item.is_symlink() and is_system(Path(os.path.realpath(item.path))):
+                found.refused.append(Skipped(layout.printable(name), "the link leads into the system's own folders"))
+                continue
             _refusing(partial(_walk, Path(item.path), f"{name}/", (*above, here), found), name, found)
         elif item.name in layout.OWN:
             found.sidecars += [name] if item.name in layout.SIDECARS else []
@@ -86,12 +99,40 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: 
             _other(item, name, found)
 
 
+def _counted(entries: Iterable[os.DirEntry[str]], depth: int, found: _Listing) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder, while the listing is within its limits."""
+    for entry in entries:
+        found.seen += 1
+        over = (f"more than {LIMITS.entries:,} files" if found.seen > LIMITS.entries else
+                f"folders inside of folders, more than {LIMITS.depth} deep" if depth > LIMITS.depth else
+                f"more files than can be listed in {LIMITS.seconds:g} seconds"
+                if time.monotonic() - found.started > LIMITS.seconds else "")
+        if over:
+            raise UsageError(f"{layout.printable(str(found.root))} holds {over}. Give the folder of the images.")
+        yield entry
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is neither."""
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
+
+
 def _other(item: os.DirEntry[str], name: str, found: _Listing) -> None:
     ending = os.path.splitext(item.name)[1].lower()
-    if ending in (".csv", ".tsv") and item.is_file():
+    if ending in (".csv", ".tsv") and _is_file(item):
         found.tables.append(name)
     found.endings[ending or "without an ending"] += 1
     found.ignored += 1
+
+
+def _is_file(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_image(item: os.DirEntry[str]) -> bool:

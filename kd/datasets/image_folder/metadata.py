@@ -25,7 +25,7 @@ def parse_info(content: bytes | None, name: str) -> DatasetInfo:
         return DatasetInfo(title_of(name))
     try:
         values = json.loads(content.decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"dataset.json of {name} is not JSON ({error}): mend it or remove it.") from error
     if not isinstance(values, dict):
         raise UsageError(f"dataset.json of {name} must hold one object {{…}}: mend it or remove it.")
@@ -83,8 +83,12 @@ def _rows(content: bytes, name: str) -> list[tuple[str, str]]:
         raise UsageError(f"groups.csv of {name} is not UTF-8 text: save it again as UTF-8.") from error
     header = lines[0] if lines else ""
     table = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
-    table.fieldnames = [column.strip().lower() for column in table.fieldnames or []]
+    try:
+        table.fieldnames = [column.strip().lower() for column in table.fieldnames or []]
+        rows = list(table)
+    except csv.Error as error:
+        raise UsageError(f"groups.csv of {name} is not a table ({error}).") from error
     if not {"file", "group"} <= set(table.fieldnames):
         raise UsageError(f"groups.csv of {name} must have the columns file and group, not {header!r}.")
-    found = [((row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()) for row in table]
+    found = [((row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()) for row in rows]
     return [(file.removeprefix("./"), group) for file, group in found if file and group]

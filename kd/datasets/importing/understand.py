@@ -22,6 +22,7 @@ from kd.datasets.importing.tables import preview_table
 from kd.datasets.label_table import columns_of, label_of, read_table
 from kd.datasets.limits import LIMITS
 from kd.datasets.medmnist import open_medmnist
+from kd.datasets.places import require_place
 from kd.errors import Stopped, UsageError
 from kd.paths import Paths
 from kd.progress import ProgressCallback, no_progress
@@ -37,6 +38,7 @@ def understand(source: str, options: ImportOptions, paths: Paths, progress: Prog
     if not path.exists():
         raise UsageError(f"There is nothing at {source!r}: give a folder, a .zip or .tar, an .npz, a .csv of labels, "
                          "or DICOM or NIfTI files.")
+    require_place(path)
     progress("Looking at the files", 0.0)
     if path.is_dir() or _is_volume(path):
         return arranged(_folder(path, options, paths, progress, should_stop), options)

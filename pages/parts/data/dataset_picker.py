@@ -13,6 +13,7 @@ from kd.errors import UsageError
 from kd.paths import Paths
 from pages.parts.data import uploads
 from pages.parts.shared.format import ending
+from pages.parts.shared.typed_paths import require_allowed
 
 LINK = "data_link"  # the address as this page last wrote it: any other comes from a link or the back button
 SET, SIZE, OPTION, PATH, ANOTHER = "data_set", "data_size", "data_option_", "data_path", "data_another"
@@ -38,6 +39,7 @@ def choose(paths: Paths) -> tuple[str, int] | None:
             _another(paths)
     if chosen is None:
         return None
+    require_allowed(chosen)
     reference = datasets.resolve(f"{chosen}:{_phantom(chosen)}" if chosen in PHANTOMS else chosen, paths)
     _write_link(reference, int(size))
     return reference, int(size)

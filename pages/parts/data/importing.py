@@ -21,6 +21,8 @@ from kd.store.task_folder import TaskFolder
 from pages.parts.data import dataset_picker
 from pages.parts.shared.context import store, usage_errors
 from pages.parts.shared.format import plain
+from pages.parts.shared.typed_paths import require_allowed
+from pages.parts.shared.typed_paths import require_allowed
 
 TASK = "import"
 SOURCE, RECENT, SEEN, FOLDER, NAME = "import_source", "import_recent", "import_seen", "import_folder", "import_name"
@@ -72,6 +74,8 @@ def _source(paths: Paths) -> None:
             st.session_state.pop(SEEN, None)
             if not source:
                 raise UsageError("Give a source first.")
+            for place in (source, labels.strip()):
+                require_allowed(place)
             _look(source, ImportOptions(labels.strip(), (), folder.strip(), test, val, resplit, {}, window or "file",
                                         plane or "axial", int(every)), paths)
 

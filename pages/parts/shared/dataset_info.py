@@ -9,10 +9,12 @@ from kd.datasets import DataRef, open_dataset
 from kd.datasets.base import Dataset
 from kd.paths import Paths
 from pages.parts.shared.context import store
+from pages.parts.shared.typed_paths import require_allowed
 
 
 def dataset_info(reference: str) -> DataRef:
     """The data set that a reference names. Raises UsageError when there is none of this name."""
+    require_allowed(reference)
     return _looked(reference, store().paths.root)
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from kd.experiments.plan import DistillSpec
 from kd.spec import NONE, REST
+from pages.parts.shared.typed_paths import require_allowed
 
 SETTINGS: dict[str, Any] = {item.name: item for item in fields(DistillSpec)}
 LABELS = {"data": "Data set", "image_size": "Working size (px)",
@@ -104,7 +105,7 @@ def weights(name: str, extra: tuple[str, ...] = (), what: str = "weights") -> st
         return source or "none"
     path = st.text_input(f"File of the {what}", key=f"{key(name)}_file", placeholder="/path/to/model.safetensors",
                          persist_state="session", help="A path on the machine where this program runs.")
-    return (path or "").strip()
+    return _allowed(path)
 
 
 def unlabelled() -> str:
@@ -117,7 +118,14 @@ def unlabelled() -> str:
     path = st.text_input("Folder of unlabelled images", key=f"{key('unlabelled')}_folder", persist_state="session",
                          placeholder="/path/to/images", help="A path on the machine where this program runs: a folder "
                          "of images, or a zip of one.")
-    return (path or "").strip()
+    return _allowed(path)
+
+
+def _allowed(path: str | None) -> str:
+    """A typed path that may be named; raises UsageError for another."""
+    found = (path or "").strip()
+    require_allowed(found)
+    return found
 
 
 def _default(name: str, value: Any) -> None:
