@@ -15,7 +15,7 @@ from pages.parts.data.decoded_cache import decoded_cache
 from pages.parts.data.repair import history_lines, repair_section
 from pages.parts.shared import layout, links
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import plain, tick
+from pages.parts.shared.format import code, plain, tick
 from pages.parts.shared.theme import CHART, tidy
 
 OPENED = "data_opened"
@@ -85,9 +85,10 @@ def heading(data: Dataset) -> None:
 def remarks(data: Dataset) -> None:
     """What is wrong with the files, and known limitations."""
     for warning in data.report.warnings:
-        st.warning(warning, icon=":material/warning:")
+        st.warning(plain(warning), icon=":material/warning:")
     if data.info.caveats:
-        st.info("**Known limitations of this data set**  \n" + "  \n".join(data.info.caveats), icon=":material/info:")
+        st.info("**Known limitations of this data set**  \n" + "  \n".join(map(plain, data.info.caveats)),
+                icon=":material/info:")
 
 
 def _patients(data: Dataset) -> str:
@@ -131,12 +132,12 @@ def reading(data: Dataset) -> None:
     skipped = data.report.skipped
     label = "Source, licence, and how the images were read"
     with st.expander(label + (f" · {len(skipped):,} skipped" if skipped else "")):
-        st.markdown(f"**Source**  {data.info.source}  \n**Licence**  {data.info.licence}  \n"
-                    f"**Reference**  `{data.reference}`  \n**Fingerprint**  `{data.fingerprint}`")
+        st.markdown(f"**Source**  {plain(data.info.source)}  \n**Licence**  {plain(data.info.licence)}  \n"
+                    f"**Reference**  {code(data.reference)}  \n**Fingerprint**  `{data.fingerprint}`")
         for line in history_lines(history_of(Path(data.reference)), Path(data.reference)):
-            st.markdown(f"- {line}")
+            st.markdown(f"- {plain(line)}")
         for note in data.report.notes:
-            st.markdown(f"- {note}")
+            st.markdown(f"- {plain(note)}")
         if skipped:
             st.markdown("**Files that could not be used**")
             st.dataframe(pd.DataFrame(list(skipped), columns=["File", "Reason"]), hide_index=True, height="content"

@@ -12,6 +12,7 @@ from pages.parts.evaluate.cases import gallery
 from pages.parts.evaluate.scores import Scores, latency, scored, scores
 from pages.parts.evaluate.tables import download
 from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain
 from pages.parts.shared.layout import page
 from pages.parts.shared.report import report_buttons
 from pages.parts.shared.run_list import data_name, ending_of
@@ -64,7 +65,7 @@ def _student(students: list[Run]) -> Run:
         found = requested if requested in by_id else next((run.id for run in students
                                                            if requested in _relatives(run)), "")
         if not found:
-            st.warning(f"There is no finished student {requested!r}; the newest is shown.",
+            st.warning(f"There is no finished student {plain(repr(requested))}; the newest is shown.",
                        icon=":material/search_off:")
         st.session_state[RUN] = found or students[0].id
     if st.session_state.get(RUN) not in by_id:

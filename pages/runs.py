@@ -110,12 +110,13 @@ def waiting(entries: list[Entry]) -> None:
         for number, run_id in enumerate(mine, 1):
             with st.container(horizontal=True, vertical_alignment="center"):
                 entry = active[run_id]
-                st.markdown(f"{number}. {entry.title} on {plain(run_list.data_name(entry.spec))}", width="content")
+                name = f"{entry.title} on {run_list.data_name(entry.spec)}"
+                st.markdown(f"{number}. {plain(name)}", width="content")
                 if st.button("Cancel", key=f"cancel-waiting-{run_id}", type="tertiary", icon=":material/close:"):
                     queue(store().paths).cancel(entry.run)
                     st.rerun()
         for run_id in foreign:
-            st.caption(f"{active[run_id].title}: queued by another program")
+            st.caption(f"{plain(active[run_id].title)}: queued by another program")
 
 
 def without_folds(entries: list[Entry]) -> list[Entry]:
@@ -220,7 +221,7 @@ def _follow_link(known: set[str]) -> None:
     """Take the run from the address, unless this page wrote it itself."""
     requested = st.query_params.get("run")
     if requested and requested not in known:
-        st.warning(f"There is no run {requested!r}: it may have been deleted.", icon=":material/search_off:")
+        st.warning(f"There is no run {plain(repr(requested))}: it may have been deleted.", icon=":material/search_off:")
     elif requested and requested != st.session_state.get(LINK):
         st.session_state[RUN] = requested
     if st.session_state.get(RUN) not in known:

@@ -65,7 +65,7 @@ def compute_here(wanted: Task, store: Store, args: dict[str, Any] | None = None)
 def brief(run: Run) -> Result:
     """Main results of a run, as `train` and `distill` print them."""
     summary, tested = run.summary or {}, run.evaluation or {}
-    found = {**summary, **({"nll": tested["loss"], "ece": tested.get("ece")} if summary and tested else {})}
+    found = {**summary, **({"nll": tested.get("loss"), "ece": tested.get("ece")} if summary and tested else {})}
     keys = ("accuracy", "macro_f1", "nll", "ece", "parameters", "flops", "seconds")
     texts = {"warnings": "; ".join(warning.title for warning in run_warnings(run)),
              "audit": brief_of(run).removeprefix("Audit: ") if summary else ""}

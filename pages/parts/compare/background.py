@@ -12,6 +12,7 @@ from kd.jobs.queue import queue
 from kd.store.runs import FAILED, FINISHED
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.shared.context import store
+from pages.parts.shared.format import plain
 
 TASK = "explain"
 POLL = 1.0  # seconds between two polls while something is computed
@@ -57,7 +58,7 @@ def _offer(missing: list[ModelPanel], wanted: SavedKey, title: str, shown: str) 
     for part in missing:
         state = _state(part)
         if state.state == FAILED and dict(state.args) == asdict(wanted):
-            st.error(f"{part.role.capitalize()}: {state.reason}", icon=":material/error:")
+            st.error(plain(f"{part.role.capitalize()}: {state.reason}"), icon=":material/error:")
     unfinished = [part.role for part in missing if part.explanation.run.status != FINISHED]
     models = f"{len(missing)} model{'s' if len(missing) > 1 else ''}"
     st.button(f"Compute for {models}", type="primary", icon=":material/hourglass_top:", disabled=bool(unfinished),

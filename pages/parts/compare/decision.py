@@ -51,7 +51,7 @@ def _missing(part: ModelPanel) -> None:
     st.markdown(f"{LAYER_PLOTS['decision'].reading_note} The linear probes of the {part.role} have not been trained "
                 "yet: one pass over its training images, once, in the background.")
     if state.state == FAILED:
-        st.error(state.reason or "It failed; no reason was recorded.", icon=":material/error:")
+        st.error(plain(state.reason or "It failed; no reason was recorded."), icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
         st.caption(f"The last attempt was {state.state}.")
     finished = run.status == FINISHED

@@ -7,6 +7,7 @@ from kd.export.dicom.maps import archive, maps_of_comparison
 from kd.export.dicom.reference import plane_of, require_writable
 from kd.inspection.compare import Comparison
 from pages.parts.compare.image_picker import Chosen
+from pages.parts.shared.format import plain
 
 LABEL, ICON = "Maps (DICOM)", ":material/radiology:"
 
@@ -27,7 +28,7 @@ def download(comparison: Comparison, chosen: Chosen) -> None:
         try:
             require_writable(chosen.dicom, keep)
         except UsageError as error:
-            st.caption(str(error))
+            st.caption(plain(str(error)))
             return
         image = chosen.dicom
         st.download_button(LABEL, lambda: archive(maps_of_comparison(comparison), image, keep), name,

@@ -14,7 +14,7 @@ from kd.store.predictions import ALL, CASES, load, select_cases
 from kd.store.runs import Run
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
-from pages.parts.shared.format import plain
+from pages.parts.shared.format import code, plain
 from pages.parts.shared.images import png
 from pages.parts.shared.originals import MOST, THUMB, own
 
@@ -97,7 +97,7 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
     truth = data.classes[test.labels[number]]
     place = f"{int(np.searchsorted(numbers, number)) + 1:,} of {len(numbers):,}"
     st.caption("No test image passes the filter, so all are offered." if none_left else
-               f"{place} · true class: **{plain(truth)}** · `{test.names[number]}`", width="content")
+               f"{place} · true class: **{plain(truth)}** · {code(test.names[number])}", width="content")
     image = np.asarray(test.images[number])
     [shown] = own(data, test, [number], MOST)
     imported = window_of(data.reference, store().paths) is not None
@@ -160,7 +160,7 @@ def _thumbnails(data: Dataset, numbers: NDArray[np.int64]) -> None:
                     label = data.classes[data.test.labels[number]]
                     st.image(png(image), width="stretch", output_format="PNG",
                              alt=f"{label}, image {number}")
-                    st.button(str(number), key=f"thumb-{number}", type="tertiary", help=label, width="stretch",
+                    st.button(str(number), key=f"thumb-{number}", type="tertiary", help=plain(label), width="stretch",
                               on_click=_go, args=(number,))
 
 

@@ -34,7 +34,7 @@ def audit_section(data: Dataset) -> AuditReport | None:
         return None
     found = kept(data.fingerprint)
     if state.state == FAILED:
-        st.error(state.reason or "The audit failed; no reason was recorded.", icon=":material/error:")
+        st.error(plain(state.reason or "The audit failed; no reason was recorded."), icon=":material/error:")
     if found is None:
         stopped = f" The last one was {state.state}." if state.state in (CANCELLED, INTERRUPTED) else ""
         with st.container(border=True, horizontal=True, vertical_alignment="center"):

@@ -25,7 +25,7 @@ def browse(data: Dataset) -> None:
                                                       help="The region that makes the image one of its class.")
     found = order(split, data.classes.index(label) if label in data.classes else None, int(seed))
     if not len(found):
-        st.info(f"There is no image of {label!r} in {part}.", icon=":material/image_not_supported:")
+        st.info(f"There is no image of {plain(repr(label))} in {part}.", icon=":material/image_not_supported:")
         return
     pages = -(-len(found) // PER_PAGE)
     page = st.pagination(pages, key=f"sample_page_{part}_{label}_{seed}") if pages > 1 else 1

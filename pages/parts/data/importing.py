@@ -20,7 +20,7 @@ from kd.store.runs import FAILED, FINISHED
 from kd.store.task_folder import TaskFolder
 from pages.parts.data import dataset_picker
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import plain
+from pages.parts.shared.format import code, plain
 from pages.parts.shared.typed_paths import require_allowed
 from pages.parts.shared.typed_paths import require_allowed
 
@@ -101,8 +101,9 @@ def _look(source: str, options: ImportOptions, paths: Paths) -> None:
         with st.spinner("Looking at the source …", show_time=True):
             st.session_state[SEEN] = (source, understand(source, options, paths), options)
     except WhichFolder as which:
-        st.error(str(which), icon=":material/help:")
-        st.caption("Write one of them into “Only this folder”, under “Where that is not enough”: " + ", ".join(f"`{one}`" for one in which.choices))
+        st.error(plain(str(which)), icon=":material/help:")
+        st.caption("Write one of them into “Only this folder”, under “Where that is not enough”: "
+                   + ", ".join(map(code, which.choices)))
 
 
 def _answer(source: str, preview: Preview, paths: Paths) -> None:
@@ -115,9 +116,9 @@ def _answer(source: str, preview: Preview, paths: Paths) -> None:
     st.dataframe(counts, alt="Images per class and split that would be written")
     _examples(preview)
     for note in preview.notes:
-        st.markdown(f"- {note}")
+        st.markdown(f"- {plain(note)}")
     for warning in preview.warnings:
-        st.warning(warning, icon=":material/warning:")
+        st.warning(plain(warning), icon=":material/warning:")
     if preview.skipped:
         with st.expander(f"{len(preview.skipped):,} files that cannot be used"):
             st.dataframe(pd.DataFrame([(bad.name, bad.reason) for bad in preview.skipped[:_SAID]],
@@ -159,7 +160,7 @@ def _progress(owner: TaskFolder) -> None:
         state = tasks.status(owner, TASK)
         if not state.active:
             st.rerun()
-        st.progress(min(1.0, max(0.0, state.share)), text=f"{owner.title}: {state.phase or 'queued'}")
+        st.progress(min(1.0, max(0.0, state.share)), text=plain(f"{owner.title}: {state.phase or 'queued'}"))
         st.button("Cancel", icon=":material/stop_circle:", key=f"cancel_{owner.title}",
                   on_click=lambda: queue(store().paths).cancel(tasks.task(owner, TASK)))
 
@@ -171,12 +172,12 @@ def _ended(paths: Paths) -> None:
     for owner in owners(paths)[:1]:
         state = tasks.status(owner, TASK)
         if state.state == FINISHED and (paths.data / owner.title).is_dir():
-            st.success(f"{owner.title} is imported.", icon=":material/check_circle:")
+            st.success(f"{plain(owner.title)} is imported.", icon=":material/check_circle:")
             st.button("Show it", key=f"show_{owner.title}", icon=":material/image:", on_click=dataset_picker.show,
                       args=(str(paths.data / owner.title),))
         elif not state.active and state.state != FINISHED:
-            st.error(f"{owner.title}: {state.reason or state.state}", icon=":material/error:") if (
-                state.state == FAILED) else st.info(f"{owner.title} was {state.state}.", icon=":material/pause_circle:")
+            st.error(plain(f"{owner.title}: {state.reason or state.state}"), icon=":material/error:") if (
+                state.state == FAILED) else st.info(f"{plain(owner.title)} was {state.state}.", icon=":material/pause_circle:")
             if st.button("Go on with it", key=f"again_{owner.title}", icon=":material/resume:"):
                 queue(paths).submit_task(owner, TASK, state.args)
                 st.rerun()

@@ -40,7 +40,7 @@ def repair_section(data: Dataset, found: AuditReport) -> None:
             st.markdown(f"**Repaired: {plain(place.name)}** is a data set of its own now; this one stays as it is.")
             links.data(str(place), "Open it")
     elif state.state == FAILED:
-        st.error(state.reason, icon=":material/error:")
+        st.error(plain(state.reason), icon=":material/error:")
     with st.expander("Repair: write a new data set without what was found"):
         if state.state in (CANCELLED, INTERRUPTED):
             st.caption(f"The last repair was {state.state}. No new set was written: write it again.")
@@ -66,7 +66,7 @@ def _form(data: Dataset, found: AuditReport, owner: TaskFolder) -> None:
                              "name where only one image has it.")
         st.caption("Classes: another name, or the same name for two that are to be one.")
         with st.container(horizontal=True):
-            new = {old: st.text_input(old, old, key=f"repair_class_{number}", width=200)
+            new = {old: st.text_input(plain(old), old, key=f"repair_class_{number}", width=200)
                    for number, old in enumerate(data.classes)}
         pressed = st.form_submit_button("Write the repaired set", type="primary", icon=":material/healing:")
     if pressed:

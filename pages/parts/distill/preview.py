@@ -12,7 +12,7 @@ from kd.models import cost
 from kd.spec import RunSpec
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import dataset_info
-from pages.parts.shared.format import count, rough, size, times, unbroken
+from pages.parts.shared.format import count, plain, rough, size, times, unbroken
 from pages.parts.shared.images import coarse
 
 Specs = tuple[RunSpec, RunSpec, RunSpec]
@@ -34,7 +34,7 @@ def student_preview(request: DistillSpec) -> tuple[Specs, DataRef]:
         {"": "Teacher ÷ student", "Parameters": times(large.parameters, small.parameters),
          "FLOPs": times(large.flops, small.flops), "Receptive field": ""},
     ], border="horizontal", hide_index=True, alt="Parameters, FLOPs and receptive field of teacher and student")
-    st.caption(" ".join((cost.flops_note(large.flops / small.flops), *weights_notes(planned, about))))
+    st.caption(" ".join((cost.flops_note(large.flops / small.flops), *map(plain, weights_notes(planned, about)))))
     with st.container(height=320 if len(rows) > 7 else "content", border=False):
         st.table([_layer(row) for row in rows], border="horizontal", hide_index=True,
                  alt="The student's stages")

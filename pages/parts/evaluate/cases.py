@@ -12,7 +12,7 @@ from kd.store.runs import Run
 from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
-from pages.parts.shared.format import percent
+from pages.parts.shared.format import percent, plain
 from pages.parts.shared.originals import tiles
 
 SHOWN = 12
@@ -74,11 +74,11 @@ def _pictures(student: Run, picked: list[ImageCase], beside: Mapping[int, str], 
             with st.container(border=True, gap="xsmall"):
                 st.image(image, width="stretch", output_format="JPEG",
                          alt=f"Test image {one.name}, true class: {one.truth}")
-                st.markdown(f"true class: **{one.truth}**")
+                st.markdown(f"true class: **{plain(one.truth)}**")
                 st.caption("  \n".join([*_answers(one), *filter(None, [beside.get(one.index, "")])]))
                 links.compare(student.id, image=str(one.index), **view)
 
 
 def _answers(one: ImageCase) -> list[str]:
-    return [f"{MARKS[role]} {answer} {percent(sure)}" for role, answer, sure in
+    return [f"{MARKS[role]} {plain(answer)} {percent(sure)}" for role, answer, sure in
             ((TEACHER, one.teacher, one.teacher_sure), (STUDENT, one.student, one.student_sure))]

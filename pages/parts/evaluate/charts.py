@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from kd.evaluation.report import MetricRow, ModelReport, SharedErrors
 from kd.roles import COLOURS, EIGHT_BIT
+from pages.parts.shared.format import untagged
 from pages.parts.shared.theme import NEUTRAL, tidy
 
 STRONG = 0.55  # of a hue: from here on white writing reads better
@@ -16,7 +17,7 @@ ALIKE = "#CC79A7"  # neither the teacher's nor the student's: it is both
 
 def short(name: str, most: int = 16) -> str:
     """A class name that fits an axis."""
-    return name if len(name) <= most else name[:most - 1] + "…"
+    return untagged(name if len(name) <= most else name[:most - 1] + "…")
 
 
 def error_bars(rows: Sequence[MetricRow]) -> dict[str, object]:
@@ -46,27 +47,28 @@ def recall_chart(found: Mapping[str, ModelReport]) -> go.Figure:
     """A group of bars per class."""
     figure = go.Figure()
     for role, one in found.items():
-        figure.add_bar(x=[row.measure for row in one.recall], y=[row.value for row in one.recall], name=role,
+        figure.add_bar(x=[untagged(row.measure) for row in one.recall], y=[row.value for row in one.recall], name=role,
                        marker_color=COLOURS[role], error_y=error_bars(one.recall), hovertemplate="%{y:.1%}")
     chance = next(iter(found.values())).recall[0].chance
     figure.add_hline(y=chance, line={"dash": "dot", "color": NEUTRAL, "width": 1.5})
     names = next(iter(found.values())).classes
-    figure.update_xaxes(tickvals=names, ticktext=[short(name) for name in names])
+    figure.update_xaxes(tickvals=list(map(untagged, names)), ticktext=[short(name) for name in names])
     figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.06])
     return tidy(figure, 340).update_layout(barmode="group", bargap=0.25)
 
 
 def confusion_chart(one: ModelReport) -> go.Figure:
     """Counts in the cells, coloured by share of the true class, in the model's own hue."""
-    hover = [[f"true class {truth}, predicted {answer}: {one.table[row, column]} ({one.shares[row, column]:.0%})"
-              for column, answer in enumerate(one.classes)] for row, truth in enumerate(one.classes)]
+    hover = [[f"true class {untagged(truth)}, predicted {untagged(answer)}: {one.table[row, column]} "
+              f"({one.shares[row, column]:.0%})" for column, answer in enumerate(one.classes)]
+             for row, truth in enumerate(one.classes)]
     return _matrix(one.table, one.shares, _fading(COLOURS[one.role]), one.classes,
                    one.role.capitalize() + ("" if one.role == EIGHT_BIT else f" · {one.run.label}"), hover)
 
 
 def alike_chart(shared: SharedErrors) -> go.Figure:
     """Counts of the same wrong prediction."""
-    hover = [[f"true class {truth}, both predicted {answer}: {shared.counts[row, column]} "
+    hover = [[f"true class {untagged(truth)}, both predicted {untagged(answer)}: {shared.counts[row, column]} "
               f"(expected {shared.expected[row, column]:.1f})" for column, answer in enumerate(shared.classes)]
              for row, truth in enumerate(shared.classes)]
     return _matrix(shared.counts, shared.relative, _fading(ALIKE), shared.classes, "Teacher and student",

@@ -20,7 +20,7 @@ from pages.parts.shared import links
 from pages.parts.shared.context import store
 from pages.parts.shared.dataset_info import opened
 from pages.parts.shared.exporting import export_progress, start_export
-from pages.parts.shared.format import percent, plain, unbroken
+from pages.parts.shared.format import code, percent, plain, unbroken
 from pages.parts.shared.images import MAPS, colour_bar, enlarge, mosaic, png
 from pages.parts.shared.originals import own
 
@@ -94,7 +94,8 @@ def _worst(student: Run, form: EightBit) -> None:
             with st.container(border=True, gap="xsmall"):
                 st.image(png(mosaic([pair])), width="stretch", output_format="PNG",
                          alt=f"Test image {name} under both class maps of {target}")
-                st.caption(f"`{name}` · “{plain(target)}” · Spearman {figure(float(found['values'][place]), NUMBER)}")
+                agreement = figure(float(found["values"][place]), NUMBER)
+                st.caption(f"{code(name)} · “{plain(target)}” · Spearman {agreement}")
                 links.compare(student.id, image=str(number), beside=form.id, target=target)
     colour_bar(MAPS[0])
 

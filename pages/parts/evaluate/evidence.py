@@ -12,7 +12,7 @@ from kd.evaluation.report import SHARE, MetricRow
 from kd.evaluation.row_words import between, excess, figure
 from pages.parts.evaluate.explanation_charts import Names
 from pages.parts.evaluate.tables import INTERVALS, capital, in_order
-from pages.parts.shared.format import percent, unbroken
+from pages.parts.shared.format import percent, plain, unbroken
 
 KEPT = {"without": "Without the evidence", "mirrored": "Without its mirrored region", "alone": "Evidence alone",
         "blurred": "All blurred"}
@@ -25,7 +25,7 @@ def localisation(result: Mapping[str, Any], made: Sequence[MetricRow], names: Na
     own = [row for row in made if row.section == LOCALISATION]
     found = result[LOCALISATION]
     if not own:
-        st.caption(next(iter(found.values())).get("reason", "No test image comes with evidence."))
+        st.caption(plain(next(iter(found.values())).get("reason", "No test image comes with evidence.")))
         return
     _sentences(result[EVIDENCE])
     st.table([_line(row, made, names) for row in in_order(own)], border="horizontal", hide_index=True,

@@ -22,6 +22,7 @@ from kd.jobs.queue import queue
 from kd.store.eight_bit import EightBit
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain
 
 TASK = "appraisal"
 POLL = 1.0  # seconds between two polls while it is computed
@@ -39,7 +40,7 @@ def request_form(student: Run, first: bool) -> bool:
         st.fragment(_computing, run_every=POLL)(student)
         return True
     if state.state == FAILED:
-        st.error(state.reason or "It failed; no reason was recorded.", icon=":material/error:")
+        st.error(plain(state.reason or "It failed; no reason was recorded."), icon=":material/error:")
     elif state.state in (CANCELLED, INTERRUPTED):
         st.caption(f"The last evaluation was {state.state}. Finished parts are saved; evaluate again to go on.")
     if first:

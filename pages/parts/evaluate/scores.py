@@ -16,6 +16,7 @@ from kd.store.groups import Replicates
 from kd.store.runs import Run, Store
 from pages.parts.evaluate.charts import alike_chart, confusion_chart, recall_chart, reliability_chart
 from pages.parts.evaluate.tables import side_by_side
+from pages.parts.shared.format import plain
 from pages.parts.shared.result_summary import result, verdict
 from pages.parts.shared.theme import CHART
 
@@ -119,7 +120,7 @@ def _confusions(found: Scores, alike: list[MetricRow]) -> None:
                         alt="Counts of images on which teacher and student make the same wrong prediction")
     with right:
         most = shared.most()
-        st.markdown("\n".join(f"- **{one.truth}** predicted as **{one.answer}** by both: {one.count} "
+        st.markdown("\n".join(f"- **{plain(one.truth)}** predicted as **{plain(one.answer)}** by both: {one.count} "
                               f"(expected {one.expected:.1f})" for one in most)
                     or "On no image do teacher and student make the same wrong prediction.")
         side_by_side(alike, found, "Expected")

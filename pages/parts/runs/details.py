@@ -45,7 +45,7 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         data_verdict(entry.run)
     images = entry.summary.get("images", {})
     for line in filter(None, (_computed(entry), _trained_on(images), first_epoch_line(entry.run))):
-        st.caption(line)
+        st.caption(format.plain(line))
     for line in engine_lines(entry.run):
         st.caption(format.plain(line))
     teacher_cache.show_usage(entry.run)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from kd.errors import UsageError
 from kd.store.runs import Store
+from pages.parts.shared.format import plain
 
 
 def store() -> Store:
@@ -24,7 +25,7 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
     except Exception as error:
         logging.getLogger("kd_lens").exception("a page failed")
         st.error(f"Internal error ({type(error).__name__}). The server's log has the details.",

@@ -47,9 +47,20 @@ def plain(text: str) -> str:
     return _MARKS.sub(r"\\\g<0>", text)
 
 
+def code(text: str) -> str:
+    """A name from user data as code, in a fence that it cannot close."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"
+
+
+def untagged(text: str) -> str:
+    """A name from user data for a chart, in which tags would be obeyed."""
+    return html.escape(text, quote=False)
+
+
 def tick(name: str, width: int = 22) -> str:
     """A class name for the axis of a chart: wrapped, whole (two may begin alike), and with no tags in it."""
-    return "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(name, width)) or " "
+    return "<br>".join(map(untagged, textwrap.wrap(name, width))) or " "
 
 
 def ending(path: str, most: int) -> str:

@@ -9,6 +9,7 @@ from kd.jobs.queue import queue
 from kd.roles import COLOURS, STUDENT, TEACHER
 from pages.parts.shared import links, run_list, run_progress, warmup
 from pages.parts.shared.context import store
+from pages.parts.shared.format import plain
 
 # (script, label, icon) in the order of use.
 PAGES = (
@@ -64,7 +65,7 @@ def _banner() -> None:
         st.rerun()  # the page below still shows it as running
     first = busy[0]
     with st.container(border=True, gap="xsmall"):
-        st.progress(run_progress.share(first.run), text=f"**{first.title}**  \n{run_progress.words(first.run)}")
+        st.progress(run_progress.share(first.run), text=f"**{plain(first.title)}**  \n{run_progress.words(first.run)}")
         if len(busy) > 1:
             st.caption(f"{len(busy) - 1} more queued")
         links.watch(first.run.id)

@@ -8,6 +8,7 @@ from kd.jobs import tasks
 from kd.jobs.queue import queue
 from kd.store.runs import FAILED, QUEUED, Run
 from pages.parts.shared.context import store, usage_errors
+from pages.parts.shared.format import plain
 
 POLL = 1.0
 
@@ -19,7 +20,7 @@ def task_progress(run: Run, task: str, title: str) -> bool:
         st.fragment(_progress, run_every=POLL)(run, task, title)
         return True
     if state.state == FAILED:
-        st.error(state.reason or f"{title} failed; no reason was recorded.", icon=":material/error:")
+        st.error(plain(state.reason or f"{title} failed; no reason was recorded."), icon=":material/error:")
     return False
 
 

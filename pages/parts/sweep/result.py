@@ -165,7 +165,7 @@ def _not_measured(sweep: Sweep, rows: Sequence[Row], now: SweepStatus) -> None:
             st.markdown("The explanation time is being measured.")
             return
         if state and state.reason:
-            st.error(state.reason, icon=":material/error:")
+            st.error(plain(state.reason), icon=":material/error:")
         st.markdown("The explanation time is measured at the end, once for every architecture.")
         st.button("Measure it now", icon=":material/timer:", on_click=measure, args=(sweep,),
                   disabled=bool(now.active))
