@@ -43,7 +43,7 @@ def main() -> None:
     data_verdict(student)
     rows = scores(found, latency(store(), student))
     rows += _further(student, found)
-    download(rows, f"evaluation-{student.id}")
+    download(rows, found, f"evaluation-{student.id}")
     with usage_errors():
         report_buttons(student.source if isinstance(student, EightBit) else student)
     st.caption("Not for clinical use.")

@@ -6,11 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from kd.jobs.queue import queue
+from kd.latex import as_latex
 from kd.store.runs import INTERRUPTED, RUNNING, STATUSES, Run
 from pages.parts.runs import details
 from pages.parts.shared import layout, run_list, run_progress
 from pages.parts.shared.context import store, usage_errors
-from pages.parts.shared.format import plain
+from pages.parts.shared.format import count, percent, plain
 from pages.parts.shared.run_list import Entry
 from pages.parts.shared.run_warnings import in_short, titles
 from pages.parts.shared.theme import STATUS_WORDS
@@ -168,8 +169,21 @@ def table(ids: list[str], live: list[str]) -> None:
                  hide_index=True, column_config=COLUMNS, key=key, placeholder="–",
                  on_select=lambda: _clicked(key, rows),
                  selection_mode="single-row", height=min(420, 38 + 35 * len(frame)), alt="All runs that match")
-    st.download_button("Download as CSV", lambda: frame.to_csv(index=False), "kd-lens-runs.csv", "text/csv",
-                       on_click="ignore", icon=":material/download:", type="tertiary")
+    with st.container(horizontal=True):
+        st.download_button("Download as CSV", lambda: frame.to_csv(index=False), "kd-lens-runs.csv", "text/csv",
+                           on_click="ignore", icon=":material/download:", type="tertiary")
+        st.download_button("Download as LaTeX", lambda: as_latex(_printed(entries, ids), "Runs."), "kd-lens-runs.tex",
+                           "text/x-tex", on_click="ignore", icon=":material/table:", type="tertiary")
+
+
+def _printed(entries: list[Entry], ids: list[str]) -> list[dict[str, str]]:
+    """The main columns of these runs in words."""
+    shown = [entry for entry in entries if entry.run.id in ids]
+    return [{"Role": _role(entry), "Data set": run_list.data_name(entry.spec), "Model": entry.spec.model_label,
+             "Method": entry.spec.method_label, "Seed": str(entry.spec.seed),
+             "Accuracy": percent(entry.summary.get("accuracy")), "Macro-F1": percent(entry.summary.get("macro_f1")),
+             "Parameters": count(entry.summary.get("parameters")), "FLOPs": count(entry.summary.get("flops"))}
+            for entry in shown]
 
 
 def _clicked(key: str, ids: list[str]) -> None:

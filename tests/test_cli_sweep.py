@@ -36,6 +36,9 @@ def test_from_flags_to_the_table_and_again(capsys, tmp_path):
     assert result["fronts"]["flops"]
     assert result["notice"] == "Not for clinical use."
     assert [line["alpha"] for line in csv.DictReader(file.read_text().splitlines())] == ["0.4", "0.7"]
+    printed = tmp_path / "table.tex"
+    assert run(capsys, "sweep", "--show", result["sweep"], "--csv", str(printed), *root)[0] == 0
+    assert printed.read_text().count(r"\\") == 3
 
     code, again, err = run(capsys, "sweep", *SMALL, *LISTS, *root)
     assert again == result

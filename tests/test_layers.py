@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A part may import its own layer and those below it; never in a circle.
 LAYERS = (
-    ("version", "errors", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
+    ("version", "errors", "latex", "paths", "registry", "renamings", "roles", "progress", "spec", "timing", "losses",
      "observation", "openvino_runtime", "placement", "wording"),
     ("store", "torch_utils"),
     ("metrics",),

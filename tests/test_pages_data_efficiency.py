@@ -103,8 +103,8 @@ def test_the_result_has_chart_sentence_and_table_above_the_rest(idle, warm):  # 
     points, cells = (frame.value for frame in at.dataframe)
     assert list(points["test_accuracy"])[4] == pytest.approx(100 * 79 / 120)
     assert len(cells) == 8
-    assert [button.label for button in at.get("download_button")] == ["Figure (PNG)", "Its numbers (CSV)",
-                                                                      "All numbers (CSV)"]
+    assert [button.label for button in at.get("download_button")] == [
+        "Figure (PNG)", "Its numbers (CSV)", "Its table (LaTeX)", "All numbers (CSV)", "Table (LaTeX)"]
     at.segmented_control(key="sweep_measure").set_value("student − control").run()
     assert not at.exception, at.exception
 

@@ -31,7 +31,7 @@ def test_an_export_is_made_and_can_be_downloaded():
     assert tasks.status(run, "export").state == "finished", tasks.status(run, "export").reason
     at = page(run=run.id)
     assert "the run's own weights" in words(at)
-    assert [button.label for button in at.get("download_button")][-1] == "Download"
+    assert [button.label for button in at.get("download_button")][-2:] == ["Everything (zip)", "Download"]
     assert (report.folder_of(run, "safetensors") / "README.md").exists()
 
 

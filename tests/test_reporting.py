@@ -4,6 +4,7 @@ import atexit
 import shlex
 import shutil
 import tempfile
+import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -219,3 +220,22 @@ def test_a_report_tells_of_several_seeds_and_evaluated_maps(tmp_path, monkeypatc
     assert explained["sentences"][0] in found.text
     assert "validation accuracy" in found.text
     assert not report_path(student).exists()
+
+
+def test_everything_of_a_run_is_packed_but_what_only_resumes_or_caches(capsys, tmp_path, monkeypatch, student):
+    monkeypatch.chdir(tmp_path)
+    run = type(student)(Path(shutil.copytree(student.path, tmp_path / "checkpoints" / student.id)))
+    for name in ("resume.pt", "teacher_outputs/1.npz", "tasks/report.json", ".hidden", "export/onnx/model.onnx"):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_bytes(b"0" * 1000)
+    assert main(["pack", run.id, "--root", str(tmp_path)]) == 0
+    with zipfile.ZipFile(tmp_path / f"{run.id}.zip") as archive:
+        names = {name.removeprefix(f"{run.id}/") for name in archive.namelist()}
+        assert archive.read(f"{run.id}/spec.json") == (run.path / "spec.json").read_bytes()
+        assert run.spec.teacher in archive.read(f"{run.id}/README.txt").decode()
+    assert {"README.txt", "spec.json", "events.jsonl", "summary.json", "evaluation.json", "predictions.npz",
+            "weights.safetensors", "report.html", "export/onnx/model.onnx"} <= names
+    assert not [name for name in names if name.startswith(("resume", "teacher_outputs", "tasks", ".", "progress"))]
+    capsys.readouterr()
+    assert main(["pack", trio(Store(Paths(tmp_path)), done=False)[2].id, "--root", str(tmp_path)]) == 2
+    assert "planned" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from kd.experiments.data_efficiency import report as reports
 from kd.experiments.data_efficiency.curves import FRACTION, LearningCurves, learning_curves
 from kd.experiments.sweep import Sweep, find
 from kd.experiments.sweep.results import NOTICE, Row, audit_verdict, table
+from kd.latex import is_latex
 from kd.store.files import write_bytes
 from kd.store.runs import Store
 
@@ -58,7 +59,8 @@ def _write(
     """The table, and with `--out` also the numbers and a figure of each study."""
     out = Path(args.out) if args.out else None
     for file in filter(None, (args.csv and Path(args.csv), out and out / f"{DATA_EFFICIENCY}.csv")):
-        write_bytes(file, reports.as_csv(wanted, found, rows, store).encode())
+        text = reports.as_table(found) if is_latex(file) else reports.as_csv(wanted, found, rows, store)
+        write_bytes(file, text.encode())
         say(f"Table: {file}")
     if out is None:
         return
@@ -77,6 +79,4 @@ def _as_text(found: list[LearningCurves]) -> Result:
         say(f"{one.title}: {reports.sentence(one)}" if one.title else reports.sentence(one))
         say(f"The {reports.teacher_words(one)}; always the most frequent class: {100 * one.majority:.1f} %.")
         say(f"In brackets: {reports.interval_note(one)}. {NOTICE}")
-    return {
-        "studies": [{**({"": one.title} if one.title else {}), **row} for one in found for row in reports.rows(one)]
-    }
+    return {"studies": reports.all_rows(found)}

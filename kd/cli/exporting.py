@@ -1,4 +1,4 @@
-"""The verbs that write what is taken away of a run: `export` and `report`."""
+"""The verbs that write what is taken away of a run: `export`, `report` and `pack`."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from kd.cli.run_here import Result, compute_here
 from kd.evaluation.eight_bit import PAIRS
 from kd.export import report as exports
 from kd.jobs.tasks import task
+from kd.reporting import bundle
 from kd.reporting.files import TASK, report_path, reportable
 from kd.store.eight_bit import run_or_form
 from kd.store.runs import Store
@@ -29,6 +30,13 @@ def report(args: Namespace, store: Store) -> Result:
     path = Path(args.out).resolve() if args.out else report_path(run)
     compute_here(task(run, TASK), store, {"file": str(path)})
     return {"report": str(path)}
+
+
+def pack(args: Namespace, store: Store) -> Result:
+    """Everything of a run as a zip."""
+    run = store[args.run]
+    file = bundle.pack(run, Path(args.out or f"{run.id}.zip").resolve())
+    return {"zip": str(file), "bytes": file.stat().st_size}
 
 
 def _table(found: Mapping[str, Any]) -> Result:

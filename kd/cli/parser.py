@@ -124,7 +124,8 @@ IMPORT: Arguments = {
 
 MANY: Arguments = {
     "--data": {"help": "A phantom's name, a folder, a zip or an .npz."},
-    "--csv": {"metavar": "FILE", "help": "Write the table there as well."},
+    "--csv": {"metavar": "FILE", "help": "Write the table there as well: every number, or, where the "
+              "name ends in .tex, the main ones as LaTeX."},
     "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "Train many runs at once as Ray tasks, on this "
               "machine's cores or on the cluster at ADDRESS; --threads N: cores of each run (default 1)."}}
 
@@ -205,6 +206,8 @@ def parser() -> argparse.ArgumentParser:
         "run": {}, **EXPORT})
     _verb(verbs, "report", "A student's distillation as one HTML file to read, print and pass on.", {
         "run": {}, **REPORT})
+    _verb(verbs, "pack", "Everything of a run as a zip, without what only resumes or caches.", {
+        "run": {}, "--out": {"metavar": "FILE", "help": "Where to write it (default RUN.zip)."}})
     _verb(verbs, "runs", "All runs, latest first.")
     for name, help in (("show", "Everything about a run."), ("delete", "Remove a run."),
                        ("resume", "Go on with a run that ended early.")):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kd.errors import UsageError
 
-EXAMPLES = {"report": "report.html"}  # verbs whose --out is a file, with an example of its name
+EXAMPLES = {"report": "report.html", "pack": "run.zip"}  # verbs whose --out is a file, with an example of its name
 
 
 def require_places(args: Namespace) -> None:

@@ -14,17 +14,18 @@ from kd import datasets
 from kd.cli.progress import Epochs, say
 from kd.cli.run_here import Result, compute_here, say_note, say_size, warn
 from kd.errors import UsageError
-from kd.experiments.differences import SeedScores, between
 from kd.experiments.plan import DistillSpec, method_warning
 from kd.experiments.sweep import AXES, TRIED, Sweep, find, planned_cells, request, runs, sweeps, unfinished_runs
 from kd.experiments.sweep import explanation_times as timing
 from kd.experiments.sweep import results as tables
+from kd.experiments.sweep.main_numbers import as_table, main_numbers
 from kd.experiments.sweep.progress import place
 from kd.experiments.sweep.results import Row
 from kd.experiments.working_size import sweep_with_sizes
 from kd.jobs import ray_cluster
 from kd.jobs.queue import execute, one_per_machine
 from kd.jobs.tasks import task
+from kd.latex import is_latex
 from kd.store.files import write_bytes
 from kd.store.runs import FINISHED, Run, Store
 
@@ -41,7 +42,8 @@ def sweep(args: Namespace, store: Store) -> Result:
         time_explanations(wanted, store)
     rows = tables.table(wanted, store)
     if args.csv:
-        write_bytes(Path(args.csv), tables.as_csv(wanted, rows, store).encode())
+        text = as_table(wanted, rows) if is_latex(args.csv) else tables.as_csv(wanted, rows, store)
+        write_bytes(Path(args.csv), text.encode())
         say(f"Table: {args.csv}")
     return as_json(wanted, rows, store) if args.json else _as_text(wanted, rows, store)
 
@@ -191,28 +193,7 @@ def _as_text(wanted: Sweep, rows: list[Row], store: Store) -> Result:
         say(times.words)
     say_note(tables.audit_verdict(rows, store))
     say(f"Scores: mean ± standard deviation over the seeds. {tables.NOTICE}")
-    return {"cells": [_line(row, row is chosen) for row in rows]}
-
-
-def _line(row: Row, chosen: bool) -> Result:
-    """The main numbers of a cell."""
-    student = row.arm("student")
-    numbers: dict[str, Any] = {}
-    if student and row.outcome:
-        milliseconds, bought = row.milliseconds.get("student"), row.outcome.vs_control
-        numbers = {"val F1": _share(student.val_macro_f1), "test accuracy": _share(student.accuracy),
-                   "test F1": _share(student.macro_f1),
-                   "student − control": f"{bought.value:+.1f} ({between(bought)})".replace("-", "−"),
-                   "parameters": student.parameters, "MFLOPs": f"{student.flops / 1e6:.3g}",
-                   "explain ms": "" if milliseconds is None else f"{milliseconds:.2f}",
-                   "train s": f"{student.seconds.mean:.1f}"}
-    return {"cell": row.cell.number, **row.settings, "seeds": row.seeds, **numbers,
-            "status": row.status + ("" if not chosen else " <- best" if tables.is_proven(row) else
-                                    " <- highest on validation, no better than the majority class")}
-
-
-def _share(one: SeedScores) -> str:
-    return f"{100 * one.mean:.1f}" + ("" if one.sd is None else f" ± {100 * one.sd:.1f}")
+    return {"cells": [main_numbers(row, row is chosen) for row in rows]}
 
 
 def _brief(one: Sweep, store: Store) -> Result:

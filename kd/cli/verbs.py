@@ -297,7 +297,7 @@ VERBS: dict[str, Verb] = {
     "train": train, "distill": distill, "sweep": _later("sweep", "sweep"),
     "data-efficiency": _later("data_efficiency", "learning_curves_of"), "evaluate": evaluate, "explain": explain,
     "layers": layers, "compare": compare, "runs": list_runs, "show": show, "export": _later("exporting", "export"),
-    "report": _later("exporting", "report"),
+    "report": _later("exporting", "report"), "pack": _later("exporting", "pack"),
     "delete": delete, "resume": resume}
 
 

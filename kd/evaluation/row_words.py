@@ -64,3 +64,13 @@ def side_by_side(rows: Sequence[MetricRow], heads: Mapping[str, str], baseline: 
     kept = {key for line in lines.values() for key, text in line.items() if text}
     return [{key: text or "–" if key else text for key, text in line.items() if key in kept}
             for line in lines.values()]
+
+
+def by_section(rows: Sequence[MetricRow], heads: Mapping[str, str]) -> list[list[dict[str, str]]]:
+    """Tables of `side_by_side`, one for each section and what its rows are of, whose name heads the first column."""
+    parts: dict[str, list[MetricRow]] = {}
+    for row in rows:
+        parts.setdefault(", ".join(filter(None, (row.section, row.of))), []).append(row)
+    tables = {name: side_by_side(part, heads) for name, part in parts.items()}
+    return [[{(key or name): text for key, text in line.items()} for line in lines]
+            for name, lines in tables.items() if lines]

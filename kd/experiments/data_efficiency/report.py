@@ -9,6 +9,7 @@ from kd.experiments.data_efficiency.curves import Curve, LearningCurves, Point
 from kd.experiments.differences import NOT_SIGNIFICANT, VERDICTS, PairedDifference, between, signed
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row, audit_verdict, shared, versions
+from kd.latex import as_latex
 from kd.store.runs import Store
 
 # What a bar, or a pair of numbers in brackets, is.
@@ -169,3 +170,14 @@ def as_csv(sweep: Sweep, found: Sequence[LearningCurves], table: Sequence[Row], 
     writer.writeheader()
     writer.writerows(written)
     return buffer.getvalue()
+
+
+def all_rows(found: Sequence[LearningCurves]) -> list[dict[str, Any]]:
+    """The rows of all studies, each with its title where it has one."""
+    return [{**({"": one.title} if one.title else {}), **row} for one in found for row in rows(one)]
+
+
+def as_table(found: Sequence[LearningCurves]) -> str:
+    """The rows of all studies as LaTeX."""
+    notes = " ".join(dict.fromkeys(f"In brackets: {interval_note(one)}." for one in found))
+    return as_latex(all_rows(found), f"Accuracy by share of the training images, in per cent. {notes}")

@@ -4,16 +4,18 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from numpy.typing import NDArray
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import HIERARCHY, MASK, Comparison, ModelPanel
-from kd.inspection.explain import Explanation, pack, protocol_line
+from kd.inspection.cost_rows import cost_rows, plainly
+from kd.inspection.explain import pack, protocol_line
+from kd.latex import as_latex
 from kd.roles import COLOURS, MARKS
-from kd.timing import Timing
-from pages.parts.shared.format import count, percent, plain, tick, unbroken
+from pages.parts.shared.format import percent, plain, tick, unbroken
 from pages.parts.shared.theme import CHART, tidy
 
 
@@ -48,53 +50,24 @@ def _bars(part: ModelPanel, ticks: list[str]) -> go.Bar:
 def costs(comparison: Comparison) -> None:
     """Times of forward pass, map and stage maps per model."""
     st.subheader("Cost", anchor=False)
-    rows = [row for part in comparison.panels for row in _part_rows(part)]
+    rows = cost_rows(comparison)
     title = EXPLAINERS[comparison.explainer].info.title
     ratio = comparison.ratios()
     masks = ", mask" if MASK in ratio else ""
-    st.table(rows, border="horizontal", hide_index=True,
+    st.table([{name: unbroken(text) for name, text in row.words().items()} for row in rows],
+             border="horizontal", hide_index=True,
              alt=f"Times of forward pass, {title}{masks} and stage maps per model")
     once = " Slow explanations were timed once." if EXPLAINERS[comparison.explainer].info.cost != "instant" else ""
-    also = f", its mask {_plain(ratio[MASK])} times" if MASK in ratio else ""
-    st.caption(f"The student's stage maps are computed {_plain(ratio[HIERARCHY])} times as fast as the "
+    also = f", its mask {plainly(ratio[MASK])} times" if MASK in ratio else ""
+    st.caption(f"The student's stage maps are computed {plainly(ratio[HIERARCHY])} times as fast as the "
                f"teacher's {title}{also}. "
                + protocol_line(comparison.teacher.explanation.protocol) + once)
-
-
-def _plain(number: float) -> str:
-    """Three figures, never as a power of ten."""
-    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:,.0f}"
-
-
-def _part_rows(part: ModelPanel) -> list[dict[str, str]]:
-    title = EXPLAINERS[part.explanation.explainer].info.title
-    rows = [
-        _row(part, "forward", part.explanation.forward, "1"),
-        _row(part, title, part.explanation.timing, _ratio(part.explanation)),
-    ]
-    rows += [_row(part, EXPLAINERS[extra.explainer].info.title, extra.timing, _ratio(extra))
-             for extra in part.main_maps[1:]]
-    if part.stage_maps:
-        rows.append(_row(part, "stage maps", part.stage_maps.timing, _ratio(part.stage_maps)))
-    return rows
-
-
-def _ratio(one: Explanation) -> str:
-    return f"{one.ratio:.2f}" if one.ratio < 10 else _plain(one.ratio)
-
-
-def _row(part: ModelPanel, what: str, timing: Timing, ratio: str) -> dict[str, str]:
-    low, median, high = (_plain(seconds * 1e3) for seconds in (timing.low, timing.median, timing.high))
-    spread = f"{low}–{high}" if timing.n > 1 else ""
-    cells = {
-        "": f"{part.role.capitalize()} · {what}",
-        "Median": f"{median} ms",
-        "Spread (ms)": spread,
-        "n": str(timing.n),
-        "×\u00a0forward": ratio,
-        "FLOPs": count(part.explanation.flops) if what == "forward" else "",
-    }
-    return {name: unbroken(text) for name, text in cells.items()}
+    name = f"costs-{comparison.student.explanation.run.id}-{comparison.explainer}"
+    with st.container(horizontal=True):
+        st.download_button("Costs (CSV)", lambda: pd.DataFrame([row.to_json() for row in rows]).to_csv(index=False),
+                           f"{name}.csv", "text/csv", icon=":material/download:", on_click="ignore", type="tertiary")
+        st.download_button("Costs (LaTeX)", lambda: as_latex([row.words() for row in rows], "Times of one image."),
+                           f"{name}.tex", "text/x-tex", icon=":material/table:", on_click="ignore", type="tertiary")
 
 
 def takeaway(comparison: Comparison, figures: dict[str, Callable[[], bytes]], arrays: Callable[[], dict[str, NDArray]],

@@ -8,7 +8,8 @@ import streamlit as st
 
 from kd.evaluation import row_words
 from kd.evaluation.report import MetricRow, ModelReport, records
-from kd.evaluation.row_words import between, excess, figure
+from kd.evaluation.row_words import between, by_section, excess, figure
+from kd.latex import as_latex
 from kd.roles import EIGHT_BIT
 from kd.store.runs import Run
 from pages.parts.shared.format import unbroken
@@ -56,10 +57,15 @@ def heading(role: str, run: Run) -> str:
     return unbroken(f"{capital(role)} · {run.label}")
 
 
-def download(rows: Sequence[MetricRow], name: str) -> None:
-    """Every number that the page shows, with its interval and baseline, as a CSV file."""
-    st.download_button("All numbers (CSV)", lambda: as_csv(rows), f"{name}.csv", "text/csv", on_click="ignore",
-                       icon=":material/download:")
+def download(rows: Sequence[MetricRow], found: Mapping[str, ModelReport], name: str) -> None:
+    """Every number that the page shows, with its interval and baseline: as a CSV file, and as tables to print."""
+    heads = {role: f"{capital(role)} {one.run.label}" for role, one in found.items()}
+    with st.container(horizontal=True):
+        st.download_button("All numbers (CSV)", lambda: as_csv(rows), f"{name}.csv", "text/csv", on_click="ignore",
+                           icon=":material/download:")
+        st.download_button("Tables (LaTeX)", lambda: as_latex(by_section(rows, heads), f"{name}. In brackets 95 % "
+                                                              "intervals."),
+                           f"{name}.tex", "text/x-tex", on_click="ignore", icon=":material/table:")
 
 
 def as_csv(rows: Sequence[MetricRow]) -> str:

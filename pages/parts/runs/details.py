@@ -1,5 +1,6 @@
 """One run in full: scores, curves, settings, and what can be done with it."""
 
+import io
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ import streamlit as st
 from kd.evaluation.run_warnings import first_epoch_line, run_warnings
 from kd.inference.record import lines as engine_lines
 from kd.jobs.queue import queue
+from kd.reporting import bundle
 from kd.roles import COLOURS, STUDENT
 from kd.spec import RunSpec
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, PLANNED, Run
@@ -57,8 +59,24 @@ def show(entry: Entry, entries: list[Entry]) -> None:
         if entry.role == STUDENT:
             with usage_errors():
                 report_buttons(entry.run)
+        with usage_errors():
+            _everything(entry.run)
         export_section(entry.run, len(entry.summary["classes"]))
     settings(entry.spec)
+
+
+def _everything(run: Run) -> None:
+    """A button that downloads everything of a run."""
+    st.download_button("Everything (zip)", lambda: _packed(run), f"{run.id}.zip", "application/zip", on_click="ignore",
+                       icon=":material/folder_zip:", key="pack",
+                       help=f"Settings, log, scores, predictions, weights, exports and report: "
+                            f"{format.size(bundle.packed_size(run))} unpacked.")
+
+
+def _packed(run: Run) -> bytes:
+    buffer = io.BytesIO()
+    bundle.write(run, buffer)
+    return buffer.getvalue()
 
 
 def _folds(entry: Entry, entries: list[Entry]) -> str:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from kd.experiments.data_efficiency.curves import LearningCurves, learning_curves
 from kd.experiments.data_efficiency.figure import draw
-from kd.experiments.data_efficiency.report import as_csv, lines, note, summary_parts
+from kd.experiments.data_efficiency.report import as_csv, as_table, lines, note, summary_parts
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.results import NOTICE, Row
 from kd.store.runs import Store
@@ -75,6 +75,8 @@ def _downloads(
                            icon=":material/image:")
         st.download_button("Its numbers (CSV)", lambda: as_csv(sweep, found, rows, runs), f"{sweep.id}-data.csv",
                            "text/csv", on_click="ignore", icon=":material/download:")
+        st.download_button("Its table (LaTeX)", lambda: as_table(found), f"{sweep.id}-data.tex", "text/x-tex",
+                           on_click="ignore", icon=":material/table:")
 
 
 def as_frame(study: LearningCurves) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from kd.experiments.results import sentence
 from kd.experiments.sweep import Sweep
 from kd.experiments.sweep.explanation_times import missing, read
 from kd.experiments.sweep.heatmaps import ACCURACY, GAIN, MEASURES, VALIDATION, grids, reach, single
+from kd.experiments.sweep.main_numbers import as_table
 from kd.experiments.sweep.progress import SweepStatus
 from kd.experiments.sweep.results import (
     COSTS,
@@ -180,8 +181,11 @@ def _table(sweep: Sweep, rows: Sequence[Row]) -> None:
 
 
 def _download(sweep: Sweep, rows: Sequence[Row], runs: Store) -> None:
-    st.download_button("All numbers (CSV)", lambda: as_csv(sweep, rows, runs), f"{sweep.id}.csv", "text/csv",
-                       on_click="ignore", icon=":material/download:")
+    with st.container(horizontal=True):
+        st.download_button("All numbers (CSV)", lambda: as_csv(sweep, rows, runs), f"{sweep.id}.csv", "text/csv",
+                           on_click="ignore", icon=":material/download:")
+        st.download_button("Table (LaTeX)", lambda: as_table(sweep, rows), f"{sweep.id}.tex", "text/x-tex",
+                           on_click="ignore", icon=":material/table:")
 
 
 def as_frame(sweep: Sweep, rows: Sequence[Row]) -> pd.DataFrame:
