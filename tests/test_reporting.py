@@ -133,9 +133,10 @@ def test_a_command_that_cannot_be_checked_is_not_called_exact(tmp_path):
 def test_a_teacher_of_another_seed_is_trained_first(tmp_path, student):
     shutil.copytree(_made_once()[0], tmp_path / "copy")
     store = Store(Paths(tmp_path / "copy"))
-    spec = replace(store[student.spec.teacher].spec, seed=7)
-    teacher = store.create(spec)
-    write_json(teacher.path / "summary.json", {})
+    first = store[student.spec.teacher]
+    spec = replace(first.spec, seed=7)
+    teacher = type(first)(Path(shutil.copytree(first.path, store.path / spec.id)))
+    write_json(teacher.path / "spec.json", spec.to_json())
     learner = store.create(replace(student.spec, teacher=teacher.id))
     found = recipe(replicates_of(store, learner), store)
     assert found.exact

@@ -46,7 +46,8 @@ def packed_size(run: Run) -> int:
 def write(run: Run, target: IO[bytes]) -> None:
     """Write the zip of a finished run. Raises UsageError for another."""
     if run.status != FINISHED:
-        raise UsageError(f"{run.id} is {run.status}, not finished. Wait for its end, or resume it.")
+        why = run.failure_reason or "Wait for its end, or resume it."
+        raise UsageError(f"{run.id} is {run.status}, not finished. {why}")
     teacher = f"\nIts teacher is {run.spec.teacher}, a run of its own.\n" if run.spec.teacher else ""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{run.id}/README.txt", README.format(id=run.id, teacher=teacher))

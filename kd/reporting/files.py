@@ -29,7 +29,8 @@ def reportable(store: Store, run: Run) -> Run:
         raise UsageError(f"{student.id} learnt without a teacher, and a report is of a distillation. Name a student"
                          + (f", such as {known[0]}." if known else "."))
     if student.status != FINISHED:
-        raise UsageError(f"{student.id} is {student.status}, not finished. Wait for its end, or resume it.")
+        why = student.failure_reason or "Wait for its end, or resume it."
+        raise UsageError(f"{student.id} is {student.status}, not finished. {why}")
     if student.spec.teacher not in store:
         raise UsageError(f"The teacher of {student.id} was deleted, so there is nothing to compare it with.")
     return student
