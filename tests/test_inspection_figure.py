@@ -9,6 +9,7 @@ from PIL import Image
 
 from kd.errors import UsageError
 from kd.inspection.figure import ClassBars, FigureSpec, HeatmapTile, ModelRow, draw, is_png
+from kd.inspection.overlay import OUTLINE
 
 RANDOM = np.random.default_rng(0)
 
@@ -113,3 +114,25 @@ def test_threads_draw_the_same_figure():
     alone = draw(seen)
     with ThreadPoolExecutor(3) as threads:
         assert all(png == alone for png in threads.map(lambda _: draw(seen), range(3)))
+
+
+def test_an_outline_and_the_case_are_part_of_a_figure():
+    plain = sheet(3)
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:10, 4:10] = 255
+    cyan = [int((np.abs(pixels(draw(one)) - OUTLINE) < 40).all(axis=-1).sum())
+            for one in (plain, replace(plain, mask=mask))]
+    assert cyan[1] > cyan[0] + 500
+    assert (pixels(draw(plain)) != pixels(draw(replace(plain, case="Test image 70, true class: a_$x$.")))).any()
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_figure_is_a_file_of_the_kind_asked_for(kind, begins):
+    assert draw(sheet(2), kind=kind).startswith(begins)
+    with pytest.raises(UsageError, match="kind of figure"):
+        draw(sheet(2), kind="bmp")
+
+
+def test_dpi_is_that_of_the_file():
+    coarse, fine = (pixels(draw(sheet(2), dpi=dpi)).shape for dpi in (100, 200))
+    assert fine[0] == pytest.approx(2 * coarse[0], abs=2)

@@ -4,8 +4,10 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
+from made_runs import picture
 from PIL import Image
 from small import distilled
 from streamlit.testing.v1 import AppTest
@@ -15,13 +17,15 @@ from waiting import PATIENCE
 
 from kd.explainers import EXPLAINERS
 from kd.inspection import cam_check, linear_probes
-from kd.inspection.compare import offered
+from kd.inspection.compare import compare, offered
 from kd.jobs import tasks
 from kd.jobs.queue import Queue, queue
 from kd.paths import Paths
 from kd.store.groups import Distillation
 from kd.store.runs import Store
 from pages.parts.compare import page as compare_page
+from pages.parts.compare.image_picker import Chosen
+from pages.parts.compare.takeaway import case_line, file_name
 
 # The mask, which an ordinary student has not, is looked for in test_pages_compare_masked.
 INSTANT = [name for name in offered([]) if EXPLAINERS[name].info.cost == "instant"]
@@ -77,6 +81,14 @@ def test_an_earlier_stage_has_a_finer_grid(trio):
     at = choose(page(run=trio.student.id, explainer="layer-cam"), "selectbox", "compare_stage", -2)
     assert any(caption.startswith("Student · LayerCAM 8×8") for caption in pictures(at))
     assert one(at.query_params["stage"]) == "-2"
+    choose(at, "segmented_control", "compare_kind", "svg")
+    assert [button.label for button in at.get("download_button")][:2] == ["Figure (SVG)", "Maps (npz)"]
+    comparison = compare(Store(), trio.student, picture(), explainer="layer-cam", stage=-2, repeats=1)
+    chosen = Chosen(picture(), picture(), "abcdefgh12", 3, "glioma", name="a/b.png")
+    assert file_name(comparison, chosen).startswith(f"{trio.student.id}-layer-cam-stage_2-")
+    assert file_name(comparison, chosen).endswith("-image3")
+    assert file_name(comparison, replace(chosen, number=None)).endswith("-upload-abcdefgh")
+    assert "test image 3 (a/b.png), true class: glioma" in case_line(comparison, chosen)
 
 
 def test_an_explainer_with_a_stage_of_its_own_opens_at_it_and_can_be_asked_for_another(trio):

@@ -1,4 +1,4 @@
-"""Figures of heat maps as PNG, for slides and print, drawn without global state."""
+"""Figures of heat maps as PNG, SVG or PDF, for slides and print, drawn without global state."""
 
 import io
 import math
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd.errors import UsageError
-from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, overlay
+from kd.errors import UsageError, unknown
+from kd.inspection.overlay import COLORMAPS, OPACITY, SIGNED, lookup, outline, overlay
 from kd.metrics.grids import coarse_note
 from kd.placement import Placement
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OTHER_KINDS = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp")
 COLORMAP = COLORMAPS[0]
-DPI = 150
+KINDS = ("png", "svg", "pdf")
+DPI, PRINT = 150, 300
 TILE, GAP, LABEL, HEADER, MARGIN = 1.6, 0.13, 0.27, 0.52, 0.38  # inches
 PANEL = 2.5  # width of the left panel
 WRAP, NARROWEST = 6, 5  # stages in a line; least columns on the right
@@ -67,7 +68,9 @@ class ClassBars:
 
 @dataclass(frozen=True, eq=False)
 class FigureSpec:
-    """Content of a figure. image: uint8 [S, S, 3]. target: class number. notes: sentences under the colour bar."""
+    """Content of a figure. image: uint8 [S, S, 3]. target: class number. notes: sentences under the colour bar. mask:
+    of the evidence (0 or 255, any size), outlined on every tile; None for no outline. case: which image, in words.
+    """
 
     image: NDArray[np.uint8]
     rows: tuple[ModelRow, ...]
@@ -76,6 +79,8 @@ class FigureSpec:
     target: int
     notes: tuple[str, ...]
     protocol: str
+    mask: NDArray[np.uint8] | None = None
+    case: str = ""
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -94,25 +99,27 @@ def is_png(place: Path) -> bool:
 
 
 def draw(sheet: FigureSpec, opacity: float = OPACITY, colormap: str = COLORMAP,
-         image: NDArray[np.uint8] | None = None) -> bytes:
-    """The figure as PNG. image: the sheet's at another resolution [S, S, 3], to be shown in its place. Raises
-    UsageError for an unknown colour map, ValueError for an opacity outside 0..1."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    page = _Layout(sheet if image is None else replace(sheet, image=image), opacity, colormap)
+         image: NDArray[np.uint8] | None = None, kind: str = KINDS[0], dpi: int = DPI) -> bytes:
+    """The figure as a file of one of KINDS. image: the sheet's at another resolution [S, S, 3], to be shown in its
+    place. dpi: of a PNG file, and of the images in others. Raises UsageError for an unknown colour map or kind,
+    ValueError for an opacity outside 0..1."""
+    if kind not in KINDS:
+        raise unknown("kind of figure", kind, KINDS)
+    page = _Layout(sheet if image is None else replace(sheet, image=image), opacity, colormap, dpi)
     page.draw()
     buffer = io.BytesIO()
-    FigureCanvasAgg(page.figure).print_png(buffer)
+    page.figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
 
 
 class _Layout:
     """Layout of a figure, in inches from the top left."""
 
-    def __init__(self, sheet: FigureSpec, opacity: float, colormap: str) -> None:
+    def __init__(self, sheet: FigureSpec, opacity: float, colormap: str, dpi: int) -> None:
         from matplotlib.figure import Figure
 
         self.sheet, self.opacity, self.colormap = sheet, opacity, colormap
+        self.pixels = max(PICTURE, round(TILE * dpi))
         self.shown = _shown_classes(sheet)
         self.apart = max(len(row.leads) for row in sheet.rows)
         widest = max(min(len(row.tiles), WRAP) for row in sheet.rows)
@@ -123,7 +130,7 @@ class _Layout:
         notes = 0.0 if self.beside else self._notes_height(self.right)
         self.body = max(self._left_height(), sum(map(self._row_height, sheet.rows)) + notes)
         self.height = MARGIN + self.body + 0.7
-        self.figure = Figure(figsize=(self.width, self.height), dpi=DPI, facecolor="white")
+        self.figure = Figure(figsize=(self.width, self.height), dpi=dpi, facecolor="white")
 
     def draw(self) -> None:
         self._left()
@@ -193,7 +200,7 @@ class _Layout:
 
     def _left(self) -> None:
         axes = self._axes(MARGIN, MARGIN, PANEL, PANEL)
-        axes.imshow(self.sheet.image, interpolation="bilinear")
+        axes.imshow(outline(_at_least(self.sheet.image, self.pixels), self.sheet.mask), interpolation="bilinear")
         side = self.sheet.image.shape
         self._text(MARGIN, MARGIN + PANEL + 0.07, f"the image · {side[1]}×{side[0]} pixels", color=SOFT)
         top = MARGIN + PANEL + LABEL + 0.24
@@ -238,13 +245,15 @@ class _Layout:
         left = self.right + column * (TILE + GAP)
         axes = self._axes(left, top, TILE, TILE)
         if tile.blank:
-            axes.imshow(255 - (255 - self.sheet.image) // 3, interpolation="bilinear")
+            pale = 255 - (255 - _at_least(self.sheet.image, self.pixels)) // 3
+            axes.imshow(outline(pale, self.sheet.mask), interpolation="bilinear")
             axes.text(0.5, 0.5, "blank", transform=axes.transAxes, ha="center", va="center", fontsize=11, color=INK,
                       bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": EDGE})
         else:
             colormap = SIGNED if tile.signed else self.colormap
-            large = _at_least(self.sheet.image, PICTURE)
-            axes.imshow(overlay(large, tile.heat, self.opacity, colormap, tile.placement))
+            large = _at_least(self.sheet.image, self.pixels)
+            painted = overlay(large, tile.heat, self.opacity, colormap, tile.placement)
+            axes.imshow(outline(painted, self.sheet.mask))
         self._text(left + TILE / 2, top + TILE + 0.05, tile.label, color=SOFT, ha="center")
 
     def _ramp(self, left: float, top: float) -> None:
@@ -260,8 +269,9 @@ class _Layout:
 
     def _foot(self, top: float) -> None:
         most = int((self.width - 2 * MARGIN) / 0.055)
-        self._text(MARGIN, top + 0.02, _shorten(self.sheet.protocol, most), size=7, color=SOFT)
-        self._text(MARGIN, top + 0.18, f"{FINE_PRINT} Made with KD Lens.", size=7, color=SOFT)
+        self._text(MARGIN, top + 0.02, _shorten(self.sheet.case, most), size=7, color=SOFT)
+        self._text(MARGIN, top + 0.18, _shorten(self.sheet.protocol, most), size=7, color=SOFT)
+        self._text(MARGIN, top + 0.34, f"{FINE_PRINT} Made with KD Lens.", size=7, color=SOFT)
 
 
 def _shown_classes(sheet: FigureSpec) -> list[int]:

@@ -64,7 +64,8 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> NDArra
     if mask is None:
         return pixels
     grown = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
-    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(3))) != np.asarray(grown)
+    reach = 1 + min(pixels.shape[:2]) // 240  # pixels: as wide in a large image as in a small one
+    edge = np.asarray(grown.filter(ImageFilter.MaxFilter(2 * reach + 1))) != np.asarray(grown)
     drawn = pixels.copy()
     drawn[edge] = OUTLINE
     return drawn

@@ -7,9 +7,9 @@ from kd.inspection.compare import Comparison
 from kd.inspection.layer_report import LAYER_PLOTS, LayerReport, StageResult
 from kd.metrics.grids import coarse_note
 from pages.parts.compare import roles, url_state
-from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.compare.maps import class_badge
+from pages.parts.compare.takeaway import takeaway
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress
 from pages.parts.shared import links
 from pages.parts.shared.format import plain
@@ -33,7 +33,7 @@ def _channels(comparison: Comparison, chosen: Chosen) -> None:
     _tiles(view, dressed)
     coarse(coarse_note([(view.stage_map.place, view.stage_map.values.shape)]))
     st.caption(f"{LAYER_PLOTS['channels'].reading_note} {_sum(read, view)}")
-    takeaway(comparison, {"Stages": lambda: read.picture(dressed.opacity, dressed.colormap, dressed.under)},
+    takeaway(comparison, chosen, dressed, {f"stages-of-{part.role}": read.figure_spec()},
              lambda: {"image": read.image, **read.arrays()}, read.to_json)
     url_state.renew()
 

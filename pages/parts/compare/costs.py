@@ -1,18 +1,14 @@
 """Cost table, timings and downloads of a comparison."""
 
-import json
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from numpy.typing import NDArray
 
 from kd.explainers import EXPLAINERS
 from kd.inspection.compare import HIERARCHY, MASK, Comparison, ModelPanel
 from kd.inspection.cost_rows import cost_rows, plainly
-from kd.inspection.explain import pack, protocol_line
+from kd.inspection.explain import protocol_line
 from kd.latex import as_latex
 from kd.roles import COLOURS, MARKS
 from pages.parts.shared.format import percent, plain, tick, unbroken
@@ -68,17 +64,3 @@ def costs(comparison: Comparison) -> None:
                            f"{name}.csv", "text/csv", icon=":material/download:", on_click="ignore", type="tertiary")
         st.download_button("Costs (LaTeX)", lambda: as_latex([row.words() for row in rows], "Times of one image."),
                            f"{name}.tex", "text/x-tex", icon=":material/table:", on_click="ignore", type="tertiary")
-
-
-def takeaway(comparison: Comparison, figures: dict[str, Callable[[], bytes]], arrays: Callable[[], dict[str, NDArray]],
-             numbers: Callable[[], dict[str, Any]]) -> None:
-    """One button per figure, one for the raw maps, one for the numbers. Each is made when it is pressed."""
-    name = f"{comparison.student.explanation.run.id}-{comparison.target}".replace(" ", "_")
-    with st.container(horizontal=True):
-        for label, figure in figures.items():
-            st.download_button(f"{label} (PNG)", figure, f"{name}-{label.lower()}.png", "image/png",
-                               icon=":material/image:", on_click="ignore")
-        st.download_button("Maps (npz)", lambda: pack(arrays()), f"{name}.npz", "application/octet-stream",
-                           icon=":material/grid_on:", on_click="ignore")
-        st.download_button("Numbers (JSON)", lambda: json.dumps(numbers(), indent=1), f"{name}.json",
-                           "application/json", icon=":material/data_object:", on_click="ignore")

@@ -10,9 +10,9 @@ from kd.jobs.queue import queue
 from kd.roles import COLOURS, CONTROL, TEACHER
 from kd.store.runs import CANCELLED, FAILED, FINISHED, INTERRUPTED, QUEUED, Run
 from pages.parts.compare import roles, url_state
-from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
 from pages.parts.compare.maps import class_badge
+from pages.parts.compare.takeaway import takeaway
 from pages.parts.shared.context import store
 from pages.parts.shared.format import percent, plain, tick
 from pages.parts.shared.theme import CHART, tidy
@@ -42,7 +42,8 @@ def decision(comparison: Comparison, chosen: Chosen) -> None:
         _forming(read, chosen.truth, COLOURS[part.role])
     with right:
         _accuracies(read)
-    takeaway(comparison, {"Stages": read.picture}, lambda: {"image": read.image, **read.arrays()}, read.to_json)
+    takeaway(comparison, chosen, None, {f"stages-of-{part.role}": read.figure_spec()},
+             lambda: {"image": read.image, **read.arrays()}, read.to_json)
 
 
 def _missing(part: ModelPanel) -> None:

@@ -28,6 +28,7 @@ class Chosen:
     """An image [S, S, 3] as the models are given it, with what is known about it. shown: the same at its own
     resolution, fitted into a square alike. number: in the test set, None for an upload. dicom: what an uploaded DICOM
     file was read as. imported: whether it is a test image that came from a DICOM file, of which only pixels are kept.
+    name: in its data set; empty for an upload.
     """
 
     image: NDArray[np.uint8]
@@ -38,6 +39,7 @@ class Chosen:
     mask: NDArray[np.uint8] | None = None
     dicom: DicomImage | None = None
     imported: bool = False
+    name: str = ""
 
 
 def pick_image(student: Run) -> Chosen | None:
@@ -101,7 +103,8 @@ def _chosen(data: Dataset, numbers: NDArray[np.int64], none_left: bool) -> Chose
     image = np.asarray(test.images[number])
     [shown] = own(data, test, [number], MOST)
     imported = window_of(data.reference, store().paths) is not None
-    return Chosen(image, shown, _digest(image), number, truth, _mask(test, number), imported=imported)
+    return Chosen(image, shown, _digest(image), number, truth, _mask(test, number), imported=imported,
+                  name=test.names[number])
 
 
 def _mask(test: Split, number: int) -> NDArray[np.uint8] | None:

@@ -9,8 +9,8 @@ from kd.inspection.explain import Explanation
 from kd.inspection.layer_report import LAYER_PLOTS, LayerReport
 from kd.inspection.overlay import SIGNED
 from pages.parts.compare import dicom_maps, roles, url_state
-from pages.parts.compare.costs import takeaway
 from pages.parts.compare.image_picker import Chosen
+from pages.parts.compare.takeaway import takeaway
 from pages.parts.compare.tiles import Dress, Tile, bare, draw, dress, picture
 from pages.parts.shared import links
 from pages.parts.shared.format import percent, plain
@@ -36,13 +36,12 @@ def _maps(comparison: Comparison, chosen: Chosen) -> None:
             colour_bar(dressed.colormap)
     _models(comparison, dressed)
     read = _layers(comparison, chosen, dressed)
-    look = (dressed.opacity, dressed.colormap, dressed.under)
-    figures = {"Figure": lambda: comparison.picture(*look)}
+    sheets = {"maps": comparison.figure_spec()}
     if read is None:
-        takeaway(comparison, figures, comparison.arrays, comparison.to_json)
+        takeaway(comparison, chosen, dressed, sheets, comparison.arrays, comparison.to_json)
     else:
         role, found = read
-        takeaway(comparison, {**figures, "Stages": lambda: found.picture(*look)},
+        takeaway(comparison, chosen, dressed, {**sheets, f"stages-of-{role}": found.figure_spec()},
                  lambda: {**comparison.arrays(), **{f"{role}_{name}": one for name, one in found.arrays().items()}},
                  lambda: {**comparison.to_json(), "layers": {role: found.to_json()}})
     dicom_maps.download(comparison, chosen)
