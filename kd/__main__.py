@@ -8,7 +8,7 @@ if not __package__:  # a launcher ran the folder, as in `fabric run kd train`: P
 
 import json
 
-from kd.errors import UsageError
+from kd.errors import UsageError, file_system_sentence
 from kd.torch_utils import compute
 from kd.training import distributed
 
@@ -29,6 +29,11 @@ def main(words: list[str] | None = None) -> int:
         return show(json.dumps(result, allow_nan=False) if args.json else as_text(result))
     except UsageError as error:
         print(f"kd: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not (sentence := file_system_sentence(error)):
+            raise
+        print(f"kd: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("kd: interrupted. python -m kd runs shows the run; python -m kd resume RUN goes on with it.",

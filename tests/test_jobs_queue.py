@@ -90,7 +90,7 @@ def test_a_defect_is_said_in_words_and_keeps_its_traceback(store, queue, monkeyp
 @pytest.mark.parametrize(("error", "words"), [
     (MemoryError(), "ran out of memory"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "Take a smaller batch"),
-    (OSError(28, "No space left on device"), "disk is full"),
+    (OSError(28, "No space left on device"), "The disk is full. Delete runs or data caches, then resume"),
 ])
 def test_common_disasters_have_a_way_out(error, words):
     assert words in jobs_queue._in_words(error)

@@ -24,10 +24,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd.errors import Stopped, UsageError
+from kd.errors import Stopped, UsageError, file_system_sentence
 from kd.jobs import tasks
 from kd.jobs.tasks import Task
 from kd.paths import Paths, default_paths
+from kd.store import remains
 from kd.store.runs import CANCELLED, DAMAGED, FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, Run, Store
 from kd.torch_utils.compute import computing_threads, threads, tune_malloc
 from kd.training import distributed
@@ -73,6 +74,7 @@ def train_now(run: Run, store: Store) -> None:
         raise UsageError(f"{run.id} is {run.status} in another program. Wait for it, or cancel it there.")
     if run.status == DAMAGED:
         raise UsageError(run.damage)
+    remains.remove(store)
     with run.lock(), one_per_machine(run):
         run.clear_cancel()
         status = execute(run, store)
@@ -107,8 +109,8 @@ def _in_words(error: Exception, work: Work | None = None) -> str:
         lighten = f"Close what else runs here, then {again}"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"The machine ran out of memory ({text}). {lighten}."
-    if isinstance(error, OSError) and error.errno == 28:
-        return f"The disk is full ({text}). Delete runs or data caches, then {again}."
+    if sentence := file_system_sentence(error):
+        return sentence.replace("then try again", f"then {again}")
     return f"Internal error ({text}). The traceback is in {place}."
 
 
@@ -229,6 +231,7 @@ class Queue:
 
     def _work(self) -> None:
         tune_malloc()
+        remains.remove(self.store)
         while (pair := self._next()) is not None:
             work, lock = pair
             try:

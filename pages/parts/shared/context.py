@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from kd.errors import UsageError
+from kd.errors import UsageError, file_system_sentence
 from kd.store.runs import Store
 from pages.parts.shared.format import plain
 
@@ -18,7 +18,8 @@ def store() -> Store:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Errors of the block, shown in place: a UsageError with its message, anything else as an internal error.
+    """Errors of the block, shown in place: a UsageError with its message, one of the file system in a sentence, and
+    anything else as an internal error.
 
     The traceback of anything else goes to the server's log. Streamlit's own control flow (rerun, stop) passes.
     """
@@ -27,6 +28,9 @@ def usage_errors() -> Iterator[None]:
     except UsageError as error:
         st.error(plain(str(error)), icon=":material/error:")
     except Exception as error:
+        if sentence := file_system_sentence(error):
+            st.error(plain(sentence), icon=":material/error:")
+            return
         logging.getLogger("kd_lens").exception("a page failed")
         st.error(f"Internal error ({type(error).__name__}). The server's log has the details.",
                  icon=":material/bug_report:")
