@@ -211,7 +211,8 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_variables_and_files_of_the_project_exist(name):
-    code = "".join(path.read_text(encoding="utf-8") for top in ("kd", "tests") for path in (ROOT / top).rglob("*.py"))
+    files = (path for top in ("kd", "pages", "tests") for path in (ROOT / top).rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     for variable in set(re.findall(r"KD_LENS_[A-Z_]+", text(name))):
         assert variable in code, variable
     for path in re.findall(r"`((?:kd|tests|pages|benchmarks)/[\w/.]*)`", text(name)):

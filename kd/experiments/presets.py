@@ -58,7 +58,7 @@ PRESETS = {
     "few-random": Preset(
         "Random weights, few images",
         "The teacher is trained for 20 epochs; student and control for 60, in larger batches and steps.",
-        {"epochs": 20}, _LONG, _FINE_TUNED),
+        {"epochs": 20}, {**_LONG, "views": 8}, _FINE_TUNED),
     "many-random": Preset(
         "Random weights, many images", "The usual settings: 20 epochs for teacher, student and control.",
         {"epochs": 20}, {}, _FINE_TUNED),
