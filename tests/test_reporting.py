@@ -17,6 +17,7 @@ from report_reader import Report
 from small import distilled, small_data
 
 from kd.__main__ import main
+from kd.api.distillation import Experiment
 from kd.cli.parser import parser
 from kd.cli.verbs import _settings
 from kd.errors import UsageError
@@ -240,3 +241,10 @@ def test_everything_of_a_run_is_packed_but_what_only_resumes_or_caches(capsys, t
     capsys.readouterr()
     assert main(["pack", trio(Store(Paths(tmp_path)), done=False)[2].id, "--root", str(tmp_path)]) == 2
     assert "planned" in capsys.readouterr().err
+
+
+def test_a_report_can_be_had_in_python(tmp_path, monkeypatch, store, student):
+    monkeypatch.setattr(build, "_groups", lambda about, maker: ([], []))
+    found = Experiment(store, replicates_of(store, student)).report(tmp_path / "mine.html")
+    assert found == tmp_path / "mine.html"
+    assert student.id in found.read_text()

@@ -99,6 +99,13 @@ class Experiment:
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table[[*(name for name in table if name not in _LAST), *_LAST]]
 
+    def report(self, file: str | PathLike[str]) -> Path:
+        """Write the distillation as one HTML file to read, print and pass on, of the first seed's runs with the scores
+        of all; returns its path."""
+        from kd.reporting.build import build
+
+        return build(self.store, self.student, str(Path(file)))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on these results: what a method loses on two classes, models no better than the majority class, soft
