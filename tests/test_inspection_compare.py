@@ -81,15 +81,6 @@ def test_without_a_control_the_rest_is_shown_and_the_lack_is_said(store):
     assert "no weights yet" in compare(store, student, picture(), repeats=1).notes[0]
 
 
-def test_a_run_without_a_teacher_says_which_students_there_are(store):
-    teacher = made(store, TEACHER)
-    with pytest.raises(UsageError, match="distil one first"):
-        compare(store, teacher, picture())
-    student = made(store, student_spec(teacher))
-    with pytest.raises(UsageError, match=student.id):
-        compare(store, teacher, picture())
-
-
 def test_classes_are_matched_by_name(store):
     teacher = made(store, TEACHER)
     turned = tuple(reversed(CLASSES))

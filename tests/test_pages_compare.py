@@ -154,11 +154,19 @@ def test_moving_the_opacity_blends_again_and_asks_no_model(trio, monkeypatch):
     assert after["Stage 1 · 16×16"] != before["Stage 1 · 16×16"]
 
 
-def test_the_evidence_can_be_outlined(trio):
+def test_the_evidence_is_outlined_unless_it_is_turned_off(trio):
     at = page(run=trio.student.id, image="0")
-    bare = pictures(at)["Image"]
-    at.toggle(key="compare_outline").set_value(True).run()
-    assert pictures(at)["Image"] != bare
+    outlined = pictures(at)["Image"]
+    at.toggle(key="compare_outline").set_value(False).run()
+    assert pictures(at)["Image"] != outlined
+
+
+def test_the_answer_stands_right_under_the_title(trio):
+    at = page(run=trio.student.id, image="0")
+    answer = next(one.value for one in at.markdown if "In this image" in one.value)
+    drawn = [one for one in at.main if one.type in ("title", "markdown", "flex_container", "vertical", "container")]
+    assert drawn[0].type == "title" and answer in [one.value for one in drawn[1].markdown]
+    assert any(link.label.startswith("Evaluate explanations") for link in drawn[1].get("page_link"))
 
 
 def test_the_controls_layers_can_be_shown_instead(trio):

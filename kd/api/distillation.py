@@ -25,6 +25,7 @@ from kd.experiments.presets import SUGGESTED, with_preset
 from kd.experiments.results import ArmResult, DistillationResult, distillation_result, sentence, test_predictions
 from kd.experiments.working_size import CHOSEN, with_sizes
 from kd.explainers import DEFAULT_STAGE, StageChoice
+from kd.inspection.answer import answered
 from kd.inspection.compare import Comparison
 from kd.inspection.compare import compare as compare_runs
 from kd.jobs.queue import train_now
@@ -129,7 +130,8 @@ class Experiment:
 
     def compare(self, image: ImageLike, target: int | str | None = None, explainer: str = "grad-cam",
                 stage: StageChoice = DEFAULT_STAGE, seed: int | None = None) -> Comparison:
-        """Teacher, control and student on one image: their maps, probabilities and times; shows itself in a notebook.
+        """Teacher, control and student on one image: their maps, probabilities and times, and whether they look at
+        the same places (`answer.text`); shows itself in a notebook.
 
         image: a path, a PIL image or an array. target: a class's number or name, by default the teacher's prediction.
         stage: of every model, from 0, or from the end where negative; by default the explainer's own.
@@ -141,7 +143,7 @@ class Experiment:
             raise UsageError(f"There is no student of seed {seed}: seeds are {', '.join(map(str, students))}.")
         found = compare_runs(self.store, chosen, as_image(image, chosen.spec.image_size), target, explainer=explainer,
                              stage=stage)
-        return replace(found, original=as_original(image))
+        return replace(answered(self.store, found, stage), original=as_original(image))
 
     def __repr__(self) -> str:
         return f"<Distillation of {self.teacher.spec.model_label} into {self.student.spec.model_label}: {self.summary}>"

@@ -207,16 +207,19 @@ def layers(args: Namespace, store: Store) -> Result:
 def compare(args: Namespace, store: Store) -> Result:
     from kd.export.dicom.maps import maps_of_comparison
     from kd.inspection import compare as verb
+    from kd.inspection.answer import answered
 
     run = run_or_form(store, args.run)
     others = [run_or_form(store, name.strip()) for name in (args.beside or "").split(",") if name.strip()]
     image = read_image(args, run, store)
     comparison = verb.compare(store, run, image.working, target=args.target, explainer=args.explainer,
                               stage=args.stage, others=others)
+    comparison = answered(store, comparison, args.stage)
     image.save_dicom(lambda: maps_of_comparison(comparison))
     comparison.save(Path(args.out), image.shown)
     say(f"Comparison figure: {Path(args.out) / 'comparison.png'}")
     say_note(comparison.coarse)
+    say_note(comparison.answer.text if comparison.answer else "")
     return comparison.to_json() if args.json else {"models": [_compared(panel) for panel in comparison.panels]}
 
 

@@ -15,15 +15,15 @@ from kd.errors import UsageError
 from kd.evaluation.run_warnings import warnings_by_role
 from kd.explainers import DEFAULT_STAGE, EXPLAINERS, StageChoice, offered, require_offered
 from kd.inspection import figure
+from kd.inspection.agreement_sentence import Answer
+from kd.inspection.compared_models import control_model, models_beside, teacher_of
 from kd.inspection.explain import ExplainRequest, Explanation, explain_many, pack, protocol_line
 from kd.inspection.model_pool import LoadedModel, ModelPool, load_model
 from kd.metrics.grids import coarse_note
 from kd.models.base import Classifier
 from kd.models.masked_student import MaskedStudent
 from kd.roles import COLOURS, CONTROL, EIGHT_BIT, OTHERS, STUDENT, TEACHER
-from kd.store.eight_bit import form_of
 from kd.store.files import write_bytes, write_json
-from kd.store.groups import control_of
 from kd.store.runs import Run, Store
 
 CAM, HIERARCHY, MASK, SENSITIVITY = "grad-cam", "stage-maps", "mask", "sensitivity"
@@ -86,7 +86,8 @@ class Comparison:
     """Comparison of teacher, control (None if deleted), student and others on one image [S, S, 3], for one class.
 
     others: up to three further students of the same data set, and the student's 8-bit form. original: the image as
-    figures show it, None for itself.
+    figures show it, None for itself. answer: whether the models look at the same places, once it has been computed
+    (`kd.inspection.answer`).
     """
 
     image: NDArray[np.uint8]
@@ -96,6 +97,7 @@ class Comparison:
     notes: tuple[str, ...]
     others: tuple[ModelPanel, ...] = ()
     original: NDArray[np.uint8] | None = None
+    answer: Answer | None = None
 
     @property
     def panels(self) -> tuple[ModelPanel, ...]:
@@ -135,7 +137,8 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain, finite values."""
-        return {"target": self.target, "classes": list(self.teacher.explanation.classes),
+        return {"answer": self.answer and self.answer.to_json(), "target": self.target,
+                "classes": list(self.teacher.explanation.classes),
                 **{part.role: part.to_json() for part in self.panels}, "teacher_to_student": self.ratios(),
                 "protocol": self.teacher.explanation.protocol, "notes": list(self.notes)}
 
@@ -181,7 +184,7 @@ class Comparison:
         bars = tuple(figure.ClassBars(part.role, part.explanation.probabilities, COLOURS[part.role])
                      for part in self.panels)
         return figure.FigureSpec(self.image, tuple(map(self._row, self.panels)), self.teacher.explanation.classes, bars,
-                            self.teacher.explanation.target, (*self._reading(), *self.notes),
+                            self.teacher.explanation.target, (*self._answer(), *self._reading(), *self.notes),
                             protocol_line(self.teacher.explanation.protocol))
 
     def _row(self, part: ModelPanel) -> figure.ModelRow:
@@ -189,6 +192,9 @@ class Comparison:
         costly = part.stage_maps or part.explanation
         return figure.ModelRow(f"{part.role.capitalize()} · {part.label}", costly.cost_line(),
                           tuple(map(_tile, part.main_maps)), stages)
+
+    def _answer(self) -> tuple[str, ...]:
+        return (self.answer.text,) if self.answer else ()
 
     def _reading(self) -> tuple[str, ...]:
         ratio, title = self.ratios(), EXPLAINERS[self.explainer].info.title
@@ -229,11 +235,11 @@ def compare(store: Store, student: Run, image: NDArray[np.uint8], target: int | 
     classes.
     """
     EXPLAINERS[explainer]
-    teacher = load_model(_teacher_of(store, student), pool)
-    control, absent = _control(store, student, pool)
+    teacher = load_model(teacher_of(store, student), pool)
+    control, absent = control_model(store, student, pool)
     number = int(teacher.probabilities(image).argmax()) if target is None else teacher.class_number(target)
     subjects = {TEACHER: teacher, **({CONTROL: control} if control else {}), STUDENT: load_model(student, pool),
-                **_beside(teacher, student, others, pool)}
+                **models_beside(teacher, student, others, pool)}
     runs = [subject.run for subject in subjects.values()]
     require_offered([explainer], runs)
     if explainer not in offered(runs):
@@ -285,36 +291,3 @@ def _tile(one: Explanation) -> figure.HeatmapTile:
     heat = one.maps[0]
     title = EXPLAINERS[one.explainer].info.title
     return heat.tile(f"{title} · {heat.grid}")
-
-
-def _beside(teacher: LoadedModel, student: Run, others: Sequence[Run], pool: ModelPool | None
-            ) -> dict[str, LoadedModel]:
-    """Further students by role."""
-    if len(others) > len(OTHERS):
-        raise UsageError(f"{len(others)} further students are too many to tell apart. Name at most {len(OTHERS)}.")
-    roles = iter(OTHERS)
-    subjects = {EIGHT_BIT if run == form_of(student) else next(roles): load_model(run, pool) for run in others}
-    for subject in subjects.values():
-        if subject.classes != teacher.classes:
-            raise UsageError(f"{subject.run.id} learnt other classes ({', '.join(subject.classes)}), so it cannot "
-                             "stand beside this student. Choose one of the same data set.")
-    return subjects
-
-
-def _teacher_of(store: Store, student: Run) -> Run:
-    if student.spec.teacher:
-        return store[student.spec.teacher]
-    students = [run.id for run in store if run.spec.teacher]
-    way_out = (f"Compare a student: {', '.join(students[:5])}." if students
-               else "There is no student yet: distil one first.")
-    raise UsageError(f"{student.id} learnt without a teacher, so there is nothing to compare it with. {way_out}")
-
-
-def _control(store: Store, student: Run, pool: ModelPool | None) -> tuple[LoadedModel | None, str]:
-    """The control, or None and a sentence on what is missing."""
-    run = control_of(store, student)
-    if run is None:
-        return None, "The control (the same student without a teacher) is not in this store."
-    if not run.weights.exists():
-        return None, f"The control {run.id} is {run.status} and has no weights yet."
-    return load_model(run, pool), ""

@@ -76,7 +76,7 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
 
     placements: where the cells of either lie in the image; None for maps that are stretched over it.
     """
-    grid = (min(FINEST, first.shape[1], second.shape[1]), min(FINEST, first.shape[2], second.shape[2]))
+    grid = shared_grid(first.shape[1:], second.shape[1:])
     left, right = to_grid(first, *grid, placements[0]), to_grid(second, *grid, placements[1])
     blank = first_blank | second_blank
     kept = np.flatnonzero(~blank)
@@ -89,6 +89,11 @@ def map_agreement(first: Maps, second: Maps, first_blank: NDArray[np.bool_], sec
         chance[name] = scatter_back(np.mean(others, axis=0) if others else np.full(len(kept), np.nan), kept, len(blank))
         centre[name] = scatter_back(measure(left[kept], middle), kept, len(blank))
     return MapAgreement(grid, values, chance, centre, blank)
+
+
+def shared_grid(first: Sequence[int], second: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns on which maps of two grids are compared: the coarser ones, at most FINEST."""
+    return min(FINEST, first[0], second[0]), min(FINEST, first[1], second[1])
 
 
 def gain_vs_control(student: MapAgreement, control: MapAgreement,

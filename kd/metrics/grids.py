@@ -20,11 +20,11 @@ def coarse_note(grids: Iterable[tuple[str, Sequence[int]]]) -> str:
         if is_coarse(grid):
             names = found.setdefault("×".join(map(str, grid)), [])
             names += [name] * (name not in names)
-    parts = [f"{_listed(names)}: {cells} cells: too coarse to tell where" for cells, names in found.items()]
+    parts = [f"{listed(names)}: {cells} cells: too coarse to tell where" for cells, names in found.items()]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])

@@ -15,7 +15,7 @@ from kd.roles import OTHERS
 from kd.store.eight_bit import EightBit, run_or_form
 from kd.store.files import modified
 from kd.store.runs import Run, Store
-from pages.parts.compare import background, channels, decision, maps, url_state
+from pages.parts.compare import answer, background, channels, decision, maps, url_state
 from pages.parts.compare.cam_check import cam_check
 from pages.parts.compare.costs import costs, probabilities
 from pages.parts.compare.image_picker import Chosen, pick_image
@@ -31,7 +31,8 @@ DEPTH = 6  # stages offered, counted from the end
 
 
 def compare_page(students: list[Run]) -> None:
-    """Choices above, the comparison below."""
+    """The answer on top, choices below it, then the comparison."""
+    top = st.container()
     with usage_errors():
         left, middle, right = st.columns([5, 3, 3])
         with left:
@@ -58,6 +59,9 @@ def compare_page(students: list[Run]) -> None:
                                       target, shown_now, stage, tuple(other.id for other in others), chosen.image)
             if explainer != shown_now and st.session_state["compare_view"] == url_state.MAPS:
                 comparison = background.seat(comparison, chosen, explainer, stage)
+            comparison = answer.answered(comparison, chosen, stage)
+            with top:
+                answer.draw(comparison)
             show(comparison, chosen, st.session_state["compare_view"])
 
 

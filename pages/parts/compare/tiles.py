@@ -14,6 +14,7 @@ from kd.inspection.overlay import SIGNED, outline, overlay
 from kd.models.receptive_field import Box
 from kd.placement import Placement
 from pages.parts.compare.image_picker import Chosen
+from pages.parts.shared import links
 from pages.parts.shared.images import MAPS, boxed, enlarge, fitted, png
 from pages.parts.shared.originals import TILE
 from pages.parts.shared.theme import CHART
@@ -46,6 +47,7 @@ def dress(chosen: Chosen) -> Dress:
         colormap = st.selectbox("Colours", MAPS, key="compare_colours", persist_state="session")
         values = st.toggle("Show values on hover", key="compare_values", persist_state="session",
                            help="The raw value of each cell of the map's own grid.")
+        links.valid("compare_outline", (True, False), True)
         marked = chosen.mask is not None and st.toggle("Outline the evidence", key="compare_outline",
                                                        persist_state="session")
     under = fitted(chosen.shown, TILE) if len(chosen.shown) > TILE else enlarge(chosen.shown)
