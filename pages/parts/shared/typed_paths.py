@@ -25,11 +25,13 @@ def require_allowed(path: str) -> None:
     the store has learnt from, may always be named; of others it is not said whether they exist."""
     if not path.strip() or is_drawn(path) or allowed() or _of_store(path.strip(), store()):
         return
-    raise UsageError(f"Only what lies in the data folder can be opened here, not {path!r}. Whoever runs this server "
-                     f"can put it there, or set {VARIABLE}=1.")
+    raise UsageError(f"Only what lies in the data folder can be opened here, not {path[:200]!r}. Whoever runs this "
+                     f"server can put it there, or set {VARIABLE}=1.")
 
 
 def _of_store(text: str, runs: Store) -> bool:
+    if not text.isprintable():  # no name of a file that somebody gave, and a zero byte is none of any
+        return False
     real = Path(os.path.realpath(locate(text, runs.paths) or text))
     if real.is_relative_to(os.path.realpath(runs.paths.data)):
         return True
