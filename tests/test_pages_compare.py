@@ -17,6 +17,7 @@ from kd.paths import PROJECT, Paths
 from kd.store.groups import Distillation
 from kd.store.predictions import STUDENT_WRONG, load, select_cases
 from kd.store.runs import Store
+from pages.parts.compare import answer as compare_answer
 from pages.parts.compare import page as compare_page
 from pages.parts.shared import dataset_info
 
@@ -167,6 +168,16 @@ def test_the_answer_stands_right_under_the_title(trio):
     drawn = [one for one in at.main if one.type in ("title", "markdown", "flex_container", "vertical", "container")]
     assert drawn[0].type == "title" and answer in [one.value for one in drawn[1].markdown]
     assert any(link.label.startswith("Evaluate explanations") for link in drawn[1].get("page_link"))
+
+
+def test_a_data_set_that_is_gone_takes_the_baseline_only(trio, monkeypatch):
+    def gone(*_):
+        raise UsageError("There is no such data set.")
+
+    compare_answer._maps.clear()
+    monkeypatch.setattr(compare_answer, "opened", gone)
+    at = page(run=trio.student.id, image="0")
+    assert not at.error and any("In this image" in one.value for one in at.markdown)
 
 
 def test_the_controls_layers_can_be_shown_instead(trio):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from kd.errors import UsageError
 from kd.explainers import StageChoice
 from kd.inspection import answer as answers
 from kd.inspection.answer import OtherMaps
@@ -41,7 +42,10 @@ def draw(comparison: Comparison) -> None:
 def _others(part: ModelPanel, teacher: Run) -> OtherMaps | None:
     run = part.explanation.run
     stamp = (modified(run.weights), modified(teacher.weights), teacher.status)
-    return _maps(str(store().paths.root), run.id, teacher.id, stamp, *answers.asked(part))
+    try:
+        return _maps(str(store().paths.root), run.id, teacher.id, stamp, *answers.asked(part))
+    except UsageError:  # the data set is gone: an upload is still compared, without a baseline
+        return None
 
 
 @st.cache_resource(max_entries=64, show_spinner="Computing the baseline")
