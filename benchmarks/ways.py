@@ -108,7 +108,9 @@ class Scene:
         if not run.summary:
             classes = self.data(size).classes
             weights.save(build(run.spec, len(classes)), run.weights)
-            write_json(run.path / "summary.json", {"classes": list(classes)})
+            write_json(run.path / "summary.json", {
+                "classes": list(classes), "best_epoch": None, "parameters": 1, "flops": 1,
+                **dict.fromkeys(("accuracy", "macro_f1", "val_macro_f1", "seconds"), 0.0)})
         return run
 
 

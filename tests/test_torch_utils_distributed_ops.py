@@ -114,7 +114,7 @@ class Dim(nn.Module):
         super().__init__()
         self.shown = []
 
-    def forward(self, images):
+    def forward(self, images, stages=True):
         self.shown.append(len(images))
         level = images.mean(dim=(1, 2, 3))
         return Observation(torch.stack([level, -level], 1), (), mask=images[:, 0] * level[:, None, None])
